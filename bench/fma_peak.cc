@@ -1,0 +1,74 @@
+#include "fma_peak.h"
+
+#include <algorithm>
+
+#include "base/clock.h"
+#include "ops/cpu/targets.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "fma_peak.cc"
+#include "hwy/foreach_target.h"
+// After foreach_target.h:
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace sluice::bench::HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+double Fmas(int64_t rounds) {
+  const hn::ScalableTag<float> d;
+  constexpr int kChains = 12;  // more than latency times ports, fewer than the registers
+  hn::Vec<decltype(d)> sum[kChains];
+  for (int i = 0; i < kChains; ++i) sum[i] = hn::Set(d, 1.0F + static_cast<float>(i));
+  const auto a = hn::Set(d, 0.999F);
+  const auto b = hn::Set(d, 0.001F);
+  for (int64_t round = 0; round < rounds; ++round) {
+    HWY_UNROLL(16)
+    for (int i = 0; i < kChains; ++i) sum[i] = hn::MulAdd(sum[i], a, b);
+  }
+  auto total = sum[0];
+  for (int i = 1; i < kChains; ++i) total = hn::Add(total, sum[i]);
+  volatile float sink = hn::GetLane(total);
+  static_cast<void>(sink);
+  return 2.0 * kChains * static_cast<double>(hn::Lanes(d)) * static_cast<double>(rounds);
+}
+
+int LaneCount() { return static_cast<int>(hn::Lanes(hn::ScalableTag<float>())); }
+const char* TargetName() { return hwy::TargetName(HWY_TARGET); }
+
+}  // namespace sluice::bench::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace sluice::bench {
+
+HWY_EXPORT(Fmas);
+HWY_EXPORT(LaneCount);
+HWY_EXPORT(TargetName);
+
+VectorUnit WidestVectorUnit() {
+  return {HWY_DYNAMIC_DISPATCH(TargetName)(), HWY_DYNAMIC_DISPATCH(LaneCount)()};
+}
+double RunFmas(int64_t rounds) { return HWY_DYNAMIC_DISPATCH(Fmas)(rounds); }
+
+double MeasureClock() {
+  constexpr int64_t kAdditions = 20'000'000;
+  double best = 0.0;
+  for (int repeat = 0; repeat < 5; ++repeat) {
+    uint64_t value = 1;
+    const int64_t start = NowNs();
+    for (int64_t i = 0; i < kAdditions / 8; ++i) {
+      // The barrier keeps the additions apart; each depends on the one before.
+      for (int j = 0; j < 8; ++j) {
+        value += 3;
+        asm volatile("" : "+r"(value));
+      }
+    }
+    best = std::max(best, static_cast<double>(kAdditions) * 1e9 / static_cast<double>(NowNs() - start));
+  }
+  return best;
+}
+
+}  // namespace sluice::bench
+#endif

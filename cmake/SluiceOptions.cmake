@@ -1,0 +1,21 @@
+# What every target of the project is compiled with.
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+find_package(Threads REQUIRED)
+find_package(fmt REQUIRED)
+
+add_library(sluice_options INTERFACE)
+target_include_directories(sluice_options INTERFACE "${PROJECT_SOURCE_DIR}/src")
+target_compile_options(sluice_options INTERFACE
+  -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion -Werror
+  # One answer: the compiler may not fuse a*b+c on its own, fusing is written out (docs/numerics.md).
+  -ffp-contract=off -fno-fast-math)
+target_link_libraries(sluice_options INTERFACE Threads::Threads fmt::fmt)
+
+if(SLUICE_SANITIZER)
+  target_compile_options(sluice_options INTERFACE
+    -fsanitize=${SLUICE_SANITIZER} -fno-omit-frame-pointer -g)
+  target_link_options(sluice_options INTERFACE -fsanitize=${SLUICE_SANITIZER})
+endif()

@@ -1,0 +1,34 @@
+# sluice_room(NAME [USES room...] [LIBS library...] [TEST_LIBS library...])
+#
+# A room is a folder under src/ with one library: every .cc beside this CMakeLists except tests and
+# benchmarks becomes `sluice_NAME`; every *_test.cc becomes one executable `NAME_test` whose cases
+# CTest lists one by one. USES names the rooms it includes from.
+function(sluice_room name)
+  cmake_parse_arguments(ROOM "" "" "USES;LIBS;TEST_LIBS" ${ARGN})
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/*.cc")
+  set(tests ${sources})
+  list(FILTER tests INCLUDE REGEX "_test\\.cc$")
+  list(FILTER sources EXCLUDE REGEX "_(test|bench|main)\\.cc$")
+
+  set(scope PUBLIC)
+  if(sources)
+    add_library(sluice_${name} STATIC ${sources})
+  else()
+    add_library(sluice_${name} INTERFACE)
+    set(scope INTERFACE)
+  endif()
+  target_link_libraries(sluice_${name} ${scope} sluice_options)
+  foreach(used IN LISTS ROOM_USES)
+    target_link_libraries(sluice_${name} ${scope} sluice_${used})
+  endforeach()
+  target_link_libraries(sluice_${name} ${scope} ${ROOM_LIBS})
+
+  if(SLUICE_TESTS AND tests)
+    add_executable(${name}_test ${tests})
+    target_link_libraries(${name}_test PRIVATE
+      sluice_${name} ${ROOM_TEST_LIBS} GTest::gtest GTest::gmock GTest::gtest_main)
+    target_compile_definitions(${name}_test PRIVATE SLUICE_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+    gtest_discover_tests(${name}_test TEST_PREFIX "${name}." DISCOVERY_TIMEOUT 60
+      PROPERTIES TIMEOUT 120 LABELS "unit")
+  endif()
+endfunction()

@@ -1,0 +1,48 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "ops/ops.h"
+#include "tensor/tensor.h"
+
+namespace sluice::cache {
+
+// Sizes of what one layer keeps per token.
+struct CacheShape {
+  ops::CacheFormat format = ops::CacheFormat::kF32;
+  int64_t latent = 0;     // kv_lora_rank
+  int64_t rope = 0;       // qk_rope_head_dim
+  int64_t index_dim = 0;  // index_head_dim
+
+  int64_t latent_row_bytes() const { return ops::LatentRowBytes(format, latent, rope); }
+  int64_t index_row_bytes() const { return ops::IndexRowBytes(format, index_dim); }
+  int64_t token_bytes() const { return latent_row_bytes() + index_row_bytes(); }
+};
+
+// The paged caches of the layers of one rank: `pages` pages of 64 tokens per layer for latents and as many for
+// index keys, laid out as ops/cache_format.h says. Which page belongs to whom is the scheduler's business.
+// Memory is committed page by page on first touch.
+class StageCache {
+ public:
+  StageCache(const CacheShape& shape, int64_t layers, int64_t pages);
+
+  const CacheShape& shape() const { return shape_; }
+  int64_t pages() const { return pages_; }
+  // `layer` counts from 0 within this rank.
+  ops::PagedCache Latents(int64_t layer) const { return {latents_[layer].data(), shape_.format}; }
+  ops::PagedCache IndexKeys(int64_t layer) const { return {index_keys_[layer].data(), shape_.format}; }
+
+  // The cache of one sequence as its meaning, free of pages: for each layer the latent rows of positions
+  // 0..tokens-1, then their index-key rows (in kFp8 128 codes and the scale). For comparing layouts.
+  std::vector<std::byte> Dump(ops::PageTable pages, int64_t tokens) const;
+
+ private:
+  CacheShape shape_;
+  int64_t pages_;
+  std::vector<Buffer> latents_;
+  std::vector<Buffer> index_keys_;
+};
+
+}  // namespace sluice::cache

@@ -1,0 +1,119 @@
+#include "checkpoint/checkpoint.h"
+
+#include <algorithm>
+#include <mutex>
+
+#include "base/error.h"
+#include "checkpoint/counter_random.h"
+#include "checkpoint/inventory.h"
+#include "checkpoint/preload.h"
+#include "checkpoint/scales.h"
+#include "checkpoint/tensor_map.h"
+
+namespace sluice::checkpoint {
+namespace {
+
+// A text of everything that ranks must agree on, fields and tensors in a fixed order, hashed.
+uint64_t FingerprintOf(const Inventory& inventory) {
+  std::string text = CanonicalText(*inventory.config);
+  for (const auto& [name, location] : inventory.tensors) {
+    text += fmt::format("{} {} {} {}\n", name, NameOf(location.entry.dtype), ShownShape(location.entry.shape),
+                        location.entry.bytes);
+  }
+  return SplitMix64(Fnv1a64(text));
+}
+
+class MappedCheckpoint final : public Checkpoint {
+ public:
+  explicit MappedCheckpoint(Inventory inventory)
+      : inventory_(std::move(inventory)),
+        mappings_(inventory_.files.size()),
+        fingerprint_(FingerprintOf(inventory_)) {
+    for (const auto& [name, location] : inventory_.tensors) {
+      if (!inventory_.nextn_names.contains(name)) tensor_bytes_ += location.entry.bytes;
+    }
+  }
+
+  const ModelConfig& config() const override { return *inventory_.config; }
+  bool Has(const std::string& name) const override { return inventory_.tensors.contains(name); }
+  bool is_fp8() const override { return inventory_.fp8; }
+  uint64_t fingerprint() const override { return fingerprint_; }
+  int64_t tensor_bytes() const override { return tensor_bytes_; }
+  int64_t nextn_tensor_count() const override { return std::ssize(inventory_.nextn_names); }
+  int64_t tensor_count() const override { return std::ssize(inventory_.tensors) - nextn_tensor_count(); }
+
+  StoredTensor Get(const std::string& name) const override {
+    const TensorLocation& location = Locate(name);
+    const MappedFile& mapping = Map(location.file);
+    mapping.VerifyIntact();
+    StoredTensor tensor{name,
+                        location.entry.dtype,
+                        location.entry.shape,
+                        mapping.data() + location.entry.begin,
+                        location.entry.bytes,
+                        mapping.file().path()};
+    if (IsScaleName(name)) VerifyScales(tensor);
+    return tensor;
+  }
+
+  void Preload(std::span<const std::string> names, int threads, const LoadProgress& progress) const override {
+    std::vector<FileSpan> spans;
+    for (const std::string& name : names) {
+      const TensorLocation& location = Locate(name);
+      spans.push_back({&Map(location.file).file(), location.entry.begin, location.entry.bytes});
+    }
+    ReadIntoPageCache(std::move(spans), threads, progress);
+    VerifyIntact();
+  }
+
+  void VerifyIntact() const override {
+    const std::lock_guard lock(mutex_);
+    for (const auto& mapping : mappings_) {
+      if (mapping) mapping->VerifyIntact();
+    }
+  }
+
+ private:
+  const TensorLocation& Locate(const std::string& name) const {
+    const auto found = inventory_.tensors.find(name);
+    if (found == inventory_.tensors.end()) {
+      Fail(ErrorKind::kModelFiles, "{} has no tensor {}.", inventory_.listing.string(), Shown(name));
+    }
+    return found->second;
+  }
+
+  const MappedFile& Map(size_t file) const {
+    const std::lock_guard lock(mutex_);
+    if (!mappings_[file]) {
+      const SafetensorsFile& shard = inventory_.files[file];
+      mappings_[file] = std::make_unique<MappedFile>(shard.path, shard.identity);
+    }
+    return *mappings_[file];
+  }
+
+  // Offsets in a file need not be aligned, so values are copied out.
+  static void VerifyScales(const StoredTensor& tensor) {
+    std::vector<float> scales(static_cast<size_t>(tensor.bytes) / sizeof(float));
+    std::copy_n(tensor.data, tensor.bytes, std::as_writable_bytes(std::span(scales)).data());
+    if (const auto sentence = DefectOfScales(scales, tensor.name, tensor.file)) {
+      throw Error(ErrorKind::kModelFiles, *sentence);
+    }
+  }
+
+  const Inventory inventory_;
+  mutable std::mutex mutex_;  // guards mappings_, which fill on first use
+  mutable std::vector<std::unique_ptr<MappedFile>> mappings_;
+  const uint64_t fingerprint_;
+  int64_t tensor_bytes_ = 0;
+};
+
+}  // namespace
+
+std::unique_ptr<Checkpoint> Checkpoint::Open(const std::filesystem::path& directory) {
+  Defects defects;
+  Inventory inventory = TakeInventory(directory, defects);
+  defects.ThrowFirst();
+  return std::make_unique<MappedCheckpoint>(std::move(inventory));
+}
+
+}  // namespace sluice::checkpoint

@@ -1,0 +1,65 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "checkpoint/model_config.h"
+#include "tensor/dtype.h"
+
+namespace sluice::checkpoint {
+
+// A tensor as it lies in a mapped shard; `data` stays valid as long as the Checkpoint lives.
+struct StoredTensor {
+  std::string name;
+  DType dtype = DType::kF32;
+  std::vector<int64_t> shape;
+  const std::byte* data = nullptr;
+  int64_t bytes = 0;
+  std::filesystem::path file;
+};
+
+// Bytes read so far and in all, for a progress bar; called from loader threads, at most every 50 ms.
+using LoadProgress = std::function<void(int64_t bytes_done, int64_t bytes_total)>;
+
+// A Hugging Face directory: config.json, model.safetensors.index.json (or one model.safetensors), shards.
+// Opening reads and checks headers only; shards are mapped on first use, so that a rank maps what it needs.
+class Checkpoint {
+ public:
+  // Throws Error(kModelFiles) on the first defect of the config, the index, a shard header, or of coverage:
+  // every tensor the config calls for is present with its shape and a dtype it may have, and no other one is.
+  // Tensors of the nextn (MTP) layers are recognised and counted, not loaded.
+  static std::unique_ptr<Checkpoint> Open(const std::filesystem::path& directory);
+  virtual ~Checkpoint() = default;
+
+  virtual const ModelConfig& config() const = 0;
+  // Maps the tensor's shard if need be. Throws Error(kModelFiles) when there is no tensor of that name, when
+  // its shard was cut or rewritten since Open, and for a weight_scale_inv with a value that is not finite and
+  // positive. Thread-safe, as all of this class.
+  virtual StoredTensor Get(const std::string& name) const = 0;
+  virtual bool Has(const std::string& name) const = 0;
+  // True iff any linear has a weight_scale_inv: the numerics mode is fp8 unless overridden.
+  virtual bool is_fp8() const = 0;
+  // Reads the named tensors into the page cache with 1 to 64 threads, so that packing does not wait for the
+  // disk one page at a time. Throws Error(kModelFiles) naming a file that was cut or cannot be read.
+  virtual void Preload(std::span<const std::string> names, int threads,
+                       const LoadProgress& progress) const = 0;
+  // Throws Error(kModelFiles) naming a mapped shard that was cut or rewritten since Open. Reading
+  // StoredTensor::data never ends the process: bytes that are gone read as zeros. So a loader reads, then
+  // calls this once, and only then relies on what it read.
+  virtual void VerifyIntact() const = 0;
+  // Tensors of the directory without those of nextn layers, scales included, and their bytes.
+  virtual int64_t tensor_count() const = 0;
+  virtual int64_t tensor_bytes() const = 0;
+  // Tensors of nextn layers, which are not loaded.
+  virtual int64_t nextn_tensor_count() const = 0;
+  // A fingerprint of config and tensor index (names, dtypes, shapes, sizes), for ranks to compare.
+  virtual uint64_t fingerprint() const = 0;
+};
+
+}  // namespace sluice::checkpoint

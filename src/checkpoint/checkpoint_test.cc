@@ -1,0 +1,387 @@
+#include "checkpoint/checkpoint.h"
+
+#include <gtest/gtest.h>
+
+#include <limits>
+#include <nlohmann/json.hpp>
+
+#include "checkpoint/inventory.h"
+#include "checkpoint/random_weights.h"
+#include "checkpoint/test_support.h"
+
+namespace sluice::checkpoint {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::Contains;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::UnorderedElementsAre;
+
+std::vector<std::string> DefectsOf(const std::filesystem::path& directory) {
+  Defects defects;
+  CheckScaleValues(TakeInventory(directory, defects), defects);
+  return defects.sentences();
+}
+
+// The defects of a checkpoint of SmallPlan whose tensors `change` has changed before writing.
+template <typename Change>
+std::vector<std::string> DefectsAfter(WeightFormat format, const Change& change,
+                                      std::vector<std::string> overrides = {}) {
+  const TempDirectory directory;
+  const CheckpointPlan plan = SmallPlan(format, std::move(overrides));
+  std::vector<TensorToWrite> tensors = ConstantTensors(plan, format);
+  change(tensors);
+  WriteDirectory(directory.path(), plan, std::move(tensors));
+  return DefectsOf(directory.path());
+}
+
+TensorToWrite& Named(std::vector<TensorToWrite>& tensors, const std::string& name) {
+  const auto found =
+      std::find_if(tensors.begin(), tensors.end(), [&](const auto& t) { return t.name == name; });
+  SLUICE_CHECK(found != tensors.end(), "{}", name);
+  return *found;
+}
+
+void Remove(std::vector<TensorToWrite>& tensors, const std::string& name) {
+  tensors.erase(tensors.begin() + (&Named(tensors, name) - tensors.data()));
+}
+
+TEST(Coverage, AWholeCheckpointHasNoDefects) {
+  for (const WeightFormat format : {WeightFormat::kF32, WeightFormat::kFp8}) {
+    EXPECT_THAT(DefectsAfter(format, [](auto&) {}), IsEmpty());
+  }
+}
+
+// Every tensor in turn: without it, under another name, with another shape.
+TEST(Coverage, NamesEachTensorThatIsMissingUnknownOrMisshapen) {
+  const CheckpointPlan plan = SmallPlan(WeightFormat::kFp8);
+  const std::vector<TensorToWrite> whole = ConstantTensors(plan, WeightFormat::kFp8);
+  const TempDirectory directory;
+  const auto defects_with = [&](const std::vector<TensorToWrite>& tensors) {
+    for (const auto& entry : std::filesystem::directory_iterator(directory.path())) {
+      std::filesystem::remove(entry.path());
+    }
+    WriteDirectory(directory.path(), plan, tensors);
+    return DefectsOf(directory.path());
+  };
+  for (size_t i = 0; i < whole.size(); ++i) {
+    const std::string& name = whole[i].name;
+    const bool is_scale = IsScaleName(name);
+    std::vector<TensorToWrite> tensors = whole;
+    tensors.erase(tensors.begin() + static_cast<int64_t>(i));
+    const std::vector<std::string> missing = defects_with(tensors);
+    ASSERT_FALSE(missing.empty()) << name;
+    EXPECT_THAT(missing[0],
+                HasSubstr(is_scale ? name + " is missing" : "tensor " + name + " is missing; config"));
+
+    tensors = whole;
+    tensors[i].name += "x";
+    EXPECT_THAT(
+        defects_with(tensors),
+        AllOf(testing::SizeIs(2), Contains(AllOf(HasSubstr(".safetensors: tensor " + name + "x "),
+                                                 HasSubstr("is not one that config.json calls for")))))
+        << name;
+
+    tensors = whole;
+    tensors[i].shape.insert(tensors[i].shape.begin(), 1);
+    EXPECT_THAT(defects_with(tensors), ElementsAre(AllOf(HasSubstr(".safetensors: tensor " + name),
+                                                         HasSubstr(ShownShape(tensors[i].shape)),
+                                                         HasSubstr(ShownShape(whole[i].shape)))))
+        << name;
+  }
+}
+
+TEST(Coverage, SaysWhatWasExpected) {
+  const std::string wk = "model.layers.1.self_attn.indexer.wk.weight";
+  EXPECT_THAT(DefectsAfter(WeightFormat::kF32,
+                           [&](auto& tensors) {
+                             Named(tensors, wk).shape = {48, 128};
+                           }),
+              ElementsAre(HasSubstr(wk + " has shape [48, 128]; config.json calls for [128, 48].")));
+  EXPECT_THAT(DefectsAfter(WeightFormat::kF32, [&](auto& tensors) { Remove(tensors, wk); }),
+              ElementsAre(HasSubstr("model.safetensors.index.json: tensor " + wk +
+                                    " is missing; config.json calls for one of shape [128, 48].")));
+}
+
+TEST(Coverage, Fp8GoesWithAScaleAndNothingElseDoes) {
+  const std::string wk = "model.layers.1.self_attn.indexer.wk.weight";
+  const auto fp8 = WeightFormat::kFp8;
+  EXPECT_THAT(DefectsAfter(fp8, [&](auto& tensors) { Remove(tensors, ScaleName(wk)); }),
+              ElementsAre(HasSubstr(wk + " is F8_E4M3, but " + wk + "_scale_inv is missing")));
+  EXPECT_THAT(DefectsAfter(fp8, [&](auto& tensors) { Named(tensors, wk).dtype = DType::kBF16; }),
+              ElementsAre(HasSubstr(wk + " is BF16, but it has " + wk + "_scale_inv; F8_E4M3 is expected")));
+  EXPECT_THAT(DefectsAfter(fp8, [&](auto& tensors) { Named(tensors, ScaleName(wk)).dtype = DType::kBF16; }),
+              ElementsAre(HasSubstr(wk + "_scale_inv is BF16 [1, 1]; F32 [1, 1] is expected")));
+  // A linear by itself may stay in a wider type.
+  EXPECT_THAT(DefectsAfter(fp8,
+                           [&](auto& tensors) {
+                             Named(tensors, wk).dtype = DType::kF16;
+                             Remove(tensors, ScaleName(wk));
+                           }),
+              IsEmpty());
+  EXPECT_THAT(
+      DefectsAfter(fp8, [](auto& tensors) { Named(tensors, "lm_head.weight").dtype = DType::kF8E4M3; }),
+      ElementsAre(HasSubstr("lm_head.weight is F8_E4M3; F32, BF16 or F16 is expected")));
+}
+
+TEST(Coverage, ScalesMustBeFiniteAndPositive) {
+  const std::string scale = "model.layers.2.mlp.experts.3.up_proj.weight_scale_inv";
+  for (const float bad : {0.0F, -1.0F, std::numeric_limits<float>::infinity(), std::nanf("")}) {
+    const auto spoil = [&](auto& tensors) {
+      Named(tensors, scale).fill = [bad](std::span<std::byte> out) {
+        std::memcpy(out.data(), &bad, sizeof(bad));
+      };
+    };
+    EXPECT_THAT(DefectsAfter(WeightFormat::kFp8, spoil), ElementsAre(HasSubstr("scale 0 of tensor " + scale)))
+        << bad;
+    const TempDirectory directory;
+    const CheckpointPlan plan = SmallPlan(WeightFormat::kFp8);
+    auto tensors = ConstantTensors(plan, WeightFormat::kFp8);
+    spoil(tensors);
+    WriteDirectory(directory.path(), plan, std::move(tensors));
+    const auto checkpoint = Checkpoint::Open(directory.path());  // headers only
+    EXPECT_THAT(SentenceOf([&] { checkpoint->Get(scale); }),
+                HasSubstr("a finite number above 0 is expected"));
+  }
+}
+
+TEST(Coverage, RefusesFusedExpertsByName) {
+  EXPECT_THAT(DefectsAfter(WeightFormat::kF32,
+                           [](auto& tensors) {
+                             for (const char* projection : {"gate_proj", "up_proj"}) {
+                               for (int expert = 0; expert < 4; ++expert) {
+                                 Remove(tensors, fmt::format("model.layers.1.mlp.experts.{}.{}.weight",
+                                                             expert, projection));
+                               }
+                             }
+                             tensors.push_back({"model.layers.1.mlp.experts.gate_up_proj",
+                                                DType::kF32,
+                                                {4, 256, 48},
+                                                [](std::span<std::byte>) {}});
+                           })
+                  .back(),
+              HasSubstr("model.layers.1.mlp.experts.gate_up_proj holds all experts of a layer in one; save"));
+}
+
+TEST(Coverage, NextnLayersAreOptionalButTheirTensorsAreChecked) {
+  const std::vector<std::string> one = {"num_nextn_predict_layers=1"};
+  const std::string eh = "model.layers.3.eh_proj.weight";
+  EXPECT_THAT(DefectsAfter(
+                  WeightFormat::kFp8, [](auto&) {}, one),
+              IsEmpty());
+  EXPECT_THAT(DefectsAfter(
+                  WeightFormat::kFp8, [&](auto& tensors) { Remove(tensors, eh); }, one),
+              IsEmpty());
+  EXPECT_THAT(DefectsAfter(
+                  WeightFormat::kFp8,
+                  [](auto& tensors) {
+                    std::erase_if(tensors,
+                                  [](const auto& t) { return t.name.starts_with("model.layers.3."); });
+                  },
+                  one),
+              IsEmpty());
+  EXPECT_THAT(DefectsAfter(
+                  WeightFormat::kFp8,
+                  [&](auto& tensors) {
+                    Named(tensors, eh).shape = {96, 48};
+                  },
+                  one),
+              ElementsAre(HasSubstr(eh + " has shape [96, 48]; config.json calls for [48, 96]")));
+  // Without the key in the config they are unknown.
+  EXPECT_THAT(DefectsAfter(WeightFormat::kFp8,
+                           [&](auto& tensors) {
+                             tensors.push_back({eh, DType::kF32, {48, 96}, [](std::span<std::byte>) {}});
+                           }),
+              ElementsAre(HasSubstr(eh + " [48, 96] is not one that config.json calls for")));
+}
+
+// A good checkpoint on disk to be damaged as files.
+class CheckpointFiles : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    std::filesystem::create_directory(model_);
+    WriteDirectory(model_, plan_, ConstantTensors(plan_, WeightFormat::kFp8));
+    index_ = nlohmann::json::parse(ReadBytes(IndexFile()));
+    // All files but the config and the index.
+    shards_ = std::distance(std::filesystem::directory_iterator(model_), {}) - 2;
+  }
+  std::filesystem::path IndexFile() const { return model_ / "model.safetensors.index.json"; }
+  std::filesystem::path Shard(int number) const {
+    return model_ / fmt::format("model-{:05}-of-{:05}.safetensors", number, shards_);
+  }
+  std::vector<std::string> DefectsWithIndex(const nlohmann::json& index) const {
+    WriteBytes(IndexFile(), index.dump());
+    return DefectsOf(model_);
+  }
+  // All tensors of the first shard said to be in `name`.
+  nlohmann::json WithFirstShardNamed(const std::string& name) const {
+    nlohmann::json index = index_;
+    for (auto& shard : index["weight_map"]) {
+      if (shard == Shard(1).filename().string()) shard = name;
+    }
+    return index;
+  }
+
+  const CheckpointPlan plan_ = SmallPlan(WeightFormat::kFp8);
+  TempDirectory directory_;
+  std::filesystem::path model_ = directory_ / "model";
+  nlohmann::json index_;
+  int64_t shards_ = 0;
+};
+
+TEST_F(CheckpointFiles, ShardNamesMayNotLeaveTheDirectory) {
+  WriteBytes(directory_ / "outside.safetensors", ReadBytes(Shard(1)));
+  for (const std::string& name : std::vector<std::string>{
+           (directory_ / "outside.safetensors").string(), std::string("../outside.safetensors"),
+           std::string("sub/../../outside.safetensors"), std::string(".."), std::string(""),
+           std::string("config.json"), std::string("a\n.safetensors")}) {
+    EXPECT_THAT(DefectsWithIndex(WithFirstShardNamed(name)),
+                ElementsAre(AllOf(HasSubstr("index.json names the shard"), HasSubstr("a plain file name"))))
+        << name;
+  }
+  std::filesystem::create_symlink(directory_ / "outside.safetensors", model_ / "link.safetensors");
+  EXPECT_THAT(DefectsWithIndex(WithFirstShardNamed("link.safetensors")),
+              ElementsAre(HasSubstr("a link that leads out of the directory to ")));
+  EXPECT_THAT(DefectsWithIndex(WithFirstShardNamed("none.safetensors")),
+              ElementsAre(HasSubstr("none.safetensors, which is missing from the directory")));
+}
+
+TEST_F(CheckpointFiles, TheHubCacheMayLinkIntoItsBlobs) {
+  const auto snapshot = directory_ / "models--a--b" / "snapshots" / "0123";
+  const auto blobs = directory_ / "models--a--b" / "blobs";
+  std::filesystem::create_directories(snapshot);
+  std::filesystem::create_directories(blobs);
+  for (const auto& entry : std::filesystem::directory_iterator(model_)) {
+    const std::string name = entry.path().filename();
+    std::filesystem::rename(entry.path(), blobs / name);
+    std::filesystem::create_symlink(std::filesystem::path("../../blobs") / name, snapshot / name);
+  }
+  EXPECT_THAT(DefectsOf(snapshot), IsEmpty());
+}
+
+TEST_F(CheckpointFiles, IndexAndHeadersMustAgreeBothWays) {
+  nlohmann::json index = index_;
+  index["weight_map"]["model.norm.weight"] = Shard(1).filename().string();
+  EXPECT_THAT(DefectsWithIndex(index),
+              UnorderedElementsAre(HasSubstr("places tensor model.norm.weight in model-00001"),
+                                   HasSubstr("has tensor model.norm.weight, which")));
+  index = index_;
+  index["weight_map"].erase("model.norm.weight");
+  EXPECT_THAT(DefectsWithIndex(index), ElementsAre(AllOf(HasSubstr("has tensor model.norm.weight, which"),
+                                                         HasSubstr("does not list"))));
+  index = index_;
+  index["weight_map"]["model.ghost.weight"] = Shard(1).filename().string();
+  EXPECT_THAT(DefectsWithIndex(index), ElementsAre(AllOf(HasSubstr("places tensor model.ghost.weight in"),
+                                                         HasSubstr("does not have it"))));
+  index = index_;
+  index["weight_map"]["model.norm.weight"] = 7;
+  EXPECT_THAT(DefectsWithIndex(index),
+              UnorderedElementsAre(HasSubstr("tensor model.norm.weight is in 7; the name of a shard"),
+                                   HasSubstr("has tensor model.norm.weight, which")));
+}
+
+TEST_F(CheckpointFiles, AnIndexMustBeAnIndex) {
+  EXPECT_THAT(DefectsWithIndex({{"weight_map", {1, 2}}}), ElementsAre(HasSubstr("\"weight_map\" is [1,2]")));
+  EXPECT_THAT(DefectsWithIndex(nlohmann::json::object()),
+              ElementsAre(HasSubstr("\"weight_map\" is missing")));
+  WriteBytes(IndexFile(), "{\"weight_map\": {");
+  EXPECT_THAT(DefectsOf(model_), ElementsAre(HasSubstr("index.json is not valid JSON")));
+  std::filesystem::remove(IndexFile());
+  EXPECT_THAT(DefectsOf(model_), ElementsAre(HasSubstr("has neither model.safetensors.index.json nor")));
+  EXPECT_THAT(DefectsOf(model_ / "none"), ElementsAre(HasSubstr("is not a directory")));
+}
+
+TEST_F(CheckpointFiles, AStraySingleFileIsAmbiguous) {
+  WriteBytes(model_ / "model.safetensors", "x");
+  EXPECT_THAT(DefectsOf(model_),
+              ElementsAre(HasSubstr("has both model.safetensors.index.json and model.safetensors")));
+}
+
+TEST_F(CheckpointFiles, OneFileWithoutAnIndexWillDo) {
+  const auto single = directory_ / "single";
+  std::filesystem::create_directory(single);
+  WriteSafetensors(single / "model.safetensors", ConstantTensors(plan_, WeightFormat::kFp8), nullptr);
+  WriteBytes(single / "config.json", plan_.config_text);
+  EXPECT_THAT(DefectsOf(single), IsEmpty());
+  EXPECT_EQ(Checkpoint::Open(single)->fingerprint(), Checkpoint::Open(model_)->fingerprint());
+}
+
+// One damaged shard is one sentence, not one for each of its tensors.
+TEST_F(CheckpointFiles, ADamagedShardHidesItsConsequences) {
+  const std::string bytes = ReadBytes(Shard(1));
+  WriteBytes(Shard(1), bytes.substr(0, 100));
+  EXPECT_THAT(DefectsOf(model_), ElementsAre(HasSubstr("says that its header has")));
+  WriteBytes(Shard(1), bytes.substr(0, bytes.size() - 1));
+  EXPECT_THAT(DefectsOf(model_), ElementsAre(HasSubstr("it is cut or its header is wrong")));
+}
+
+TEST_F(CheckpointFiles, EveryDefectIsListedAndOpenThrowsTheFirst) {
+  nlohmann::json config = nlohmann::json::parse(plan_.config_text);
+  config["topk_method"] = "greedy";
+  WriteBytes(model_ / "config.json", config.dump());
+  WriteBytes(Shard(2), "short");
+  WriteBytes(model_ / "model.safetensors", "x");
+  const std::vector<std::string> defects = DefectsOf(model_);
+  EXPECT_THAT(defects,
+              ElementsAre(HasSubstr("topk_method"), HasSubstr("has 5 bytes"), HasSubstr("has both")));
+  EXPECT_EQ(SentenceOf([&] { Checkpoint::Open(model_); }), defects[0]);
+}
+
+TEST_F(CheckpointFiles, GetNamesAnUnknownTensor) {
+  const auto checkpoint = Checkpoint::Open(model_);
+  EXPECT_FALSE(checkpoint->Has("nothing"));
+  EXPECT_THAT(SentenceOf([&] { checkpoint->Get("nothing"); }), HasSubstr("index.json has no tensor nothing"));
+  EXPECT_TRUE(checkpoint->is_fp8());
+  EXPECT_EQ(checkpoint->tensor_count(), plan_.tensors);
+}
+
+TEST_F(CheckpointFiles, AShardCutAfterOpenIsNamed) {
+  const auto checkpoint = Checkpoint::Open(model_);
+  const std::string name = "model.embed_tokens.weight";
+  const StoredTensor tensor = checkpoint->Get(name);
+  std::filesystem::resize_file(tensor.file, 64);
+  for (int64_t i = 0; i < tensor.bytes; ++i) ASSERT_EQ(tensor.data[i], std::byte{0});
+  const auto names_file = AllOf(HasSubstr(tensor.file.string()), HasSubstr("has 64 now"));
+  EXPECT_THAT(SentenceOf([&] { checkpoint->VerifyIntact(); }), names_file);
+  EXPECT_THAT(SentenceOf([&] { checkpoint->Get(name); }), names_file);
+  EXPECT_THAT(SentenceOf([&] { checkpoint->Preload(std::span(&name, 1), 2, nullptr); }),
+              HasSubstr(tensor.file.string()));
+}
+
+TEST_F(CheckpointFiles, PreloadReportsEveryByteAndReadsOnlyWhatIsNamed) {
+  const auto checkpoint = Checkpoint::Open(model_);
+  std::vector<std::string> names;
+  int64_t bytes = 0;
+  for (const TensorSpec& spec : TensorsOf(checkpoint->config(), {0, 1, 0, 0, true, false})) {
+    names.push_back(spec.name);
+    bytes += checkpoint->Get(spec.name).bytes;
+  }
+  for (const int threads : {1, 4}) {
+    int64_t last = 0;
+    checkpoint->Preload(names, threads, [&](int64_t done, int64_t total) {
+      EXPECT_EQ(total, bytes);
+      EXPECT_GE(done, last);
+      last = done;
+    });
+    EXPECT_EQ(last, bytes);
+  }
+}
+
+TEST(CheckpointFingerprint, DependsOnConfigAndTensorsNotOnShards) {
+  const auto fingerprint = [](WeightFormat format, int64_t shard_bytes, std::vector<std::string> overrides) {
+    const TempDirectory directory;
+    const CheckpointPlan plan = SmallPlan(format, std::move(overrides));
+    WriteDirectory(directory.path(), plan, ConstantTensors(plan, format), shard_bytes);
+    return Checkpoint::Open(directory.path())->fingerprint();
+  };
+  const uint64_t base = fingerprint(WeightFormat::kFp8, 100'000, {});
+  EXPECT_EQ(fingerprint(WeightFormat::kFp8, 30'000, {}), base);
+  EXPECT_NE(fingerprint(WeightFormat::kF32, 100'000, {}), base);
+  EXPECT_NE(fingerprint(WeightFormat::kFp8, 100'000, {"routed_scaling_factor=2"}), base);
+  EXPECT_NE(fingerprint(WeightFormat::kFp8, 100'000, {"moe_intermediate_size=64"}), base);
+}
+
+}  // namespace
+}  // namespace sluice::checkpoint

@@ -1,0 +1,226 @@
+#include "checkpoint/model_config.h"
+
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "checkpoint/test_support.h"
+
+namespace sluice::checkpoint {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::Contains;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+// config.json of DeepSeek-V3.2 as published.
+const char* const kPublished = R"({
+  "architectures": ["DeepseekV32ForCausalLM"], "attention_bias": false, "attention_dropout": 0.0,
+  "bos_token_id": 0, "eos_token_id": 1, "ep_size": 1, "first_k_dense_replace": 3, "hidden_act": "silu",
+  "hidden_size": 7168, "index_head_dim": 128, "index_n_heads": 64, "index_topk": 2048,
+  "initializer_range": 0.02, "intermediate_size": 18432, "kv_lora_rank": 512,
+  "max_position_embeddings": 163840, "model_type": "deepseek_v32", "moe_intermediate_size": 2048,
+  "moe_layer_freq": 1, "n_group": 8, "n_routed_experts": 256, "n_shared_experts": 1, "norm_topk_prob": true,
+  "num_attention_heads": 128, "num_experts_per_tok": 8, "num_hidden_layers": 61, "num_key_value_heads": 128,
+  "num_nextn_predict_layers": 1, "q_lora_rank": 1536, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64,
+  "quantization_config": {"activation_scheme": "dynamic", "fmt": "e4m3", "quant_method": "fp8",
+                          "scale_fmt": "ue8m0", "weight_block_size": [128, 128]},
+  "rms_norm_eps": 1e-06,
+  "rope_scaling": {"beta_fast": 32, "beta_slow": 1, "factor": 40, "mscale": 1.0, "mscale_all_dim": 1.0,
+                   "original_max_position_embeddings": 4096, "type": "yarn"},
+  "rope_theta": 10000, "routed_scaling_factor": 2.5, "scoring_func": "sigmoid", "tie_word_embeddings": false,
+  "topk_group": 4, "topk_method": "noaux_tc", "torch_dtype": "bfloat16", "use_cache": true,
+  "v_head_dim": 128, "vocab_size": 129280})";
+
+// The published config with a JSON merge patch: null removes a key.
+std::string Patched(const std::string& patch) {
+  nlohmann::json config = nlohmann::json::parse(kPublished);
+  config.merge_patch(nlohmann::json::parse(patch));
+  return config.dump();
+}
+
+std::vector<std::string> DefectsOf(const std::string& text) {
+  Defects defects;
+  const auto config = ParseModelConfig(text, "config.json", defects);
+  EXPECT_EQ(config.has_value(), defects.empty());
+  return defects.sentences();
+}
+
+TEST(ModelConfig, ReadsThePublishedFile) {
+  const TempDirectory directory;
+  WriteBytes(directory / "config.json", kPublished);
+  const ModelConfig config = ReadModelConfig(directory.path());
+  EXPECT_EQ(config.vocab_size, 129280);
+  EXPECT_EQ(config.num_hidden_layers, 61);
+  EXPECT_EQ(config.first_k_dense_replace, 3);
+  EXPECT_EQ(config.intermediate_size, 18432);
+  EXPECT_EQ(config.moe_intermediate_size, 2048);
+  EXPECT_EQ(config.n_group, 8);
+  EXPECT_EQ(config.topk_group, 4);
+  EXPECT_EQ(config.qk_nope_head_dim, 128);
+  EXPECT_EQ(config.v_head_dim, 128);
+  EXPECT_EQ(config.index_n_heads, 64);
+  EXPECT_EQ(config.routed_scaling_factor, 2.5);
+  EXPECT_EQ(config.rms_norm_eps, 1e-6);
+  EXPECT_FALSE(config.indexer_rope_interleave);
+  EXPECT_TRUE(config.rope.yarn);
+  EXPECT_EQ(config.rope.theta, 10000.0);
+  EXPECT_EQ(config.rope.factor, 40.0);
+  EXPECT_EQ(config.rope.original_max_position_embeddings, 4096);
+  EXPECT_EQ(config.rope.mscale_all_dim, 1.0);
+  EXPECT_EQ(config.num_nextn_predict_layers, 1);
+  EXPECT_THAT(config.eos_token_ids, ElementsAre(1));
+}
+
+TEST(ModelConfig, AcceptsTheVariantsOfKeys) {
+  const char* const variants[] = {
+      R"({"torch_dtype": null, "dtype": "float32"})",
+      R"({"dtype": "bfloat16"})",
+      R"({"rope_scaling": {"type": null, "rope_type": "yarn"}})",
+      R"({"rope_scaling": {"rope_type": "yarn"}})",
+      R"({"rope_scaling": null})",
+      R"({"rope_scaling": null, "rope_theta": null, "rope_parameters": {"rope_type": "default", "rope_theta": 5e4}})",
+      R"({"rope_scaling": null, "rope_theta": null, "rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4,
+          "factor": 8, "original_max_position_embeddings": 1024, "truncate": true, "attention_factor": null}})",
+      R"({"rope_parameters": {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 40,
+          "original_max_position_embeddings": 4096}})",
+      R"({"num_key_value_heads": null, "num_nextn_predict_layers": null, "quantization_config": null})",
+      R"({"eos_token_id": [1, 7, 129279]})",
+      R"({"qk_head_dim": 192, "head_dim": 64, "rope_interleave": true, "moe_router_dtype": "float32"})",
+      R"({"scoring_func": null, "topk_method": null, "moe_layer_freq": null})",
+  };
+  for (const char* variant : variants) EXPECT_THAT(DefectsOf(Patched(variant)), IsEmpty()) << variant;
+
+  Defects defects;
+  const auto plain = ParseModelConfig(
+      Patched(R"({"rope_scaling": null, "rope_theta": null, "rope_parameters": {"rope_theta": 5e4}})"), "c",
+      defects);
+  ASSERT_TRUE(plain);
+  EXPECT_FALSE(plain->rope.yarn);
+  EXPECT_EQ(plain->rope.theta, 5e4);
+}
+
+struct Refused {
+  const char* patch;
+  const char* phrase;
+};
+const Refused kRefused[] = {
+    {R"({"architectures": ["LlamaForCausalLM"]})",
+     R"("architectures" is ["LlamaForCausalLM"]; expected ["DeepseekV32ForCausalLM"])"},
+    {R"({"architectures": ["GlmMoeDsaForCausalLM"]})", "the GLM-5 family is not supported by this version"},
+    {R"({"architectures": null})", R"("architectures" is missing)"},
+    {R"({"model_type": "deepseek_v3"})", R"("model_type" is "deepseek_v3"; expected "deepseek_v32")"},
+    {R"({"hidden_size": null})", R"("hidden_size" is missing; expected an integer from 1 to 65536)"},
+    {R"({"hidden_size": "7168"})", R"("hidden_size" is "7168"; expected an integer)"},
+    {R"({"hidden_size": 7168.0})", R"("hidden_size" is 7168.0; expected an integer)"},
+    {R"({"hidden_size": 0})", R"("hidden_size" is 0;)"},
+    {R"({"hidden_size": -1})", R"("hidden_size" is -1;)"},
+    {R"({"hidden_size": true})", R"("hidden_size" is true;)"},
+    {R"({"hidden_size": 18446744073709551615})", R"("hidden_size" is 18446744073709551615;)"},
+    {R"({"num_hidden_layers": 257})", "expected an integer from 1 to 256"},
+    {R"({"first_k_dense_replace": 62})",
+     R"("first_k_dense_replace" is 62; expected at most num_hidden_layers, 61)"},
+    {R"({"num_key_value_heads": 64})", R"("num_key_value_heads" is 64; expected 128)"},
+    {R"({"n_group": 7})", R"("n_group" is 7; expected a divisor of n_routed_experts, 256)"},
+    {R"({"n_group": 256})", "at least 2 experts per group"},
+    {R"({"topk_group": 9})", R"("topk_group" is 9; expected at most n_group, 8)"},
+    {R"({"num_experts_per_tok": 129})",
+     R"("num_experts_per_tok" is 129; expected at most 128, the experts in the 4)"},
+    {R"({"qk_rope_head_dim": 63})", "expected an even number"},
+    {R"({"index_head_dim": 96})", R"("index_head_dim" is 96; expected a power of two)"},
+    {R"({"index_head_dim": 32})", R"("index_head_dim" is 32; expected at least qk_rope_head_dim, 64)"},
+    {R"({"qk_head_dim": 128})", R"("qk_head_dim" is 128; expected 192)"},
+    {R"({"scoring_func": "softmax"})", R"("scoring_func" is "softmax"; expected "sigmoid")"},
+    {R"({"topk_method": "greedy"})", R"("topk_method" is "greedy")"},
+    {R"({"hidden_act": "gelu"})", R"("hidden_act" is "gelu")"},
+    {R"({"moe_layer_freq": 2})", R"("moe_layer_freq" is 2; expected 1)"},
+    {R"({"attention_bias": true})", R"("attention_bias" is true; expected false)"},
+    {R"({"tie_word_embeddings": true})", R"("tie_word_embeddings" is true)"},
+    {R"({"rope_interleave": false})", R"("rope_interleave" is false)"},
+    {R"({"norm_topk_prob": 1})", R"("norm_topk_prob" is 1; expected true or false)"},
+    {R"({"indexer_types": ["full"]})", "a list of 61 strings, one per layer"},
+    {R"({"index_topk_freq": 4})", R"("index_topk_freq" is 4)"},
+    {R"({"rms_norm_eps": 0})", R"("rms_norm_eps" is 0; expected a number from 1e-12)"},
+    {R"({"routed_scaling_factor": null})", R"("routed_scaling_factor" is missing)"},
+    {R"({"torch_dtype": "int8"})", R"("torch_dtype" is "int8")"},
+    {R"({"dtype": "float32"})", R"("dtype" is "float32"; expected "bfloat16" as "torch_dtype" says)"},
+    {R"({"rope_theta": null})", R"("rope_theta" is missing)"},
+    {R"({"rope_scaling": {"type": "linear"}})",
+     R"("rope_scaling.type" is "linear"; expected "yarn" or "default")"},
+    {R"({"rope_scaling": {"rope_type": "default"}})",
+     R"("rope_scaling.type" is "yarn"; expected "default" as)"},
+    {R"({"rope_scaling": 3})", R"("rope_scaling" is 3; expected an object)"},
+    {R"({"rope_scaling": {"factor": 0.5}})", R"("rope_scaling.factor" is 0.5)"},
+    {R"({"rope_scaling": {"original_max_position_embeddings": null}})",
+     "original_max_position_embeddings\" is missing"},
+    {R"({"rope_scaling": {"attention_factor": 1.0}})",
+     R"("rope_scaling.attention_factor" is 1.0; expected null)"},
+    {R"({"rope_scaling": {"beta_slow": 32}})",
+     R"("rope_scaling.beta_fast" is 32; expected more than beta_slow)"},
+    {R"({"rope_scaling": {"rope_theta": 50000}})", R"("rope_theta" is 10000; expected 50000 as)"},
+    {R"({"rope_parameters": {"rope_type": "yarn", "rope_theta": 10000, "factor": 8,
+         "original_max_position_embeddings": 4096}})",
+     R"("rope_scaling" is 40 for factor; expected 8 as "rope_parameters" says)"},
+    {R"({"eos_token_id": null})",
+     R"("eos_token_id" is missing; expected a token id below vocab_size, 129280)"},
+    {R"({"eos_token_id": 129280})", R"("eos_token_id" is 129280)"},
+    {R"({"eos_token_id": []})", R"("eos_token_id" is [])"},
+    {R"({"eos_token_id": [1, "x"]})", R"("eos_token_id" is [1,"x"])"},
+    {R"({"bos_token_id": -1})", R"("bos_token_id" is -1)"},
+    {R"({"quantization_config": {"quant_method": "awq"}})", R"("quantization_config.quant_method" is "awq")"},
+    {R"({"quantization_config": {"weight_block_size": [64, 64]}})",
+     R"(weight_block_size" is [64,64]; expected [128,128])"},
+    {R"({"quantization_config": {"activation_scheme": "static"}})", R"(activation_scheme" is "static")"},
+};
+
+TEST(ModelConfig, RefusesWithOneSentenceNamingFileKeyFoundAndRight) {
+  for (const Refused& row : kRefused) {
+    EXPECT_THAT(DefectsOf(Patched(row.patch)),
+                ElementsAre(AllOf(HasSubstr("config.json: "), HasSubstr(row.phrase))))
+        << row.patch;
+  }
+}
+
+TEST(ModelConfig, RefusesLayerListsOfAnotherSchedule) {
+  nlohmann::json config = nlohmann::json::parse(kPublished);
+  config["indexer_types"] = std::vector<std::string>(61, "full");
+  config["mlp_layer_types"] = std::vector<std::string>(61, "sparse");
+  for (int layer = 0; layer < 3; ++layer) config["mlp_layer_types"][layer] = "dense";
+  EXPECT_THAT(DefectsOf(config.dump()), IsEmpty());
+  config["indexer_types"][4] = "shared";
+  config["mlp_layer_types"][3] = "dense";
+  EXPECT_THAT(DefectsOf(config.dump()),
+              ElementsAre(HasSubstr("\"indexer_types\" is \"shared\" for layer 4; expected \"full\""),
+                          HasSubstr("\"mlp_layer_types\" is \"dense\" for layer 3; expected \"sparse\"")));
+}
+
+TEST(ModelConfig, NamesEveryDefect) {
+  EXPECT_THAT(DefectsOf(Patched(R"({"hidden_size": 0, "index_topk": "x", "rope_theta": null})")),
+              AllOf(testing::SizeIs(3), Contains(HasSubstr("hidden_size")), Contains(HasSubstr("index_topk")),
+                    Contains(HasSubstr("rope_theta"))));
+}
+
+TEST(ModelConfig, RefusesTextThatIsNoConfig) {
+  EXPECT_THAT(DefectsOf("{"), ElementsAre(HasSubstr("config.json is not valid JSON")));
+  EXPECT_THAT(DefectsOf(R"({"hidden_size": 1, "hidden_size": 2})"), ElementsAre(HasSubstr("twice")));
+  const TempDirectory directory;
+  EXPECT_THAT(SentenceOf([&] { ReadModelConfig(directory.path()); }),
+              HasSubstr("config.json cannot be opened: No such file or directory"));
+}
+
+TEST(ModelConfig, CanonicalTextTellsEachFieldApart) {
+  Defects defects;
+  const std::string published = CanonicalText(*ParseModelConfig(kPublished, "c", defects));
+  for (const char* patch :
+       {R"({"index_topk": 64})", R"({"rms_norm_eps": 1.0000001e-06})", R"({"eos_token_id": 2})",
+        R"({"rope_scaling": {"mscale": 0.5}})", R"({"norm_topk_prob": false})", R"({"rope_scaling": null})",
+        R"({"indexer_rope_interleave": true})"}) {
+    EXPECT_NE(CanonicalText(*ParseModelConfig(Patched(patch), "c", defects)), published) << patch;
+  }
+  EXPECT_EQ(CanonicalText(*ParseModelConfig(Patched(R"({"use_cache": false})"), "c", defects)), published);
+}
+
+}  // namespace
+}  // namespace sluice::checkpoint

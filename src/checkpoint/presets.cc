@@ -1,0 +1,157 @@
+#include "checkpoint/presets.h"
+
+#include <fmt/ranges.h>
+
+#include <utility>
+
+#include "base/error.h"
+
+namespace sluice::checkpoint {
+namespace {
+
+using Sizes = std::vector<std::pair<const char*, int64_t>>;
+
+const std::vector<std::pair<std::string, Sizes>>& Presets() {
+  static const std::vector<std::pair<std::string, Sizes>> presets = {
+      {"tiny",
+       {{"num_hidden_layers", 4},
+        {"first_k_dense_replace", 1},
+        {"hidden_size", 256},
+        {"intermediate_size", 512},
+        {"moe_intermediate_size", 128},
+        {"num_attention_heads", 8},
+        {"q_lora_rank", 128},
+        {"qk_nope_head_dim", 64},
+        {"v_head_dim", 64},
+        {"index_n_heads", 8},
+        {"index_topk", 64},
+        {"n_routed_experts", 16},
+        {"n_group", 4},
+        {"topk_group", 2},
+        {"num_experts_per_tok", 4},
+        {"vocab_size", 1024},
+        {"num_nextn_predict_layers", 0}}},
+      {"small",
+       {{"num_hidden_layers", 6},
+        {"first_k_dense_replace", 2},
+        {"hidden_size", 512},
+        {"intermediate_size", 1024},
+        {"moe_intermediate_size", 256},
+        {"num_attention_heads", 16},
+        {"q_lora_rank", 256},
+        {"qk_nope_head_dim", 128},
+        {"v_head_dim", 128},
+        {"index_n_heads", 16},
+        {"index_topk", 256},
+        {"n_routed_experts", 16},
+        {"n_group", 4},
+        {"topk_group", 2},
+        {"num_experts_per_tok", 4},
+        {"vocab_size", 2048},
+        {"num_nextn_predict_layers", 0}}},
+      {"v3.2-61",
+       {{"num_hidden_layers", 61},
+        {"first_k_dense_replace", 3},
+        {"hidden_size", 256},
+        {"intermediate_size", 1024},
+        {"moe_intermediate_size", 128},
+        {"num_attention_heads", 8},
+        {"q_lora_rank", 256},
+        {"qk_nope_head_dim", 128},
+        {"v_head_dim", 128},
+        {"index_n_heads", 8},
+        {"index_topk", 256},
+        {"n_routed_experts", 16},
+        {"n_group", 8},
+        {"topk_group", 4},
+        {"num_experts_per_tok", 4},
+        {"vocab_size", 2048},
+        {"num_nextn_predict_layers", 1}}},
+  };
+  return presets;
+}
+
+// What every preset has in common with the published model.
+nlohmann::json CommonConfig() {
+  return {
+      {"architectures", {"DeepseekV32ForCausalLM"}},
+      {"attention_bias", false},
+      {"attention_dropout", 0.0},
+      {"bos_token_id", 0},
+      {"eos_token_id", 1},
+      {"ep_size", 1},
+      {"hidden_act", "silu"},
+      {"index_head_dim", 128},
+      {"indexer_rope_interleave", false},
+      {"initializer_range", 0.02},
+      {"kv_lora_rank", 512},
+      {"max_position_embeddings", 163840},
+      {"model_type", "deepseek_v32"},
+      {"moe_layer_freq", 1},
+      {"n_shared_experts", 1},
+      {"norm_topk_prob", true},
+      {"qk_rope_head_dim", 64},
+      {"rms_norm_eps", 1e-6},
+      {"rope_scaling",
+       {{"beta_fast", 32},
+        {"beta_slow", 1},
+        {"factor", 40},
+        {"mscale", 1.0},
+        {"mscale_all_dim", 1.0},
+        {"original_max_position_embeddings", 4096},
+        {"type", "yarn"}}},
+      {"rope_theta", 10000},
+      {"routed_scaling_factor", 2.5},
+      {"scoring_func", "sigmoid"},
+      {"tie_word_embeddings", false},
+      {"topk_method", "noaux_tc"},
+      {"torch_dtype", "bfloat16"},
+      {"use_cache", true},
+  };
+}
+
+}  // namespace
+
+std::vector<std::string> PresetNames() {
+  std::vector<std::string> names;
+  for (const auto& [name, sizes] : Presets()) names.push_back(name);
+  return names;
+}
+
+nlohmann::json PresetConfig(const std::string& name) {
+  for (const auto& [preset, sizes] : Presets()) {
+    if (preset != name) continue;
+    nlohmann::json config = CommonConfig();
+    for (const auto& [key, value] : sizes) config[key] = value;
+    config["num_key_value_heads"] = config["num_attention_heads"];
+    return config;
+  }
+  Fail(ErrorKind::kUsage, "There is no preset \"{}\"; choose one of {}.", name,
+       fmt::join(PresetNames(), ", "));
+}
+
+void ApplyOverride(const std::string& override_text, nlohmann::json& config) {
+  const size_t equals = override_text.find('=');
+  if (equals == std::string::npos || equals == 0) {
+    Fail(ErrorKind::kUsage, "The config override \"{}\" has no key and value; key=value is expected.",
+         override_text);
+  }
+  const std::string path = override_text.substr(0, equals);
+  const std::string text = override_text.substr(equals + 1);
+  nlohmann::json* target = &config;
+  for (size_t begin = 0, end = 0; end != std::string::npos; begin = end + 1) {
+    end = path.find('.', begin);
+    const std::string key = path.substr(begin, end == std::string::npos ? end : end - begin);
+    if (!target->is_object() || !target->contains(key)) {
+      Fail(ErrorKind::kUsage,
+           "The config override \"{}\" names \"{}\", which the preset's config does not have.", override_text,
+           path);
+    }
+    target = &(*target)[key];
+  }
+  const nlohmann::json value = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+  *target = value.is_discarded() ? nlohmann::json(text) : value;
+  if (path == "num_attention_heads") config["num_key_value_heads"] = *target;
+}
+
+}  // namespace sluice::checkpoint

@@ -1,0 +1,55 @@
+#include "cli/check_command.h"
+
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include "base/error.h"
+#include "checkpoint/inventory.h"
+#include "text/tokenizer.h"
+
+namespace sluice::cli {
+namespace {
+
+// A tokenizer that cannot be read, or one with ids the model has no row for.
+void CheckTokenizer(const std::filesystem::path& directory, const checkpoint::Inventory& inventory,
+                    checkpoint::Defects& defects) {
+  const std::filesystem::path file = directory / "tokenizer.json";
+  try {
+    const auto tokenizer = text::Tokenizer::Load(file);
+    if (inventory.config && tokenizer->vocab_size() > inventory.config->vocab_size) {
+      defects.Add("{} has ids up to {}, but vocab_size in config.json is {}.", file.string(),
+                  tokenizer->vocab_size() - 1, inventory.config->vocab_size);
+    }
+  } catch (const Error& error) {
+    defects.Add("{}", error.what());
+  }
+}
+
+void Check(const std::string& directory) {
+  checkpoint::Defects defects;
+  const checkpoint::Inventory inventory = checkpoint::TakeInventory(directory, defects);
+  checkpoint::CheckScaleValues(inventory, defects);
+  if (std::filesystem::is_directory(directory)) CheckTokenizer(directory, inventory, defects);
+  for (const std::string& sentence : defects.sentences()) fmt::print("{}\n", sentence);
+  std::fflush(stdout);
+  if (!defects.empty()) {
+    Fail(ErrorKind::kModelFiles, "{} has {} defect{}.", directory, defects.sentences().size(),
+         defects.sentences().size() == 1 ? "" : "s");
+  }
+  fmt::print("ok: {}\n", checkpoint::Summary(inventory));
+}
+
+}  // namespace
+
+void AddCheckCommand(CLI::App& app) {
+  CLI::App* check = app.add_subcommand("check", "List every defect of a checkpoint directory");
+  auto directory = std::make_shared<std::string>();
+  check->add_option("model", *directory, "The directory of a Hugging Face checkpoint")->required();
+  check->callback([directory] { Check(*directory); });
+}
+
+}  // namespace sluice::cli

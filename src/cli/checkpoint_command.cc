@@ -1,0 +1,65 @@
+#include "cli/checkpoint_command.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "checkpoint/checkpoint_maker.h"
+#include "checkpoint/load_progress.h"
+#include "checkpoint/presets.h"
+
+namespace sluice::cli {
+namespace {
+
+struct MakeArguments {
+  std::string directory;
+  std::string dtype = "bf16";
+  int64_t layers = 0;
+  checkpoint::MakeOptions options;
+};
+
+void Make(MakeArguments arguments) {
+  checkpoint::MakeOptions& options = arguments.options;
+  options.format = checkpoint::ParseWeightFormat(arguments.dtype);
+  if (arguments.layers != 0) {
+    options.config_overrides.push_back(fmt::format("num_hidden_layers={}", arguments.layers));
+  }
+  options.threads = static_cast<int>(std::clamp(std::thread::hardware_concurrency(), 1U, 64U));
+  const checkpoint::CheckpointPlan plan = checkpoint::PlanCheckpoint(options);
+  fmt::print("Making {}: preset {}, {} layers, {} tensors, {} as {}, seed {}.\n", arguments.directory,
+             options.preset, plan.config.num_hidden_layers, plan.tensors,
+             checkpoint::ShownBytes(static_cast<double>(plan.bytes)), arguments.dtype, options.seed);
+  std::fflush(stdout);
+  checkpoint::LoadProgressBar bar("Writing", stderr);
+  checkpoint::MakeCheckpoint(arguments.directory, options, plan, bar.callback());
+}
+
+}  // namespace
+
+void AddCheckpointCommand(CLI::App& app) {
+  CLI::App* group = app.add_subcommand("checkpoint", "Make checkpoints");
+  group->require_subcommand(1);
+  CLI::App* make = group->add_subcommand("make", "Write a random DeepSeek-V3.2 checkpoint");
+  auto arguments = std::make_shared<MakeArguments>();
+  checkpoint::MakeOptions& options = arguments->options;
+  make->add_option("directory", arguments->directory, "Where to write; new or empty")->required();
+  make->add_option("--preset", options.preset, fmt::format("{}", fmt::join(checkpoint::PresetNames(), ", ")))
+      ->capture_default_str();
+  make->add_option("--dtype", arguments->dtype, "f32, bf16 or fp8")->capture_default_str();
+  make->add_option("--seed", options.seed, "Equal seeds give equal bytes")->capture_default_str();
+  make->add_option("--layers", arguments->layers, "num_hidden_layers instead of the preset's");
+  make->add_option("--config-override", options.config_overrides,
+                   "key=value of config.json instead of the preset's; may be repeated");
+  make->add_option("--shard-bytes", options.shard_bytes, "Largest shard")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  make->callback([arguments] { Make(*arguments); });
+}
+
+}  // namespace sluice::cli

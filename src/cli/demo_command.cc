@@ -1,0 +1,207 @@
+#include "cli/demo_command.h"
+
+#include <fmt/format.h>
+
+#include <csignal>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "checkpoint/checkpoint_maker.h"
+#include "checkpoint/counter_random.h"
+#include "cli/layout_flags.h"
+#include "cli/serve_command.h"
+#include "engine/offline.h"
+#include "trace/strip.h"
+
+namespace sluice::cli {
+namespace {
+
+constexpr int64_t kPromptTokens = 4000;
+constexpr int kStripWidth = 72;
+
+struct DemoFlags {
+  std::string directory = "build/demo";
+  bool once = false;
+  bool break_a_rank = false;
+  int perturb_rank = -1;
+  int port = 30000;
+};
+
+struct Layout {
+  const char* name;
+  int64_t pp, cp;
+  const char* mode;
+  int64_t chunk;
+};
+
+struct Outcome {
+  engine::OfflineResult result;
+  std::vector<trace::Lane> lanes;
+};
+
+std::shared_ptr<checkpoint::Checkpoint> DemoCheckpoint(const std::filesystem::path& directory) {
+  if (!std::filesystem::exists(directory / "model.safetensors.index.json")) {
+    std::filesystem::remove_all(directory);
+    checkpoint::MakeOptions options;
+    options.preset = "tiny";
+    options.format = checkpoint::WeightFormat::kF32;
+    checkpoint::MakeCheckpoint(directory, options, checkpoint::PlanCheckpoint(options), {});
+  }
+  return checkpoint::Checkpoint::Open(directory);
+}
+
+std::vector<int32_t> DemoPrompt(int64_t vocab_size) {
+  std::vector<int32_t> prompt;
+  for (int64_t i = 0; i < kPromptTokens; ++i) {
+    // The first ids are control tokens of the chat format.
+    const uint64_t hash = checkpoint::SplitMix64(0x5109eULL + static_cast<uint64_t>(i));
+    prompt.push_back(static_cast<int32_t>(16 + hash % static_cast<uint64_t>(vocab_size - 16)));
+  }
+  return prompt;
+}
+
+uint64_t Fingerprint(const std::vector<float>& logits) {
+  uint64_t hash = 14695981039346656037ULL;  // FNV-1a over the raw bits
+  for (const float value : logits) {
+    uint32_t bits = 0;
+    std::memcpy(&bits, &value, 4);
+    hash = (hash ^ bits) * 1099511628211ULL;
+  }
+  return hash;
+}
+
+engine::JobSettings SettingsFor(const Layout& layout, const std::filesystem::path& model,
+                                const checkpoint::Checkpoint& checkpoint) {
+  LayoutFlags flags;
+  flags.model_path = model;
+  flags.pp = layout.pp;
+  flags.tp = flags.cp = layout.cp;
+  flags.cp_mode = layout.mode;
+  flags.context_length = 8192;
+  return SettingsOf(flags, checkpoint);
+}
+
+std::vector<trace::Lane> LanesOf(engine::Job& job, const parallel::Grid& grid) {
+  std::vector<trace::Lane> lanes;
+  for (int rank = 0; rank < grid.world(); ++rank) {
+    lanes.push_back({fmt::format("stage {} lane {}", grid.StageOf(rank), grid.LaneOf(rank)), grid.StageOf(rank),
+                     job.Spans(rank)});
+  }
+  return lanes;
+}
+
+Outcome RunLayout(const Layout& layout, const DemoFlags& flags, const std::filesystem::path& model,
+                  std::shared_ptr<checkpoint::Checkpoint> checkpoint) {
+  const engine::JobSettings settings = SettingsFor(layout, model, *checkpoint);
+  engine::RankProbes probes;
+  if (flags.perturb_rank >= 0 && settings.grid.world() > flags.perturb_rank) {
+    probes.after_load = [&](int rank, model::StageWeights& weights) {
+      if (rank == flags.perturb_rank) weights.layers.front().input_layernorm.view().At<float>(0, 0) *= 1.0001F;
+    };
+  }
+  const std::vector<int32_t> prompt = DemoPrompt(checkpoint->config().vocab_size);
+  engine::OfflineRunner runner(settings, {layout.chunk, 4, settings.cache_pages, settings.max_steps_in_flight},
+                               engine::StartThreadRanks(settings, std::move(checkpoint), probes));
+  Outcome outcome;
+  outcome.result = runner.Run({{prompt, 1, {}, true}}).front();
+  outcome.lanes = LanesOf(runner.job(), settings.grid);
+  fmt::print("  {:<34} TTFT {:6.2f} s  {:7.0f} tokens/s  logits {:016x}\n", layout.name,
+             outcome.result.first_token_seconds,
+             static_cast<double>(kPromptTokens) / outcome.result.first_token_seconds,
+             Fingerprint(outcome.result.logits));
+  std::fflush(stdout);
+  return outcome;
+}
+
+void ShowPipeline(const std::vector<trace::Lane>& lanes, const std::filesystem::path& svg_path) {
+  for (const std::string& line : trace::RenderStrip(lanes, kStripWidth)) fmt::print("  {}\n", line);
+  std::ofstream(svg_path) << trace::RenderSvg(lanes, "A 4,000-token prompt through 2 stages x 2 lanes");
+  fmt::print("  bubble {:.1f} % measured; (S-1) x longest chunk / makespan = {:.1f} %. Picture: {}\n",
+             100.0 * trace::MeasuredBubble(lanes), 100.0 * trace::PipelineFloor(lanes), svg_path.string());
+}
+
+// Stops one rank process in mid-prefill; the watchdog must name it.
+[[noreturn]] void BreakARank(const std::filesystem::path& model, checkpoint::Checkpoint& checkpoint) {
+  const Layout layout{"", 2, 2, "interleave", 256};
+  engine::JobSettings settings = SettingsFor(layout, model, checkpoint);
+  settings.wait_limit = std::chrono::seconds(2);
+  engine::ProcessPlan plan = PlanOf({});
+  auto ranks = engine::StartProcessRanks(settings, checkpoint.fingerprint(), plan);
+  const int victim_pid = ranks->ProcessId(2);
+  engine::OfflineRunner runner(settings, {layout.chunk, 4, settings.cache_pages, settings.max_steps_in_flight},
+                               std::move(ranks));
+  fmt::print("Stopping rank 2 (SIGSTOP) in the middle of the prompt; the watchdog's limit is 2 s ...\n");
+  std::fflush(stdout);
+  std::thread saboteur([&] {
+    while (runner.job().States()[2].heartbeat.rows_computed == 0) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    kill(victim_pid, SIGSTOP);
+  });
+  std::string sentence = "the prompt was done before the rank was stopped";
+  try {
+    runner.Run({{DemoPrompt(checkpoint.config().vocab_size), 1, {}, false}});
+  } catch (const Error& error) {
+    sentence = error.what();
+  }
+  saboteur.join();
+  Fail(ErrorKind::kRankLost, "{}", sentence);
+}
+
+void Demo(const DemoFlags& flags) {
+  const std::filesystem::path model = std::filesystem::path(flags.directory) / "checkpoint";
+  auto checkpoint = DemoCheckpoint(model);
+  const auto& config = checkpoint->config();
+  fmt::print("A random {}-layer DeepSeek-V3.2 checkpoint: {}\n", config.num_hidden_layers, model.string());
+  fmt::print("Its weights are random, so it speaks nonsense. What does mean something:\n");
+  if (flags.break_a_rank) BreakARank(model, *checkpoint);
+
+  const unsigned cores = std::thread::hardware_concurrency();
+  fmt::print("the same {}-token prompt through three layouts, all logits compared bit for bit.\n", kPromptTokens);
+  if (cores < 4) fmt::print("{} cores run up to 4 ranks here: expect no speed-up, only the same answer.\n", cores);
+  const Layout one{"1 rank, whole prompt", 1, 1, "interleave", 4096};
+  const Layout round_robin{"2 stages x 2 lanes, round-robin 512", 2, 2, "interleave", 512};
+  const Layout zigzag{"2 stages x 2 lanes, zigzag 320", 2, 2, "zigzag", 320};
+  const Outcome alone = RunLayout(one, {}, model, checkpoint);
+  const Outcome first = RunLayout(round_robin, flags, model, checkpoint);
+  const Outcome second = RunLayout(zigzag, flags, model, checkpoint);
+  const auto same_bits = [](const std::vector<float>& a, const std::vector<float>& b) {
+    return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+  };
+  const bool same = same_bits(alone.result.logits, first.result.logits) &&
+                    same_bits(alone.result.logits, second.result.logits);
+  fmt::print("same answer, bit for bit: {}\n", same ? "yes" : "no");
+  ShowPipeline(first.lanes, std::filesystem::path(flags.directory) / "pipeline.svg");
+  std::fflush(stdout);
+  if (!same) throw CLI::RuntimeError(1);
+  if (flags.once) return;
+
+  fmt::print("Serving it at pp 2 x cp 2; Ctrl-C ends. Try:\n");
+  fmt::print(
+      "  curl http://127.0.0.1:{}/v1/completions -H 'Content-Type: application/json' -d "
+      "'{{\"model\": \"demo\", \"prompt\": \"Hello\", \"max_tokens\": 16}}'\n",
+      flags.port);
+  std::fflush(stdout);
+  ServeDemo(model, flags.port);
+}
+
+}  // namespace
+
+void AddDemoCommand(CLI::App& app) {
+  auto flags = std::make_shared<DemoFlags>();
+  CLI::App* command = app.add_subcommand("demo", "One prompt, three layouts, one answer");
+  command->add_option("--directory", flags->directory, "Where the checkpoint and the picture go");
+  command->add_flag("--once", flags->once, "End after the comparison instead of serving");
+  command->add_flag("--break", flags->break_a_rank, "Stop a rank in mid-prefill and see it named");
+  command->add_option("--perturb-rank", flags->perturb_rank,
+                      "Change one weight on this rank of the 2x2 layouts: the answers must differ");
+  command->add_option("--port", flags->port, "Of the server that is left up");
+  command->callback([flags] { Demo(*flags); });
+}
+
+}  // namespace sluice::cli

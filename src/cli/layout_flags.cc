@@ -1,0 +1,179 @@
+#include "cli/layout_flags.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <charconv>
+#include <filesystem>
+#include <thread>
+#include <utility>
+
+#include "model/shapes.h"
+
+namespace sluice::cli {
+namespace {
+
+std::vector<int64_t> ParsePartition(const std::string& text) {
+  std::vector<int64_t> sizes;
+  const char* at = text.data();
+  const char* end = text.data() + text.size();
+  while (at < end) {
+    int64_t size = 0;
+    const auto [next, error] = std::from_chars(at, end, size);
+    if (error != std::errc() || (next < end && *next != ',')) {
+      Fail(ErrorKind::kUsage, "--pp-layer-partition {} is not a list of layer counts such as 30,31", text);
+    }
+    sizes.push_back(size);
+    at = next < end ? next + 1 : end;
+  }
+  return sizes;
+}
+
+parallel::SplitMode SplitModeOf(const std::string& name) {
+  if (name == "round-robin-split" || name == "interleave") return parallel::SplitMode::kInterleave;
+  if (name == "in-seq-split" || name == "zigzag") return parallel::SplitMode::kZigzag;
+  Fail(ErrorKind::kUsage,
+       "--nsa-prefill-cp-mode {} is not known: use round-robin-split (interleave) or in-seq-split (zigzag)", name);
+}
+
+engine::NumericsChoice NumericsChoiceOf(const std::string& name) {
+  if (name == "auto") return engine::NumericsChoice::kAuto;
+  if (name == "exact") return engine::NumericsChoice::kExact;
+  if (name == "fp8") return engine::NumericsChoice::kFp8;
+  Fail(ErrorKind::kUsage, "--numerics {} is not known: use auto, exact or fp8", name);
+}
+
+// Tokens of cache when none are asked for: twice the context, or what half of the host's free memory holds
+// for the ranks on this host, whichever is less.
+int64_t DefaultTotalTokens(const engine::JobSettings& settings, const checkpoint::Checkpoint& checkpoint,
+                           int64_t context_length, int64_t nodes) {
+  const auto& config = checkpoint.config();
+  const auto numerics = engine::NumericsOf(settings.numerics, checkpoint.is_fp8());
+  const int64_t host_bytes = static_cast<int64_t>(sysconf(_SC_AVPHYS_PAGES)) * sysconf(_SC_PAGESIZE);
+  // Every lane of a stage holds the whole stage's cache, so the ranks of a host together hold each layer
+  // `lanes` times, less what other hosts hold.
+  const int64_t token_bytes =
+      model::CacheShapeOf(config, numerics).token_bytes() * config.num_hidden_layers * settings.grid.lanes;
+  const int64_t fits = host_bytes / 2 * nodes / std::max<int64_t>(token_bytes, 1);
+  return std::max<int64_t>(ops::kPageTokens, std::min(2 * context_length, fits));
+}
+
+}  // namespace
+
+void AddLayoutFlags(CLI::App& app, LayoutFlags& f) {
+  app.add_option("--model-path,--model", f.model_path, "Directory of the checkpoint (Hugging Face layout)")
+      ->required();
+  const char* parallel = "Layout";
+  app.add_option("--pp-size,--pipeline-parallel-size", f.pp, "Pipeline stages")->group(parallel);
+  app.add_option("--tp,--tp-size,--tensor-parallel-size", f.tp, "Ranks per stage")->group(parallel);
+  app.add_option("--attn-cp-size", f.cp, "Context-parallel lanes per stage; --tp when CP is enabled")
+      ->group(parallel);
+  app.add_flag("--enable-nsa-prefill-context-parallel", f.enable_cp, "Deal rows over the ranks of a stage")
+      ->group(parallel);
+  app.add_option("--nsa-prefill-cp-mode,--cp-strategy", f.cp_mode,
+                 "round-robin-split (interleave) or in-seq-split (zigzag)")
+      ->group(parallel);
+  app.add_option("--pp-layer-partition", f.layer_partition, "Layers per stage, such as 30,31")
+      ->envname("SGLANG_PP_LAYER_PARTITION")
+      ->group(parallel);
+  app.add_option("--nnodes", f.nnodes, "Hosts")->group(parallel);
+  app.add_option("--node-rank", f.node_rank, "This host, 0 to nnodes - 1; 0 serves")->group(parallel);
+  app.add_option("--dist-init-addr,--nccl-init-addr", f.dist_init_addr, "host:port where ranks meet")
+      ->group(parallel);
+  app.add_option("--ranks", f.ranks, "CPU ranks as threads (default on one host) or processes")->group(parallel);
+
+  const char* schedule = "Memory and schedule";
+  app.add_option("--chunked-prefill-size", f.chunked_prefill_size, "Rows of one step")->group(schedule);
+  app.add_option("--max-running-requests", f.max_running_requests, "Requests admitted at once")->group(schedule);
+  app.add_option("--context-length", f.context_length, "Longest prompt and answer; default the model's")
+      ->group(schedule);
+  app.add_option("--max-total-tokens", f.max_total_tokens, "Tokens the cache holds; default what fits")
+      ->group(schedule);
+
+  const char* numerics = "Numerics and waiting";
+  app.add_option("--numerics", f.numerics, "auto (by the checkpoint), exact (fp32) or fp8")->group(numerics);
+  app.add_option("--ops", f.ops, "cpu (SIMD) or reference (naive, double)")->group(numerics);
+  app.add_option("--loader-threads", f.loader_threads, "Threads that read the checkpoint")->group(numerics);
+  app.add_option("--watchdog-timeout", f.watchdog_timeout_seconds, "Seconds a rank may keep another waiting")
+      ->group(numerics);
+  app.add_option("--emulate-link-delay-ms", f.link_delay_ms, "Delay every hop, to see overlap on one host")
+      ->group(numerics);
+}
+
+engine::JobSettings SettingsOf(const LayoutFlags& f, const checkpoint::Checkpoint& checkpoint) {
+  const auto& config = checkpoint.config();
+  const auto at_least = [](const char* flag, int64_t value, int64_t least) {
+    if (value < least) Fail(ErrorKind::kUsage, "{} {} is out of range: use {} or more", flag, value, least);
+  };
+  at_least("--chunked-prefill-size", f.chunked_prefill_size, 1);
+  at_least("--max-running-requests", f.max_running_requests, 1);
+  at_least("--context-length", f.context_length, 0);
+  at_least("--max-total-tokens", f.max_total_tokens, 0);
+  at_least("--loader-threads", f.loader_threads, 1);
+  at_least("--nnodes", f.nnodes, 1);
+  at_least("--emulate-link-delay-ms", f.link_delay_ms, 0);
+  if (!(f.watchdog_timeout_seconds > 0.0) || f.watchdog_timeout_seconds > 1e7) {
+    Fail(ErrorKind::kUsage, "--watchdog-timeout {} is out of range: use seconds above 0, at most 10000000",
+         f.watchdog_timeout_seconds);
+  }
+  if (f.context_length > config.max_position_embeddings) {
+    Fail(ErrorKind::kUsage, "--context-length {} is more than the model's {}: use {} or less", f.context_length,
+         config.max_position_embeddings, config.max_position_embeddings);
+  }
+
+  engine::JobSettings settings;
+  settings.model_path = std::filesystem::absolute(f.model_path);
+  const int64_t cp = f.cp > 0 ? f.cp : (f.enable_cp ? f.tp : 1);
+  settings.grid = parallel::MakeGrid(f.pp, f.tp, cp);
+  settings.layer_sizes = ParsePartition(f.layer_partition);
+  settings.split_mode = SplitModeOf(f.cp_mode);
+  settings.numerics = NumericsChoiceOf(f.numerics);
+  settings.ops = f.ops;
+  settings.max_steps_in_flight = std::max(8, 2 * settings.grid.stages);
+  settings.loader_threads = static_cast<int>(f.loader_threads);
+  settings.wait_limit = Duration(static_cast<int64_t>(f.watchdog_timeout_seconds * 1e9));
+  settings.link_delay = std::chrono::milliseconds(f.link_delay_ms);
+  engine::LayerCutOf(settings, config);
+  engine::CheckFits(settings, config);
+
+  if (settings.grid.world() % f.nnodes != 0) {
+    Fail(ErrorKind::kUsage, "{} ranks cannot be spread evenly over --nnodes {}: use a divisor of {}",
+         settings.grid.world(), f.nnodes, settings.grid.world());
+  }
+  if (f.node_rank < 0 || f.node_rank >= f.nnodes) {
+    Fail(ErrorKind::kUsage, "--node-rank {} is out of range: use 0 to {}", f.node_rank, f.nnodes - 1);
+  }
+  if (f.nnodes > 1 && f.dist_init_addr.empty()) {
+    Fail(ErrorKind::kUsage, "--nnodes {} needs --dist-init-addr host:port, the same on every node", f.nnodes);
+  }
+  if (f.ranks == "threads" && f.nnodes > 1) {
+    Fail(ErrorKind::kUsage, "--ranks threads works on one node only: use --ranks processes with --nnodes {}",
+         f.nnodes);
+  }
+  if (!f.ranks.empty() && f.ranks != "threads" && f.ranks != "processes") {
+    Fail(ErrorKind::kUsage, "--ranks {} is not known: use threads or processes", f.ranks);
+  }
+  const int64_t context = f.context_length > 0 ? f.context_length : config.max_position_embeddings;
+  const int64_t tokens =
+      f.max_total_tokens > 0 ? f.max_total_tokens : DefaultTotalTokens(settings, checkpoint, context, f.nnodes);
+  settings.cache_pages = CeilDiv(tokens, ops::kPageTokens);
+  return settings;
+}
+
+engine::ProcessPlan PlanOf(const LayoutFlags& flags) {
+  engine::ProcessPlan plan;
+  plan.program = std::filesystem::read_symlink("/proc/self/exe");
+  plan.nodes = static_cast<int>(flags.nnodes);
+  plan.node = static_cast<int>(flags.node_rank);
+  plan.join_address = flags.dist_init_addr;
+  return plan;
+}
+
+std::unique_ptr<engine::RankSet> StartRanks(const LayoutFlags& flags, const engine::JobSettings& settings,
+                                            std::shared_ptr<const checkpoint::Checkpoint> checkpoint) {
+  const bool processes = flags.ranks == "processes" || (flags.ranks.empty() && flags.nnodes > 1);
+  if (!processes) return engine::StartThreadRanks(settings, std::move(checkpoint), {});
+  return engine::StartProcessRanks(settings, checkpoint->fingerprint(), PlanOf(flags));
+}
+
+}  // namespace sluice::cli

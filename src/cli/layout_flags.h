@@ -1,0 +1,51 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "checkpoint/checkpoint.h"
+#include "engine/job_settings.h"
+#include "engine/rank_set.h"
+
+namespace sluice::cli {
+
+// The flags that say which model runs on which ranks; shared by every subcommand that starts ranks. Names and
+// meanings are those of the reference system's launch lines (docs/launch-flags.md).
+struct LayoutFlags {
+  std::string model_path;
+  int64_t tp = 1;
+  int64_t pp = 1;
+  int64_t cp = 0;  // 0: not given
+  bool enable_cp = false;
+  std::string cp_mode = "round-robin-split";
+  std::string layer_partition;  // "30,31"
+  int64_t nnodes = 1;
+  int64_t node_rank = 0;
+  std::string dist_init_addr;
+  std::string ranks;  // "threads", "processes" or empty: threads on one node, processes on several
+  std::string numerics = "auto";
+  std::string ops = "cpu";
+  int64_t chunked_prefill_size = 8192;
+  int64_t max_running_requests = 64;
+  int64_t context_length = 0;    // 0: the model's
+  int64_t max_total_tokens = 0;  // 0: what fits
+  int64_t loader_threads = 4;
+  double watchdog_timeout_seconds = 300.0;
+  int64_t link_delay_ms = 0;
+};
+
+void AddLayoutFlags(CLI::App& app, LayoutFlags& flags);
+
+// The settings these flags mean for this checkpoint. Throws Error(kUsage) with a sentence that names the
+// nearest combination that works; nothing given is ever overridden.
+engine::JobSettings SettingsOf(const LayoutFlags& flags, const checkpoint::Checkpoint& checkpoint);
+
+// Starts the ranks on this node (threads or processes) and, with several nodes, waits for the others.
+std::unique_ptr<engine::RankSet> StartRanks(const LayoutFlags& flags, const engine::JobSettings& settings,
+                                            std::shared_ptr<const checkpoint::Checkpoint> checkpoint);
+engine::ProcessPlan PlanOf(const LayoutFlags& flags);
+
+}  // namespace sluice::cli

@@ -1,0 +1,76 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "base/clock.h"
+#include "trace/recorder.h"
+
+namespace sluice::comm {
+
+// A transfer under way. The buffer it names must stay untouched (receive) or unchanged (send) until Wait
+// returns. Destroying an unfinished transfer waits for it or, after Abort, detaches it from the buffer.
+class Transfer {
+ public:
+  virtual ~Transfer() = default;
+  // Blocks without spinning until the transfer is complete. Throws Error(kRankLost), naming the peer, when the
+  // communicator's time limit passes, the peer is gone, or the communicator was aborted.
+  virtual void Wait() = 0;
+};
+
+// Bytes between the ranks of one group. A back end supplies Send and Receive; the collectives are a mesh of
+// them, written once here, and a back end with better ones overrides them. One thread per rank calls.
+// Ranks are group ranks 0..size-1; GlobalRank gives the rank of the world, which is what waits are named by.
+class Communicator {
+ public:
+  virtual ~Communicator() = default;
+  virtual int rank() const = 0;
+  virtual int size() const = 0;
+  virtual int GlobalRank(int group_rank) const = 0;
+
+  // Starts a transfer of exactly buffer.size() bytes (0 is legal). A send meets the receive of the same tag
+  // between the same two ranks; equal tags in flight between two ranks match in order. Sizes must agree.
+  // Tags below 2^63 are the caller's, the rest the collectives'.
+  virtual std::unique_ptr<Transfer> Send(int to, uint64_t tag, std::span<const std::byte> buffer) = 0;
+  virtual std::unique_ptr<Transfer> Receive(int from, uint64_t tag, std::span<std::byte> buffer) = 0;
+
+  // The group made of `members` (group ranks of this one, ascending, this rank among them). Every member must
+  // call with the same list, in the same order relative to other Subgroup calls; no bytes move.
+  virtual std::unique_ptr<Communicator> Subgroup(std::span<const int> members) = 0;
+
+  // Every wait now and later throws Error(kRankLost) with `reason`. Thread-safe; called by the watchdog.
+  virtual void Abort(std::string_view reason) = 0;
+
+  // all = mine of rank 0 | mine of rank 1 | ...; bytes[r] is the size of rank r's part, bytes[rank()] == mine.size().
+  // `op` names the wait ("all-gather latents").
+  virtual void AllGather(std::string_view op, std::span<const std::byte> mine, std::span<std::byte> all,
+                         std::span<const int64_t> bytes);
+
+  // Sends send[r] to rank r and receives receive[r] from it, for all r at once; the part for itself is copied.
+  // Sizes are known to both sides beforehand: receive[r].size() here equals send[rank()].size() on r.
+  // Empty parts move nothing.
+  virtual void AllToAll(std::string_view op, std::span<const std::span<const std::byte>> send,
+                        std::span<const std::span<std::byte>> receive);
+
+  virtual void Barrier(std::string_view op);
+
+  // Bytes this rank has sent to others and received from them since the start, by everything above.
+  int64_t bytes_sent() const { return bytes_sent_; }
+  int64_t bytes_received() const { return bytes_received_; }
+
+  // Names this rank's waits; may be null.
+  void SetRecorder(trace::Recorder* recorder) { recorder_ = recorder; }
+  trace::Recorder* recorder() const { return recorder_; }
+
+ protected:
+  int64_t bytes_sent_ = 0;
+  int64_t bytes_received_ = 0;
+  trace::Recorder* recorder_ = nullptr;
+  uint64_t collectives_ = 0;  // counted alike on every rank: the tag of the next collective
+};
+
+}  // namespace sluice::comm

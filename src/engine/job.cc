@@ -1,0 +1,209 @@
+#include "engine/job.h"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "pipeline/messages.h"
+
+namespace sluice::engine {
+namespace {
+
+constexpr Duration kWatchEvery = std::chrono::milliseconds(50);
+constexpr Duration kListenSlice = std::chrono::milliseconds(500);
+constexpr Duration kStopGrace = std::chrono::seconds(2);
+constexpr Duration kLoadLimit = std::chrono::minutes(30);
+constexpr Duration kStateLimit = std::chrono::seconds(1);
+constexpr Duration kAnswerLimit = std::chrono::seconds(60);
+
+comm::Frame FrameOf(pipeline::MessageType type, std::vector<std::byte> payload = {}) {
+  comm::Frame frame;
+  frame.type = static_cast<uint16_t>(type);
+  frame.payload = std::move(payload);
+  return frame;
+}
+
+}  // namespace
+
+Job::Job(const JobSettings& settings, std::unique_ptr<RankSet> ranks, JobEvents events)
+    : settings_(settings),
+      ranks_(std::move(ranks)),
+      events_(std::move(events)),
+      states_(settings.grid.world()),
+      dumps_(settings.grid.world()),
+      spans_(settings.grid.world()) {
+  for (RankState& state : states_) state.last_heard_ns = state.last_progress_ns = NowNs();
+  for (int rank = 0; rank < settings_.grid.world(); ++rank) {
+    listeners_.emplace_back([this, rank] { Listen(rank); });
+  }
+  watchdog_ = std::thread([this] { Watch(); });
+  bool all_ready = false;
+  {
+    std::unique_lock lock(mutex_);
+    changed_.wait_for(lock, kLoadLimit, [&] {
+      all_ready = std::all_of(states_.begin(), states_.end(), [](const RankState& s) { return s.ready; });
+      return all_ready || !verdict_.empty();
+    });
+  }
+  if (!all_ready) {
+    const std::string why = verdict();
+    Stop();
+    throw Error(ErrorKind::kRankLost, why.empty() ? "the ranks were not ready within 30 minutes" : why);
+  }
+}
+
+Job::~Job() { Stop(); }
+
+void Job::Listen(int rank) {
+  std::string reason = "it closed its control connection";
+  try {
+    while (true) {
+      {
+        std::lock_guard lock(mutex_);
+        if (stopping_) return;
+      }
+      if (const auto frame = ranks_->channel(rank).Receive(kListenSlice)) Handle(rank, *frame);
+    }
+  } catch (const std::exception& error) {
+    reason = error.what();
+  }
+  const std::string system_reason = ranks_->ReasonGone(rank);
+  std::lock_guard lock(mutex_);
+  if (stopping_) return;
+  states_[rank].gone = true;
+  states_[rank].gone_reason = system_reason.empty() ? reason : system_reason;
+}
+
+void Job::Handle(int rank, const comm::Frame& frame) {
+  const auto type = static_cast<pipeline::MessageType>(frame.type);
+  if (type == pipeline::MessageType::kResult) {
+    if (events_.on_result) events_.on_result(step::DecodeStepResult(frame.payload));
+    return;
+  }
+  std::lock_guard lock(mutex_);
+  RankState& state = states_[rank];
+  state.last_heard_ns = NowNs();
+  switch (type) {
+    case pipeline::MessageType::kReady:
+      state.ready = true;
+      break;
+    case pipeline::MessageType::kHeartbeat: {
+      pipeline::Heartbeat heartbeat = pipeline::DecodeHeartbeat(frame.payload);
+      if (heartbeat.progress != state.heartbeat.progress) state.last_progress_ns = state.last_heard_ns;
+      state.heartbeat = std::move(heartbeat);
+      state.heartbeat_ns = state.last_heard_ns;
+      break;
+    }
+    case pipeline::MessageType::kFailed: {
+      const pipeline::Failure failure = pipeline::DecodeFailure(frame.payload);
+      state.failure = failure.sentence;
+      state.failure_is_a_lost_peer = failure.kind == ErrorKind::kRankLost;
+      break;
+    }
+    case pipeline::MessageType::kDump:
+      dumps_[rank] = frame.payload;
+      break;
+    case pipeline::MessageType::kSpans:
+      spans_[rank] = frame.payload;
+      break;
+    default:
+      Fail(ErrorKind::kRankLost, "it sent a frame of unknown type {}", frame.type);
+  }
+  changed_.notify_all();
+}
+
+void Job::Watch() {
+  std::unique_lock lock(mutex_);
+  while (!stopping_) {
+    changed_.wait_for(lock, kWatchEvery);
+    if (stopping_ || !verdict_.empty()) continue;
+    const auto verdict = FindVerdict(settings_.grid, states_, settings_.wait_limit, NowNs());
+    if (!verdict.has_value()) continue;
+    verdict_ = *verdict;
+    changed_.notify_all();
+    lock.unlock();
+    spdlog::error("{}", *verdict);
+    if (events_.on_end) events_.on_end(*verdict);
+    lock.lock();
+  }
+}
+
+void Job::Publish(const step::Step& step) {
+  {
+    std::lock_guard lock(mutex_);
+    if (!verdict_.empty()) throw Error(ErrorKind::kRankLost, verdict_);
+  }
+  comm::Frame frame = FrameOf(pipeline::MessageType::kPublish, Encode(step));
+  frame.step = static_cast<uint64_t>(step.id);
+  for (int rank = 0; rank < settings_.grid.world(); ++rank) {
+    SendIfThere(rank, frame);
+  }
+}
+
+std::vector<std::byte> Job::Ask(int rank, comm::Frame request, std::vector<std::vector<std::byte>>& answers) {
+  {
+    std::lock_guard lock(mutex_);
+    answers[rank].clear();
+  }
+  ranks_->channel(rank).Send(request);
+  std::unique_lock lock(mutex_);
+  if (!changed_.wait_for(lock, kAnswerLimit, [&] { return !answers[rank].empty() || !verdict_.empty(); })) {
+    Fail(ErrorKind::kRankLost, "{} did not answer within 60 s", DescribeRank(settings_.grid, rank));
+  }
+  if (answers[rank].empty()) throw Error(ErrorKind::kRankLost, verdict_);
+  return std::move(answers[rank]);
+}
+
+std::vector<std::byte> Job::DumpCache(int rank, const std::vector<int32_t>& pages, int64_t tokens) {
+  return Ask(rank, FrameOf(pipeline::MessageType::kDumpRequest, Encode(pipeline::DumpRequest{pages, tokens})),
+             dumps_);
+}
+
+std::vector<trace::Span> Job::Spans(int rank) {
+  return pipeline::DecodeSpans(Ask(rank, FrameOf(pipeline::MessageType::kSpansRequest), spans_));
+}
+
+std::vector<RankState> Job::States() {
+  const int64_t asked_ns = NowNs();
+  for (int rank = 0; rank < settings_.grid.world(); ++rank) {
+    SendIfThere(rank, FrameOf(pipeline::MessageType::kHeartbeatRequest));
+  }
+  std::unique_lock lock(mutex_);
+  changed_.wait_for(lock, kStateLimit, [&] {
+    return std::all_of(states_.begin(), states_.end(), [&](const RankState& s) { return s.heartbeat_ns > asked_ns; });
+  });
+  return states_;
+}
+
+// The end of a connection is noticed by the rank's listener, and the watchdog names the rank.
+void Job::SendIfThere(int rank, const comm::Frame& frame) {
+  try {
+    ranks_->channel(rank).Send(frame);
+  } catch (const Error& error) {
+    spdlog::debug("{}: {}", DescribeRank(settings_.grid, rank), error.what());
+  }
+}
+
+std::string Job::verdict() const {
+  std::lock_guard lock(mutex_);
+  return verdict_;
+}
+
+void Job::Stop() {
+  {
+    std::lock_guard lock(mutex_);
+    if (stopping_) return;
+    stopping_ = true;
+    changed_.notify_all();
+  }
+  for (int rank = 0; rank < settings_.grid.world(); ++rank) {
+    SendIfThere(rank, FrameOf(pipeline::MessageType::kShutdown));
+  }
+  ranks_->Stop(kStopGrace);
+  for (int rank = 0; rank < settings_.grid.world(); ++rank) ranks_->channel(rank).Close();
+  for (std::thread& listener : listeners_) listener.join();
+  watchdog_.join();
+}
+
+}  // namespace sluice::engine

@@ -1,0 +1,70 @@
+#pragma once
+
+#include <condition_variable>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "engine/job_settings.h"
+#include "engine/rank_set.h"
+#include "engine/verdict.h"
+#include "step/step.h"
+
+namespace sluice::engine {
+
+// What a job tells its owner; called on the job's own threads, must not block and must not call the job.
+struct JobEvents {
+  std::function<void(step::StepResult)> on_result;        // in the order of the steps
+  std::function<void(const std::string& verdict)> on_end; // once, when a rank is lost
+};
+
+// The controller's view of the ranks: publishes steps, receives results, keeps everyone's records and draws the
+// verdict when somebody does not arrive.
+class Job {
+ public:
+  // Waits until every rank is ready. Throws the Error that a rank reported while loading.
+  Job(const JobSettings& settings, std::unique_ptr<RankSet> ranks, JobEvents events);
+  ~Job();  // Stop
+  Job(const Job&) = delete;
+  Job& operator=(const Job&) = delete;
+
+  // Sends the step to every rank. Throws Error(kRankLost) with the verdict when the job has ended.
+  void Publish(const step::Step& step);
+
+  // The cache of a sequence on one rank (cache/stage_cache.h, Dump), after all steps published before.
+  std::vector<std::byte> DumpCache(int rank, const std::vector<int32_t>& pages, int64_t tokens);
+  std::vector<trace::Span> Spans(int rank);
+  // What the ranks say of themselves now; of those that do not answer within a second, what they said last.
+  std::vector<RankState> States();
+  std::string verdict() const;
+
+  // Ends all ranks. Safe to call twice.
+  void Stop();
+
+ private:
+  void Listen(int rank);
+  void Handle(int rank, const comm::Frame& frame);
+  void Watch();
+  void SendIfThere(int rank, const comm::Frame& frame);
+  std::vector<std::byte> Ask(int rank, comm::Frame request, std::vector<std::vector<std::byte>>& answers);
+
+  JobSettings settings_;
+  std::unique_ptr<RankSet> ranks_;
+  JobEvents events_;
+
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<RankState> states_;
+  std::vector<std::vector<std::byte>> dumps_;  // by rank; empty: none arrived yet
+  std::vector<std::vector<std::byte>> spans_;
+  std::string verdict_;
+  bool stopping_ = false;
+
+  std::vector<std::thread> listeners_;
+  std::thread watchdog_;
+};
+
+}  // namespace sluice::engine

@@ -1,0 +1,51 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "checkpoint/model_config.h"
+#include "ops/ops.h"
+#include "parallel/grid.h"
+#include "parallel/layer_cut.h"
+#include "parallel/row_split.h"
+
+namespace sluice::engine {
+
+enum class RankMode { kThreads, kProcesses };
+enum class NumericsChoice { kAuto, kExact, kFp8 };  // kAuto: fp8 for FP8 checkpoints, exact for the others
+
+// What every rank of a job must agree on, and what each host may choose for itself.
+struct JobSettings {
+  std::filesystem::path model_path;  // may differ from host to host; the checkpoint's fingerprint may not
+  parallel::Grid grid;
+  std::vector<int64_t> layer_sizes;  // layers per stage; empty: the default cut
+  parallel::SplitMode split_mode = parallel::SplitMode::kInterleave;
+  NumericsChoice numerics = NumericsChoice::kAuto;
+  std::string ops = "cpu";           // "cpu" or "reference"
+  int64_t cache_pages = 0;           // pages of 64 tokens on every rank
+  int max_steps_in_flight = 8;
+  int loader_threads = 4;
+  int compute_threads = 0;           // of this host; 0: one per core
+  Duration wait_limit = std::chrono::seconds(300);  // --watchdog-timeout: longest a rank waits for a peer
+  Duration link_delay{0};            // emulated latency of every hop
+
+  // The agreed part as one line of text: what Hello frames carry and compare.
+  std::string Description(uint64_t checkpoint_fingerprint) const;
+};
+
+// All of it as JSON text, for the command line of a rank process; Parse reads what Print wrote.
+std::string Print(const JobSettings& settings);
+JobSettings ParseJobSettings(const std::string& json);
+
+// The layer cut these settings ask for. Throws Error(kUsage) as parallel::ExplicitLayerCut does.
+std::vector<parallel::LayerRange> LayerCutOf(const JobSettings& settings, const checkpoint::ModelConfig& config);
+
+// Throws Error(kUsage) when a lane would be left without vocabulary rows.
+void CheckFits(const JobSettings& settings, const checkpoint::ModelConfig& config);
+
+ops::Numerics NumericsOf(NumericsChoice choice, bool checkpoint_is_fp8);
+
+}  // namespace sluice::engine

@@ -1,0 +1,74 @@
+#pragma once
+
+#include <condition_variable>
+#include <deque>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <thread>
+
+#include "engine/engine.h"
+#include "engine/job.h"
+#include "schedule/scheduler.h"
+
+namespace sluice::engine {
+
+struct EngineOptions {
+  int64_t chunk_rows = 8192;    // --chunked-prefill-size
+  int64_t max_running = 64;     // --max-running-requests
+  int64_t context_length = 0;   // --context-length; 0: the model's
+};
+
+// The engine in the controller's process: one thread owns the scheduler, publishes steps ahead of need and
+// turns results into the requests' events.
+class LocalEngine final : public Engine {
+ public:
+  // Takes the job's settings and started ranks; returns when the ranks are ready.
+  LocalEngine(const JobSettings& settings, const EngineOptions& options, const checkpoint::ModelConfig& config,
+              bool checkpoint_is_fp8, std::unique_ptr<RankSet> ranks);
+  ~LocalEngine() override;
+
+  const EngineInfo& info() const override { return info_; }
+  RequestId Submit(Request request, EventSink sink) override;
+  void Abort(RequestId id) override;
+  std::vector<RankInfo> Ranks() override;
+  std::string Verdict() const override { return job_->verdict(); }
+
+  Job& job() { return *job_; }
+  // Ends every request with an error event and stops the ranks.
+  void Stop();
+
+ private:
+  struct Running {
+    Request request;
+    EventSink sink;
+    int64_t generated = 0;
+    int64_t prompt_done = 0;
+    std::vector<TokenLogprobs> prompt_logprobs;
+  };
+
+  void Work();
+  void Deliver(const step::StepResult& result);
+  void Finish(RequestId id, FinishReason reason, Event event);
+  void EndAll(const std::string& sentence);
+
+  JobSettings settings_;
+  EngineInfo info_;
+  std::vector<parallel::LayerRange> layer_cut_;
+  schedule::Scheduler scheduler_;
+
+  std::mutex mutex_;
+  std::condition_variable something_;
+  std::deque<std::pair<RequestId, Running>> submitted_;
+  std::deque<RequestId> aborted_;
+  std::deque<step::StepResult> results_;
+  std::string ended_;  // the sentence after which nothing runs
+  bool stopping_ = false;
+  RequestId next_id_ = 1;
+
+  std::map<RequestId, Running> running_;  // the worker thread's
+  std::unique_ptr<Job> job_;
+  std::thread worker_;
+};
+
+}  // namespace sluice::engine

@@ -1,0 +1,44 @@
+#include "engine/rank_host.h"
+
+#include <utility>
+
+#include "ops/cpu/cpu_ops.h"
+#include "ops/reference/reference_ops.h"
+#include "pipeline/rank.h"
+
+namespace sluice::engine {
+
+std::unique_ptr<ops::Ops> MakeOps(const JobSettings& settings, bool checkpoint_is_fp8, ComputePool& pool) {
+  const ops::Numerics numerics = NumericsOf(settings.numerics, checkpoint_is_fp8);
+  if (settings.ops == "cpu") return ops::MakeCpuOps(numerics, pool);
+  if (settings.ops == "reference") return ops::MakeReferenceOps(numerics);
+  Fail(ErrorKind::kUsage, "there is no back end {}: use cpu or reference", settings.ops);
+}
+
+std::string HostRank(const JobSettings& settings, int rank, const checkpoint::Checkpoint& checkpoint,
+                     ComputePool& pool, comm::Communicator& world, comm::Channel& control,
+                     trace::Recorder& recorder, const RankProbes& probes) {
+  std::unique_ptr<ops::Ops> ops;
+  std::unique_ptr<pipeline::Rank> worker;
+  try {
+    const auto& config = checkpoint.config();
+    const pipeline::RankOptions options{settings.grid,       rank,
+                                        LayerCutOf(settings, config), settings.split_mode,
+                                        settings.cache_pages, settings.max_steps_in_flight};
+    ops = MakeOps(settings, checkpoint.is_fp8(), pool);
+    if (probes.wrap_ops) ops = probes.wrap_ops(rank, std::move(ops));
+    const model::StageSlice slice = pipeline::SliceOf(options);
+    model::StageWeights weights = model::LoadStage(checkpoint, *ops, slice);
+    if (probes.after_load) probes.after_load(rank, weights);
+    auto stage = std::make_unique<model::StageModel>(config, slice, std::move(weights), ops->numerics(),
+                                                     settings.cache_pages);
+    worker = std::make_unique<pipeline::Rank>(options, std::move(stage), *ops, world, control, recorder);
+  } catch (const std::exception& error) {
+    pipeline::ReportFailure(control, pipeline::FailureOf(error));
+    return error.what();
+  }
+  if (probes.selection_hook) worker->SetSelectionHook(probes.selection_hook(rank));
+  return worker->Run();
+}
+
+}  // namespace sluice::engine

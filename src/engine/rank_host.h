@@ -1,0 +1,37 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "base/compute_pool.h"
+#include "checkpoint/checkpoint.h"
+#include "comm/channel.h"
+#include "comm/communicator.h"
+#include "engine/job_settings.h"
+#include "model/stage_model.h"
+#include "trace/recorder.h"
+
+namespace sluice::engine {
+
+// Ways for a test to look into a rank that runs in its own process.
+struct RankProbes {
+  std::function<std::unique_ptr<ops::Ops>(int rank, std::unique_ptr<ops::Ops>)> wrap_ops;
+  std::function<model::SelectionHook(int rank)> selection_hook;
+  std::function<void(int rank, model::StageWeights&)> after_load;
+};
+
+// The back end `settings` ask for. Throws Error(kUsage) for an unknown name.
+std::unique_ptr<ops::Ops> MakeOps(const JobSettings& settings, bool checkpoint_is_fp8, ComputePool& pool);
+
+// Loads the rank's part of the model and works until the controller ends it. Errors, also those of loading,
+// are reported over `control`; the return value is the sentence, empty for a clean end.
+std::string HostRank(const JobSettings& settings, int rank, const checkpoint::Checkpoint& checkpoint,
+                     ComputePool& pool, comm::Communicator& world, comm::Channel& control,
+                     trace::Recorder& recorder, const RankProbes& probes);
+
+// The whole life of a rank process: joins the controller at `join_address`, builds the data plane, HostRank.
+// Returns the exit code.
+int RunRankProcess(const JobSettings& settings, int rank, const std::string& join_address);
+
+}  // namespace sluice::engine

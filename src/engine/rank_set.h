@@ -1,0 +1,49 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "checkpoint/checkpoint.h"
+#include "comm/channel.h"
+#include "engine/job_settings.h"
+#include "engine/rank_host.h"
+
+namespace sluice::engine {
+
+// The ranks of a job, started and joined: one control channel each, in the order of ranks.
+class RankSet {
+ public:
+  virtual ~RankSet() = default;
+  virtual comm::Channel& channel(int rank) = 0;
+  // Why the channel of `rank` closed, as far as the operating system tells ("killed by signal 9"); or empty.
+  virtual std::string ReasonGone(int rank) = 0;
+  // The process of `rank` when it runs on this host as one of its own, else -1.
+  virtual int ProcessId(int rank) = 0;
+  // Waits up to `grace` for the ranks to end by themselves, then ends those that can be ended.
+  virtual void Stop(Duration grace) = 0;
+};
+
+// Every rank a thread of this process, all reading one opened checkpoint and sharing one compute pool.
+std::unique_ptr<RankSet> StartThreadRanks(const JobSettings& settings,
+                                          std::shared_ptr<const checkpoint::Checkpoint> checkpoint,
+                                          const RankProbes& probes);
+
+// How rank processes are started and found.
+struct ProcessPlan {
+  std::string program;       // the sluice binary
+  int nodes = 1;             // --nnodes
+  int node = 0;              // --node-rank
+  std::string join_address;  // --dist-init-addr; empty with one node: a private Unix socket
+  Duration join_limit = std::chrono::seconds(60);
+};
+
+// Starts this node's share of the ranks as processes and, on node 0, waits until all ranks of all nodes have
+// joined. Throws Error(kRankLost) naming the ranks that have not joined within the limit.
+std::unique_ptr<RankSet> StartProcessRanks(const JobSettings& settings, uint64_t checkpoint_fingerprint,
+                                           const ProcessPlan& plan);
+
+// The other nodes: starts this node's ranks, waits for their end and returns the exit code.
+int RunNode(const JobSettings& settings, const ProcessPlan& plan);
+
+}  // namespace sluice::engine

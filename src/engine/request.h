@@ -1,0 +1,54 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace sluice::engine {
+
+using RequestId = uint64_t;
+
+// What a client wants, already as token ids and already validated against the limits of ServerInfo.
+struct Request {
+  std::vector<int32_t> prompt;
+  int64_t max_tokens = 16;       // 0: prefill only
+  float temperature = 1.0F;      // 0: greedy
+  float top_p = 1.0F;
+  int32_t top_k = 0;             // 0: all
+  uint64_t seed = 0;
+  int32_t top_logprobs = 0;      // of each generated token
+  bool prompt_logprobs = false;  // log-probability of each prompt token given those before it (echo)
+  std::vector<int32_t> stop_token_ids;  // end the answer; not part of it
+};
+
+struct LogprobEntry {
+  int32_t token = 0;
+  float logprob = 0.0F;
+};
+struct TokenLogprobs {
+  float logprob = 0.0F;
+  std::vector<LogprobEntry> top;  // likeliest first
+};
+
+enum class FinishReason { kStop, kLength, kAbort, kError };
+
+// One thing that happened to a request. Events of a request arrive in order, the last has `finish`.
+struct Event {
+  // Tokens sampled since the last event, with their log-probabilities.
+  std::vector<int32_t> tokens;
+  std::vector<TokenLogprobs> logprobs;
+  // Prompt progress: tokens of the prompt computed so far.
+  int64_t prompt_tokens_done = 0;
+  // With prompt_logprobs, once, when the prompt is done: entry i is of prompt token i; entry 0 is empty.
+  std::vector<TokenLogprobs> prompt_logprobs;
+  std::optional<FinishReason> finish;
+  int32_t stop_token = -1;  // with kStop: which one
+  std::string error;        // with kError: the sentence
+};
+
+// Called on an engine thread; must not block and must not call the engine.
+using EventSink = std::function<void(Event)>;
+
+}  // namespace sluice::engine

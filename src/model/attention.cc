@@ -1,0 +1,75 @@
+#include "model/attention.h"
+
+#include "model/shapes.h"
+
+namespace sluice::model {
+
+Attention::Attention(const checkpoint::ModelConfig& config)
+    : shape_(AttentionShapeOf(config)),
+      indexer_shape_(IndexerShapeOf(config)),
+      rms_norm_eps_(static_cast<float>(config.rms_norm_eps)),
+      softmax_scale_(static_cast<float>(ops::SoftmaxScale(shape_.query_width(), RopeScalingOf(config)))),
+      inverse_frequencies_(ops::InverseFrequencies(RopeScalingOf(config))) {}
+
+Tensor Attention::Angles(const Pass& pass) const {
+  const Tensor angles = pass.New(DType::kF32, pass.rows(), shape_.rope);
+  pass.ops().RopeAngles(pass.mine(), inverse_frequencies_, angles);
+  return angles;
+}
+
+Tensor Attention::Forward(const Pass& pass, const AttentionWeights& attention, const IndexerWeights& indexer,
+                          const ops::PagedCache& latents, const ops::PagedCache& index_keys, const Tensor& angles,
+                          const Tensor& h, const SelectionSteering& steering) const {
+  ops::Ops& ops = pass.ops();
+  const int64_t rows = pass.rows();
+  const auto format = latents.format;
+  const int64_t latent_bytes = ops::LatentRowBytes(format, shape_.latent, shape_.rope);
+  const int64_t index_bytes = ops::IndexRowBytes(format, indexer_shape_.dim);
+
+  // c_q = RMSNorm(W_qa h)
+  const Tensor query_low = pass.NewActivation(rows, attention.q_a_proj->rows());
+  ops.Linear(h, *attention.q_a_proj, query_low);
+  ops.RmsNorm(query_low, attention.q_a_layernorm, rms_norm_eps_, query_low);
+
+  // The cache rows of this lane, [latent | index key], and then of all lanes.
+  const Tensor kv = pass.NewActivation(rows, shape_.latent_width());
+  ops.Linear(h, *attention.kv_a_proj_with_mqa, kv);
+  const Tensor index_key = pass.NewActivation(rows, indexer_shape_.dim);
+  ops.Linear(h, *indexer.wk, index_key);
+  const Tensor my_rows = pass.NewBytes(rows, latent_bytes + index_bytes);
+  ops.LatentRows(shape_, kv, attention.kv_a_layernorm, rms_norm_eps_, angles, my_rows.ColRange(0, latent_bytes));
+  ops.IndexKeyRows(indexer_shape_, index_key, indexer.k_norm_weight, indexer.k_norm_bias, angles,
+                   my_rows.ColRange(latent_bytes, index_bytes));
+  const Tensor all_rows = pass.Gather("all-gather latents and index keys", my_rows);
+  ops.WriteLatents(all_rows.ColRange(0, latent_bytes), pass.gathered(), pass.pages(), latents);
+  ops.WriteIndexKeys(all_rows.ColRange(latent_bytes, index_bytes), pass.gathered(), pass.pages(), index_keys);
+
+  // I_{t,s} = sum_h w_{t,h} ReLU(q^I_{t,h} . k^I_s); S_t = top-k of I_t
+  const Tensor index_query = pass.NewActivation(rows, indexer.wq_b->rows());
+  ops.Linear(query_low, *indexer.wq_b, index_query);
+  const Tensor gate_logits = pass.New(DType::kF32, rows, indexer_shape_.heads);
+  ops.Linear(h, *indexer.weights_proj, gate_logits);
+  const DType query_type = ops.numerics() == ops::Numerics::kExact ? DType::kF32 : DType::kF8E4M3;
+  const Tensor queries = pass.New(query_type, rows, index_query.cols);
+  const Tensor gates = pass.New(DType::kF32, rows, indexer_shape_.heads);
+  ops.IndexQueries(indexer_shape_, index_query, gate_logits, angles, queries, gates);
+  const Tensor selection = pass.New(DType::kI32, rows, indexer_shape_.top_k);
+  ops.SelectKeys(indexer_shape_, queries, gates, index_keys, pass.mine(), pass.pages(), selection);
+  if (steering) steering(selection);
+
+  // o_t = W_o W_uv softmax(scale * [W_uk^T q_nope; q_pe] . [c; k_pe]) c   over S_t
+  const Tensor query = pass.NewActivation(rows, attention.q_b_proj->rows());
+  ops.Linear(query_low, *attention.q_b_proj, query);
+  const Tensor query_latent = pass.NewActivation(rows, shape_.heads * shape_.latent_width());
+  ops.AbsorbQuery(shape_, query, attention.up_keys, angles, query_latent);
+  const Tensor out_latent = pass.NewActivation(rows, shape_.heads * shape_.latent);
+  ops.SparseAttention(shape_, query_latent, latents, pass.mine(), pass.pages(), selection, softmax_scale_,
+                      out_latent);
+  const Tensor heads = pass.NewActivation(rows, shape_.heads * shape_.value);
+  ops.ValueUp(shape_, out_latent, attention.up_values, heads);
+  const Tensor out = pass.NewActivation(rows, attention.o_proj->rows());
+  ops.Linear(heads, *attention.o_proj, out);
+  return out;
+}
+
+}  // namespace sluice::model

@@ -1,0 +1,34 @@
+#pragma once
+
+#include <cmath>
+#include <vector>
+
+#include "cache/stage_cache.h"
+#include "checkpoint/model_config.h"
+#include "ops/ops.h"
+#include "ops/rope.h"
+
+// What the ops need to know of a config.
+namespace sluice::model {
+
+inline ops::AttentionShape AttentionShapeOf(const checkpoint::ModelConfig& c) {
+  return {c.num_attention_heads, c.qk_nope_head_dim, c.qk_rope_head_dim, c.kv_lora_rank, c.v_head_dim};
+}
+inline ops::IndexerShape IndexerShapeOf(const checkpoint::ModelConfig& c) {
+  return {c.index_n_heads, c.index_head_dim, c.qk_rope_head_dim, c.index_topk, c.indexer_rope_interleave};
+}
+inline ops::RouterShape RouterShapeOf(const checkpoint::ModelConfig& c) {
+  return {c.n_routed_experts,    c.n_group,        c.topk_group,
+          c.num_experts_per_tok, c.norm_topk_prob, static_cast<float>(c.routed_scaling_factor)};
+}
+inline ops::RopeScaling RopeScalingOf(const checkpoint::ModelConfig& c) {
+  return {c.rope.theta,     c.qk_rope_head_dim,    c.rope.yarn,
+          c.rope.factor,    c.rope.beta_fast,      c.rope.beta_slow,
+          c.rope.mscale,    c.rope.mscale_all_dim, c.rope.original_max_position_embeddings};
+}
+inline cache::CacheShape CacheShapeOf(const checkpoint::ModelConfig& c, ops::Numerics numerics) {
+  return {numerics == ops::Numerics::kExact ? ops::CacheFormat::kF32 : ops::CacheFormat::kFp8, c.kv_lora_rank,
+          c.qk_rope_head_dim, c.index_head_dim};
+}
+
+}  // namespace sluice::model

@@ -1,0 +1,59 @@
+#include "model/stage_model.h"
+
+#include <utility>
+
+#include "model/shapes.h"
+
+namespace sluice::model {
+
+StageModel::StageModel(const checkpoint::ModelConfig& config, const StageSlice& slice, StageWeights weights,
+                       ops::Numerics numerics, int64_t cache_pages)
+    : config_(config),
+      slice_(slice),
+      weights_(std::move(weights)),
+      cache_(CacheShapeOf(config, numerics), slice.layers.size(), cache_pages),
+      attention_(config),
+      moe_(config) {}
+
+void StageModel::Embed(const Pass& pass, const Tensor& x) const {
+  SLUICE_CHECK(slice_.first);
+  model::Embed(pass, *weights_.embed_tokens, config_.vocab_size, x);
+}
+
+void StageModel::Layers(const Pass& pass, const Tensor& x, const SelectionHook* hook) {
+  ops::Ops& ops = pass.ops();
+  const auto eps = static_cast<float>(config_.rms_norm_eps);
+  const Tensor angles = attention_.Angles(pass);
+  const Tensor h = pass.NewActivation(x.rows, x.cols);
+  for (int64_t local = 0; local < slice_.layers.size(); ++local) {
+    const int64_t layer = slice_.layers.begin + local;
+    if (auto* recorder = pass.lanes().recorder()) {
+      trace::Place place = recorder->place();
+      place.layer = static_cast<int32_t>(layer);
+      recorder->SetPlace(place);
+    }
+    const LayerWeights& weights = weights_.layers[local];
+    const Arena::Scope scratch(pass.arena());
+
+    ops.RmsNorm(x, weights.input_layernorm, eps, h);
+    SelectionSteering steering;
+    if (hook != nullptr) {
+      steering = [&](const Tensor& selection) { hook->on_selection(layer, pass, selection); };
+    }
+    ops.Add(attention_.Forward(pass, weights.attention, weights.indexer, cache_.Latents(local),
+                               cache_.IndexKeys(local), angles, h, steering),
+            x);
+
+    ops.RmsNorm(x, weights.post_attention_layernorm, eps, h);
+    ops.Add(weights.mlp.has_value() ? MlpForward(pass, *weights.mlp, h) : moe_.Forward(pass, *weights.moe, h), x);
+  }
+}
+
+void StageModel::Head(const Pass& pass, const Tensor& x, const std::vector<int64_t>& wanted,
+                      const LogitsSink& sink) const {
+  SLUICE_CHECK(slice_.last);
+  model::Head(pass, *weights_.norm, static_cast<float>(config_.rms_norm_eps), **weights_.lm_head,
+              config_.vocab_size, wanted, x, sink);
+}
+
+}  // namespace sluice::model

@@ -1,0 +1,48 @@
+#pragma once
+
+#include <functional>
+
+#include "cache/stage_cache.h"
+#include "model/attention.h"
+#include "model/moe.h"
+#include "model/pass.h"
+#include "model/vocabulary.h"
+#include "model/weights.h"
+
+namespace sluice::model {
+
+// For comparisons with an oracle: what the indexer chose, and what it shall choose instead. Layers are counted
+// over the whole model, rows are those of the lane.
+struct SelectionHook {
+  // Called with each layer's selection [T, index_topk] I32 before it is used; may overwrite it.
+  std::function<void(int64_t layer, const Pass& pass, const Tensor& selection)> on_selection;
+};
+
+// The layers of one stage on one lane. Activations are [T, hidden] of type A and stay dealt over the lanes from
+// the first op to the last; no collective stands between this stage's last op and the next one's first.
+class StageModel {
+ public:
+  StageModel(const checkpoint::ModelConfig& config, const StageSlice& slice, StageWeights weights,
+             ops::Numerics numerics, int64_t cache_pages);
+
+  const StageSlice& slice() const { return slice_; }
+  int64_t hidden_size() const { return config_.hidden_size; }
+  cache::StageCache& cache() { return cache_; }
+
+  // First stage only: x [T, hidden] = embeddings of the lane's rows.
+  void Embed(const Pass& pass, const Tensor& x) const;
+  // x [T, hidden], in place: x += Attn(norm(x)); x += FFN(norm(x)) for each layer.
+  void Layers(const Pass& pass, const Tensor& x, const SelectionHook* hook = nullptr);
+  // Last stage only; see vocabulary.h.
+  void Head(const Pass& pass, const Tensor& x, const std::vector<int64_t>& wanted, const LogitsSink& sink) const;
+
+ private:
+  checkpoint::ModelConfig config_;
+  StageSlice slice_;
+  StageWeights weights_;
+  cache::StageCache cache_;
+  Attention attention_;
+  Moe moe_;
+};
+
+}  // namespace sluice::model

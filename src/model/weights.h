@@ -1,0 +1,93 @@
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "checkpoint/checkpoint.h"
+#include "model/expert_tree.h"
+#include "ops/ops.h"
+#include "parallel/layer_cut.h"
+#include "tensor/tensor.h"
+
+// The weights one rank holds. Names follow the checkpoint's.
+namespace sluice::model {
+
+using WeightPtr = std::unique_ptr<ops::Weight>;
+
+struct AttentionWeights {
+  WeightPtr q_a_proj;            // [q_lora, hidden]
+  OwnedTensor q_a_layernorm;     // [1, q_lora] F32, as every norm below
+  WeightPtr q_b_proj;            // [heads * (nope + rope), q_lora]
+  WeightPtr kv_a_proj_with_mqa;  // [latent + rope, hidden]
+  OwnedTensor kv_a_layernorm;    // [1, latent]
+  // kv_b_proj, kept once, absorbed: per head W_uk^T [latent, nope] and W_uv [value, latent].
+  std::vector<WeightPtr> up_keys;
+  std::vector<WeightPtr> up_values;
+  WeightPtr o_proj;  // [hidden, heads * value]
+};
+
+struct IndexerWeights {
+  WeightPtr wq_b;             // [index_heads * index_dim, q_lora]
+  WeightPtr wk;               // [index_dim, hidden]
+  OwnedTensor k_norm_weight;  // [1, index_dim]
+  OwnedTensor k_norm_bias;    // [1, index_dim]
+  WeightPtr weights_proj;     // [index_heads, hidden]
+};
+
+struct MlpWeights {
+  WeightPtr gate_proj;  // [intermediate, hidden]
+  WeightPtr up_proj;    // [intermediate, hidden]
+  WeightPtr down_proj;  // [hidden, intermediate]
+};
+
+// The router and the shared expert are on every lane, the routed experts are spread over the lanes.
+struct MoeWeights {
+  WeightPtr gate;                         // [experts, hidden]
+  OwnedTensor e_score_correction_bias;    // [1, experts]
+  int64_t first_expert = 0;               // of those below
+  std::vector<MlpWeights> experts;
+  std::optional<MlpWeights> shared_experts;
+};
+
+struct LayerWeights {
+  OwnedTensor input_layernorm;
+  AttentionWeights attention;
+  IndexerWeights indexer;
+  OwnedTensor post_attention_layernorm;
+  std::optional<MlpWeights> mlp;  // dense layers
+  std::optional<MoeWeights> moe;  // the others
+};
+
+// Embedding and head are cut by vocabulary over the lanes of the stage that uses them.
+struct VocabularyRange {
+  int64_t begin = 0;
+  int64_t end = 0;
+};
+inline VocabularyRange VocabularyOf(int64_t vocab_size, int lane, int lanes) {
+  return {lane * vocab_size / lanes, (lane + 1) * vocab_size / lanes};
+}
+
+// Which part of the model a rank holds.
+struct StageSlice {
+  parallel::LayerRange layers;
+  int lane = 0;
+  int lanes = 1;
+  bool first = true;  // embeds
+  bool last = true;   // has the head
+};
+
+struct StageWeights {
+  std::optional<OwnedTensor> embed_tokens;  // [rows of this lane, hidden], type A
+  std::vector<LayerWeights> layers;
+  std::optional<OwnedTensor> norm;    // [1, hidden]
+  std::optional<WeightPtr> lm_head;   // [rows of this lane, hidden]
+};
+
+// Names of the tensors that LoadStage reads, for Checkpoint::Preload.
+std::vector<std::string> TensorsOf(const checkpoint::ModelConfig& config, const StageSlice& slice);
+
+// Packs what `slice` needs. Throws Error(kModelFiles) as Checkpoint::Get does.
+StageWeights LoadStage(const checkpoint::Checkpoint& checkpoint, ops::Ops& ops, const StageSlice& slice);
+
+}  // namespace sluice::model

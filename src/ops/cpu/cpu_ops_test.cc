@@ -1,0 +1,125 @@
+#include "ops/cpu/cpu_ops.h"
+
+#include <gtest/gtest.h>
+
+#include "ops/cpu/op_world.h"
+#include "ops/cpu/targets.h"
+#include "ops/reference/reference_ops.h"
+// After targets.h, which chooses the instruction sets:
+#include "hwy/highway.h"
+
+namespace sluice::ops {
+namespace {
+
+constexpr int64_t kRows = 53;
+using Outputs = std::map<std::string, OwnedTensor>;
+
+class CpuOpsTest : public testing::TestWithParam<Numerics> {
+ protected:
+  static void ExpectEqualBits(const Outputs& a, const Outputs& b, const std::string& what) {
+    for (const auto& [name, tensor] : a) {
+      EXPECT_EQ(std::memcmp(tensor.view().data, b.at(name).view().data, tensor.view().bytes()), 0)
+          << name << " differs " << what;
+    }
+  }
+
+  ComputePool pool_{2};
+};
+
+// The instruction sets of this machine, one at a time; the last Run uses the best again.
+TEST_P(CpuOpsTest, EveryInstructionSetGivesTheSameBits) {
+  OpWorld world(GetParam(), kRows);
+  const auto ops = MakeCpuOps(GetParam(), pool_);
+  const Outputs best = world.Run(*ops, 0, kRows);
+  const std::vector<int64_t> targets = hwy::SupportedAndGeneratedTargets();
+  for (const int64_t target : targets) {
+    hwy::SetSupportedTargetsForTest(target);
+    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+    const Outputs outputs = world.Run(*ops, 0, kRows);
+    ExpectEqualBits(best, outputs, std::string("on ") + hwy::TargetName(target));
+  }
+  hwy::SetSupportedTargetsForTest(0);
+  hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+  RecordProperty("targets", static_cast<int>(targets.size()));
+  EXPECT_GE(targets.size(), 1U);
+}
+
+TEST_P(CpuOpsTest, ThreadsDoNotChangeBits) {
+  OpWorld world(GetParam(), kRows);
+  const auto ops = MakeCpuOps(GetParam(), pool_);
+  ComputePool alone(0);
+  ExpectEqualBits(world.Run(*ops, 0, kRows), world.Run(*MakeCpuOps(GetParam(), alone), 0, kRows),
+                  "with one thread");
+}
+
+TEST_P(CpuOpsTest, ARowAloneHasTheBitsItHasAmongOthers) {
+  OpWorld world(GetParam(), kRows);
+  const auto ops = MakeCpuOps(GetParam(), pool_);
+  const Outputs all = world.Run(*ops, 0, kRows);
+  for (const auto& [first, count] :
+       {std::pair<int64_t, int64_t>{0, 1}, {1, 1}, {27, 1}, {kRows - 1, 1}, {3, 2}, {5, 13}}) {
+    for (const auto& [name, tensor] : world.Run(*ops, first, count)) {
+      if (name == "sum_terms") continue;  // its terms are dealt by row number
+      const Tensor rows = all.at(name).view().RowRange(first, count);
+      EXPECT_EQ(std::memcmp(tensor.view().data, rows.data, rows.bytes()), 0)
+          << name << " " << first << "+" << count;
+    }
+  }
+}
+
+TEST_P(CpuOpsTest, NoRowsIsLegal) {
+  OpWorld world(GetParam(), kRows);
+  EXPECT_NO_THROW(world.Run(*MakeCpuOps(GetParam(), pool_), 4, 0));
+}
+
+double RelativeRms(const Tensor& a, const Tensor& b) {
+  double error = 0.0;
+  double norm = 0.0;
+  for (int64_t i = 0; i < a.rows; ++i) {
+    for (int64_t j = 0; j < a.cols; ++j) {
+      const double x = static_cast<double>(LoadFloat(a, i, j));
+      const double y = static_cast<double>(LoadFloat(b, i, j));
+      error += (x - y) * (x - y);
+      norm += y * y;
+    }
+  }
+  return std::sqrt(error / norm);
+}
+
+TEST_P(CpuOpsTest, AgreesWithTheReference) {
+  OpWorld world(GetParam(), kRows);
+  const Outputs cpu = world.Run(*MakeCpuOps(GetParam(), pool_), 0, kRows);
+  const Outputs reference = world.Run(*MakeReferenceOps(GetParam()), 0, kRows);
+  for (const auto& [name, tensor] : reference) {
+    const Tensor& truth = tensor.view();
+    const Tensor& mine = cpu.at(name).view();
+    if (truth.dtype == DType::kI32 || truth.dtype == DType::kU8 || truth.dtype == DType::kF8E4M3) {
+      int64_t different = 0;
+      for (int64_t i = 0; i < truth.bytes(); ++i) {
+        different +=
+            static_cast<const std::byte*>(truth.data)[i] != static_cast<const std::byte*>(mine.data)[i];
+      }
+      // A value within fp32 noise of a rounding border may land on the other side; fp32 rows differ in last
+      // bits.
+      const bool fp32_bytes = truth.dtype == DType::kU8 && GetParam() == Numerics::kExact;
+      if (fp32_bytes) {
+        const Tensor a{mine.data, DType::kF32, mine.rows, mine.cols / 4, mine.cols / 4};
+        const Tensor b{truth.data, DType::kF32, truth.rows, truth.cols / 4, truth.cols / 4};
+        EXPECT_LE(RelativeRms(a, b), 5e-7) << name;
+      } else {
+        EXPECT_LE(static_cast<double>(different),
+                  truth.dtype == DType::kI32 ? 0.0 : 2e-3 * static_cast<double>(truth.bytes()))
+            << name;
+      }
+    } else {
+      const bool rounds = truth.dtype == DType::kBF16;
+      EXPECT_LE(RelativeRms(mine, truth), rounds ? 3e-4 : 1e-6) << name;
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Modes, CpuOpsTest, testing::Values(Numerics::kExact, Numerics::kFp8),
+                         [](const auto& mode) { return mode.param == Numerics::kExact ? "exact" : "fp8"; });
+
+}  // namespace
+}  // namespace sluice::ops

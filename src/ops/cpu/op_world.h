@@ -1,0 +1,235 @@
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <map>
+#include <numeric>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "ops/ops.h"
+
+// Test support: random inputs for every op of the contract, small but awkward (no size a multiple of a
+// vector, a panel or a quantisation block), and one run of all ops over a range of the rows.
+namespace sluice::ops {
+
+class OpWorld {
+ public:
+  static constexpr int64_t kWidth = 300;    // inputs of the linears
+  static constexpr int64_t kOutputs = 205;  // outputs of the linears
+  static constexpr int64_t kContext = 1000;
+  static constexpr int64_t kSequences = 2;
+  static constexpr int64_t kSelected = 700;  // two partitions of attention
+  static constexpr int64_t kExperts = 24;
+
+  explicit OpWorld(Numerics numerics, int64_t rows, uint64_t seed = 7)
+      : numerics_(numerics), rows_(rows), rng_(seed) {
+    const DType type = ActivationType(numerics);
+    x_ = Random(type, rows, kWidth, 1.0F);
+    up_ = Random(type, rows, kWidth, 1.0F);
+    q_ = Random(type, rows, shape_.heads * shape_.query_width(), 1.0F);
+    kv_ = Random(type, rows, shape_.latent_width(), 2.0F);
+    o_latent_ = Random(type, rows, shape_.heads * shape_.latent, 1.0F);
+    q_latent_ = Random(type, rows, shape_.heads * shape_.latent_width(), 0.7F);
+    index_q_ = Random(type, rows, index_.heads * index_.dim, 1.0F);
+    index_k_ = Random(type, rows, index_.dim, 1.0F);
+    gate_logits_ = Random(DType::kF32, rows, index_.heads, 1.0F);
+    router_logits_ = Random(DType::kF32, rows, kExperts, 2.0F);
+    router_bias_ = Random(DType::kF32, 1, kExperts, 0.1F);
+    logits_ = Random(DType::kF32, rows, 2500, 3.0F);
+    table_ = Random(DType::kBF16, 50, kWidth, 1.0F);
+    norm_ = Random(DType::kF32, 1, kWidth, 1.0F);
+    bias_ = Random(DType::kF32, 1, kWidth, 0.1F);
+    weight_ = Random(DType::kF32, kOutputs, kWidth, 0.1F);
+    fp8_weight_ = Random(DType::kF8E4M3, kOutputs, kWidth, 0.0F);
+    fp8_scales_ = Random(DType::kF32, 2, 3, 0.0F);
+    for (int64_t i = 0; i < 6; ++i)
+      fp8_scales_.view().At<float>(i / 3, i % 3) = std::ldexp(1.0F, -9 - int(i % 4));
+    for (int64_t h = 0; h < shape_.heads; ++h) {
+      up_keys_.push_back(Random(DType::kBF16, shape_.latent, shape_.nope, 0.2F));
+      up_values_.push_back(Random(DType::kBF16, shape_.value, shape_.latent, 0.1F));
+    }
+    for (size_t i = 0; i < inv_freq_.size(); ++i) inv_freq_[i] = std::pow(0.4F, static_cast<float>(i));
+    for (int64_t t = 0; t < rows; ++t) {
+      const auto sequence = static_cast<int32_t>(t * kSequences / rows);
+      const auto position = static_cast<int32_t>(t % 5 == 4 ? rng_() % 60 : kContext - 1 - rng_() % 300);
+      places_.push_back({sequence, position});
+      ids_.push_back(static_cast<int32_t>(100 + rng_() % 50));
+      params_.push_back({t % 3 == 0 ? 0.0F : 0.8F, t % 2 == 0 ? 1.0F : 0.9F, t % 4 == 0 ? 40 : 0, rng_(), 3});
+      positions_.push_back(t);
+      targets_.push_back(static_cast<int32_t>(t * 7));
+    }
+    FillCaches();
+    FillSelection();
+  }
+
+  int64_t rows() const { return rows_; }
+
+  // The outputs of every op for rows [first, first + count), by name. The caches are the same whatever the
+  // range.
+  std::map<std::string, OwnedTensor> Run(Ops& ops, int64_t first, int64_t count) {
+    std::map<std::string, OwnedTensor> out;
+    const DType type = ActivationType(numerics_);
+    const auto rows_of = [&](const OwnedTensor& t) { return t.view().RowRange(first, count); };
+    const auto result = [&](const std::string& name, DType dtype, int64_t cols) -> Tensor {
+      return (out[name] = OwnedTensor(dtype, count, cols)).view();
+    };
+    const std::span places = std::span(places_).subspan(first, count);
+    ops.Embed(table_, 100, std::span(ids_).subspan(first, count), result("embed", type, kWidth));
+    const auto weight = ops.Pack({DType::kF32, kOutputs, kWidth, weight_.view().data, nullptr});
+    const auto fp8_weight = ops.Pack({DType::kF8E4M3, kOutputs, kWidth, fp8_weight_.view().data,
+                                      static_cast<const float*>(fp8_scales_.view().data)});
+    ops.Linear(rows_of(x_), *weight, result("linear", type, kOutputs));
+    ops.Linear(rows_of(x_), *weight, result("linear_f32", DType::kF32, kOutputs));
+    ops.Linear(rows_of(x_), *fp8_weight, result("linear_fp8", type, kOutputs));
+    ops.RmsNorm(rows_of(x_), norm_, 1e-6F, result("rms_norm", type, kWidth));
+    ops.SwiGlu(rows_of(x_), rows_of(up_), result("swiglu", type, kWidth));
+    const Tensor sum = result("add", type, kWidth);
+    std::memcpy(sum.data, rows_of(up_).data, sum.bytes());
+    ops.Add(rows_of(x_), sum);
+    const Tensor angles = result("angles", DType::kF32, 2 * std::ssize(inv_freq_));
+    ops.RopeAngles(places, inv_freq_, angles);
+
+    std::vector<std::unique_ptr<Weight>> up_keys;
+    std::vector<std::unique_ptr<Weight>> up_values;
+    for (int64_t h = 0; h < shape_.heads; ++h) {
+      up_keys.push_back(
+          ops.Pack({DType::kBF16, shape_.latent, shape_.nope, up_keys_[h].view().data, nullptr}));
+      up_values.push_back(
+          ops.Pack({DType::kBF16, shape_.value, shape_.latent, up_values_[h].view().data, nullptr}));
+    }
+    ops.AbsorbQuery(shape_, rows_of(q_), up_keys, angles,
+                    result("absorb_query", type, shape_.heads * shape_.latent_width()));
+    ops.ValueUp(shape_, rows_of(o_latent_), up_values, result("value_up", type, shape_.heads * shape_.value));
+    ops.LatentRows(shape_, rows_of(kv_), norm_, 1e-6F, angles,
+                   result("latent_rows", DType::kU8, latent_bytes()));
+    ops.SparseAttention(shape_, rows_of(q_latent_), {latents_.data(), format()}, places, pages_,
+                        rows_of(selection_), 0.11F, result("attention", type, shape_.heads * shape_.latent));
+    const Tensor queries =
+        result("index_queries", numerics_ == Numerics::kExact ? DType::kF32 : DType::kF8E4M3,
+               index_.heads * index_.dim);
+    const Tensor gates = result("index_gates", DType::kF32, index_.heads);
+    ops.IndexQueries(index_, rows_of(index_q_), rows_of(gate_logits_), angles, queries, gates);
+    ops.IndexKeyRows(index_, rows_of(index_k_), norm_, bias_, angles,
+                     result("index_rows", DType::kU8, index_bytes()));
+    ops.SelectKeys(index_, queries, gates, {index_keys_.data(), format()}, places, pages_,
+                   result("selected", DType::kI32, index_.top_k));
+
+    const RouterShape router{kExperts, 4, 2, 5, true, 2.5F};
+    const Tensor ids = result("route_ids", DType::kI32, router.top_k);
+    const Tensor weights = result("route_weights", DType::kF32, router.top_k);
+    ops.Route(router, rows_of(router_logits_), router_bias_, ids, weights);
+    std::vector<ExpertTerm> terms;
+    std::vector<int64_t> offsets{0};
+    for (int64_t t = 0; t < count; ++t) {
+      for (int64_t i = 0; i < t % 4; ++i)
+        terms.push_back({static_cast<int32_t>(t), 0.3F + static_cast<float>(i)});
+      offsets.push_back(std::ssize(terms));
+    }
+    if (first == 0) ops.SumTerms(rows_of(x_), terms, offsets, result("sum_terms", type, kWidth));
+    const auto sampled = ops.Sample(rows_of(logits_), std::span(params_).subspan(first, count),
+                                    std::span(positions_).subspan(first, count));
+    const auto scored = ops.Logprobs(rows_of(logits_), std::span(targets_).subspan(first, count), 2);
+    const Tensor tokens = result("sampled", DType::kI32, 2);
+    for (int64_t t = 0; t < count; ++t) {
+      tokens.At<int32_t>(t, 0) = sampled[t].token;
+      tokens.At<int32_t>(t, 1) = scored[t].top[1].token;
+    }
+    return out;
+  }
+
+ private:
+  CacheFormat format() const { return numerics_ == Numerics::kExact ? CacheFormat::kF32 : CacheFormat::kFp8; }
+  int64_t latent_bytes() const { return LatentRowBytes(format(), shape_.latent, shape_.rope); }
+  int64_t index_bytes() const { return IndexRowBytes(format(), index_.dim); }
+
+  // Normal numbers times `scale`; e4m3: random codes without NaN.
+  OwnedTensor Random(DType dtype, int64_t rows, int64_t cols, float scale) {
+    OwnedTensor tensor(dtype, rows, cols);
+    std::normal_distribution<float> normal;
+    for (int64_t i = 0; i < rows * cols; ++i) {
+      if (dtype == DType::kF8E4M3) {
+        const auto code = static_cast<uint8_t>(rng_());
+        tensor.view().At<uint8_t>(0, i) = (code & 0x7f) == 0x7f ? uint8_t{0x35} : code;
+      } else {
+        StoreFloat(tensor, i / cols, i % cols, scale * normal(rng_));
+      }
+    }
+    return tensor;
+  }
+
+  // Caches are filled with random values in their own format, pages in a shuffled order.
+  void FillCaches() {
+    constexpr int64_t kPages = (kContext + kPageTokens - 1) / kPageTokens;
+    std::vector<int32_t> order(kPages * kSequences);
+    std::iota(order.begin(), order.end(), 0);
+    std::shuffle(order.begin(), order.end(), rng_);
+    tables_.assign(kSequences, {});
+    for (int64_t i = 0; i < std::ssize(order); ++i) tables_[i % kSequences].push_back(order[i]);
+    for (const auto& table : tables_) pages_.emplace_back(table);
+    latents_ = Buffer(std::ssize(order) * kPageTokens * latent_bytes());
+    index_keys_ = Buffer(std::ssize(order) * kPageTokens * index_bytes());
+    std::normal_distribution<float> normal;
+    if (numerics_ == Numerics::kExact) {
+      for (int64_t i = 0; i < latents_.bytes() / 4; ++i)
+        reinterpret_cast<float*>(latents_.data())[i] = normal(rng_);
+      for (int64_t i = 0; i < index_keys_.bytes() / 4; ++i) {
+        reinterpret_cast<float*>(index_keys_.data())[i] = normal(rng_);
+      }
+      return;
+    }
+    const auto code = [&] { return std::byte{ToF8E4M3(60.0F * normal(rng_)).bits}; };
+    const auto put_scale = [&](std::byte* at, int exponent) {
+      const float scale = std::ldexp(1.0F, exponent + static_cast<int>(rng_() % 3));
+      std::memcpy(at, &scale, 4);
+    };
+    for (int64_t row = 0; row < std::ssize(order) * kPageTokens; ++row) {
+      std::byte* at = latents_.data() + row * latent_bytes();
+      for (int64_t i = 0; i < shape_.latent; ++i) *at++ = code();
+      for (int64_t i = 0; i < shape_.latent; i += kQuantBlock, at += 4) put_scale(at, -7);
+      for (int64_t i = 0; i < shape_.rope; ++i, at += 2) {
+        const BF16 value = ToBF16(normal(rng_));
+        std::memcpy(at, &value, 2);
+      }
+    }
+    for (int64_t page = 0; page < std::ssize(order); ++page) {
+      std::byte* at = index_keys_.data() + page * kPageTokens * index_bytes();
+      for (int64_t i = 0; i < kPageTokens * index_.dim; ++i) *at++ = code();
+      for (int64_t i = 0; i < kPageTokens; ++i, at += 4) put_scale(at, -7);
+    }
+  }
+
+  // Row 1 selects nothing, every fifth row few keys, the others kSelected of those they see.
+  void FillSelection() {
+    selection_ = OwnedTensor(DType::kI32, rows_, kSelected);
+    for (int64_t t = 0; t < rows_; ++t) {
+      auto* row = selection_.view().Row<int32_t>(t);
+      std::fill(row, row + kSelected, -1);
+      std::vector<int32_t> visible(places_[t].position + 1);
+      std::iota(visible.begin(), visible.end(), 0);
+      if (t != 1) std::sample(visible.begin(), visible.end(), row, kSelected, rng_);
+    }
+  }
+
+  const AttentionShape shape_{5, 24, 16, 168, 40};
+  const IndexerShape index_{14, 64, 16, 70, false};
+  Numerics numerics_;
+  int64_t rows_;
+  std::mt19937_64 rng_;
+  OwnedTensor x_, up_, q_, kv_, o_latent_, q_latent_, index_q_, index_k_, gate_logits_, router_logits_,
+      router_bias_;
+  OwnedTensor logits_, table_, norm_, bias_, weight_, fp8_weight_, fp8_scales_, selection_;
+  std::vector<OwnedTensor> up_keys_, up_values_;
+  std::vector<float> inv_freq_ = std::vector<float>(8);
+  std::vector<RowPlace> places_;
+  std::vector<int32_t> ids_, targets_;
+  std::vector<SamplingParams> params_;
+  std::vector<int64_t> positions_;
+  std::vector<std::vector<int32_t>> tables_;
+  std::vector<PageTable> pages_;
+  Buffer latents_, index_keys_;
+};
+
+}  // namespace sluice::ops

@@ -1,0 +1,274 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "ops/cache_format.h"
+#include "tensor/tensor.h"
+
+// The whole contract between the model and the hardware. A back end (ops/reference, ops/cpu, ops/cuda) is one
+// object of this type per rank; the model calls nothing else.
+//
+// Numerics. `kExact`: activations, weights and caches are fp32 and nothing is rounded in between.
+// `kFp8`: activations are bf16, linears of FP8 checkpoints multiply e4m3 by e4m3, caches hold e4m3; each
+// rounding point is listed in docs/numerics.md and named at its op below as "-> bf16" or "-> e4m3".
+// The activation dtype A is F32 or BF16 accordingly; every op accepts either and rounds only on its output.
+//
+// Row invariance. An output row depends on the inputs of that row alone: never on how many rows came with it,
+// on their order, on the number of threads or on the vector width. A sum over k runs in ascending k with
+// fused multiply-add unless the op says otherwise. ops/row_invariance_test.cc holds every op to this.
+//
+// Shapes are [rows, cols]; T rows of this rank's share of a step; T = 0 is legal everywhere.
+namespace sluice::ops {
+
+enum class Numerics : uint8_t { kExact, kFp8 };
+
+constexpr DType ActivationType(Numerics numerics) {
+  return numerics == Numerics::kExact ? DType::kF32 : DType::kBF16;
+}
+
+// A weight as a checkpoint holds it: `data` is [rows = outputs, cols = inputs] row-major.
+// F8_E4M3 comes with `scales` [ceil(rows/128), ceil(cols/128)] fp32 multipliers; other dtypes have none.
+struct RawMatrix {
+  DType dtype = DType::kF32;
+  int64_t rows = 0;
+  int64_t cols = 0;
+  const void* data = nullptr;
+  const float* scales = nullptr;
+};
+
+// A weight in the back end's own layout; lives until the back end that packed it is gone.
+class Weight {
+ public:
+  Weight(int64_t rows, int64_t cols, bool is_fp8) : rows_(rows), cols_(cols), is_fp8_(is_fp8) {}
+  virtual ~Weight() = default;
+  int64_t rows() const { return rows_; }  // outputs
+  int64_t cols() const { return cols_; }  // inputs
+  bool is_fp8() const { return is_fp8_; }
+
+ private:
+  int64_t rows_, cols_;
+  bool is_fp8_;
+};
+
+// Sizes of multi-head latent attention. latent = kv_lora_rank, rope = qk_rope_head_dim (64).
+struct AttentionShape {
+  int64_t heads = 0;
+  int64_t nope = 0;
+  int64_t rope = 0;
+  int64_t latent = 0;
+  int64_t value = 0;
+  int64_t query_width() const { return nope + rope; }      // per head, as q_b_proj writes it
+  int64_t latent_width() const { return latent + rope; }   // per head after absorption; one cached key
+};
+
+// Sizes of the lightning indexer and the order of its rotary pairs.
+struct IndexerShape {
+  int64_t heads = 0;
+  int64_t dim = 0;                // index_head_dim, 128
+  int64_t rope = 0;               // the FIRST rope dims are rotated
+  int64_t top_k = 0;              // index_topk
+  bool rope_interleaved = false;  // false: pairs (i, i + rope/2); true: pairs (2i, 2i + 1)
+};
+
+// Which sequence of the step a row belongs to and its position there; it sees keys 0..position.
+struct RowPlace {
+  int32_t sequence = 0;
+  int32_t position = 0;
+};
+
+// The pages of one sequence: tokens [64 p, 64 p + 64) lie in page pages[p] of every layer's cache.
+using PageTable = std::span<const int32_t>;
+
+// One layer's cache of one kind: page p begins at base + p * PageBytes(format).
+struct PagedCache {
+  std::byte* base = nullptr;
+  CacheFormat format = CacheFormat::kF32;
+};
+
+struct RouterShape {
+  int64_t experts = 0;
+  int64_t groups = 1;       // n_group
+  int64_t top_groups = 1;   // topk_group
+  int64_t top_k = 0;        // num_experts_per_tok
+  bool normalize = true;    // norm_topk_prob
+  float scale = 1.0F;       // routed_scaling_factor
+};
+
+// One term of a sum of expert outputs: weight * y[row].
+struct ExpertTerm {
+  int32_t row = 0;
+  float weight = 0.0F;
+};
+// nodes[into] = nodes[left] + nodes[right], rounded to the dtype of the nodes.
+struct NodeJoin {
+  int32_t left = 0;
+  int32_t right = 0;
+  int32_t into = 0;
+};
+
+struct SamplingParams {
+  float temperature = 0.0F;  // 0: greedy, the lowest id among the largest logits
+  float top_p = 1.0F;        // in (0, 1]
+  int32_t top_k = 0;         // 0: all
+  uint64_t seed = 0;
+  int32_t top_logprobs = 0;  // how many of the most likely tokens to report
+  bool operator==(const SamplingParams&) const = default;
+};
+struct TokenLogprob {
+  int32_t token = 0;
+  float logprob = 0.0F;  // of the untempered distribution
+  bool operator==(const TokenLogprob&) const = default;
+};
+struct Sampled {
+  int32_t token = 0;
+  float logprob = 0.0F;
+  std::vector<TokenLogprob> top;  // by logprob descending, then id ascending
+  bool operator==(const Sampled&) const = default;
+};
+
+class Ops {
+ public:
+  virtual ~Ops() = default;
+  virtual const char* name() const = 0;
+  virtual Numerics numerics() const = 0;
+
+  // ---- weights ----
+
+  // Copies `raw` into the back end's layout. In kExact every dtype becomes its exact fp32 value (FP8: value
+  // times block scale, in fp32). In kFp8, F8_E4M3 keeps its bytes and scales; other dtypes become bf16
+  // (round to nearest even).
+  virtual std::unique_ptr<Weight> Pack(const RawMatrix& raw) = 0;
+
+  // ---- projections, norms, elementwise ----
+
+  // y[t] = table[ids[t] - first_id]; table is [n, d] of a packed-free tensor (F32 or BF16), y [T, d] of type A.
+  virtual void Embed(const Tensor& table, int64_t first_id, std::span<const int32_t> ids, const Tensor& y) = 0;
+
+  // y[T, N] = x[T, K] W[N, K]^T. x of type A.
+  // W unquantised: one ascending fp32 FMA chain over k, then rounded to y's dtype (F32 or BF16).
+  // W FP8: x -> e4m3 per row and 128 inputs with a power-of-two scale (PowerOfTwoScale); inside a block of
+  // 128 k an ascending fp32 FMA chain p; acc = fma(p, scale_x * scale_w, acc) block by block; then -> y's dtype.
+  virtual void Linear(const Tensor& x, const Weight& w, const Tensor& y) = 0;
+
+  // Linear with a weight per contiguous range of rows: rows [offsets[e], offsets[e+1]) of x use weights[e].
+  // offsets has weights.size() + 1 entries, the last is T. Empty ranges are common.
+  virtual void GroupedLinear(const Tensor& x, std::span<const int64_t> offsets,
+                             std::span<const Weight* const> weights, const Tensor& y) = 0;
+
+  // y = w * (x * rsqrt(mean(x^2) + eps)), fp32 inside, rounded once to y's dtype. x, y [T, d]; w [1, d] F32.  y may be x.
+  virtual void RmsNorm(const Tensor& x, const Tensor& w, float eps, const Tensor& y) = 0;
+
+  // y = silu(gate) * up, fp32 inside, rounded once. All [T, n]. y may be gate.
+  virtual void SwiGlu(const Tensor& gate, const Tensor& up, const Tensor& y) = 0;
+
+  // y += x, fp32 inside, rounded once to y's dtype. The residual stream and the joins of its parts.
+  virtual void Add(const Tensor& x, const Tensor& y) = 0;
+
+  // y[i] = x[source[i]], bytes as they are; any dtype, the same in x and y. Dispatch, return and re-ordering.
+  virtual void CopyRows(const Tensor& x, std::span<const int64_t> source, const Tensor& y) = 0;
+
+  // ---- rotary positions ----
+
+  // out[t] = cos(angle_i) for i < n | sin(angle_i) for i < n, with n = inv_freq.size() and
+  // angle_i = float(position) * inv_freq[i] rounded to fp32; sin and cos of that angle correctly rounded to
+  // fp32 but for the last bit, by our own code (ops/rope.h), the same on every host. out [T, 2 n] F32.
+  virtual void RopeAngles(std::span<const RowPlace> places, std::span<const float> inv_freq, const Tensor& out) = 0;
+
+  // ---- multi-head latent attention, absorbed ----
+
+  // q [T, heads * (nope + rope)] -> q_latent [T, heads * (latent + rope)]: per head
+  //   q_latent[0:latent] = W_uk,h^T q[0:nope]                    -> A   (up_keys[h] is packed as [latent, nope])
+  //   q_latent[latent:]  = RoPE_interleaved(q[nope:], angles)    -> A
+  virtual void AbsorbQuery(const AttentionShape& shape, const Tensor& q, std::span<const std::unique_ptr<Weight>> up_keys,
+                           const Tensor& angles, const Tensor& q_latent) = 0;
+
+  // kv [T, latent + rope] -> rows [T, LatentRowBytes(format)] U8, ready for the cache:
+  //   c = RmsNorm(kv[0:latent], norm, eps); k_pe = RoPE_interleaved(kv[latent:], angles).
+  // kExact: both fp32. kFp8: c -> bf16 -> e4m3 per 128 with power-of-two scales; k_pe -> bf16.
+  virtual void LatentRows(const AttentionShape& shape, const Tensor& kv, const Tensor& norm, float eps,
+                          const Tensor& angles, const Tensor& rows) = 0;
+
+  // o_latent [T, heads * latent] -> o [T, heads * value]: per head W_uv,h o_latent -> A
+  // (up_values[h] is packed as [value, latent]).
+  virtual void ValueUp(const AttentionShape& shape, const Tensor& o_latent,
+                       std::span<const std::unique_ptr<Weight>> up_values, const Tensor& o) = 0;
+
+  // Softmax attention of each row over its selected keys only, all heads sharing the keys:
+  //   s_j = scale * q_latent . [c_j ; k_pe,j];  o_latent = sum_j softmax(s)_j c_j  -> A.
+  // Keys are taken by ordinal in the ascending selection: partial maxima and sums over fixed partitions of
+  // 512 ordinals (in blocks of 64), merged in order. A row whose selection is empty gives 0.
+  // selection [T, k] I32: positions ascending, then -1.
+  virtual void SparseAttention(const AttentionShape& shape, const Tensor& q_latent, const PagedCache& latents,
+                               std::span<const RowPlace> places, std::span<const PageTable> pages,
+                               const Tensor& selection, float scale, const Tensor& o_latent) = 0;
+
+  // ---- lightning indexer ----
+
+  // q [T, heads * dim] (wq_b's output), gate_logits [T, heads] F32 (weights_proj's output) ->
+  // queries [T, heads * dim] (F32 in kExact, F8_E4M3 in kFp8) and gates [T, heads] F32:
+  //   kExact: queries = RoPE(q);                       gates = logits * heads^-1/2 * dim^-1/2
+  //   kFp8: RoPE -> bf16, Hadamard * dim^-1/2 -> bf16, -> e4m3 per head with a power-of-two scale s;
+  //         gates = logits * heads^-1/2 * dim^-1/2 * s
+  virtual void IndexQueries(const IndexerShape& shape, const Tensor& q, const Tensor& gate_logits,
+                            const Tensor& angles, const Tensor& queries, const Tensor& gates) = 0;
+
+  // k [T, dim] (wk's output) -> rows [T, IndexRowBytes(format)] U8:
+  //   LayerNorm(k; weight, bias, eps 1e-6, fp32), RoPE on the first rope dims;
+  //   kFp8: norm -> bf16, RoPE -> bf16, Hadamard * dim^-1/2 -> bf16, -> e4m3 with one power-of-two scale.
+  virtual void IndexKeyRows(const IndexerShape& shape, const Tensor& k, const Tensor& weight, const Tensor& bias,
+                            const Tensor& angles, const Tensor& rows) = 0;
+
+  // selection [T, top_k] I32 of each row t: the positions of the min(top_k, position + 1) visible keys with
+  // the largest score(s) = scale_s * sum_h gates[t, h] * max(0, queries[t, h] . key_s), where key_s is the
+  // cached value (kFp8: unscaled e4m3, with scale_s its scale; kExact: scale_s = 1), the dot an ascending
+  // fp32 FMA chain, the sum over heads an ascending fp32 FMA chain from 0. -0 counts as +0, ties go to the
+  // lowest position, positions come out ascending and -1 fills the rest. With position + 1 <= top_k every
+  // visible key is taken without scoring. A NaN score throws Error(kInternal) naming row and position.
+  // Memory does not grow with the context: keys stream in blocks through a running top-k.
+  virtual void SelectKeys(const IndexerShape& shape, const Tensor& queries, const Tensor& gates,
+                          const PagedCache& index_keys, std::span<const RowPlace> places,
+                          std::span<const PageTable> pages, const Tensor& selection) = 0;
+
+  // ---- caches ----
+
+  // Puts row t (as LatentRows or IndexKeyRows made it, possibly on another rank) at places[t]. `rows` may be
+  // a column range of a wider tensor.
+  virtual void WriteLatents(const Tensor& rows, std::span<const RowPlace> places, std::span<const PageTable> pages,
+                            const PagedCache& latents) = 0;
+  virtual void WriteIndexKeys(const Tensor& rows, std::span<const RowPlace> places, std::span<const PageTable> pages,
+                              const PagedCache& index_keys) = 0;
+
+  // ---- mixture of experts ----
+
+  // logits [T, experts] F32, bias [1, experts] F32 -> ids [T, top_k] I32 ascending, weights [T, top_k] F32:
+  //   p = sigmoid(logits); c = p + bias; groups ranked by the sum of their two largest c (groups > 1), the
+  //   best top_groups kept; the top_k largest c among them, ties to the lowest id;
+  //   weights = scale * p / (sum of the chosen p in ascending id + 1e-20)   (no division if !normalize).
+  virtual void Route(const RouterShape& shape, const Tensor& logits, const Tensor& bias, const Tensor& ids,
+                     const Tensor& weights) = 0;
+
+  // out[i] = sum of terms [offsets[i], offsets[i+1]) in order: fp32, first product plain, then FMA; rounded
+  // once to out's dtype. The leaves of the canonical tree (model/expert_tree.h). y, out [*, d].
+  virtual void SumTerms(const Tensor& y, std::span<const ExpertTerm> terms, std::span<const int64_t> offsets,
+                        const Tensor& out) = 0;
+  // The inner nodes, in the order given.
+  virtual void JoinNodes(std::span<const NodeJoin> joins, const Tensor& nodes) = 0;
+
+  // ---- sampling ----
+
+  // One token per row of logits [T, vocab] F32. Candidates in order of value descending, then id ascending;
+  // top_k, then top_p over the tempered distribution; the uniform number is a pure function of
+  // (seed, position). Log-probabilities: log-sum-exp over fixed blocks of 1,024 tokens merged in order.
+  // params, positions: one per row; position is that of the sampled token in its sequence.
+  virtual std::vector<Sampled> Sample(const Tensor& logits, std::span<const SamplingParams> params,
+                                      std::span<const int64_t> positions) = 0;
+
+  // The log-probability of targets[t] under logits row t, and the `top` most likely tokens beside it.
+  // targets[t] = -1 gives {-1, 0, {}}.
+  virtual std::vector<Sampled> Logprobs(const Tensor& logits, std::span<const int32_t> targets, int32_t top) = 0;
+};
+
+}  // namespace sluice::ops

@@ -1,0 +1,70 @@
+#include "parallel/layer_cut.h"
+
+#include <fmt/ranges.h>
+
+#include "base/checked.h"
+#include "base/error.h"
+
+namespace sluice::parallel {
+namespace {
+
+std::vector<LayerRange> CutOfSizes(std::span<const int64_t> sizes) {
+  std::vector<LayerRange> cut;
+  int64_t begin = 0;
+  for (const int64_t size : sizes) {
+    cut.push_back({begin, begin + size});
+    begin += size;
+  }
+  return cut;
+}
+
+std::vector<int64_t> DefaultSizes(int64_t layers, int stages) {
+  SLUICE_CHECK(stages >= 1, "stages is {}", stages);
+  if (stages > layers) {
+    Fail(ErrorKind::kUsage,
+         "--pp-size {} needs at least one layer for every stage, and the model has {}: use --pp-size {} or "
+         "less",
+         stages, layers, layers);
+  }
+  std::vector<int64_t> sizes;
+  for (int stage = 0; stage < stages; ++stage) {
+    sizes.push_back(layers / stages + (stage >= stages - layers % stages ? 1 : 0));
+  }
+  return sizes;
+}
+
+}  // namespace
+
+std::vector<LayerRange> DefaultLayerCut(int64_t layers, int stages) {
+  return CutOfSizes(DefaultSizes(layers, stages));
+}
+
+std::vector<LayerRange> ExplicitLayerCut(int64_t layers, int stages, std::span<const int64_t> sizes) {
+  const std::vector<int64_t> usual = DefaultSizes(layers, stages);
+  const auto remedy = [&] { return fmt::format("the default cut is {}", fmt::join(usual, ",")); };
+  if (sizes.size() != usual.size()) {
+    Fail(ErrorKind::kUsage, "the layer cut {} has {} entries for {} stages; {}", fmt::join(sizes, ","),
+         sizes.size(), stages, remedy());
+  }
+  int64_t sum = 0;
+  for (const int64_t size : sizes) {
+    if (size < 1) {
+      Fail(ErrorKind::kUsage,
+           "the layer cut {} gives a stage {} layers, and every stage needs at least 1; {}",
+           fmt::join(sizes, ","), size, remedy());
+    }
+    const auto next = CheckedAdd(sum, size);
+    if (!next) {
+      Fail(ErrorKind::kUsage, "the layer cut {} has more layers than can be counted; {}",
+           fmt::join(sizes, ","), remedy());
+    }
+    sum = *next;
+  }
+  if (sum != layers) {
+    Fail(ErrorKind::kUsage, "the layer cut {} has {} layers in all, and the model has {}; {}",
+         fmt::join(sizes, ","), sum, layers, remedy());
+  }
+  return CutOfSizes(sizes);
+}
+
+}  // namespace sluice::parallel

@@ -1,0 +1,84 @@
+#include "pipeline/hop.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace sluice::pipeline {
+
+int64_t HopLayout::row_bytes() const {
+  int64_t bytes = 0;
+  for (const HopField& field : fields) bytes += field.bytes_per_row;
+  return bytes;
+}
+
+Hop::Hop(comm::Communicator& world, int upstream, int downstream, HopLayout layout, int max_in_flight)
+    : world_(world),
+      upstream_(upstream),
+      downstream_(downstream),
+      layout_(std::move(layout)),
+      max_in_flight_(max_in_flight) {}
+
+Buffer Hop::NewBuffer(int64_t rows) {
+  const int64_t bytes = std::max<int64_t>(rows * layout_.row_bytes(), 1);
+  const auto fits = std::find_if(free_.begin(), free_.end(), [&](const Buffer& b) { return b.bytes() >= bytes; });
+  if (fits == free_.end()) return Buffer(bytes);
+  Buffer buffer = std::move(*fits);
+  free_.erase(fits);
+  return buffer;
+}
+
+void Hop::Recycle(Buffer buffer) {
+  // More free buffers than can be in flight would only be memory that earlier, smaller steps left behind.
+  if (static_cast<int>(free_.size()) >= max_in_flight_) free_.erase(free_.begin());
+  free_.push_back(std::move(buffer));
+}
+
+void Hop::Expect(int64_t step, int64_t rows) {
+  const int64_t bytes = rows * layout_.row_bytes();
+  Moving moving{NewBuffer(rows), nullptr, bytes};
+  if (bytes > 0) {
+    moving.transfer = world_.Receive(upstream_, static_cast<uint64_t>(step),
+                                     {moving.buffer.data(), static_cast<size_t>(bytes)});
+  }
+  expected_.emplace(step, std::move(moving));
+}
+
+Buffer Hop::Take(int64_t step) {
+  Moving moving = std::move(expected_.at(step));
+  expected_.erase(step);
+  if (moving.transfer != nullptr) {
+    const trace::ScopedSpan span(world_.recorder(), trace::SpanKind::kHopWait);
+    const trace::ScopedWait wait(world_.recorder(), "hop receive", world_.GlobalRank(upstream_));
+    moving.transfer->Wait();
+  }
+  bytes_received_ += moving.bytes;
+  return std::move(moving.buffer);
+}
+
+void Hop::Send(int64_t step, int64_t rows, Buffer buffer) {
+  while (static_cast<int>(sending_.size()) >= max_in_flight_) FinishOldestSend();
+  Moving moving{std::move(buffer), nullptr, rows * layout_.row_bytes()};
+  if (moving.bytes > 0) {
+    moving.transfer = world_.Send(downstream_, static_cast<uint64_t>(step),
+                                  {moving.buffer.data(), static_cast<size_t>(moving.bytes)});
+  }
+  bytes_sent_ += moving.bytes;
+  sending_.push_back(std::move(moving));
+}
+
+void Hop::FinishOldestSend() {
+  Moving moving = std::move(sending_.front());
+  sending_.pop_front();
+  if (moving.transfer != nullptr) {
+    const trace::ScopedSpan span(world_.recorder(), trace::SpanKind::kHopWait);
+    const trace::ScopedWait wait(world_.recorder(), "hop send", world_.GlobalRank(downstream_));
+    moving.transfer->Wait();
+  }
+  Recycle(std::move(moving.buffer));
+}
+
+void Hop::Flush() {
+  while (!sending_.empty()) FinishOldestSend();
+}
+
+}  // namespace sluice::pipeline

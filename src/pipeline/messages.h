@@ -1,0 +1,62 @@
+#pragma once
+
+#include <cstdint>
+#include <exception>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "trace/recorder.h"
+
+// The control plane's vocabulary between the controller and a rank. Every message is one frame
+// (comm/frame.h); step and pass stand in the frame's header, the rest is the payload.
+namespace sluice::pipeline {
+
+enum class MessageType : uint16_t {
+  kPublish = 1,   // controller -> rank: a step (step/step.h) to compute, in order
+  kResult = 2,    // last stage, lane 0 -> controller: what it found
+  kHeartbeat = 3, // rank -> controller, a few times a second: Heartbeat
+  kReady = 4,     // rank -> controller: weights are packed, caches are there
+  kFailed = 5,    // rank -> controller: Failure, the error that ended it
+  kSpansRequest = 6,      // controller -> rank: answer with kSpans
+  kSpans = 7,
+  kHeartbeatRequest = 11, // controller -> rank: a heartbeat at once
+  kDumpRequest = 8,  // controller -> rank: cache of a sequence; waits its turn behind the steps published before
+  kDump = 9,
+  kShutdown = 10,
+};
+
+// What a rank says of itself, and the counts of /get_server_info.
+struct Heartbeat {
+  uint64_t progress = 0;
+  int64_t rows_computed = 0;
+  int64_t hop_bytes_sent = 0;
+  int64_t hop_bytes_received = 0;
+  trace::Place place;
+  std::optional<trace::Wait> wait;
+};
+
+struct Failure {
+  ErrorKind kind = ErrorKind::kInternal;
+  std::string sentence;
+};
+// kInternal for anything that is not an Error.
+Failure FailureOf(const std::exception& error);
+
+struct DumpRequest {
+  std::vector<int32_t> pages;
+  int64_t tokens = 0;
+};
+
+std::vector<std::byte> Encode(const Heartbeat& heartbeat);
+Heartbeat DecodeHeartbeat(std::span<const std::byte> bytes);
+std::vector<std::byte> Encode(const Failure& failure);
+Failure DecodeFailure(std::span<const std::byte> bytes);
+std::vector<std::byte> Encode(const DumpRequest& request);
+DumpRequest DecodeDumpRequest(std::span<const std::byte> bytes);
+std::vector<std::byte> Encode(const std::vector<trace::Span>& spans);
+std::vector<trace::Span> DecodeSpans(std::span<const std::byte> bytes);
+
+}  // namespace sluice::pipeline

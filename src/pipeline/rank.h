@@ -1,0 +1,97 @@
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "comm/channel.h"
+#include "comm/communicator.h"
+#include "model/stage_model.h"
+#include "parallel/grid.h"
+#include "parallel/layer_cut.h"
+#include "pipeline/hop.h"
+#include "pipeline/messages.h"
+#include "step/step.h"
+#include "trace/recorder.h"
+
+namespace sluice::pipeline {
+
+// What a rank must know before it starts; equal on all ranks but for `rank`.
+struct RankOptions {
+  parallel::Grid grid;
+  int rank = 0;
+  std::vector<parallel::LayerRange> layer_cut;  // one range per stage
+  parallel::SplitMode split_mode = parallel::SplitMode::kInterleave;
+  int64_t cache_pages = 0;
+  int max_steps_in_flight = 8;
+};
+
+// The part of the model that `options.rank` holds.
+model::StageSlice SliceOf(const RankOptions& options);
+
+// Tells the controller why this rank ends. A controller that is gone as well is not an error.
+void ReportFailure(comm::Channel& control, const Failure& failure);
+
+// One rank at work: computes the steps the controller publishes, in their order, each as
+//
+//   rows from the stage before (or the embedding) -> the stage's layers -> rows to the stage after
+//   (or head, sampling and the result frame, on lane 0 of the last stage)
+//
+// Ranks never decide: what is computed, and when, stands in the published steps alone.
+//
+// Two threads: Run's computes; another reads control frames, posts nothing and computes nothing, and sends a
+// heartbeat every 200 ms, also while the first one waits.
+class Rank {
+ public:
+  // `world` spans all ranks; `recorder` belongs to this rank; both outlive the Rank, as does `control`.
+  Rank(RankOptions options, std::unique_ptr<model::StageModel> stage, ops::Ops& ops, comm::Communicator& world,
+       comm::Channel& control, trace::Recorder& recorder);
+  ~Rank();
+
+  // Reports readiness and works until the controller says shutdown or goes away. Throws nothing: an error ends
+  // the work, is reported to the controller in a frame, and comes back as its sentence (empty: a clean end).
+  std::string Run();
+
+  // Steers or observes the indexer's selections; to be set before Run.
+  void SetSelectionHook(model::SelectionHook hook) { selection_hook_ = std::move(hook); }
+
+ private:
+  using Work = std::variant<step::Step, DumpRequest>;
+
+  void ReadControl();
+  void SendHeartbeat();
+  std::optional<Work> NextWork();
+  void ExpectPublished();
+  void ComputeStep(const step::Step& step);
+  step::StepResult ReadOut(const step::Step& step, const model::Pass& pass, const Tensor& x);
+
+  RankOptions options_;
+  std::unique_ptr<model::StageModel> stage_;
+  ops::Ops& ops_;
+  comm::Communicator& world_;
+  comm::Channel& control_;
+  trace::Recorder& recorder_;
+  std::unique_ptr<comm::Communicator> lanes_;
+  Hop hop_;
+  Arena arena_;
+  model::SelectionHook selection_hook_;
+
+  std::mutex mutex_;
+  std::condition_variable work_arrived_;
+  std::deque<Work> work_;
+  bool stopping_ = false;
+  std::string lost_controller_;  // why the control channel ended, if it did
+
+  std::atomic<int64_t> rows_computed_{0};
+  std::atomic<int64_t> hop_bytes_sent_{0};
+  std::atomic<int64_t> hop_bytes_received_{0};
+};
+
+}  // namespace sluice::pipeline

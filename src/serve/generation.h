@@ -1,0 +1,136 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "engine/engine.h"
+#include "serve/answer_text.h"
+#include "serve/api_request.h"
+#include "serve/errors.h"
+#include "serve/exchange.h"
+#include "serve/json.h"
+#include "serve/token_text.h"
+#include "text/tokenizer.h"
+
+namespace sluice::serve {
+
+// Some tokens of one answer and the text that became certain with them.
+struct Delta {
+  AnswerText::Piece text;
+  std::vector<int32_t> tokens;
+  std::vector<engine::TokenLogprobs> logprobs;  // one per token, when they were asked for
+
+  void Append(Delta&& more);
+};
+
+// One prompt and its answer.
+struct Choice {
+  int64_t index = 0;
+  engine::Request request;
+  std::string prompt_text;  // for echo
+  AnswerText text;
+  std::vector<engine::TokenLogprobs> prompt_logprobs;
+  TextOffset offset;  // of the tokens listed so far
+  engine::RequestId id = 0;
+  bool submitted = false;
+  bool opened = false;      // stream: the first chunk is out
+  bool finished = false;
+  std::string finish_reason;   // stop or length
+  Json stop_reason = nullptr;  // a stop string or a stop_token_ids member that ended the answer
+  int64_t completion_tokens = 0;
+  int64_t reasoning_tokens = 0;
+  Delta answer;  // not a stream: all of it
+};
+
+// How an endpoint writes its answers. Constant: the state is in the Choice.
+class AnswerShape {
+ public:
+  virtual ~AnswerShape() = default;
+  virtual const char* id_prefix() const = 0;
+  virtual const char* object(bool stream) const = 0;
+  // The first chunk's member of `choices`, or null when the endpoint has nothing to say first.
+  virtual Json Opening(Choice& choice) const = 0;
+  virtual Json Chunk(Choice& choice, const Delta& delta) const = 0;
+  virtual Json Closing(Choice& choice) const = 0;
+  virtual Json Whole(Choice& choice) const = 0;
+  // Members of the envelope beside the usual ones, in the first chunk and in a whole answer.
+  virtual Json Envelope(const std::vector<Choice>& choices) const = 0;
+};
+
+class Generation;
+
+// The generations that are under way, so that all of them can be ended with one error. Thread-safe.
+class GenerationList {
+ public:
+  // Throws the error of Close when the list is closed, and kQueueFull beyond `max_prompts`.
+  void Add(std::shared_ptr<Generation> generation, int64_t prompts, int64_t max_prompts);
+  void Remove(const Generation* generation);
+  // Ends every generation with `error`, and refuses all that come later. The first error stays.
+  void Close(const ApiError& error);
+
+ private:
+  struct Entry {
+    std::shared_ptr<Generation> generation;
+    int64_t prompts;
+  };
+  mutable std::mutex mutex_;
+  std::unordered_map<const Generation*, Entry> entries_;
+  int64_t prompts_ = 0;
+  std::optional<ApiError> closed_;
+};
+
+// What a generation needs to know beside its choices.
+struct GenerationPlan {
+  bool stream = false;
+  bool include_usage = false;
+  bool continuous_usage = false;
+  bool logprobs = false;
+  bool return_token_ids = false;
+  int64_t max_prompts = 0;  // under way at once, in the whole server
+  std::string model;
+  std::string fingerprint;
+  HeaderList headers;  // of the answer, x-ignored-fields for one
+};
+
+// One POST on its way: submits the choices, and turns the engine's events into the answer. Lives in a
+// GenerationList from Start to the end; everything runs in tasks of its exchange.
+class Generation : public std::enable_shared_from_this<Generation> {
+ public:
+  Generation(engine::Engine& engine, GenerationList& list, std::shared_ptr<Exchange> exchange,
+             std::unique_ptr<AnswerShape> shape, GenerationPlan plan, std::vector<Choice> choices);
+
+  // Throws what Engine::Submit throws, with nothing left running.
+  void Start();
+  // Ends it from any thread: an error answer, or an error event and [DONE] when the stream has begun.
+  void Fail(ApiError error);
+
+ private:
+  void OnEvent(std::size_t index, engine::Event event);
+  // Takes the event's tokens; the delta is what the client may see of them.
+  Delta Take(Choice& choice, engine::Event& event);
+  void FinishFrom(Choice& choice, const engine::Event& event, Delta& delta);
+  void Stream(Choice& choice, const Delta& delta);
+  void EndIfAllFinished();
+  void End(const ApiError& error);
+  void Leave();
+  void AbortRest();
+  Json Chunk(Json choices) const;
+  Json Usage() const;
+
+  engine::Engine& engine_;
+  GenerationList& list_;
+  std::shared_ptr<Exchange> exchange_;
+  std::unique_ptr<AnswerShape> shape_;
+  GenerationPlan plan_;
+  std::vector<Choice> choices_;
+  std::string id_;
+  int64_t created_;
+  bool over_ = false;
+};
+
+}  // namespace sluice::serve

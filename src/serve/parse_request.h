@@ -1,0 +1,21 @@
+#pragma once
+
+#include <cstdint>
+
+#include "serve/api_request.h"
+#include "serve/field_reader.h"
+
+namespace sluice::serve {
+
+// The bodies of the two endpoints. Everything is checked that can be checked without the tokenizer; the first
+// fault found is thrown as an ApiError that names the field. `vocab_size` bounds token ids.
+CompletionRequest ParseCompletion(simdjson::dom::object body, int64_t vocab_size);
+ChatRequest ParseChat(simdjson::dom::object body, int64_t vocab_size);
+
+// A token id at `path`; kInvalidValue outside [0, vocab_size).
+int32_t ParseTokenId(simdjson::dom::element value, const std::string& path, int64_t vocab_size);
+
+// The fields of both endpoints. `newer_max_tokens` also reads max_completion_tokens, which then wins.
+void ParseCommon(FieldReader& fields, bool newer_max_tokens, int64_t vocab_size, ApiRequest& request);
+
+}  // namespace sluice::serve

@@ -1,0 +1,132 @@
+#include "serve/prepare.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cctype>
+
+#include "serve/errors.h"
+#include "serve/ids.h"
+#include "serve/request_limits.h"
+
+namespace sluice::serve {
+namespace {
+
+std::string LowerTrimmed(std::string_view text) {
+  std::string result;
+  for (const char c : text) {
+    if (c != ' ' && c != '\t') result += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  }
+  return result;
+}
+
+// Names of a client go into a header only as letters, digits and the marks of a path.
+std::string HeaderSafe(const std::vector<std::string>& names) {
+  std::string list;
+  for (std::size_t i = 0; i < std::min(names.size(), kMaxIgnoredFieldsListed); ++i) {
+    if (!list.empty()) list += ", ";
+    for (const char c : Quoted(names[i])) {
+      const bool plain = std::isalnum(static_cast<unsigned char>(c)) != 0 || std::string_view("_-.[]").find(c) != std::string_view::npos;
+      list += plain ? c : '?';
+    }
+  }
+  if (names.size() > kMaxIgnoredFieldsListed) {
+    list += fmt::format(", and {} more", names.size() - kMaxIgnoredFieldsListed);
+  }
+  return list;
+}
+
+// Tokens that prompt and answer may have together.
+int64_t Room(const engine::EngineInfo& info) { return std::min(info.context_length, info.max_total_tokens); }
+
+[[noreturn]] void TooLong(const engine::EngineInfo& info, int64_t prompt, int64_t answer, const std::string& param) {
+  const std::string what =
+      Room(info) == info.context_length
+          ? fmt::format("this model's maximum context length is {} tokens", info.context_length)
+          : fmt::format("the cache of this server holds {} tokens (the model's maximum context length is {})",
+                        info.max_total_tokens, info.context_length);
+  throw ApiError(Refusal::kContextLength,
+                 fmt::format("{}; the prompt has {} and the answer may have {}: shorten the prompt or lower "
+                             "max_tokens",
+                             what, prompt, answer),
+                 param);
+}
+
+}  // namespace
+
+JsonBody ReadBody(const HttpRequest& request) {
+  const std::string type = LowerTrimmed(request.content_type);
+  const std::string media = type.substr(0, type.find(';'));
+  const std::string parameters = type.size() > media.size() ? type.substr(media.size()) : "";
+  const bool utf8 = parameters.find("charset=") == std::string::npos ||
+                    parameters.find("charset=utf-8") != std::string::npos ||
+                    parameters.find("charset=\"utf-8\"") != std::string::npos;
+  if (media != "application/json" || !utf8) {
+    throw ApiError(Refusal::kUnsupportedMediaType,
+                   fmt::format("the body's Content-Type is \"{}\"; send JSON in UTF-8 with Content-Type: application/json",
+                               Quoted(request.content_type)));
+  }
+  const std::string encoding = LowerTrimmed(request.content_encoding);
+  if (!encoding.empty() && encoding != "identity") {
+    throw ApiError(Refusal::kUnsupportedMediaType,
+                   fmt::format("the body's Content-Encoding is \"{}\"; send it uncompressed",
+                               Quoted(request.content_encoding)));
+  }
+  return JsonBody(request.body);
+}
+
+void CheckServed(const Service& service, const std::string& model) {
+  const std::string verdict = service.engine.Verdict();
+  if (!verdict.empty()) throw ApiError(Refusal::kRankLost, verdict);
+  OneModel(service, model);
+}
+
+GenerationPlan PlanOf(const Service& service, const ApiRequest& request) {
+  GenerationPlan plan;
+  plan.stream = request.stream;
+  plan.include_usage = request.include_usage;
+  plan.continuous_usage = request.continuous_usage;
+  plan.logprobs = request.top_logprobs.has_value();
+  plan.return_token_ids = request.return_token_ids;
+  plan.max_prompts = service.options.max_prompts;
+  plan.model = service.info.served_model_name;
+  plan.fingerprint = service.info.system_fingerprint;
+  if (!request.ignored_fields.empty()) {
+    plan.headers.emplace_back("x-ignored-fields", HeaderSafe(request.ignored_fields));
+  }
+  return plan;
+}
+
+Choice MakeChoice(const Service& service, const ApiRequest& request, std::vector<int32_t> prompt,
+                  const std::string& param, int64_t default_max_tokens,
+                  std::optional<int32_t> end_of_thinking) {
+  const engine::EngineInfo& info = service.engine.info();
+  if (prompt.empty()) {
+    throw ApiError(Refusal::kInvalidValue, fmt::format("{} has no tokens; send at least one", param), param);
+  }
+  const auto length = static_cast<int64_t>(prompt.size());
+  const int64_t left = Room(info) - length;
+  int64_t max_tokens = default_max_tokens < 0 ? left : std::min(default_max_tokens, left);
+  if (request.max_tokens) {
+    max_tokens = *request.max_tokens;
+  } else if (left < 1) {
+    TooLong(info, length, 1, param);
+  }
+  if (max_tokens > left) TooLong(info, length, max_tokens, param);
+
+  engine::Request job;
+  job.prompt = std::move(prompt);
+  job.max_tokens = max_tokens;
+  job.temperature = request.temperature;
+  job.top_p = request.top_p;
+  job.top_k = request.top_k;
+  job.seed = request.seed ? static_cast<uint64_t>(*request.seed) : RandomBits();
+  job.top_logprobs = request.top_logprobs.value_or(0);
+  if (!request.ignore_eos) job.stop_token_ids = info.eos_token_ids;
+  job.stop_token_ids.insert(job.stop_token_ids.end(), request.stop_token_ids.begin(),
+                            request.stop_token_ids.end());
+  return Choice{.request = std::move(job),
+                .text = AnswerText(service.tokenizer, request.skip_special_tokens, request.stop, end_of_thinking)};
+}
+
+}  // namespace sluice::serve

@@ -1,0 +1,28 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "serve/api_request.h"
+#include "serve/json_body.h"
+#include "serve/service.h"
+
+namespace sluice::serve {
+
+// What HandleChat and HandleCompletion have in common between the bytes and Generation::Start.
+
+// The body of a POST. kUnsupportedMediaType unless it is plain JSON by its headers; then as JsonBody.
+JsonBody ReadBody(const HttpRequest& request);
+
+// kRankLost when the engine has a verdict, kModelNotFound unless `model` is the one served.
+void CheckServed(const Service& service, const std::string& model);
+
+// Everything a generation copies from the request.
+GenerationPlan PlanOf(const Service& service, const ApiRequest& request);
+
+// One choice for one prompt: checks that prompt and answer fit. `param` names the prompt in errors;
+// `default_max_tokens` counts when the request has none, cut to what the context leaves, -1: all of that.
+Choice MakeChoice(const Service& service, const ApiRequest& request, std::vector<int32_t> prompt,
+                  const std::string& param, int64_t default_max_tokens, std::optional<int32_t> end_of_thinking);
+
+}  // namespace sluice::serve

@@ -1,0 +1,34 @@
+#pragma once
+
+#include <memory>
+
+#include "engine/engine.h"
+#include "serve/exchange.h"
+#include "serve/generation.h"
+#include "serve/server.h"
+#include "text/tokenizer.h"
+
+namespace sluice::serve {
+
+// What every route has at hand. `started` is in Unix seconds.
+struct Service {
+  const ServerOptions& options;
+  const ServerInfo& info;
+  engine::Engine& engine;
+  const text::Tokenizer& tokenizer;
+  GenerationList& generations;
+  int64_t started = 0;
+};
+
+// The routes. Each answers through the exchange, or throws what ToApiError makes an answer of.
+void HandleChat(Service& service, const HttpRequest& request, const std::shared_ptr<Exchange>& exchange);
+void HandleCompletion(Service& service, const HttpRequest& request, const std::shared_ptr<Exchange>& exchange);
+HttpResponse ModelList(const Service& service);
+HttpResponse OneModel(const Service& service, const std::string& id);
+HttpResponse Health(const Service& service);
+HttpResponse ServerDescription(const Service& service);
+
+// Finds the route of a request and runs it; every exception becomes an error answer.
+void Route(Service& service, const HttpRequest& request, const std::shared_ptr<Exchange>& exchange);
+
+}  // namespace sluice::serve

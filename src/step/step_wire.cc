@@ -1,0 +1,171 @@
+#include <algorithm>
+#include <limits>
+
+#include "base/checked.h"
+#include "base/error.h"
+#include "base/wire.h"
+#include "step/step.h"
+
+// Layout: id, count of sequences (64 bits each), then the sequences' fields in the order of the struct.
+// A flag is one byte, 0 or 1; lists carry their count before them (base/wire.h).
+namespace sluice::step {
+namespace {
+
+// What is wrong with a sequence of a step, or nullptr.
+const char* DefectOf(const StepSequence& sequence) {
+  const auto below = [](int32_t least) { return [least](int32_t value) { return value < least; }; };
+  const auto rows = static_cast<int64_t>(sequence.tokens.size());
+  const int64_t end = sequence.first_position + rows;
+  if (rows == 0) return "has no rows";
+  if (sequence.first_position < 0) return "begins before position 0";
+  if (end > std::numeric_limits<int32_t>::max()) return "ends beyond the last 32-bit position";
+  if (static_cast<int64_t>(sequence.pages.size()) != CeilDiv(end, ops::kPageTokens)) {
+    return "has pages that do not cover exactly its positions";
+  }
+  if (std::ranges::any_of(sequence.tokens, below(0))) return "has a negative token";
+  if (std::ranges::any_of(sequence.pages, below(0))) return "has a negative page";
+  if (std::ranges::any_of(sequence.targets, below(-1))) return "has a target below -1";
+  if (sequence.targets.size() != (sequence.prompt_logprobs ? sequence.tokens.size() : 0)) {
+    return "has targets that do not fit its rows";
+  }
+  if (sequence.sampling.top_k < 0) return "has a negative top_k";
+  if (sequence.sampling.top_logprobs < 0) return "has a negative top_logprobs";
+  return nullptr;
+}
+
+bool GetFlag(WireReader& reader) {
+  const auto byte = reader.Get<uint8_t>();
+  if (byte > 1) Fail(ErrorKind::kRankLost, "a control frame has the flag {}; a flag is 0 or 1", byte);
+  return byte == 1;
+}
+
+int64_t GetId(WireReader& reader) {
+  const auto id = reader.Get<int64_t>();
+  if (id < 0) Fail(ErrorKind::kRankLost, "a control frame has the step id {}; ids count from 0", id);
+  return id;
+}
+
+void Put(WireWriter& writer, const ops::SamplingParams& sampling) {
+  writer.Put(sampling.temperature);
+  writer.Put(sampling.top_p);
+  writer.Put(sampling.top_k);
+  writer.Put(sampling.seed);
+  writer.Put(sampling.top_logprobs);
+}
+
+ops::SamplingParams GetSampling(WireReader& reader) {
+  ops::SamplingParams sampling;
+  sampling.temperature = reader.Get<float>();
+  sampling.top_p = reader.Get<float>();
+  sampling.top_k = reader.Get<int32_t>();
+  sampling.seed = reader.Get<uint64_t>();
+  sampling.top_logprobs = reader.Get<int32_t>();
+  return sampling;
+}
+
+void Put(WireWriter& writer, const ops::Sampled& sampled) {
+  writer.Put(sampled.token);
+  writer.Put(sampled.logprob);
+  writer.PutList(std::span<const ops::TokenLogprob>(sampled.top));
+}
+
+ops::Sampled GetSampled(WireReader& reader) {
+  ops::Sampled sampled;
+  sampled.token = reader.Get<int32_t>();
+  sampled.logprob = reader.Get<float>();
+  sampled.top = reader.GetList<ops::TokenLogprob>();
+  return sampled;
+}
+
+StepSequence GetStepSequence(WireReader& reader) {
+  StepSequence sequence;
+  sequence.sequence = reader.Get<uint64_t>();
+  sequence.first_position = reader.Get<int32_t>();
+  sequence.tokens = reader.GetList<int32_t>();
+  sequence.pages = reader.GetList<int32_t>();
+  sequence.sample = GetFlag(reader);
+  sequence.prompt_logprobs = GetFlag(reader);
+  sequence.targets = reader.GetList<int32_t>();
+  sequence.return_logits = GetFlag(reader);
+  sequence.sampling = GetSampling(reader);
+  return sequence;
+}
+
+SequenceResult GetSequenceResult(WireReader& reader) {
+  SequenceResult result;
+  result.sequence = reader.Get<uint64_t>();
+  result.sampled = GetFlag(reader);
+  result.token = GetSampled(reader);
+  // Elements are read one by one, so a false count meets the end of the frame before it costs memory.
+  const auto rows = reader.Get<uint64_t>();
+  for (uint64_t row = 0; row < rows; ++row) result.prompt_logprobs.push_back(GetSampled(reader));
+  result.logits = reader.GetList<float>();
+  return result;
+}
+
+}  // namespace
+
+std::vector<std::byte> Encode(const Step& step) {
+  SLUICE_CHECK(step.id >= 0, "step id {}", step.id);
+  WireWriter writer;
+  writer.Put(step.id);
+  writer.Put<uint64_t>(step.sequences.size());
+  for (const StepSequence& sequence : step.sequences) {
+    const char* defect = DefectOf(sequence);
+    SLUICE_CHECK(defect == nullptr, "sequence {} of step {} {}", sequence.sequence, step.id, defect);
+    writer.Put(sequence.sequence);
+    writer.Put(sequence.first_position);
+    writer.PutList(std::span<const int32_t>(sequence.tokens));
+    writer.PutList(std::span<const int32_t>(sequence.pages));
+    writer.Put<uint8_t>(sequence.sample);
+    writer.Put<uint8_t>(sequence.prompt_logprobs);
+    writer.PutList(std::span<const int32_t>(sequence.targets));
+    writer.Put<uint8_t>(sequence.return_logits);
+    Put(writer, sequence.sampling);
+  }
+  return writer.Take();
+}
+
+Step DecodeStep(std::span<const std::byte> bytes) {
+  WireReader reader(bytes);
+  Step step;
+  step.id = GetId(reader);
+  const auto count = reader.Get<uint64_t>();
+  for (uint64_t i = 0; i < count; ++i) {
+    step.sequences.push_back(GetStepSequence(reader));
+    if (const char* defect = DefectOf(step.sequences.back()); defect != nullptr) {
+      Fail(ErrorKind::kRankLost, "a control frame for step {} is not valid: sequence {} {}", step.id,
+           step.sequences.back().sequence, defect);
+    }
+  }
+  reader.Done();
+  return step;
+}
+
+std::vector<std::byte> Encode(const StepResult& result) {
+  SLUICE_CHECK(result.id >= 0, "step id {}", result.id);
+  WireWriter writer;
+  writer.Put(result.id);
+  writer.Put<uint64_t>(result.sequences.size());
+  for (const SequenceResult& sequence : result.sequences) {
+    writer.Put(sequence.sequence);
+    writer.Put<uint8_t>(sequence.sampled);
+    Put(writer, sequence.token);
+    writer.Put<uint64_t>(sequence.prompt_logprobs.size());
+    for (const ops::Sampled& row : sequence.prompt_logprobs) Put(writer, row);
+    writer.PutList(std::span<const float>(sequence.logits));
+  }
+  return writer.Take();
+}
+
+StepResult DecodeStepResult(std::span<const std::byte> bytes) {
+  WireReader reader(bytes);
+  StepResult result;
+  result.id = GetId(reader);
+  const auto count = reader.Get<uint64_t>();
+  for (uint64_t i = 0; i < count; ++i) result.sequences.push_back(GetSequenceResult(reader));
+  reader.Done();
+  return result;
+}
+
+}  // namespace sluice::step

@@ -1,0 +1,119 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "base/error.h"
+#include "tensor/dtype.h"
+
+namespace sluice {
+
+// A view of rows x cols elements, row-major, `stride` elements from row to row. It owns nothing; heads and
+// other inner dimensions are folded into cols and named by whoever uses them ([rows, heads * dim]).
+struct Tensor {
+  void* data = nullptr;
+  DType dtype = DType::kF32;
+  int64_t rows = 0;
+  int64_t cols = 0;
+  int64_t stride = 0;
+
+  template <typename T>
+  T* Row(int64_t row) const {
+    return static_cast<T*>(data) + row * stride;
+  }
+  template <typename T>
+  T& At(int64_t row, int64_t col) const {
+    return Row<T>(row)[col];
+  }
+  bool contiguous() const { return stride == cols || rows <= 1; }
+  int64_t bytes() const { return rows * cols * SizeOf(dtype); }
+
+  // The same memory, fewer rows or columns.
+  Tensor RowRange(int64_t begin, int64_t count) const {
+    SLUICE_CHECK(begin >= 0 && count >= 0 && begin + count <= rows);
+    return {static_cast<std::byte*>(data) + begin * stride * SizeOf(dtype), dtype, count, cols, stride};
+  }
+  Tensor ColRange(int64_t begin, int64_t count) const {
+    SLUICE_CHECK(begin >= 0 && count >= 0 && begin + count <= cols);
+    return {static_cast<std::byte*>(data) + begin * SizeOf(dtype), dtype, rows, count, stride};
+  }
+};
+
+// Element (row, col) as float whatever the dtype (F32, BF16, F8_E4M3); for tests and the reference ops.
+float LoadFloat(const Tensor& tensor, int64_t row, int64_t col);
+// Rounds to the tensor's dtype (F32 or BF16) and stores.
+void StoreFloat(const Tensor& tensor, int64_t row, int64_t col, float value);
+
+// Owning, 64-byte aligned, zero-filled memory. Pages are committed on first touch.
+class Buffer {
+ public:
+  Buffer() = default;
+  explicit Buffer(int64_t bytes);
+  std::byte* data() const { return memory_.get(); }
+  int64_t bytes() const { return bytes_; }
+
+ private:
+  struct Unmap {
+    int64_t bytes;
+    void operator()(std::byte* memory) const;
+  };
+  std::unique_ptr<std::byte, Unmap> memory_{nullptr, Unmap{0}};
+  int64_t bytes_ = 0;
+};
+
+// An owning tensor.
+class OwnedTensor {
+ public:
+  OwnedTensor() = default;
+  OwnedTensor(DType dtype, int64_t rows, int64_t cols)
+      : buffer_(rows * cols * SizeOf(dtype)), view_{buffer_.data(), dtype, rows, cols, cols} {}
+  const Tensor& view() const { return view_; }
+  operator const Tensor&() const { return view_; }  // NOLINT(google-explicit-constructor)
+
+ private:
+  Buffer buffer_;
+  Tensor view_;
+};
+
+// Scratch memory of one pass. Allocation is a bump; everything is handed back at once by Reset. After the
+// first passes no memory is requested from the system.
+class Arena {
+ public:
+  // 64-byte aligned, not cleared. Valid until Reset or until the enclosing Scope ends.
+  std::byte* Allocate(int64_t bytes);
+  Tensor New(DType dtype, int64_t rows, int64_t cols) {
+    return {Allocate(rows * cols * SizeOf(dtype)), dtype, rows, cols, cols};
+  }
+  void Reset();
+  // Largest number of bytes ever in use at once.
+  int64_t peak_bytes() const { return peak_; }
+
+  // Hands back what was allocated during its life.
+  class Scope {
+   public:
+    explicit Scope(Arena& arena) : arena_(arena), block_(arena.block_), used_(arena.used_), total_(arena.total_) {}
+    ~Scope() {
+      arena_.block_ = block_;
+      arena_.used_ = used_;
+      arena_.total_ = total_;
+    }
+    Scope(const Scope&) = delete;
+    Scope& operator=(const Scope&) = delete;
+
+   private:
+    Arena& arena_;
+    size_t block_;
+    int64_t used_, total_;
+  };
+
+ private:
+  std::vector<Buffer> blocks_;
+  size_t block_ = 0;   // block in use
+  int64_t used_ = 0;   // bytes used of it
+  int64_t total_ = 0;  // bytes in use over all blocks
+  int64_t peak_ = 0;
+};
+
+}  // namespace sluice

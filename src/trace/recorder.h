@@ -1,0 +1,102 @@
+#pragma once
+
+#include <cstdint>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+
+namespace sluice::trace {
+
+// Where a rank stands in its work; carried by every span and every wait.
+struct Place {
+  int64_t step = -1;
+  int32_t pass = 0;
+  int32_t layer = -1;  // -1: outside the layers (embedding, head, hop)
+};
+
+enum class SpanKind : uint8_t { kCompute, kCollective, kHopWait, kIdle, kSample };
+const char* NameOf(SpanKind kind);
+
+// A stretch of one rank's time; nanoseconds of the monotonic clock (base/clock.h).
+struct Span {
+  int64_t begin_ns = 0;
+  int64_t end_ns = 0;
+  SpanKind kind = SpanKind::kCompute;
+  int64_t step = -1;
+  int32_t pass = 0;
+};
+
+// "Every wait has a name": what a rank waits for right now.
+struct Wait {
+  Place place;
+  std::string op;     // "all-gather latents", "hop receive", "next pass" ...
+  int32_t peer = -1;  // global rank waited for; -1: the controller
+  int64_t since_ns = 0;
+};
+
+// One rank's memory of where its time went and what it waits for: a ring of spans in fixed memory, and the
+// wait in progress. Written by the rank's thread, read by anyone; thread-safe.
+class Recorder {
+ public:
+  explicit Recorder(int32_t rank, size_t capacity = 65536) : rank_(rank), ring_(capacity) {}
+  int32_t rank() const { return rank_; }
+
+  void SetPlace(const Place& place);
+  Place place() const;
+
+  void Add(SpanKind kind, int64_t begin_ns, int64_t end_ns);
+  // The spans still in the ring, oldest first.
+  std::vector<Span> Spans() const;
+
+  void BeginWait(std::string op, int32_t peer);
+  void EndWait();
+  std::optional<Wait> CurrentWait() const;
+  // Increases whenever the rank starts or ends anything: a rank whose count stands still makes no progress.
+  uint64_t progress() const;
+
+ private:
+  const int32_t rank_;
+  mutable std::mutex mutex_;
+  Place place_;
+  std::vector<Span> ring_;
+  size_t written_ = 0;
+  uint64_t progress_ = 0;
+  std::optional<Wait> wait_;
+};
+
+// Records the span from construction to destruction. A null recorder records nothing.
+class ScopedSpan {
+ public:
+  ScopedSpan(Recorder* recorder, SpanKind kind) : recorder_(recorder), kind_(kind), begin_ns_(NowNs()) {}
+  ~ScopedSpan() {
+    if (recorder_ != nullptr) recorder_->Add(kind_, begin_ns_, NowNs());
+  }
+  ScopedSpan(const ScopedSpan&) = delete;
+  ScopedSpan& operator=(const ScopedSpan&) = delete;
+
+ private:
+  Recorder* recorder_;
+  SpanKind kind_;
+  int64_t begin_ns_;
+};
+
+// Names the wait from construction to destruction. A null recorder names nothing.
+class ScopedWait {
+ public:
+  ScopedWait(Recorder* recorder, std::string op, int32_t peer) : recorder_(recorder) {
+    if (recorder_ != nullptr) recorder_->BeginWait(std::move(op), peer);
+  }
+  ~ScopedWait() {
+    if (recorder_ != nullptr) recorder_->EndWait();
+  }
+  ScopedWait(const ScopedWait&) = delete;
+  ScopedWait& operator=(const ScopedWait&) = delete;
+
+ private:
+  Recorder* recorder_;
+};
+
+}  // namespace sluice::trace

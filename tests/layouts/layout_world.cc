@@ -1,0 +1,133 @@
+#include "layout_world.h"
+
+#include <fmt/format.h>
+#include <stdlib.h>
+
+#include <filesystem>
+
+#include "checkpoint/checkpoint_maker.h"
+#include "checkpoint/counter_random.h"
+
+namespace sluice::layouts {
+namespace {
+
+constexpr int64_t kPages = 64;
+
+class TemporaryDirectory {
+ public:
+  TemporaryDirectory() {
+    std::string name = (std::filesystem::temp_directory_path() / "sluice-layouts-XXXXXX").string();
+    SLUICE_CHECK(mkdtemp(name.data()) != nullptr);
+    path_ = name;
+  }
+  ~TemporaryDirectory() { std::filesystem::remove_all(path_); }
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+};
+
+std::filesystem::path MakeTestCheckpoint(const std::filesystem::path& under, bool fp8) {
+  checkpoint::MakeOptions options;
+  options.preset = "tiny";
+  options.format = fp8 ? checkpoint::WeightFormat::kFp8 : checkpoint::WeightFormat::kF32;
+  options.seed = 11;
+  // Small beside the preset where the layout does not matter; 12 experts so that the canonical tree is lopsided.
+  options.config_overrides = {"hidden_size=128",      "num_hidden_layers=4", "num_attention_heads=4",
+                              "intermediate_size=256", "vocab_size=301",      "n_routed_experts=12",
+                              "n_group=2",             "topk_group=1",        "index_topk=64"};
+  const auto directory = under / (fp8 ? "fp8" : "f32");
+  checkpoint::MakeCheckpoint(directory, options, checkpoint::PlanCheckpoint(options), {});
+  return directory;
+}
+
+engine::OfflineRequest RequestOf(int64_t tokens, uint64_t seed, int64_t vocab_size) {
+  engine::OfflineRequest request;
+  for (int64_t i = 0; i < tokens; ++i) {
+    const uint64_t hash = checkpoint::SplitMix64(seed * 1000003 + static_cast<uint64_t>(i));
+    request.prompt.push_back(static_cast<int32_t>(hash % static_cast<uint64_t>(vocab_size)));
+  }
+  request.max_tokens = 3;  // the first from the prompt, two decode steps
+  request.return_logits = true;
+  return request;
+}
+
+}  // namespace
+
+std::string NameOf(const Layout& layout) {
+  return fmt::format("pp{}_cp{}_{}_chunk{}{}", layout.stages, layout.lanes,
+                     layout.mode == parallel::SplitMode::kInterleave ? "interleave" : "zigzag", layout.chunk,
+                     layout.processes ? "_processes" : "");
+}
+
+std::vector<std::vector<engine::OfflineRequest>> PromptSets(int64_t vocab_size) {
+  return {{RequestOf(1, 1, vocab_size)},
+          {RequestOf(3, 2, vocab_size)},
+          {RequestOf(301, 3, vocab_size)},
+          {RequestOf(130, 4, vocab_size), RequestOf(1, 5, vocab_size), RequestOf(77, 6, vocab_size)}};
+}
+
+const std::filesystem::path& TestCheckpointPath(bool fp8) {
+  static const TemporaryDirectory directory;
+  static const std::filesystem::path exact_path = MakeTestCheckpoint(directory.path(), false);
+  static const std::filesystem::path fp8_path = MakeTestCheckpoint(directory.path(), true);
+  return fp8 ? fp8_path : exact_path;
+}
+
+std::shared_ptr<const checkpoint::Checkpoint> TestCheckpoint(bool fp8) {
+  static const std::shared_ptr<const checkpoint::Checkpoint> exact = checkpoint::Checkpoint::Open(TestCheckpointPath(false));
+  static const std::shared_ptr<const checkpoint::Checkpoint> quantised = checkpoint::Checkpoint::Open(TestCheckpointPath(true));
+  return fp8 ? quantised : exact;
+}
+
+engine::JobSettings SettingsOf(const Layout& layout, bool fp8) {
+  engine::JobSettings settings;
+  settings.model_path = TestCheckpointPath(fp8);
+  settings.grid = {layout.stages, layout.lanes};
+  settings.split_mode = layout.mode;
+  settings.cache_pages = kPages;
+  settings.wait_limit = std::chrono::seconds(60);
+  return settings;
+}
+
+Answers Run(const Layout& layout, bool fp8, std::vector<OpLog>* logs) {
+  const engine::JobSettings settings = SettingsOf(layout, fp8);
+  const auto checkpoint = TestCheckpoint(fp8);
+  engine::RankProbes probes;
+  if (logs != nullptr) {
+    probes.wrap_ops = [logs](int rank, std::unique_ptr<ops::Ops> ops) {
+      return std::make_unique<CountingOps>(std::move(ops), (*logs)[rank]);
+    };
+  }
+  engine::ProcessPlan plan;
+  plan.program = SLUICE_PROGRAM;
+  engine::OfflineRunner runner(settings, {layout.chunk, 8, kPages, settings.max_steps_in_flight},
+                               layout.processes
+                                   ? engine::StartProcessRanks(settings, checkpoint->fingerprint(), plan)
+                                   : engine::StartThreadRanks(settings, checkpoint, probes));
+  Answers answers;
+  for (const auto& requests : PromptSets(checkpoint->config().vocab_size)) {
+    for (engine::OfflineResult& result : runner.Run(requests)) {
+      std::vector<std::byte>& cache = answers.caches.emplace_back();
+      for (int stage = 0; stage < layout.stages; ++stage) {
+        std::vector<std::byte> first;
+        for (int lane = 0; lane < layout.lanes; ++lane) {
+          auto dump = runner.job().DumpCache(settings.grid.Rank(stage, lane), result.pages, result.cached_tokens);
+          if (lane == 0) {
+            first = std::move(dump);
+          } else {
+            answers.replicas_agree = answers.replicas_agree && dump == first;
+          }
+        }
+        cache.insert(cache.end(), first.begin(), first.end());
+      }
+      answers.rows += result.cached_tokens;
+      answers.results.push_back(std::move(result));
+    }
+  }
+  answers.states = runner.job().States();
+  for (int rank = 0; rank < settings.grid.world(); ++rank) answers.spans.push_back(runner.job().Spans(rank));
+  return answers;
+}
+
+}  // namespace sluice::layouts
