@@ -1,12 +1,15 @@
 // Speed of the CPU ops beside the machine's peak and beside OpenBLAS, in one run.
 //
-// The machine may be shared: every figure is the best of several repeats, and what is compared is run in turn
-// (ours, peer, ours, peer ...), so that a busy neighbour hits both.
+//   ops_bench [threads] [passes]      default: all cores, 12 passes
+//
+// The machine may be shared, so every figure is the best of `passes` short measurements that are spread over
+// the whole run: each pass measures the peak and every figure, ours and the peer's one after the other.
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstdio>
+#include <cstdlib>
 #include <functional>
+#include <memory>
 #include <random>
 #include <thread>
 #include <vector>
@@ -24,29 +27,40 @@ namespace {
 
 using ops::Numerics;
 
-constexpr double kSecondsPerFigure = 0.6;
+constexpr int64_t kNsPerMeasurement = 30'000'000;  // and one call at least
 
-// Best rates in operations per second of several alternatives that are run in turn.
-std::vector<double> BestRates(double operations, const std::vector<std::function<void()>>& alternatives) {
-  std::vector<double> best(alternatives.size(), 0.0);
-  const int64_t end =
-      NowNs() + static_cast<int64_t>(kSecondsPerFigure * 1e9 * static_cast<double>(best.size()));
-  for (int repeat = 0; repeat < 4 || NowNs() < end; ++repeat) {
-    for (size_t i = 0; i < best.size(); ++i) {
-      const int64_t start = NowNs();
-      alternatives[i]();
-      best[i] = std::max(best[i], operations * 1e9 / static_cast<double>(NowNs() - start));
-    }
-  }
+// One line of the table: what is timed, beside which peer, and the best so far.
+struct Figure {
+  std::string name;
+  double operations = 0.0;    // floating point operations of one call
+  double weight_bytes = 0.0;  // bytes of weights one call must read, where memory is the limit
+  std::function<void()> ours = nullptr;
+  std::function<void()> peer = nullptr;
+  double best = 0.0;  // operations per second
+  double best_peer = 0.0;
+};
+
+double BestRate(double operations, const std::function<void()>& call) {
+  double best = 0.0;
+  const int64_t end = NowNs() + kNsPerMeasurement;
+  do {
+    const int64_t start = NowNs();
+    call();
+    best = std::max(best, operations * 1e9 / static_cast<double>(NowNs() - start));
+  } while (NowNs() < end);
   return best;
 }
 
 class Bench {
  public:
-  explicit Bench(int threads) : threads_(threads), pool_(threads - 1) {}
-
-  void Run() {
-    Peak();
+  explicit Bench(int threads)
+      : threads_(threads),
+        pool_(threads - 1),
+        exact_(ops::MakeCpuOps(Numerics::kExact, pool_)),
+        fp8_(ops::MakeCpuOps(Numerics::kFp8, pool_)) {
+#ifdef SLUICE_HAVE_OPENBLAS
+    openblas_set_num_threads(threads);
+#endif
     Gemm(2048, 2048);
     Gemm(7168, 2048);
     Fp8(7168, 2048);
@@ -54,164 +68,193 @@ class Bench {
     for (const int64_t rows : {1, 16}) Attention(rows);
   }
 
- private:
-  void Print(const std::string& name, double rate, const std::string& more = "") {
-    peak_ = std::max(peak_, PeakNow());  // a neighbour may have slowed the first measurement
-    fmt::print("{:<44} {:8.1f} GFLOP/s  {:5.1f} % of measured, {:5.1f} % of computed peak{}\n", name,
-               rate / 1e9, 100 * rate / peak_, 100 * rate / computed_peak_, more);
-    std::fflush(stdout);
+  void Run(int passes) {
+    for (int pass = 0; pass < passes; ++pass) {
+      clock_ = std::max(clock_, MeasureClock());
+      peak_ = std::max(peak_, MeasurePeak());
+      for (Figure& figure : figures_) {
+        figure.best = std::max(figure.best, BestRate(figure.operations, figure.ours));
+        if (figure.peer)
+          figure.best_peer = std::max(figure.best_peer, BestRate(figure.operations, figure.peer));
+      }
+    }
+    Print();
   }
 
-  double PeakNow() {
-    constexpr int64_t kRounds = 2'000'000;
-    const int64_t start = NowNs();
+ private:
+  double MeasurePeak() {
+    constexpr int64_t kRounds = 500'000;
     std::vector<double> done(threads_);
-    pool_.ParallelFor(threads_, [&](int64_t i) { done[i] = RunFmas(kRounds); });
+    const auto run = [&] { pool_.ParallelFor(threads_, [&](int64_t i) { done[i] = RunFmas(kRounds); }); };
+    run();
     double operations = 0.0;
     for (const double count : done) operations += count;
-    return operations * 1e9 / static_cast<double>(NowNs() - start);
+    return BestRate(operations, run);
   }
 
-  void Peak() {
-    const double clock = MeasureClock();
+  void Print() const {
     const VectorUnit unit = WidestVectorUnit();
-    computed_peak_ = threads_ * clock * unit.lanes * 2 * 2;
-    for (int repeat = 0; repeat < 20; ++repeat) peak_ = std::max(peak_, PeakNow());
-    fmt::print("{} threads, {}, {} fp32 lanes, clock {:.2f} GHz (measured)\n", threads_, unit.name,
-               unit.lanes, clock / 1e9);
-    fmt::print("peak computed (threads x clock x lanes x 2 FMA units x 2): {:.0f} GFLOP/s\n",
-               computed_peak_ / 1e9);
-    fmt::print("peak measured (a loop of independent FMAs on every thread): {:.0f} GFLOP/s\n\n", peak_ / 1e9);
+    const double computed = threads_ * clock_ * unit.lanes * 2 * 2;
+    fmt::print("{} threads, {}: {} fp32 lanes, clock {:.2f} GHz (measured)\n", threads_, unit.name,
+               unit.lanes, clock_ / 1e9);
+    fmt::print("peak computed (threads x clock x lanes x 2 FMA units x 2 operations): {:.0f} GFLOP/s\n",
+               computed / 1e9);
+    fmt::print("peak measured (independent FMAs on every thread): {:.0f} GFLOP/s\n\n", peak_ / 1e9);
+    fmt::print("{:<40} {:>9} {:>12} {:>12} {:>10}  {}\n", "op", "GFLOP/s", "% measured", "% computed",
+               "weights", "OpenBLAS");
+    for (const Figure& figure : figures_) {
+      const std::string bandwidth =
+          figure.weight_bytes > 0
+              ? fmt::format("{:.1f} GB/s", figure.weight_bytes * figure.best / figure.operations / 1e9)
+              : std::string();
+      const std::string peer = figure.best_peer > 0
+                                   ? fmt::format("{:.1f} GFLOP/s ({:.1f} % measured)", figure.best_peer / 1e9,
+                                                 100 * figure.best_peer / peak_)
+                                   : std::string();
+      fmt::print("{:<40} {:>9.1f} {:>12.1f} {:>12.1f} {:>10}  {}\n", figure.name, figure.best / 1e9,
+                 100 * figure.best / peak_, 100 * figure.best / computed, bandwidth, peer);
+    }
   }
 
-  std::vector<float> Random(int64_t count) {
-    std::vector<float> values(count);
-    for (float& value : values) value = std::uniform_real_distribution<float>(-1.0F, 1.0F)(rng_);
-    return values;
+  // Memory that lives as long as the bench.
+  Tensor Random(DType dtype, int64_t rows, int64_t cols) {
+    tensors_.push_back(std::make_unique<OwnedTensor>(dtype, rows, cols));
+    const Tensor tensor = *tensors_.back();
+    for (int64_t i = 0; i < rows; ++i) {
+      for (int64_t j = 0; j < cols; ++j) {
+        if (dtype == DType::kF8E4M3) {
+          tensor.At<uint8_t>(i, j) = static_cast<uint8_t>(rng_() & 0xbf);
+        } else {
+          StoreFloat(tensor, i, j, static_cast<float>(rng_() >> 40) * 0x1p-23F - 1.0F);
+        }
+      }
+    }
+    return tensor;
   }
-  static Tensor View(std::vector<float>& values, int64_t rows) {
-    const int64_t cols = static_cast<int64_t>(values.size()) / rows;
-    return {values.data(), DType::kF32, rows, cols, cols};
+  Tensor Zeros(DType dtype, int64_t rows, int64_t cols) {
+    tensors_.push_back(std::make_unique<OwnedTensor>(dtype, rows, cols));
+    return *tensors_.back();
   }
 
   void Gemm(int64_t n, int64_t k) {
-    const auto ops = ops::MakeCpuOps(Numerics::kExact, pool_);
-    std::vector<float> w = Random(n * k);
-    const auto weight = ops->Pack({DType::kF32, n, k, w.data(), nullptr});
+    const Tensor w = Random(DType::kF32, n, k);
+    weights_.push_back(exact_->Pack({DType::kF32, n, k, w.data, nullptr}));
+    const ops::Weight& weight = *weights_.back();
     for (const int64_t m : {1, 16, 64, 256, 1024}) {
-      std::vector<float> x = Random(m * k);
-      std::vector<float> y(m * n);
-      std::vector<float> y_peer(m * n);
-      std::vector<std::function<void()>> alternatives = {
-          [&] { ops->Linear(View(x, m), *weight, View(y, m)); }};
+      const Tensor x = Random(DType::kF32, m, k);
+      const Tensor y = Zeros(DType::kF32, m, n);
+      Figure figure{fmt::format("linear fp32, N {} K {}, M {}", n, k, m),
+                    2.0 * static_cast<double>(m * n * k)};
+      if (m == 1) figure.weight_bytes = 4.0 * static_cast<double>(n * k);
+      figure.ours = [this, x, y, &weight] { exact_->Linear(x, weight, y); };
 #ifdef SLUICE_HAVE_OPENBLAS
-      openblas_set_num_threads(threads_);
-      alternatives.emplace_back([&] {
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, static_cast<int>(m), static_cast<int>(n),
-                    static_cast<int>(k), 1.0F, x.data(), static_cast<int>(k), w.data(), static_cast<int>(k),
-                    0.0F, y_peer.data(), static_cast<int>(n));
-      });
+      const Tensor y_peer = Zeros(DType::kF32, m, n);
+      figure.peer = [x, w, y_peer] {
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, static_cast<int>(x.rows),
+                    static_cast<int>(w.rows), static_cast<int>(w.cols), 1.0F, x.Row<float>(0),
+                    static_cast<int>(x.cols), w.Row<float>(0), static_cast<int>(w.cols), 0.0F,
+                    y_peer.Row<float>(0), static_cast<int>(w.rows));
+      };
 #endif
-      const double operations = 2.0 * static_cast<double>(m * n * k);
-      const std::vector<double> rates = BestRates(operations, alternatives);
-      const std::string peer = rates.size() > 1 ? fmt::format("  OpenBLAS {:7.1f} GFLOP/s ({:4.1f} %)",
-                                                              rates[1] / 1e9, 100 * rates[1] / peak_)
-                                                : "  OpenBLAS: not installed, not measured";
-      const std::string bandwidth =
-          m == 1 ? fmt::format("  {:.1f} GB/s of weights", 2.0 * rates[0] / 1e9) : std::string();
-      Print(fmt::format("GEMM fp32 {} x {}, M = {}", n, k, m), rates[0], peer + bandwidth);
+      figures_.push_back(figure);
     }
   }
 
   void Fp8(int64_t n, int64_t k) {
-    const auto ops = ops::MakeCpuOps(Numerics::kFp8, pool_);
-    std::vector<uint8_t> w(n * k);
-    for (uint8_t& code : w) code = static_cast<uint8_t>(rng_() & 0xbf);
-    const std::vector<float> scales(n * k / (ops::kQuantBlock * ops::kQuantBlock), 0.0078125F);
-    const auto weight = ops->Pack({DType::kF8E4M3, n, k, w.data(), scales.data()});
+    const Tensor w = Random(DType::kF8E4M3, n, k);
+    const std::vector<float> scales(n * k / (ops::kQuantBlock * ops::kQuantBlock), 0x1p-7F);
+    weights_.push_back(fp8_->Pack({DType::kF8E4M3, n, k, w.data, scales.data()}));
+    const ops::Weight& weight = *weights_.back();
     for (const int64_t m : {1, 16, 64, 256, 1024}) {
-      OwnedTensor x(DType::kBF16, m, k);
-      OwnedTensor y(DType::kBF16, m, n);
-      for (int64_t i = 0; i < m * k; ++i)
-        x.view().At<BF16>(0, i) = ToBF16(static_cast<float>(i % 29) - 14.0F);
-      const double rate =
-          BestRates(2.0 * static_cast<double>(m * n * k), {[&] { ops->Linear(x, *weight, y); }})[0];
-      Print(fmt::format("GEMM fp8 {} x {}, M = {}", n, k, m), rate,
-            m == 1 ? fmt::format("  {:.1f} GB/s of weights", rate / 2e9) : std::string());
+      const Tensor x = Random(DType::kBF16, m, k);
+      const Tensor y = Zeros(DType::kBF16, m, n);
+      Figure figure{fmt::format("linear fp8, N {} K {}, M {}", n, k, m),
+                    2.0 * static_cast<double>(m * n * k)};
+      if (m == 1) figure.weight_bytes = static_cast<double>(n * k);
+      figure.ours = [this, x, y, &weight] { fp8_->Linear(x, weight, y); };
+      figures_.push_back(figure);
     }
   }
 
   // One sequence whose pages lie in order, and `rows` rows at its end.
+  struct Sequence {
+    Sequence(int64_t rows, int64_t context) {
+      for (int64_t t = 0; t < rows; ++t) places.push_back({0, static_cast<int32_t>(context - rows + t)});
+      for (int64_t page = 0; page < context / ops::kPageTokens; ++page)
+        table.push_back(static_cast<int32_t>(page));
+      pages = table;
+    }
+    std::vector<ops::RowPlace> places;
+    std::vector<int32_t> table;
+    ops::PageTable pages;
+  };
+
   void Scoring(int64_t rows) {
     constexpr int64_t kContext = 32768;
     const ops::IndexerShape shape{64, 128, 64, 2048, false};
-    const auto ops = ops::MakeCpuOps(Numerics::kExact, pool_);
-    std::vector<float> cache = Random(kContext * shape.dim);
-    std::vector<float> queries = Random(rows * shape.heads * shape.dim);
-    std::vector<float> gates = Random(rows * shape.heads);
-    OwnedTensor selection(DType::kI32, rows, shape.top_k);
-    const auto [places, table] = Sequence(rows, kContext);
-    const ops::PageTable pages = table;
-    const double operations = 2.0 * static_cast<double>(rows * kContext * shape.heads * shape.dim);
-    const double rate =
-        BestRates(operations, {[&] {
-                    ops->SelectKeys(shape, View(queries, rows), View(gates, rows),
-                                    {reinterpret_cast<std::byte*>(cache.data()), ops::CacheFormat::kF32},
-                                    places, {&pages, 1}, selection);
-                  }})[0];
-    Print(fmt::format("index scoring + top-k, {} row(s), 32K keys", rows), rate);
+    const Tensor cache = Random(DType::kF32, kContext, shape.dim);
+    const Tensor queries = Random(DType::kF32, rows, shape.heads * shape.dim);
+    const Tensor gates = Random(DType::kF32, rows, shape.heads);
+    const Tensor selection = Zeros(DType::kI32, rows, shape.top_k);
+    const auto sequence = std::make_shared<Sequence>(rows, kContext);
+    Figure figure{fmt::format("index scores + top-k, {} rows x 32K keys", rows),
+                  2.0 * static_cast<double>(rows * kContext * shape.heads * shape.dim)};
+    figure.ours = [=, this] {
+      exact_->SelectKeys(shape, queries, gates, {static_cast<std::byte*>(cache.data), ops::CacheFormat::kF32},
+                         sequence->places, {&sequence->pages, 1}, selection);
+    };
+    figures_.push_back(figure);
   }
 
   void Attention(int64_t rows) {
     constexpr int64_t kContext = 8192;
+    constexpr int64_t kKeys = 2048;
     const ops::AttentionShape shape{128, 128, 64, 512, 128};
-    const auto ops = ops::MakeCpuOps(Numerics::kExact, pool_);
-    std::vector<float> cache = Random(kContext * shape.latent_width());
-    std::vector<float> q = Random(rows * shape.heads * shape.latent_width());
-    std::vector<float> o(rows * shape.heads * shape.latent);
-    OwnedTensor selection(DType::kI32, rows, 2048);
+    const Tensor cache = Random(DType::kF32, kContext, shape.latent_width());
+    const Tensor q = Random(DType::kF32, rows, shape.heads * shape.latent_width());
+    const Tensor o = Zeros(DType::kF32, rows, shape.heads * shape.latent);
+    const Tensor selection = Zeros(DType::kI32, rows, kKeys);
     for (int64_t t = 0; t < rows; ++t) {
-      for (int64_t j = 0; j < 2048; ++j)
-        selection.view().At<int32_t>(t, j) = static_cast<int32_t>(4 * j + t % 4);
+      for (int64_t j = 0; j < kKeys; ++j) selection.At<int32_t>(t, j) = static_cast<int32_t>(3 * j + t % 3);
     }
-    const auto [places, table] = Sequence(rows, kContext);
-    const ops::PageTable pages = table;
-    const double operations =
-        2.0 * static_cast<double>(rows * 2048 * shape.heads * (shape.latent_width() + shape.latent));
-    const double rate =
-        BestRates(operations, {[&] {
-                    ops->SparseAttention(shape, View(q, rows),
-                                         {reinterpret_cast<std::byte*>(cache.data()), ops::CacheFormat::kF32},
-                                         places, {&pages, 1}, selection, 0.1F, View(o, rows));
-                  }})[0];
-    Print(fmt::format("sparse attention, {} row(s), 2048 keys, 128 heads", rows), rate);
-  }
-
-  static std::pair<std::vector<ops::RowPlace>, std::vector<int32_t>> Sequence(int64_t rows, int64_t context) {
-    std::vector<ops::RowPlace> places;
-    for (int64_t t = 0; t < rows; ++t) places.push_back({0, static_cast<int32_t>(context - rows + t)});
-    std::vector<int32_t> table;
-    for (int64_t page = 0; page < context / ops::kPageTokens; ++page)
-      table.push_back(static_cast<int32_t>(page));
-    return {places, table};
+    const auto sequence = std::make_shared<Sequence>(rows, kContext);
+    Figure figure{
+        fmt::format("sparse attention, {} rows x 2048 keys", rows),
+        2.0 * static_cast<double>(rows * kKeys * shape.heads * (shape.latent_width() + shape.latent))};
+    figure.ours = [=, this] {
+      exact_->SparseAttention(shape, q, {static_cast<std::byte*>(cache.data), ops::CacheFormat::kF32},
+                              sequence->places, {&sequence->pages, 1}, selection, 0.1F, o);
+    };
+    figures_.push_back(figure);
   }
 
   int threads_;
   ComputePool pool_;
+  std::unique_ptr<ops::Ops> exact_, fp8_;
   std::mt19937_64 rng_{1};
+  std::vector<std::unique_ptr<OwnedTensor>> tensors_;
+  std::vector<std::unique_ptr<ops::Weight>> weights_;
+  std::vector<Figure> figures_;
   double peak_ = 0.0;
-  double computed_peak_ = 0.0;
+  double clock_ = 0.0;
 };
 
 }  // namespace
 }  // namespace sluice::bench
 
-int main() {
+int main(int argc, char** argv) {
 #ifdef SLUICE_HAVE_OPENBLAS
-  fmt::print("OpenBLAS: {}, kernels for {}\n", openblas_get_config(), openblas_get_corename());
+  fmt::print("{}, kernels for {}\n", openblas_get_config(), openblas_get_corename());
 #else
   fmt::print("OpenBLAS: not installed, not measured\n");
 #endif
-  sluice::bench::Bench(static_cast<int>(std::max(1U, std::thread::hardware_concurrency()))).Run();
+  const int cores = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+  const int threads = argc > 1 ? std::atoi(argv[1]) : cores;
+  const int passes = argc > 2 ? std::atoi(argv[2]) : 12;
+  if (threads < 1 || passes < 1) {
+    fmt::print(stderr, "usage: ops_bench [threads >= 1] [passes >= 1]\n");
+    return 2;
+  }
+  sluice::bench::Bench(threads).Run(passes);
   return 0;
 }

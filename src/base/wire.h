@@ -79,8 +79,8 @@ class WireReader {
     return bytes;
   }
   [[noreturn]] void Short(uint64_t wanted) const {
-    Fail(ErrorKind::kRankLost, "a control frame ends early: {} more elements announced, {} bytes left", wanted,
-         left_.size());
+    Fail(ErrorKind::kRankLost, "a control frame ends early: {} more elements announced, {} bytes left",
+         wanted, left_.size());
   }
   std::span<const std::byte> left_;
 };

@@ -4,7 +4,8 @@
 
 namespace sluice::cache {
 
-StageCache::StageCache(const CacheShape& shape, int64_t layers, int64_t pages) : shape_(shape), pages_(pages) {
+StageCache::StageCache(const CacheShape& shape, int64_t layers, int64_t pages)
+    : shape_(shape), pages_(pages) {
   for (int64_t layer = 0; layer < layers; ++layer) {
     latents_.emplace_back(pages * ops::kPageTokens * shape.latent_row_bytes());
     index_keys_.emplace_back(pages * ops::kPageTokens * shape.index_row_bytes());

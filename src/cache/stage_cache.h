@@ -21,9 +21,9 @@ struct CacheShape {
   int64_t token_bytes() const { return latent_row_bytes() + index_row_bytes(); }
 };
 
-// The paged caches of the layers of one rank: `pages` pages of 64 tokens per layer for latents and as many for
-// index keys, laid out as ops/cache_format.h says. Which page belongs to whom is the scheduler's business.
-// Memory is committed page by page on first touch.
+// The paged caches of the layers of one rank: `pages` pages of 64 tokens per layer for latents and as many
+// for index keys, laid out as ops/cache_format.h says. Which page belongs to whom is the scheduler's
+// business. Memory is committed page by page on first touch.
 class StageCache {
  public:
   StageCache(const CacheShape& shape, int64_t layers, int64_t pages);

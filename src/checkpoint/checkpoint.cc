@@ -1,6 +1,6 @@
 #include "checkpoint/checkpoint.h"
 
-#include <algorithm>
+#include <map>
 #include <mutex>
 
 #include "base/error.h"
@@ -49,7 +49,7 @@ class MappedCheckpoint final : public Checkpoint {
     StoredTensor tensor{name,
                         location.entry.dtype,
                         location.entry.shape,
-                        mapping.data() + location.entry.begin,
+                        Aligned(name, mapping.data() + location.entry.begin, location.entry),
                         location.entry.bytes,
                         mapping.file().path()};
     if (IsScaleName(name)) VerifyScales(tensor);
@@ -91,18 +91,26 @@ class MappedCheckpoint final : public Checkpoint {
     return *mappings_[file];
   }
 
-  // Offsets in a file need not be aligned, so values are copied out.
+  const std::byte* Aligned(const std::string& name, const std::byte* data, const TensorEntry& entry) const {
+    if (reinterpret_cast<uintptr_t>(data) % static_cast<uintptr_t>(SizeOf(entry.dtype)) == 0) return data;
+    const std::lock_guard lock(mutex_);
+    std::vector<std::byte>& copy = aligned_copies_[name];
+    if (copy.empty()) copy.assign(data, data + entry.bytes);
+    return copy.data();
+  }
+
   static void VerifyScales(const StoredTensor& tensor) {
-    std::vector<float> scales(static_cast<size_t>(tensor.bytes) / sizeof(float));
-    std::copy_n(tensor.data, tensor.bytes, std::as_writable_bytes(std::span(scales)).data());
+    const auto* values = reinterpret_cast<const float*>(tensor.data);
+    const std::span scales(values, static_cast<size_t>(tensor.bytes) / sizeof(float));
     if (const auto sentence = DefectOfScales(scales, tensor.name, tensor.file)) {
       throw Error(ErrorKind::kModelFiles, *sentence);
     }
   }
 
   const Inventory inventory_;
-  mutable std::mutex mutex_;  // guards mappings_, which fill on first use
+  mutable std::mutex mutex_;  // guards the two below, which fill on first use
   mutable std::vector<std::unique_ptr<MappedFile>> mappings_;
+  mutable std::map<std::string, std::vector<std::byte>> aligned_copies_;
   const uint64_t fingerprint_;
   int64_t tensor_bytes_ = 0;
 };

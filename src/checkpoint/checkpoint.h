@@ -14,7 +14,8 @@
 
 namespace sluice::checkpoint {
 
-// A tensor as it lies in a mapped shard; `data` stays valid as long as the Checkpoint lives.
+// A tensor as it lies in a mapped shard, row-major, little-endian; `data` is aligned to the element size and
+// stays valid as long as the Checkpoint lives.
 struct StoredTensor {
   std::string name;
   DType dtype = DType::kF32;
@@ -40,7 +41,8 @@ class Checkpoint {
   virtual const ModelConfig& config() const = 0;
   // Maps the tensor's shard if need be. Throws Error(kModelFiles) when there is no tensor of that name, when
   // its shard was cut or rewritten since Open, and for a weight_scale_inv with a value that is not finite and
-  // positive. Thread-safe, as all of this class.
+  // positive. The format aligns nothing: a tensor that lies at an odd offset is copied once. Thread-safe, as
+  // all of this class.
   virtual StoredTensor Get(const std::string& name) const = 0;
   virtual bool Has(const std::string& name) const = 0;
   // True iff any linear has a weight_scale_inv: the numerics mode is fp8 unless overridden.

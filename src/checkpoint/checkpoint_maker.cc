@@ -39,15 +39,16 @@ void FillPlain(const RandomTensor& tensor, DType dtype, ComputePool& pool, std::
 }
 
 void FillFp8(const RandomTensor& tensor, ComputePool& pool, std::span<std::byte> out) {
-  pool.ParallelFor(CeilDiv(tensor.rows(), kScaleBlock), [&](int64_t block_row) {
+  const int64_t block_cols = CeilDiv(tensor.cols(), kScaleBlock);
+  pool.ParallelFor(CeilDiv(tensor.rows(), kScaleBlock) * block_cols, [&](int64_t block) {
+    const int64_t block_row = block / block_cols;
+    const int64_t block_col = block % block_cols;
     const int64_t row_end = std::min((block_row + 1) * kScaleBlock, tensor.rows());
-    for (int64_t block_col = 0; block_col < CeilDiv(tensor.cols(), kScaleBlock); ++block_col) {
-      const int64_t col_end = std::min((block_col + 1) * kScaleBlock, tensor.cols());
-      const float scale = tensor.ScaleAt(block_row, block_col);
-      for (int64_t row = block_row * kScaleBlock; row < row_end; ++row) {
-        for (int64_t col = block_col * kScaleBlock; col < col_end; ++col) {
-          Store(out, row * tensor.cols() + col, ToF8E4M3(tensor.At(row, col) / scale));
-        }
+    const int64_t col_end = std::min((block_col + 1) * kScaleBlock, tensor.cols());
+    const float scale = tensor.ScaleAt(block_row, block_col);
+    for (int64_t row = block_row * kScaleBlock; row < row_end; ++row) {
+      for (int64_t col = block_col * kScaleBlock; col < col_end; ++col) {
+        Store(out, row * tensor.cols() + col, ToF8E4M3(tensor.At(row, col) / scale));
       }
     }
   });
@@ -55,10 +56,8 @@ void FillFp8(const RandomTensor& tensor, ComputePool& pool, std::span<std::byte>
 
 void FillScales(const RandomTensor& tensor, ComputePool& pool, std::span<std::byte> out) {
   const int64_t block_cols = CeilDiv(tensor.cols(), kScaleBlock);
-  pool.ParallelFor(CeilDiv(tensor.rows(), kScaleBlock), [&](int64_t block_row) {
-    for (int64_t block_col = 0; block_col < block_cols; ++block_col) {
-      Store(out, block_row * block_cols + block_col, tensor.ScaleAt(block_row, block_col));
-    }
+  pool.ParallelFor(CeilDiv(tensor.rows(), kScaleBlock) * block_cols, [&](int64_t block) {
+    Store(out, block, tensor.ScaleAt(block / block_cols, block % block_cols));
   });
 }
 

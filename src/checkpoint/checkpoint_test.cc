@@ -337,6 +337,29 @@ TEST_F(CheckpointFiles, GetNamesAnUnknownTensor) {
   EXPECT_EQ(checkpoint->tensor_count(), plan_.tensors);
 }
 
+// One space more in the header moves all data by one byte.
+TEST_F(CheckpointFiles, TensorsAtOddOffsetsAreAligned) {
+  const auto read_all = [&] {
+    std::string all;
+    const auto checkpoint = Checkpoint::Open(model_);
+    for (const TensorSpec& spec : plan_.specs) {
+      const StoredTensor tensor = checkpoint->Get(spec.name);
+      EXPECT_EQ(reinterpret_cast<uintptr_t>(tensor.data) % static_cast<uintptr_t>(SizeOf(tensor.dtype)), 0U);
+      EXPECT_EQ(checkpoint->Get(spec.name).data, tensor.data);
+      all.append(reinterpret_cast<const char*>(tensor.data), static_cast<size_t>(tensor.bytes));
+    }
+    return all;
+  };
+  const std::string before = read_all();
+  for (int number = 1; number <= shards_; ++number) {
+    const std::string file = ReadBytes(Shard(number));
+    uint64_t header = 0;
+    std::memcpy(&header, file.data(), sizeof(header));
+    WriteBytes(Shard(number), Safetensors(file.substr(8, header) + " ", file.substr(8 + header)));
+  }
+  EXPECT_TRUE(read_all() == before);
+}
+
 TEST_F(CheckpointFiles, AShardCutAfterOpenIsNamed) {
   const auto checkpoint = Checkpoint::Open(model_);
   const std::string name = "model.embed_tokens.weight";

@@ -75,7 +75,7 @@ inline CheckpointPlan SmallPlan(WeightFormat format, std::vector<std::string> ov
   return PlanCheckpoint(options);
 }
 
-// The tensors of a plan with a constant for values: weights 0, scales 1.
+// The tensors of a plan without a generator: weight bytes count from 0x30 to 0x3f, scales are 1.
 inline std::vector<TensorToWrite> ConstantTensors(const CheckpointPlan& plan, WeightFormat format) {
   std::vector<TensorToWrite> tensors;
   for (const TensorSpec& spec : plan.specs) {

@@ -89,8 +89,8 @@ engine::JobSettings SettingsFor(const Layout& layout, const std::filesystem::pat
 std::vector<trace::Lane> LanesOf(engine::Job& job, const parallel::Grid& grid) {
   std::vector<trace::Lane> lanes;
   for (int rank = 0; rank < grid.world(); ++rank) {
-    lanes.push_back({fmt::format("stage {} lane {}", grid.StageOf(rank), grid.LaneOf(rank)), grid.StageOf(rank),
-                     job.Spans(rank)});
+    lanes.push_back({fmt::format("stage {} lane {}", grid.StageOf(rank), grid.LaneOf(rank)),
+                     grid.StageOf(rank), job.Spans(rank)});
   }
   return lanes;
 }
@@ -101,11 +101,13 @@ Outcome RunLayout(const Layout& layout, const DemoFlags& flags, const std::files
   engine::RankProbes probes;
   if (flags.perturb_rank >= 0 && settings.grid.world() > flags.perturb_rank) {
     probes.after_load = [&](int rank, model::StageWeights& weights) {
-      if (rank == flags.perturb_rank) weights.layers.front().input_layernorm.view().At<float>(0, 0) *= 1.0001F;
+      if (rank == flags.perturb_rank)
+        weights.layers.front().input_layernorm.view().At<float>(0, 0) *= 1.0001F;
     };
   }
   const std::vector<int32_t> prompt = DemoPrompt(checkpoint->config().vocab_size);
-  engine::OfflineRunner runner(settings, {layout.chunk, 4, settings.cache_pages, settings.max_steps_in_flight},
+  engine::OfflineRunner runner(settings,
+                               {layout.chunk, 4, settings.cache_pages, settings.max_steps_in_flight},
                                engine::StartThreadRanks(settings, std::move(checkpoint), probes));
   Outcome outcome;
   outcome.result = runner.Run({{prompt, 1, {}, true}}).front();
@@ -133,8 +135,8 @@ void ShowPipeline(const std::vector<trace::Lane>& lanes, const std::filesystem::
   engine::ProcessPlan plan = PlanOf({});
   auto ranks = engine::StartProcessRanks(settings, checkpoint.fingerprint(), plan);
   const int victim_pid = ranks->ProcessId(2);
-  engine::OfflineRunner runner(settings, {layout.chunk, 4, settings.cache_pages, settings.max_steps_in_flight},
-                               std::move(ranks));
+  engine::OfflineRunner runner(
+      settings, {layout.chunk, 4, settings.cache_pages, settings.max_steps_in_flight}, std::move(ranks));
   fmt::print("Stopping rank 2 (SIGSTOP) in the middle of the prompt; the watchdog's limit is 2 s ...\n");
   std::fflush(stdout);
   std::thread saboteur([&] {
@@ -162,8 +164,10 @@ void Demo(const DemoFlags& flags) {
   if (flags.break_a_rank) BreakARank(model, *checkpoint);
 
   const unsigned cores = std::thread::hardware_concurrency();
-  fmt::print("the same {}-token prompt through three layouts, all logits compared bit for bit.\n", kPromptTokens);
-  if (cores < 4) fmt::print("{} cores run up to 4 ranks here: expect no speed-up, only the same answer.\n", cores);
+  fmt::print("the same {}-token prompt through three layouts, all logits compared bit for bit.\n",
+             kPromptTokens);
+  if (cores < 4)
+    fmt::print("{} cores run up to 4 ranks here: expect no speed-up, only the same answer.\n", cores);
   const Layout one{"1 rank, whole prompt", 1, 1, "interleave", 4096};
   const Layout round_robin{"2 stages x 2 lanes, round-robin 512", 2, 2, "interleave", 512};
   const Layout zigzag{"2 stages x 2 lanes, zigzag 320", 2, 2, "zigzag", 320};

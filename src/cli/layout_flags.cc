@@ -8,6 +8,7 @@
 #include <thread>
 #include <utility>
 
+#include "base/checked.h"
 #include "model/shapes.h"
 
 namespace sluice::cli {
@@ -33,7 +34,8 @@ parallel::SplitMode SplitModeOf(const std::string& name) {
   if (name == "round-robin-split" || name == "interleave") return parallel::SplitMode::kInterleave;
   if (name == "in-seq-split" || name == "zigzag") return parallel::SplitMode::kZigzag;
   Fail(ErrorKind::kUsage,
-       "--nsa-prefill-cp-mode {} is not known: use round-robin-split (interleave) or in-seq-split (zigzag)", name);
+       "--nsa-prefill-cp-mode {} is not known: use round-robin-split (interleave) or in-seq-split (zigzag)",
+       name);
 }
 
 engine::NumericsChoice NumericsChoiceOf(const std::string& name) {
@@ -80,11 +82,15 @@ void AddLayoutFlags(CLI::App& app, LayoutFlags& f) {
   app.add_option("--node-rank", f.node_rank, "This host, 0 to nnodes - 1; 0 serves")->group(parallel);
   app.add_option("--dist-init-addr,--nccl-init-addr", f.dist_init_addr, "host:port where ranks meet")
       ->group(parallel);
-  app.add_option("--ranks", f.ranks, "CPU ranks as threads (default on one host) or processes")->group(parallel);
+  app.add_option("--data-plane-addr", f.data_plane_addr, "Address of this host that other hosts' ranks connect to")
+      ->group(parallel);
+  app.add_option("--ranks", f.ranks, "CPU ranks as threads (default on one host) or processes")
+      ->group(parallel);
 
   const char* schedule = "Memory and schedule";
   app.add_option("--chunked-prefill-size", f.chunked_prefill_size, "Rows of one step")->group(schedule);
-  app.add_option("--max-running-requests", f.max_running_requests, "Requests admitted at once")->group(schedule);
+  app.add_option("--max-running-requests", f.max_running_requests, "Requests admitted at once")
+      ->group(schedule);
   app.add_option("--context-length", f.context_length, "Longest prompt and answer; default the model's")
       ->group(schedule);
   app.add_option("--max-total-tokens", f.max_total_tokens, "Tokens the cache holds; default what fits")
@@ -117,8 +123,8 @@ engine::JobSettings SettingsOf(const LayoutFlags& f, const checkpoint::Checkpoin
          f.watchdog_timeout_seconds);
   }
   if (f.context_length > config.max_position_embeddings) {
-    Fail(ErrorKind::kUsage, "--context-length {} is more than the model's {}: use {} or less", f.context_length,
-         config.max_position_embeddings, config.max_position_embeddings);
+    Fail(ErrorKind::kUsage, "--context-length {} is more than the model's {}: use {} or less",
+         f.context_length, config.max_position_embeddings, config.max_position_embeddings);
   }
 
   engine::JobSettings settings;
@@ -131,6 +137,7 @@ engine::JobSettings SettingsOf(const LayoutFlags& f, const checkpoint::Checkpoin
   settings.ops = f.ops;
   settings.max_steps_in_flight = std::max(8, 2 * settings.grid.stages);
   settings.loader_threads = static_cast<int>(f.loader_threads);
+  settings.data_plane_address = f.data_plane_addr;
   settings.wait_limit = Duration(static_cast<int64_t>(f.watchdog_timeout_seconds * 1e9));
   settings.link_delay = std::chrono::milliseconds(f.link_delay_ms);
   engine::LayerCutOf(settings, config);
@@ -154,8 +161,8 @@ engine::JobSettings SettingsOf(const LayoutFlags& f, const checkpoint::Checkpoin
     Fail(ErrorKind::kUsage, "--ranks {} is not known: use threads or processes", f.ranks);
   }
   const int64_t context = f.context_length > 0 ? f.context_length : config.max_position_embeddings;
-  const int64_t tokens =
-      f.max_total_tokens > 0 ? f.max_total_tokens : DefaultTotalTokens(settings, checkpoint, context, f.nnodes);
+  const int64_t tokens = f.max_total_tokens > 0 ? f.max_total_tokens
+                                                : DefaultTotalTokens(settings, checkpoint, context, f.nnodes);
   settings.cache_pages = CeilDiv(tokens, ops::kPageTokens);
   return settings;
 }

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
-
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -25,6 +24,7 @@ struct LayoutFlags {
   int64_t nnodes = 1;
   int64_t node_rank = 0;
   std::string dist_init_addr;
+  std::string data_plane_addr = "127.0.0.1";
   std::string ranks;  // "threads", "processes" or empty: threads on one node, processes on several
   std::string numerics = "auto";
   std::string ops = "cpu";

@@ -24,7 +24,8 @@ void AddRankCommand(CLI::App& app) {
   command->callback([flags] {
     // A rank never outlives the process that started it.
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    const int code = engine::RunRankProcess(engine::ParseJobSettings(flags->settings), flags->rank, flags->join);
+    const int code =
+        engine::RunRankProcess(engine::ParseJobSettings(flags->settings), flags->rank, flags->join);
     if (code != 0) throw CLI::RuntimeError(code);
   });
 }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -12,18 +13,25 @@
 
 namespace sluice::comm {
 
+// Tags of Send and Receive are below this; the collectives and the group a transfer belongs to take the bits
+// above.
+inline constexpr uint64_t kTagLimit = uint64_t{1} << 47;
+
 // A transfer under way. The buffer it names must stay untouched (receive) or unchanged (send) until Wait
 // returns. Destroying an unfinished transfer waits for it or, after Abort, detaches it from the buffer.
 class Transfer {
  public:
   virtual ~Transfer() = default;
-  // Blocks without spinning until the transfer is complete. Throws Error(kRankLost), naming the peer, when the
-  // communicator's time limit passes, the peer is gone, or the communicator was aborted.
+  // Blocks without spinning until the transfer is complete. Throws Error(kRankLost), naming the peer, when
+  // the communicator's time limit passes, the peer is gone, or the communicator was aborted. The limit counts
+  // from the call of Wait: a receive may be posted long ahead of need. After one wait has failed the rank's
+  // communicators are spent: every later wait throws the first failure's sentence.
   virtual void Wait() = 0;
 };
 
 // Bytes between the ranks of one group. A back end supplies Send and Receive; the collectives are a mesh of
-// them, written once here, and a back end with better ones overrides them. One thread per rank calls.
+// them, written once here, and a back end with better ones overrides them. One thread per rank calls; one
+// more may call Send at the same time (MakeDelayed does), and Abort and the counters are for any thread.
 // Ranks are group ranks 0..size-1; GlobalRank gives the rank of the world, which is what waits are named by.
 class Communicator {
  public:
@@ -34,7 +42,7 @@ class Communicator {
 
   // Starts a transfer of exactly buffer.size() bytes (0 is legal). A send meets the receive of the same tag
   // between the same two ranks; equal tags in flight between two ranks match in order. Sizes must agree.
-  // Tags below 2^63 are the caller's, the rest the collectives'.
+  // `to` and `from` are other ranks; an empty transfer is complete at once and synchronises nothing.
   virtual std::unique_ptr<Transfer> Send(int to, uint64_t tag, std::span<const std::byte> buffer) = 0;
   virtual std::unique_ptr<Transfer> Receive(int from, uint64_t tag, std::span<std::byte> buffer) = 0;
 
@@ -42,34 +50,41 @@ class Communicator {
   // call with the same list, in the same order relative to other Subgroup calls; no bytes move.
   virtual std::unique_ptr<Communicator> Subgroup(std::span<const int> members) = 0;
 
-  // Every wait now and later throws Error(kRankLost) with `reason`. Thread-safe; called by the watchdog.
+  // Every wait now and later throws Error(kRankLost) with `reason`, on this rank and, where the back end can
+  // reach them, on the others. The first reason stays. Thread-safe; called by the watchdog.
   virtual void Abort(std::string_view reason) = 0;
 
-  // all = mine of rank 0 | mine of rank 1 | ...; bytes[r] is the size of rank r's part, bytes[rank()] == mine.size().
-  // `op` names the wait ("all-gather latents").
+  // all = mine of rank 0 | mine of rank 1 | ...; bytes[r] is the size of rank r's part, bytes[rank()] ==
+  // mine.size(). `op` names the wait ("all-gather latents").
   virtual void AllGather(std::string_view op, std::span<const std::byte> mine, std::span<std::byte> all,
                          std::span<const int64_t> bytes);
 
-  // Sends send[r] to rank r and receives receive[r] from it, for all r at once; the part for itself is copied.
-  // Sizes are known to both sides beforehand: receive[r].size() here equals send[rank()].size() on r.
+  // Sends send[r] to rank r and receives receive[r] from it, for all r at once; the part for itself is
+  // copied. Sizes are known to both sides beforehand: receive[r].size() here equals send[rank()].size() on r.
   // Empty parts move nothing.
   virtual void AllToAll(std::string_view op, std::span<const std::span<const std::byte>> send,
                         std::span<const std::span<std::byte>> receive);
 
   virtual void Barrier(std::string_view op);
 
-  // Bytes this rank has sent to others and received from them since the start, by everything above.
-  int64_t bytes_sent() const { return bytes_sent_; }
-  int64_t bytes_received() const { return bytes_received_; }
+  // Bytes this rank has sent to others and received from them since the start, by everything above, through
+  // this object: a subgroup counts its own.
+  virtual int64_t bytes_sent() const { return bytes_sent_; }
+  virtual int64_t bytes_received() const { return bytes_received_; }
 
   // Names this rank's waits; may be null.
   void SetRecorder(trace::Recorder* recorder) { recorder_ = recorder; }
   trace::Recorder* recorder() const { return recorder_; }
 
  protected:
-  int64_t bytes_sent_ = 0;
-  int64_t bytes_received_ = 0;
+  std::atomic<int64_t> bytes_sent_ = 0;
+  std::atomic<int64_t> bytes_received_ = 0;
   trace::Recorder* recorder_ = nullptr;
+
+ private:
+  void Mesh(std::string_view op, std::span<const std::span<const std::byte>> send,
+            std::span<const std::span<std::byte>> receive);
+
   uint64_t collectives_ = 0;  // counted alike on every rank: the tag of the next collective
 };
 

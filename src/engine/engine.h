@@ -23,10 +23,10 @@ struct RankInfo {
 // Limits and identity that requests are checked against.
 struct EngineInfo {
   int64_t vocab_size = 0;
-  int64_t context_length = 0;   // prompt + answer
-  int64_t max_total_tokens = 0; // cache capacity; one request may not need more
+  int64_t context_length = 0;    // prompt + answer
+  int64_t max_total_tokens = 0;  // cache capacity; one request may not need more
   std::vector<int32_t> eos_token_ids;
-  std::string numerics;         // "exact" or "fp8"
+  std::string numerics;  // "exact" or "fp8"
 };
 
 // The facade the server talks to. Thread-safe.

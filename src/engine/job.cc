@@ -171,7 +171,8 @@ std::vector<RankState> Job::States() {
   }
   std::unique_lock lock(mutex_);
   changed_.wait_for(lock, kStateLimit, [&] {
-    return std::all_of(states_.begin(), states_.end(), [&](const RankState& s) { return s.heartbeat_ns > asked_ns; });
+    return std::all_of(states_.begin(), states_.end(),
+                       [&](const RankState& s) { return s.heartbeat_ns > asked_ns; });
   });
   return states_;
 }

@@ -17,12 +17,12 @@ namespace sluice::engine {
 
 // What a job tells its owner; called on the job's own threads, must not block and must not call the job.
 struct JobEvents {
-  std::function<void(step::StepResult)> on_result;        // in the order of the steps
-  std::function<void(const std::string& verdict)> on_end; // once, when a rank is lost
+  std::function<void(step::StepResult)> on_result;         // in the order of the steps
+  std::function<void(const std::string& verdict)> on_end;  // once, when a rank is lost
 };
 
-// The controller's view of the ranks: publishes steps, receives results, keeps everyone's records and draws the
-// verdict when somebody does not arrive.
+// The controller's view of the ranks: publishes steps, receives results, keeps everyone's records and draws
+// the verdict when somebody does not arrive.
 class Job {
  public:
   // Waits until every rank is ready. Throws the Error that a rank reported while loading.

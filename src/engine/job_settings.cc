@@ -8,9 +8,10 @@
 namespace sluice::engine {
 
 std::string JobSettings::Description(uint64_t checkpoint_fingerprint) const {
-  return fmt::format("pp {} cp {} split {} layers [{}] numerics {} ops {} pages {} steps {} checkpoint {:016x}",
-                     grid.stages, grid.lanes, static_cast<int>(split_mode), fmt::join(layer_sizes, ","),
-                     static_cast<int>(numerics), ops, cache_pages, max_steps_in_flight, checkpoint_fingerprint);
+  return fmt::format(
+      "pp {} cp {} split {} layers [{}] numerics {} ops {} pages {} steps {} checkpoint {:016x}", grid.stages,
+      grid.lanes, static_cast<int>(split_mode), fmt::join(layer_sizes, ","), static_cast<int>(numerics), ops,
+      cache_pages, max_steps_in_flight, checkpoint_fingerprint);
 }
 
 std::string Print(const JobSettings& s) {
@@ -25,6 +26,7 @@ std::string Print(const JobSettings& s) {
                         {"max_steps_in_flight", s.max_steps_in_flight},
                         {"loader_threads", s.loader_threads},
                         {"compute_threads", s.compute_threads},
+                        {"data_plane_address", s.data_plane_address},
                         {"wait_limit_ns", s.wait_limit.count()},
                         {"link_delay_ns", s.link_delay.count()}}
       .dump();
@@ -44,6 +46,7 @@ JobSettings ParseJobSettings(const std::string& text) {
     s.max_steps_in_flight = json.at("max_steps_in_flight");
     s.loader_threads = json.at("loader_threads");
     s.compute_threads = json.at("compute_threads");
+    s.data_plane_address = json.at("data_plane_address");
     s.wait_limit = Duration(json.at("wait_limit_ns").get<int64_t>());
     s.link_delay = Duration(json.at("link_delay_ns").get<int64_t>());
     return s;
@@ -52,10 +55,12 @@ JobSettings ParseJobSettings(const std::string& text) {
   }
 }
 
-std::vector<parallel::LayerRange> LayerCutOf(const JobSettings& settings, const checkpoint::ModelConfig& config) {
+std::vector<parallel::LayerRange> LayerCutOf(const JobSettings& settings,
+                                             const checkpoint::ModelConfig& config) {
   return settings.layer_sizes.empty()
              ? parallel::DefaultLayerCut(config.num_hidden_layers, settings.grid.stages)
-             : parallel::ExplicitLayerCut(config.num_hidden_layers, settings.grid.stages, settings.layer_sizes);
+             : parallel::ExplicitLayerCut(config.num_hidden_layers, settings.grid.stages,
+                                          settings.layer_sizes);
 }
 
 void CheckFits(const JobSettings& settings, const checkpoint::ModelConfig& config) {

@@ -24,13 +24,14 @@ struct JobSettings {
   std::vector<int64_t> layer_sizes;  // layers per stage; empty: the default cut
   parallel::SplitMode split_mode = parallel::SplitMode::kInterleave;
   NumericsChoice numerics = NumericsChoice::kAuto;
-  std::string ops = "cpu";           // "cpu" or "reference"
-  int64_t cache_pages = 0;           // pages of 64 tokens on every rank
+  std::string ops = "cpu";  // "cpu" or "reference"
+  int64_t cache_pages = 0;  // pages of 64 tokens on every rank
   int max_steps_in_flight = 8;
   int loader_threads = 4;
-  int compute_threads = 0;           // of this host; 0: one per core
+  int compute_threads = 0;                          // of this host; 0: one per core
   Duration wait_limit = std::chrono::seconds(300);  // --watchdog-timeout: longest a rank waits for a peer
-  Duration link_delay{0};            // emulated latency of every hop
+  std::string data_plane_address = "127.0.0.1";  // by which other ranks reach those of this host
+  Duration link_delay{0};                           // emulated latency of every hop
 
   // The agreed part as one line of text: what Hello frames carry and compare.
   std::string Description(uint64_t checkpoint_fingerprint) const;
@@ -41,7 +42,8 @@ std::string Print(const JobSettings& settings);
 JobSettings ParseJobSettings(const std::string& json);
 
 // The layer cut these settings ask for. Throws Error(kUsage) as parallel::ExplicitLayerCut does.
-std::vector<parallel::LayerRange> LayerCutOf(const JobSettings& settings, const checkpoint::ModelConfig& config);
+std::vector<parallel::LayerRange> LayerCutOf(const JobSettings& settings,
+                                             const checkpoint::ModelConfig& config);
 
 // Throws Error(kUsage) when a lane would be left without vocabulary rows.
 void CheckFits(const JobSettings& settings, const checkpoint::ModelConfig& config);

@@ -12,8 +12,8 @@ TokenLogprobs LogprobsOf(const ops::Sampled& sampled) {
   return logprobs;
 }
 
-EngineInfo InfoOf(const JobSettings& settings, const EngineOptions& options, const checkpoint::ModelConfig& config,
-                  bool checkpoint_is_fp8) {
+EngineInfo InfoOf(const JobSettings& settings, const EngineOptions& options,
+                  const checkpoint::ModelConfig& config, bool checkpoint_is_fp8) {
   EngineInfo info;
   info.vocab_size = config.vocab_size;
   info.context_length = options.context_length > 0 ? options.context_length : config.max_position_embeddings;
@@ -31,7 +31,8 @@ LocalEngine::LocalEngine(const JobSettings& settings, const EngineOptions& optio
     : settings_(settings),
       info_(InfoOf(settings, options, config, checkpoint_is_fp8)),
       layer_cut_(LayerCutOf(settings, config)),
-      scheduler_({options.chunk_rows, options.max_running, settings.cache_pages, settings.max_steps_in_flight}) {
+      scheduler_(
+          {options.chunk_rows, options.max_running, settings.cache_pages, settings.max_steps_in_flight}) {
   JobEvents events;
   events.on_result = [this](step::StepResult result) {
     std::lock_guard lock(mutex_);
@@ -71,7 +72,8 @@ RequestId LocalEngine::Submit(Request request, EventSink sink) {
   const int64_t limit = std::min(info_.context_length, info_.max_total_tokens);
   if (request.max_tokens < 0 || request.max_tokens > limit || prompt + request.max_tokens > limit) {
     Fail(ErrorKind::kBadRequest,
-         "this model's maximum context length is {} tokens; the prompt has {} and max_tokens asks for {} more: "
+         "this model's maximum context length is {} tokens; the prompt has {} and max_tokens asks for {} "
+         "more: "
          "shorten the prompt or lower max_tokens",
          limit, prompt, request.max_tokens);
   }
@@ -108,8 +110,10 @@ void LocalEngine::Deliver(const step::StepResult& result) {
     Event event;
     if (running.prompt_done < prompt) {
       running.prompt_done = scheduler_.PromptRowsDone(sequence.sequence);
-      // Entry i + 1 belongs to prompt token i + 1, which row i predicted; the last row predicts no prompt token.
-      if (running.request.prompt_logprobs && running.prompt_logprobs.empty()) running.prompt_logprobs.emplace_back();
+      // Entry i + 1 belongs to prompt token i + 1, which row i predicted; the last row predicts no prompt
+      // token.
+      if (running.request.prompt_logprobs && running.prompt_logprobs.empty())
+        running.prompt_logprobs.emplace_back();
       for (const ops::Sampled& row : sequence.prompt_logprobs) {
         if (row.token >= 0) running.prompt_logprobs.push_back(LogprobsOf(row));
       }
@@ -164,8 +168,12 @@ void LocalEngine::Work() {
     }
     for (auto& [id, running] : submitted) {
       const Request& request = running.request;
-      scheduler_.Add({id, request.prompt, request.max_tokens, request.prompt_logprobs,
-                      {request.temperature, request.top_p, request.top_k, request.seed, request.top_logprobs}});
+      scheduler_.Add(
+          {id,
+           request.prompt,
+           request.max_tokens,
+           request.prompt_logprobs,
+           {request.temperature, request.top_p, request.top_k, request.seed, request.top_logprobs}});
       running_.emplace(id, std::move(running));
     }
     for (const step::StepResult& result : results) Deliver(result);

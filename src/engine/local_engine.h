@@ -14,9 +14,9 @@
 namespace sluice::engine {
 
 struct EngineOptions {
-  int64_t chunk_rows = 8192;    // --chunked-prefill-size
-  int64_t max_running = 64;     // --max-running-requests
-  int64_t context_length = 0;   // --context-length; 0: the model's
+  int64_t chunk_rows = 8192;   // --chunked-prefill-size
+  int64_t max_running = 64;    // --max-running-requests
+  int64_t context_length = 0;  // --context-length; 0: the model's
 };
 
 // The engine in the controller's process: one thread owns the scheduler, publishes steps ahead of need and
@@ -24,8 +24,8 @@ struct EngineOptions {
 class LocalEngine final : public Engine {
  public:
   // Takes the job's settings and started ranks; returns when the ranks are ready.
-  LocalEngine(const JobSettings& settings, const EngineOptions& options, const checkpoint::ModelConfig& config,
-              bool checkpoint_is_fp8, std::unique_ptr<RankSet> ranks);
+  LocalEngine(const JobSettings& settings, const EngineOptions& options,
+              const checkpoint::ModelConfig& config, bool checkpoint_is_fp8, std::unique_ptr<RankSet> ranks);
   ~LocalEngine() override;
 
   const EngineInfo& info() const override { return info_; }

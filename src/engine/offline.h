@@ -21,7 +21,7 @@ struct OfflineRequest {
 
 struct OfflineResult {
   std::vector<int32_t> tokens;
-  std::vector<float> logits;   // [rows computed, vocab], by position
+  std::vector<float> logits;  // [rows computed, vocab], by position
   double first_token_seconds = 0.0;
   double seconds = 0.0;
   std::vector<int32_t> pages;  // where its cache lies until another Run

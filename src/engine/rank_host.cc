@@ -1,7 +1,12 @@
 #include "engine/rank_host.h"
 
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
 #include <utility>
 
+#include "comm/delayed_communicator.h"
+#include "comm/gloo_world.h"
 #include "ops/cpu/cpu_ops.h"
 #include "ops/reference/reference_ops.h"
 #include "pipeline/rank.h"
@@ -22,9 +27,12 @@ std::string HostRank(const JobSettings& settings, int rank, const checkpoint::Ch
   std::unique_ptr<pipeline::Rank> worker;
   try {
     const auto& config = checkpoint.config();
-    const pipeline::RankOptions options{settings.grid,       rank,
-                                        LayerCutOf(settings, config), settings.split_mode,
-                                        settings.cache_pages, settings.max_steps_in_flight};
+    const pipeline::RankOptions options{settings.grid,
+                                        rank,
+                                        LayerCutOf(settings, config),
+                                        settings.split_mode,
+                                        settings.cache_pages,
+                                        settings.max_steps_in_flight};
     ops = MakeOps(settings, checkpoint.is_fp8(), pool);
     if (probes.wrap_ops) ops = probes.wrap_ops(rank, std::move(ops));
     const model::StageSlice slice = pipeline::SliceOf(options);
@@ -39,6 +47,29 @@ std::string HostRank(const JobSettings& settings, int rank, const checkpoint::Ch
   }
   if (probes.selection_hook) worker->SetSelectionHook(probes.selection_hook(rank));
   return worker->Run();
+}
+
+comm::Hello HelloOf(const JobSettings& settings, int rank, uint64_t checkpoint_fingerprint) {
+  return {rank, settings.grid.world(), "sluice 0.1.0", settings.Description(checkpoint_fingerprint)};
+}
+
+int RunRankProcess(const JobSettings& settings, int rank, const std::string& join_address) {
+  constexpr Duration kJoinLimit = std::chrono::seconds(60);
+  const auto checkpoint = checkpoint::Checkpoint::Open(settings.model_path);
+  const auto control = comm::Join(comm::ParseAddress(join_address),
+                                  HelloOf(settings, rank, checkpoint->fingerprint()), kJoinLimit);
+  comm::JoinedStore store(*control);
+  auto world =
+      comm::MakeGlooWorld(rank, settings.grid.world(), store, settings.data_plane_address, settings.wait_limit);
+  if (settings.link_delay > Duration(0)) world = comm::MakeDelayed(std::move(world), settings.link_delay);
+  comm::SayConnected(*control);
+
+  ComputePool pool(std::max(0, settings.compute_threads - 1));
+  trace::Recorder recorder(rank);
+  const std::string failure = HostRank(settings, rank, *checkpoint, pool, *world, *control, recorder, {});
+  if (failure.empty()) return 0;
+  spdlog::debug("rank {} ends: {}", rank, failure);
+  return 5;
 }
 
 }  // namespace sluice::engine

@@ -8,6 +8,7 @@
 #include "checkpoint/checkpoint.h"
 #include "comm/channel.h"
 #include "comm/communicator.h"
+#include "comm/rendezvous.h"
 #include "engine/job_settings.h"
 #include "model/stage_model.h"
 #include "trace/recorder.h"
@@ -29,6 +30,9 @@ std::unique_ptr<ops::Ops> MakeOps(const JobSettings& settings, bool checkpoint_i
 std::string HostRank(const JobSettings& settings, int rank, const checkpoint::Checkpoint& checkpoint,
                      ComputePool& pool, comm::Communicator& world, comm::Channel& control,
                      trace::Recorder& recorder, const RankProbes& probes);
+
+// Who `rank` says it is when it joins.
+comm::Hello HelloOf(const JobSettings& settings, int rank, uint64_t checkpoint_fingerprint);
 
 // The whole life of a rank process: joins the controller at `join_address`, builds the data plane, HostRank.
 // Returns the exit code.

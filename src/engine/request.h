@@ -13,13 +13,13 @@ using RequestId = uint64_t;
 // What a client wants, already as token ids and already validated against the limits of ServerInfo.
 struct Request {
   std::vector<int32_t> prompt;
-  int64_t max_tokens = 16;       // 0: prefill only
-  float temperature = 1.0F;      // 0: greedy
+  int64_t max_tokens = 16;   // 0: prefill only
+  float temperature = 1.0F;  // 0: greedy
   float top_p = 1.0F;
-  int32_t top_k = 0;             // 0: all
+  int32_t top_k = 0;  // 0: all
   uint64_t seed = 0;
-  int32_t top_logprobs = 0;      // of each generated token
-  bool prompt_logprobs = false;  // log-probability of each prompt token given those before it (echo)
+  int32_t top_logprobs = 0;             // of each generated token
+  bool prompt_logprobs = false;         // log-probability of each prompt token given those before it (echo)
   std::vector<int32_t> stop_token_ids;  // end the answer; not part of it
 };
 

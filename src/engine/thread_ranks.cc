@@ -28,8 +28,8 @@ class ThreadRanks final : public RankSet {
     }
     for (int rank = 0; rank < settings.grid.world(); ++rank) {
       threads_.emplace_back([this, rank] {
-        HostRank(settings_, rank, *checkpoint_, pool_, *worlds_[rank], *rank_channels_[rank], *recorders_[rank],
-                 probes_);
+        HostRank(settings_, rank, *checkpoint_, pool_, *worlds_[rank], *rank_channels_[rank],
+                 *recorders_[rank], probes_);
         rank_channels_[rank]->Close();
       });
     }

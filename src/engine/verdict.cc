@@ -25,7 +25,8 @@ std::string WhoWaitsFor(const parallel::Grid& grid, const std::vector<RankState>
   for (size_t r = 0; r < ranks.size(); ++r) {
     const auto& wait = ranks[r].heartbeat.wait;
     if (!wait.has_value() || wait->peer != rank || ranks[r].gone) continue;
-    if (longest < 0 || wait->since_ns < ranks[longest].heartbeat.wait->since_ns) longest = static_cast<int>(r);
+    if (longest < 0 || wait->since_ns < ranks[longest].heartbeat.wait->since_ns)
+      longest = static_cast<int>(r);
   }
   if (longest < 0) return "";
   const auto& wait = *ranks[longest].heartbeat.wait;
@@ -76,7 +77,8 @@ std::optional<std::string> FindVerdict(const parallel::Grid& grid, const std::ve
                        DescribePlace(ranks[suspect].heartbeat.place), waiters(suspect));
   }
   for (size_t r = 0; r < ranks.size(); ++r) {
-    if (!ranks[r].failure.empty() && now_ns - ranks[r].last_heard_ns > std::min(limit, kWitnessPatience).count()) {
+    if (!ranks[r].failure.empty() &&
+        now_ns - ranks[r].last_heard_ns > std::min(limit, kWitnessPatience).count()) {
       return fmt::format("{} failed: {}", name(r), ranks[r].failure);
     }
   }

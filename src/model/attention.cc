@@ -18,8 +18,8 @@ Tensor Attention::Angles(const Pass& pass) const {
 }
 
 Tensor Attention::Forward(const Pass& pass, const AttentionWeights& attention, const IndexerWeights& indexer,
-                          const ops::PagedCache& latents, const ops::PagedCache& index_keys, const Tensor& angles,
-                          const Tensor& h, const SelectionSteering& steering) const {
+                          const ops::PagedCache& latents, const ops::PagedCache& index_keys,
+                          const Tensor& angles, const Tensor& h, const SelectionSteering& steering) const {
   ops::Ops& ops = pass.ops();
   const int64_t rows = pass.rows();
   const auto format = latents.format;
@@ -37,7 +37,8 @@ Tensor Attention::Forward(const Pass& pass, const AttentionWeights& attention, c
   const Tensor index_key = pass.NewActivation(rows, indexer_shape_.dim);
   ops.Linear(h, *indexer.wk, index_key);
   const Tensor my_rows = pass.NewBytes(rows, latent_bytes + index_bytes);
-  ops.LatentRows(shape_, kv, attention.kv_a_layernorm, rms_norm_eps_, angles, my_rows.ColRange(0, latent_bytes));
+  ops.LatentRows(shape_, kv, attention.kv_a_layernorm, rms_norm_eps_, angles,
+                 my_rows.ColRange(0, latent_bytes));
   ops.IndexKeyRows(indexer_shape_, index_key, indexer.k_norm_weight, indexer.k_norm_bias, angles,
                    my_rows.ColRange(latent_bytes, index_bytes));
   const Tensor all_rows = pass.Gather("all-gather latents and index keys", my_rows);

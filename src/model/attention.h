@@ -20,8 +20,8 @@ class Attention {
   // The rotation of this lane's rows, computed once per pass: [T, rope] F32, cosines then sines.
   Tensor Angles(const Pass& pass) const;
 
-  // h [T, hidden], normed -> [T, hidden]. Multi-head latent attention over the keys that the lightning indexer
-  // selects (DeepSeek-V3.2 report, equations 1-2; absorbed form of MLA at all times).
+  // h [T, hidden], normed -> [T, hidden]. Multi-head latent attention over the keys that the lightning
+  // indexer selects (DeepSeek-V3.2 report, equations 1-2; absorbed form of MLA at all times).
   //
   // The latents and index keys of the lane's rows are brought to cache format, exchanged with the other lanes
   // in that format, and written before anything is scored: a chunk sees itself through the cache, and every

@@ -9,9 +9,9 @@ namespace sluice::model {
 // The canonical order in which the outputs of a row's experts are summed, whatever ranks computed them.
 //
 // The experts form min(16, experts) contiguous groups, the leaves; a leaf sums its experts in ascending id in
-// fp32. Leaves are joined by a balanced binary tree, neighbours first; a node without a partner moves up as it
-// is. Every node is rounded to the wire type, also when it never leaves its rank. A node none of whose experts
-// was chosen is absent, and a join with an absent side is the other side.
+// fp32. Leaves are joined by a balanced binary tree, neighbours first; a node without a partner moves up as
+// it is. Every node is rounded to the wire type, also when it never leaves its rank. A node none of whose
+// experts was chosen is absent, and a join with an absent side is the other side.
 //
 // Owners hold whole leaves (Owned); each sends the largest subtrees that lie within its leaves (Subtrees), so
 // the receiver finds the same nodes, and the same sums, for any number of owners.

@@ -7,7 +7,8 @@ std::span<std::byte> BytesOf(const Tensor& tensor) {
   return {static_cast<std::byte*>(tensor.data), static_cast<size_t>(tensor.bytes())};
 }
 
-Pass::Pass(const step::Step& step, comm::Communicator& lanes, parallel::SplitMode mode, ops::Ops& ops, Arena& arena)
+Pass::Pass(const step::Step& step, comm::Communicator& lanes, parallel::SplitMode mode, ops::Ops& ops,
+           Arena& arena)
     : lanes_(lanes),
       ops_(ops),
       arena_(arena),

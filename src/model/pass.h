@@ -15,7 +15,8 @@ namespace sluice::model {
 // compute them. Lives for one pass.
 class Pass {
  public:
-  Pass(const step::Step& step, comm::Communicator& lanes, parallel::SplitMode mode, ops::Ops& ops, Arena& arena);
+  Pass(const step::Step& step, comm::Communicator& lanes, parallel::SplitMode mode, ops::Ops& ops,
+       Arena& arena);
 
   ops::Ops& ops() const { return ops_; }
   Arena& arena() const { return arena_; }
@@ -23,11 +24,11 @@ class Pass {
   const parallel::RowSplit& split() const { return split_; }
   int lane() const { return lanes_.rank(); }
 
-  int64_t rows() const { return static_cast<int64_t>(mine_.size()); }  // T of this lane
-  const std::vector<int32_t>& tokens() const { return tokens_; }       // all rows of the step, in order
-  const std::vector<ops::RowPlace>& mine() const { return mine_; }     // this lane's rows
+  int64_t rows() const { return static_cast<int64_t>(mine_.size()); }       // T of this lane
+  const std::vector<int32_t>& tokens() const { return tokens_; }            // all rows of the step, in order
+  const std::vector<ops::RowPlace>& mine() const { return mine_; }          // this lane's rows
   const std::vector<ops::RowPlace>& gathered() const { return gathered_; }  // all rows, lane 0's first
-  const std::vector<ops::PageTable>& pages() const { return pages_; }  // by sequence of the step
+  const std::vector<ops::PageTable>& pages() const { return pages_; }       // by sequence of the step
 
   Tensor New(DType dtype, int64_t rows, int64_t cols) const { return arena_.New(dtype, rows, cols); }
   Tensor NewActivation(int64_t rows, int64_t cols) const {
@@ -35,7 +36,8 @@ class Pass {
   }
   Tensor NewBytes(int64_t rows, int64_t cols) const { return New(DType::kU8, rows, cols); }
 
-  // Every lane's rows of a contiguous tensor, lane 0's first: [split().rows(), cols]. With one lane, `mine` itself.
+  // Every lane's rows of a contiguous tensor, lane 0's first: [split().rows(), cols]. With one lane, `mine`
+  // itself.
   Tensor Gather(std::string_view op, const Tensor& mine) const;
 
  private:

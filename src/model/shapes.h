@@ -22,9 +22,9 @@ inline ops::RouterShape RouterShapeOf(const checkpoint::ModelConfig& c) {
           c.num_experts_per_tok, c.norm_topk_prob, static_cast<float>(c.routed_scaling_factor)};
 }
 inline ops::RopeScaling RopeScalingOf(const checkpoint::ModelConfig& c) {
-  return {c.rope.theta,     c.qk_rope_head_dim,    c.rope.yarn,
-          c.rope.factor,    c.rope.beta_fast,      c.rope.beta_slow,
-          c.rope.mscale,    c.rope.mscale_all_dim, c.rope.original_max_position_embeddings};
+  return {c.rope.theta,  c.qk_rope_head_dim,    c.rope.yarn,
+          c.rope.factor, c.rope.beta_fast,      c.rope.beta_slow,
+          c.rope.mscale, c.rope.mscale_all_dim, c.rope.original_max_position_embeddings};
 }
 inline cache::CacheShape CacheShapeOf(const checkpoint::ModelConfig& c, ops::Numerics numerics) {
   return {numerics == ops::Numerics::kExact ? ops::CacheFormat::kF32 : ops::CacheFormat::kFp8, c.kv_lora_rank,

@@ -45,7 +45,8 @@ void StageModel::Layers(const Pass& pass, const Tensor& x, const SelectionHook* 
             x);
 
     ops.RmsNorm(x, weights.post_attention_layernorm, eps, h);
-    ops.Add(weights.mlp.has_value() ? MlpForward(pass, *weights.mlp, h) : moe_.Forward(pass, *weights.moe, h), x);
+    ops.Add(weights.mlp.has_value() ? MlpForward(pass, *weights.mlp, h) : moe_.Forward(pass, *weights.moe, h),
+            x);
   }
 }
 

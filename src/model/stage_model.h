@@ -11,15 +11,15 @@
 
 namespace sluice::model {
 
-// For comparisons with an oracle: what the indexer chose, and what it shall choose instead. Layers are counted
-// over the whole model, rows are those of the lane.
+// For comparisons with an oracle: what the indexer chose, and what it shall choose instead. Layers are
+// counted over the whole model, rows are those of the lane.
 struct SelectionHook {
   // Called with each layer's selection [T, index_topk] I32 before it is used; may overwrite it.
   std::function<void(int64_t layer, const Pass& pass, const Tensor& selection)> on_selection;
 };
 
-// The layers of one stage on one lane. Activations are [T, hidden] of type A and stay dealt over the lanes from
-// the first op to the last; no collective stands between this stage's last op and the next one's first.
+// The layers of one stage on one lane. Activations are [T, hidden] of type A and stay dealt over the lanes
+// from the first op to the last; no collective stands between this stage's last op and the next one's first.
 class StageModel {
  public:
   StageModel(const checkpoint::ModelConfig& config, const StageSlice& slice, StageWeights weights,
@@ -34,7 +34,8 @@ class StageModel {
   // x [T, hidden], in place: x += Attn(norm(x)); x += FFN(norm(x)) for each layer.
   void Layers(const Pass& pass, const Tensor& x, const SelectionHook* hook = nullptr);
   // Last stage only; see vocabulary.h.
-  void Head(const Pass& pass, const Tensor& x, const std::vector<int64_t>& wanted, const LogitsSink& sink) const;
+  void Head(const Pass& pass, const Tensor& x, const std::vector<int64_t>& wanted,
+            const LogitsSink& sink) const;
 
  private:
   checkpoint::ModelConfig config_;

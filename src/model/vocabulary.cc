@@ -73,7 +73,8 @@ void Head(const Pass& pass, const Tensor& norm, float eps, const ops::Weight& lm
   ops::Ops& ops = pass.ops();
   for (size_t begin = 0; begin < wanted.size(); begin += kSlabRows) {
     const Arena::Scope scratch(pass.arena());
-    const std::span<const int64_t> slab(wanted.data() + begin, std::min<size_t>(kSlabRows, wanted.size() - begin));
+    const std::span<const int64_t> slab(wanted.data() + begin,
+                                        std::min<size_t>(kSlabRows, wanted.size() - begin));
     const auto rows = static_cast<int64_t>(slab.size());
     std::vector<std::vector<int64_t>> local(lanes);  // the slab's rows, by the lane that has them
     for (const int64_t row : slab) local[pass.split().LaneOf(row)].push_back(pass.split().LocalOf(row));

@@ -18,8 +18,9 @@ std::vector<int64_t> WantedRows(const step::Step& step);
 // Receives logits [count, vocab] F32 of wanted rows [first, first + count), in order. Called on lane 0 only.
 using LogitsSink = std::function<void(int64_t first, const Tensor& logits)>;
 
-// logits = lm_head RMSNorm(x), for the wanted rows only: their normed hidden states are brought together, each
-// lane multiplies its part of the vocabulary, lane 0 puts the parts side by side. In slabs of at most 256 rows.
+// logits = lm_head RMSNorm(x), for the wanted rows only: their normed hidden states are brought together,
+// each lane multiplies its part of the vocabulary, lane 0 puts the parts side by side. In slabs of at most
+// 256 rows.
 void Head(const Pass& pass, const Tensor& norm, float eps, const ops::Weight& lm_head, int64_t vocab_size,
           const std::vector<int64_t>& wanted, const Tensor& x, const LogitsSink& sink);
 

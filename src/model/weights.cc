@@ -12,7 +12,8 @@ ops::RawMatrix RowsOf(const checkpoint::Checkpoint& checkpoint, const std::strin
                       int64_t end) {
   const checkpoint::StoredTensor stored = checkpoint.Get(name);
   const int64_t cols = stored.shape[1];
-  ops::RawMatrix raw{stored.dtype, end - begin, cols, stored.data + begin * cols * SizeOf(stored.dtype), nullptr};
+  ops::RawMatrix raw{stored.dtype, end - begin, cols, stored.data + begin * cols * SizeOf(stored.dtype),
+                     nullptr};
   if (stored.dtype == DType::kF8E4M3) {
     SLUICE_CHECK(begin % kScaleBlock == 0);
     const auto scales = checkpoint.Get(name + "_scale_inv");
@@ -96,7 +97,8 @@ class Loader {
             Vector(prefix + "k_norm.bias"), Linear(prefix + "weights_proj.weight")};
   }
 
-  MoeWeights Moe(const std::string& prefix, const checkpoint::ModelConfig& config, int lane, int lanes) const {
+  MoeWeights Moe(const std::string& prefix, const checkpoint::ModelConfig& config, int lane,
+                 int lanes) const {
     MoeWeights weights;
     weights.gate = Linear(prefix + "gate.weight");
     weights.e_score_correction_bias = Vector(prefix + "gate.e_score_correction_bias");
@@ -104,7 +106,8 @@ class Loader {
     const auto [first_leaf, end_leaf] = tree.Owned(lane, lanes);
     const auto [first, end] = tree.ExpertsOf(first_leaf, end_leaf);
     weights.first_expert = first;
-    for (int64_t e = first; e < end; ++e) weights.experts.push_back(Mlp(fmt::format("{}experts.{}.", prefix, e)));
+    for (int64_t e = first; e < end; ++e)
+      weights.experts.push_back(Mlp(fmt::format("{}experts.{}.", prefix, e)));
     if (config.n_shared_experts > 0) weights.shared_experts = Mlp(prefix + "shared_experts.");
     return weights;
   }
@@ -126,9 +129,9 @@ std::vector<std::string> TensorsOf(const checkpoint::ModelConfig& config, const 
     const std::string prefix = fmt::format("model.layers.{}.", layer);
     for (const char* part :
          {"input_layernorm", "post_attention_layernorm", "self_attn.q_a_proj", "self_attn.q_a_layernorm",
-          "self_attn.q_b_proj", "self_attn.kv_a_proj_with_mqa", "self_attn.kv_a_layernorm", "self_attn.kv_b_proj",
-          "self_attn.o_proj", "self_attn.indexer.wq_b", "self_attn.indexer.wk", "self_attn.indexer.k_norm",
-          "self_attn.indexer.weights_proj"}) {
+          "self_attn.q_b_proj", "self_attn.kv_a_proj_with_mqa", "self_attn.kv_a_layernorm",
+          "self_attn.kv_b_proj", "self_attn.o_proj", "self_attn.indexer.wq_b", "self_attn.indexer.wk",
+          "self_attn.indexer.k_norm", "self_attn.indexer.weights_proj"}) {
       names.push_back(prefix + part + ".weight");
     }
     names.push_back(prefix + "self_attn.indexer.k_norm.bias");

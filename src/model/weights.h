@@ -43,9 +43,9 @@ struct MlpWeights {
 
 // The router and the shared expert are on every lane, the routed experts are spread over the lanes.
 struct MoeWeights {
-  WeightPtr gate;                         // [experts, hidden]
-  OwnedTensor e_score_correction_bias;    // [1, experts]
-  int64_t first_expert = 0;               // of those below
+  WeightPtr gate;                       // [experts, hidden]
+  OwnedTensor e_score_correction_bias;  // [1, experts]
+  int64_t first_expert = 0;             // of those below
   std::vector<MlpWeights> experts;
   std::optional<MlpWeights> shared_experts;
 };
@@ -80,8 +80,8 @@ struct StageSlice {
 struct StageWeights {
   std::optional<OwnedTensor> embed_tokens;  // [rows of this lane, hidden], type A
   std::vector<LayerWeights> layers;
-  std::optional<OwnedTensor> norm;    // [1, hidden]
-  std::optional<WeightPtr> lm_head;   // [rows of this lane, hidden]
+  std::optional<OwnedTensor> norm;   // [1, hidden]
+  std::optional<WeightPtr> lm_head;  // [rows of this lane, hidden]
 };
 
 // Names of the tensors that LoadStage reads, for Checkpoint::Preload.

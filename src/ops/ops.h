@@ -60,8 +60,8 @@ struct AttentionShape {
   int64_t rope = 0;
   int64_t latent = 0;
   int64_t value = 0;
-  int64_t query_width() const { return nope + rope; }      // per head, as q_b_proj writes it
-  int64_t latent_width() const { return latent + rope; }   // per head after absorption; one cached key
+  int64_t query_width() const { return nope + rope; }     // per head, as q_b_proj writes it
+  int64_t latent_width() const { return latent + rope; }  // per head after absorption; one cached key
 };
 
 // Sizes of the lightning indexer and the order of its rotary pairs.
@@ -90,11 +90,11 @@ struct PagedCache {
 
 struct RouterShape {
   int64_t experts = 0;
-  int64_t groups = 1;       // n_group
-  int64_t top_groups = 1;   // topk_group
-  int64_t top_k = 0;        // num_experts_per_tok
-  bool normalize = true;    // norm_topk_prob
-  float scale = 1.0F;       // routed_scaling_factor
+  int64_t groups = 1;      // n_group
+  int64_t top_groups = 1;  // topk_group
+  int64_t top_k = 0;       // num_experts_per_tok
+  bool normalize = true;   // norm_topk_prob
+  float scale = 1.0F;      // routed_scaling_factor
 };
 
 // One term of a sum of expert outputs: weight * y[row].
@@ -144,13 +144,16 @@ class Ops {
 
   // ---- projections, norms, elementwise ----
 
-  // y[t] = table[ids[t] - first_id]; table is [n, d] of a packed-free tensor (F32 or BF16), y [T, d] of type A.
-  virtual void Embed(const Tensor& table, int64_t first_id, std::span<const int32_t> ids, const Tensor& y) = 0;
+  // y[t] = table[ids[t] - first_id]; table is [n, d] of a packed-free tensor (F32 or BF16), y [T, d] of type
+  // A.
+  virtual void Embed(const Tensor& table, int64_t first_id, std::span<const int32_t> ids,
+                     const Tensor& y) = 0;
 
   // y[T, N] = x[T, K] W[N, K]^T. x of type A.
   // W unquantised: one ascending fp32 FMA chain over k, then rounded to y's dtype (F32 or BF16).
   // W FP8: x -> e4m3 per row and 128 inputs with a power-of-two scale (PowerOfTwoScale); inside a block of
-  // 128 k an ascending fp32 FMA chain p; acc = fma(p, scale_x * scale_w, acc) block by block; then -> y's dtype.
+  // 128 k an ascending fp32 FMA chain p; acc = fma(p, scale_x * scale_w, acc) block by block; then -> y's
+  // dtype.
   virtual void Linear(const Tensor& x, const Weight& w, const Tensor& y) = 0;
 
   // Linear with a weight per contiguous range of rows: rows [offsets[e], offsets[e+1]) of x use weights[e].
@@ -158,7 +161,8 @@ class Ops {
   virtual void GroupedLinear(const Tensor& x, std::span<const int64_t> offsets,
                              std::span<const Weight* const> weights, const Tensor& y) = 0;
 
-  // y = w * (x * rsqrt(mean(x^2) + eps)), fp32 inside, rounded once to y's dtype. x, y [T, d]; w [1, d] F32.  y may be x.
+  // y = w * (x * rsqrt(mean(x^2) + eps)), fp32 inside, rounded once to y's dtype. x, y [T, d]; w [1, d] F32.
+  // y may be x.
   virtual void RmsNorm(const Tensor& x, const Tensor& w, float eps, const Tensor& y) = 0;
 
   // y = silu(gate) * up, fp32 inside, rounded once. All [T, n]. y may be gate.
@@ -175,15 +179,17 @@ class Ops {
   // out[t] = cos(angle_i) for i < n | sin(angle_i) for i < n, with n = inv_freq.size() and
   // angle_i = float(position) * inv_freq[i] rounded to fp32; sin and cos of that angle correctly rounded to
   // fp32 but for the last bit, by our own code (ops/rope.h), the same on every host. out [T, 2 n] F32.
-  virtual void RopeAngles(std::span<const RowPlace> places, std::span<const float> inv_freq, const Tensor& out) = 0;
+  virtual void RopeAngles(std::span<const RowPlace> places, std::span<const float> inv_freq,
+                          const Tensor& out) = 0;
 
   // ---- multi-head latent attention, absorbed ----
 
   // q [T, heads * (nope + rope)] -> q_latent [T, heads * (latent + rope)]: per head
-  //   q_latent[0:latent] = W_uk,h^T q[0:nope]                    -> A   (up_keys[h] is packed as [latent, nope])
-  //   q_latent[latent:]  = RoPE_interleaved(q[nope:], angles)    -> A
-  virtual void AbsorbQuery(const AttentionShape& shape, const Tensor& q, std::span<const std::unique_ptr<Weight>> up_keys,
-                           const Tensor& angles, const Tensor& q_latent) = 0;
+  //   q_latent[0:latent] = W_uk,h^T q[0:nope]                    -> A   (up_keys[h] is packed as [latent,
+  //   nope]) q_latent[latent:]  = RoPE_interleaved(q[nope:], angles)    -> A
+  virtual void AbsorbQuery(const AttentionShape& shape, const Tensor& q,
+                           std::span<const std::unique_ptr<Weight>> up_keys, const Tensor& angles,
+                           const Tensor& q_latent) = 0;
 
   // kv [T, latent + rope] -> rows [T, LatentRowBytes(format)] U8, ready for the cache:
   //   c = RmsNorm(kv[0:latent], norm, eps); k_pe = RoPE_interleaved(kv[latent:], angles).
@@ -218,8 +224,8 @@ class Ops {
   // k [T, dim] (wk's output) -> rows [T, IndexRowBytes(format)] U8:
   //   LayerNorm(k; weight, bias, eps 1e-6, fp32), RoPE on the first rope dims;
   //   kFp8: norm -> bf16, RoPE -> bf16, Hadamard * dim^-1/2 -> bf16, -> e4m3 with one power-of-two scale.
-  virtual void IndexKeyRows(const IndexerShape& shape, const Tensor& k, const Tensor& weight, const Tensor& bias,
-                            const Tensor& angles, const Tensor& rows) = 0;
+  virtual void IndexKeyRows(const IndexerShape& shape, const Tensor& k, const Tensor& weight,
+                            const Tensor& bias, const Tensor& angles, const Tensor& rows) = 0;
 
   // selection [T, top_k] I32 of each row t: the positions of the min(top_k, position + 1) visible keys with
   // the largest score(s) = scale_s * sum_h gates[t, h] * max(0, queries[t, h] . key_s), where key_s is the
@@ -236,10 +242,10 @@ class Ops {
 
   // Puts row t (as LatentRows or IndexKeyRows made it, possibly on another rank) at places[t]. `rows` may be
   // a column range of a wider tensor.
-  virtual void WriteLatents(const Tensor& rows, std::span<const RowPlace> places, std::span<const PageTable> pages,
-                            const PagedCache& latents) = 0;
-  virtual void WriteIndexKeys(const Tensor& rows, std::span<const RowPlace> places, std::span<const PageTable> pages,
-                              const PagedCache& index_keys) = 0;
+  virtual void WriteLatents(const Tensor& rows, std::span<const RowPlace> places,
+                            std::span<const PageTable> pages, const PagedCache& latents) = 0;
+  virtual void WriteIndexKeys(const Tensor& rows, std::span<const RowPlace> places,
+                              std::span<const PageTable> pages, const PagedCache& index_keys) = 0;
 
   // ---- mixture of experts ----
 
@@ -268,7 +274,8 @@ class Ops {
 
   // The log-probability of targets[t] under logits row t, and the `top` most likely tokens beside it.
   // targets[t] = -1 gives {-1, 0, {}}.
-  virtual std::vector<Sampled> Logprobs(const Tensor& logits, std::span<const int32_t> targets, int32_t top) = 0;
+  virtual std::vector<Sampled> Logprobs(const Tensor& logits, std::span<const int32_t> targets,
+                                        int32_t top) = 0;
 };
 
 }  // namespace sluice::ops

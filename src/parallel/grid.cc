@@ -1,6 +1,7 @@
 #include "parallel/grid.h"
 
 #include <algorithm>
+#include <numeric>
 #include <string_view>
 
 #include "base/error.h"
@@ -17,8 +18,8 @@ void CheckSize(std::string_view flag, int64_t size, int64_t limit) {
 }  // namespace
 
 std::vector<int> Grid::RanksOfStage(int stage) const {
-  std::vector<int> ranks;
-  for (int lane = 0; lane < lanes; ++lane) ranks.push_back(Rank(stage, lane));
+  std::vector<int> ranks(static_cast<size_t>(lanes));
+  std::iota(ranks.begin(), ranks.end(), Rank(stage, 0));
   return ranks;
 }
 

@@ -2,6 +2,8 @@
 
 #include <fmt/ranges.h>
 
+#include <algorithm>
+
 #include "base/checked.h"
 #include "base/error.h"
 
@@ -26,10 +28,8 @@ std::vector<int64_t> DefaultSizes(int64_t layers, int stages) {
          "less",
          stages, layers, layers);
   }
-  std::vector<int64_t> sizes;
-  for (int stage = 0; stage < stages; ++stage) {
-    sizes.push_back(layers / stages + (stage >= stages - layers % stages ? 1 : 0));
-  }
+  std::vector<int64_t> sizes(static_cast<size_t>(stages), layers / stages);
+  std::for_each(sizes.end() - layers % stages, sizes.end(), [](int64_t& size) { ++size; });
   return sizes;
 }
 

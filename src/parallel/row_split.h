@@ -8,7 +8,8 @@ namespace sluice::parallel {
 
 enum class SplitMode : uint8_t {
   kInterleave,  // round-robin-split: row i of the step belongs to lane i % lanes
-  kZigzag,      // in-seq-split: each sequence's rows in 2 * lanes blocks; lane c gets blocks c and 2 * lanes - 1 - c
+  kZigzag,  // in-seq-split: each sequence's rows in 2 * lanes blocks; lane c gets blocks c and 2 * lanes - 1
+            // - c
 };
 
 // How the T rows of a step are dealt over the lanes of a stage: a bijection of {0..T-1} with the lanes' local
@@ -16,8 +17,9 @@ enum class SplitMode : uint8_t {
 // lanes and the mode, so every rank computes the same one.
 //
 // Zigzag: a sequence of n rows is cut in 2 C blocks of n / 2C rows; the n % 2C left-over rows go one each to
-// consecutive blocks, starting at block 0 for the first sequence and where the last one stopped for the next, so
-// that many short sequences (decodes) are dealt evenly too. With one sequence this is the reference's in-seq-split.
+// consecutive blocks, starting at block 0 for the first sequence and where the last one stopped for the next,
+// so that many short sequences (decodes) are dealt evenly too. With one sequence this is the reference's
+// in-seq-split.
 class RowSplit {
  public:
   // rows_of_sequence[s] >= 0; lanes >= 1.

@@ -167,7 +167,7 @@ TEST(RowSplit, ZigzagBalancesCausalWork) {
         least = std::min(least, keys);
         most = std::max(most, keys);
       }
-      ASSERT_LE(most - least, n % (2 * lanes) == 0 ? 0 : 2 * n) << n << " over " << lanes;
+      ASSERT_LE(most - least, n % (int64_t{2} * lanes) == 0 ? 0 : 2 * n) << n << " over " << lanes;
     }
   }
 }

@@ -20,7 +20,8 @@ Hop::Hop(comm::Communicator& world, int upstream, int downstream, HopLayout layo
 
 Buffer Hop::NewBuffer(int64_t rows) {
   const int64_t bytes = std::max<int64_t>(rows * layout_.row_bytes(), 1);
-  const auto fits = std::find_if(free_.begin(), free_.end(), [&](const Buffer& b) { return b.bytes() >= bytes; });
+  const auto fits =
+      std::find_if(free_.begin(), free_.end(), [&](const Buffer& b) { return b.bytes() >= bytes; });
   if (fits == free_.end()) return Buffer(bytes);
   Buffer buffer = std::move(*fits);
   free_.erase(fits);

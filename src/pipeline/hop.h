@@ -22,12 +22,13 @@ struct HopLayout {
   int64_t row_bytes() const;
 };
 
-// The hand-over of dealt rows: lane c of stage s sends the rows it owns to lane c of stage s + 1, rows(lane) x
-// row_bytes, nothing gathered and nothing repeated. Receives are posted ahead of need, sends are not waited
+// The hand-over of dealt rows: lane c of stage s sends the rows it owns to lane c of stage s + 1, rows(lane)
+// x row_bytes, nothing gathered and nothing repeated. Receives are posted ahead of need, sends are not waited
 // for: while a step's rows travel, the next step computes.
 class Hop {
  public:
-  // upstream, downstream: ranks of `world`; -1 where there is none. max_in_flight bounds the send buffers held.
+  // upstream, downstream: ranks of `world`; -1 where there is none. max_in_flight bounds the send buffers
+  // held.
   Hop(comm::Communicator& world, int upstream, int downstream, HopLayout layout, int max_in_flight);
 
   bool has_upstream() const { return upstream_ >= 0; }

@@ -111,7 +111,8 @@ std::vector<trace::Span> DecodeSpans(std::span<const std::byte> bytes) {
   constexpr size_t kSpanBytes = 29;
   WireReader in(bytes);
   const auto count = in.Get<uint64_t>();
-  if (count > in.left() / kSpanBytes) Fail(ErrorKind::kRankLost, "a frame of spans announces {} of them", count);
+  if (count > in.left() / kSpanBytes)
+    Fail(ErrorKind::kRankLost, "a frame of spans announces {} of them", count);
   std::vector<trace::Span> spans(count);
   for (trace::Span& span : spans) {
     span.begin_ns = in.Get<int64_t>();

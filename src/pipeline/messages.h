@@ -15,15 +15,16 @@
 namespace sluice::pipeline {
 
 enum class MessageType : uint16_t {
-  kPublish = 1,   // controller -> rank: a step (step/step.h) to compute, in order
-  kResult = 2,    // last stage, lane 0 -> controller: what it found
-  kHeartbeat = 3, // rank -> controller, a few times a second: Heartbeat
-  kReady = 4,     // rank -> controller: weights are packed, caches are there
-  kFailed = 5,    // rank -> controller: Failure, the error that ended it
-  kSpansRequest = 6,      // controller -> rank: answer with kSpans
+  kPublish = 1,       // controller -> rank: a step (step/step.h) to compute, in order
+  kResult = 2,        // last stage, lane 0 -> controller: what it found
+  kHeartbeat = 3,     // rank -> controller, a few times a second: Heartbeat
+  kReady = 4,         // rank -> controller: weights are packed, caches are there
+  kFailed = 5,        // rank -> controller: Failure, the error that ended it
+  kSpansRequest = 6,  // controller -> rank: answer with kSpans
   kSpans = 7,
-  kHeartbeatRequest = 11, // controller -> rank: a heartbeat at once
-  kDumpRequest = 8,  // controller -> rank: cache of a sequence; waits its turn behind the steps published before
+  kHeartbeatRequest = 11,  // controller -> rank: a heartbeat at once
+  kDumpRequest =
+      8,  // controller -> rank: cache of a sequence; waits its turn behind the steps published before
   kDump = 9,
   kShutdown = 10,
 };

@@ -147,7 +147,8 @@ step::StepResult Rank::ReadOut(const step::Step& step, const model::Pass& pass, 
   step::StepResult result{step.id, {}};
   const std::vector<int64_t> wanted = model::WantedRows(step);
   const std::vector<ops::RowPlace> places = step.Places();
-  for (const auto& sequence : step.sequences) result.sequences.push_back({sequence.sequence, false, {}, {}, {}});
+  for (const auto& sequence : step.sequences)
+    result.sequences.push_back({sequence.sequence, false, {}, {}, {}});
 
   stage_->Head(pass, x, wanted, [&](int64_t first, const Tensor& logits) {
     const trace::ScopedSpan span(&recorder_, trace::SpanKind::kSample);
@@ -163,7 +164,8 @@ step::StepResult Rank::ReadOut(const step::Step& step, const model::Pass& pass, 
       }
       if (sequence.prompt_logprobs) {
         const int32_t target = sequence.targets[index];
-        into.prompt_logprobs.push_back(ops_.Logprobs(row, {&target, 1}, sequence.sampling.top_logprobs).front());
+        into.prompt_logprobs.push_back(
+            ops_.Logprobs(row, {&target, 1}, sequence.sampling.top_logprobs).front());
       }
       if (sequence.sample && last) {
         const int64_t position = place.position + 1;

@@ -51,12 +51,13 @@ void ReportFailure(comm::Channel& control, const Failure& failure);
 class Rank {
  public:
   // `world` spans all ranks; `recorder` belongs to this rank; both outlive the Rank, as does `control`.
-  Rank(RankOptions options, std::unique_ptr<model::StageModel> stage, ops::Ops& ops, comm::Communicator& world,
-       comm::Channel& control, trace::Recorder& recorder);
+  Rank(RankOptions options, std::unique_ptr<model::StageModel> stage, ops::Ops& ops,
+       comm::Communicator& world, comm::Channel& control, trace::Recorder& recorder);
   ~Rank();
 
-  // Reports readiness and works until the controller says shutdown or goes away. Throws nothing: an error ends
-  // the work, is reported to the controller in a frame, and comes back as its sentence (empty: a clean end).
+  // Reports readiness and works until the controller says shutdown or goes away. Throws nothing: an error
+  // ends the work, is reported to the controller in a frame, and comes back as its sentence (empty: a clean
+  // end).
   std::string Run();
 
   // Steers or observes the indexer's selections; to be set before Run.

@@ -15,7 +15,7 @@ PagePool::PagePool(int64_t pages) {
 
 std::vector<int32_t> PagePool::Take(int64_t count) {
   SLUICE_CHECK(count >= 0 && count <= free(), "{} pages wanted, {} free", count, free());
-  const std::vector<int32_t> taken(free_.rbegin(), free_.rbegin() + count);
+  std::vector<int32_t> taken(free_.rbegin(), free_.rbegin() + count);
   free_.resize(free_.size() - static_cast<size_t>(count));
   for (const int32_t page : taken) in_use_[page] = true;
   used_ += count;

@@ -15,7 +15,9 @@ class ChatShape : public AnswerShape {
         thinking_(request.thinking) {}
 
   const char* id_prefix() const override { return "chatcmpl-"; }
-  const char* object(bool stream) const override { return stream ? "chat.completion.chunk" : "chat.completion"; }
+  const char* object(bool stream) const override {
+    return stream ? "chat.completion.chunk" : "chat.completion";
+  }
 
   Json Opening(Choice& choice) const override {
     return Member(choice, {{"role", "assistant"}, {"content", ""}}, nullptr);
@@ -75,7 +77,8 @@ class ChatShape : public AnswerShape {
     for (std::size_t i = 0; i < delta.tokens.size(); ++i) {
       Json entry = Entry(delta.tokens[i], delta.logprobs[i].logprob);
       Json top = Json::array();
-      for (const engine::LogprobEntry& other : delta.logprobs[i].top) top.push_back(Entry(other.token, other.logprob));
+      for (const engine::LogprobEntry& other : delta.logprobs[i].top)
+        top.push_back(Entry(other.token, other.logprob));
       entry["top_logprobs"] = std::move(top);
       content.push_back(std::move(entry));
     }
@@ -108,8 +111,8 @@ void HandleChat(Service& service, const HttpRequest& http, const std::shared_ptr
   choices.push_back(
       MakeChoice(service, request, service.tokenizer.Encode(prompt), "messages", -1, end_of_thinking));
   std::make_shared<Generation>(service.engine, service.generations, exchange,
-                               std::make_unique<ChatShape>(service.tokenizer, request), PlanOf(service, request),
-                               std::move(choices))
+                               std::make_unique<ChatShape>(service.tokenizer, request),
+                               PlanOf(service, request), std::move(choices))
       ->Start();
 }
 

@@ -78,7 +78,8 @@ class CompletionShape : public AnswerShape {
 
   // Tokens with their text offsets; one entry of `logprobs` each. An entry `unknown` has null for both.
   Json Logprobs(Choice& choice, const std::vector<int32_t>& tokens,
-                const std::vector<engine::TokenLogprobs>& logprobs, std::size_t unknown, bool skip_special) const {
+                const std::vector<engine::TokenLogprobs>& logprobs, std::size_t unknown,
+                bool skip_special) const {
     Json names = Json::array();
     Json values = Json::array();
     Json tops = Json::array();

@@ -80,8 +80,9 @@ ApiError ToApiError(const std::exception& exception) {
   }
   const std::string incident = RandomHex();
   spdlog::error("incident {}: {}", incident, exception.what());
-  return ApiError(Refusal::kInternal,
-                  "sluice failed on this request; the server's log has the reason under incident " + incident);
+  return ApiError(
+      Refusal::kInternal,
+      "sluice failed on this request; the server's log has the reason under incident " + incident);
 }
 
 std::string Quoted(std::string_view text) {

@@ -29,7 +29,7 @@ struct HttpResponse {
 
 // One request and its answer: either Respond once, or BeginStream, any number of Write, EndStream.
 // Only Post may be called from any thread; the rest only inside the handler or a posted task. After the
-// answer has ended, or OnGone was called, nothing but Post may be called.
+// answer has ended nothing but Post may be called; once the client has left the rest does nothing.
 class Exchange {
  public:
   virtual ~Exchange() = default;

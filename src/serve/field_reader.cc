@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "serve/errors.h"
+#include "serve/json_body.h"
 #include "serve/request_limits.h"
 
 namespace sluice::serve {
@@ -34,10 +35,10 @@ std::string_view KindOf(element value) {
 namespace {
 
 [[noreturn]] void OutOfRange(const std::string& path, const NumericField& limits, const std::string& found) {
-  const std::string range =
-      limits.name == "seed"
-          ? std::string("a 64-bit signed integer")
-          : fmt::format("{} {} and at most {}", limits.above_min ? "above" : "at least", limits.min, limits.max);
+  const std::string range = limits.name == "seed"
+                                ? std::string("a 64-bit signed integer")
+                                : fmt::format("{} {} and at most {}", limits.above_min ? "above" : "at least",
+                                              limits.min, limits.max);
   throw ApiError(Refusal::kOutOfRange, fmt::format("{} is {}; it must be {}", path, found, range), path);
 }
 
@@ -49,7 +50,8 @@ void FieldReader::WrongType(std::string_view name, std::string_view expected, el
 }
 
 void FieldReader::Missing(std::string_view name, std::string_view what) const {
-  throw ApiError(Refusal::kMissingParameter, fmt::format("{} is missing; send {}", Path(name), what), Path(name));
+  throw ApiError(Refusal::kMissingParameter, fmt::format("{} is missing; send {}", Path(name), what),
+                 Path(name));
 }
 
 void FieldReader::Unsupported(std::string_view name, std::string_view remedy) const {
@@ -77,10 +79,12 @@ std::optional<int64_t> FieldReader::Integer(std::string_view name) {
   if (!value) return std::nullopt;
   const NumericField& limits = LimitsOf(name);
   if (value->type() == element_type::UINT64) {  // only above 2^63 - 1
-    OutOfRange(Path(name), limits, std::to_string(value->get_uint64().value_unsafe()));
+    uint64_t found = 0;
+    if (value->get_uint64().get(found) == simdjson::SUCCESS)
+      OutOfRange(Path(name), limits, std::to_string(found));
   }
-  if (value->type() != element_type::INT64) WrongType(name, "an integer", *value);
-  const int64_t result = value->get_int64().value_unsafe();
+  int64_t result = 0;
+  if (value->get_int64().get(result) != simdjson::SUCCESS) WrongType(name, "an integer", *value);
   const auto number = static_cast<double>(result);
   if (number < limits.min || number > limits.max) OutOfRange(Path(name), limits, std::to_string(result));
   return result;
@@ -111,14 +115,14 @@ std::optional<simdjson::dom::object> FieldReader::Object(std::string_view name) 
   const auto value = Any(name);
   if (!value) return std::nullopt;
   if (!value->is_object()) WrongType(name, "an object", *value);
-  return value->get_object().value_unsafe();
+  return ObjectOf(*value);
 }
 
 std::optional<simdjson::dom::array> FieldReader::Array(std::string_view name) {
   const auto value = Any(name);
   if (!value) return std::nullopt;
   if (!value->is_array()) WrongType(name, "an array", *value);
-  return value->get_array().value_unsafe();
+  return ArrayOf(*value);
 }
 
 std::vector<std::string> FieldReader::Unread() const {

@@ -25,9 +25,10 @@ void GenerationList::Add(std::shared_ptr<Generation> generation, int64_t prompts
   const std::lock_guard lock(mutex_);
   if (closed_) throw ApiError(*closed_);
   if (prompts_ + prompts > max_prompts) {
-    throw ApiError(Refusal::kQueueFull,
-                   fmt::format("{} prompts are under way and this request has {} more; the server takes {} at once",
-                               prompts_, prompts, max_prompts));
+    throw ApiError(
+        Refusal::kQueueFull,
+        fmt::format("{} prompts are under way and this request has {} more; the server takes {} at once",
+                    prompts_, prompts, max_prompts));
   }
   prompts_ += prompts;
   const Generation* key = generation.get();
@@ -75,10 +76,9 @@ void Generation::Start() {
       choices_[i].id = engine_.Submit(choices_[i].request, [weak, i](engine::Event event) {
         const auto self = weak.lock();
         if (!self) return;
-        self->exchange_->Post(
-            [weak, i, shared = std::make_shared<engine::Event>(std::move(event))] {
-              if (const auto alive = weak.lock()) alive->OnEvent(i, std::move(*shared));
-            });
+        self->exchange_->Post([weak, i, shared = std::make_shared<engine::Event>(std::move(event))] {
+          if (const auto alive = weak.lock()) alive->OnEvent(i, std::move(*shared));
+        });
       });
       choices_[i].submitted = true;
     }
@@ -117,7 +117,8 @@ void Generation::OnEvent(std::size_t index, engine::Event event) {
       const std::string verdict = engine_.Verdict();
       if (!verdict.empty()) return End(ApiError(Refusal::kRankLost, verdict));
       if (event.finish == engine::FinishReason::kError) return End(ApiError(Refusal::kInternal, event.error));
-      return End(ApiError(Refusal::kDraining, "the server ended this request before its answer was complete"));
+      return End(
+          ApiError(Refusal::kDraining, "the server ended this request before its answer was complete"));
     }
     Delta delta = Take(choice, event);
     if (event.finish || choice.text.stop()) FinishFrom(choice, event, delta);
@@ -135,11 +136,12 @@ void Generation::OnEvent(std::size_t index, engine::Event event) {
 
 Delta Generation::Take(Choice& choice, engine::Event& event) {
   SLUICE_CHECK(!plan_.logprobs || event.logprobs.size() == event.tokens.size(),
-               "the engine sent {} log-probabilities for {} tokens", event.logprobs.size(), event.tokens.size());
+               "the engine sent {} log-probabilities for {} tokens", event.logprobs.size(),
+               event.tokens.size());
   if (!event.prompt_logprobs.empty()) {
     SLUICE_CHECK(event.prompt_logprobs.size() == choice.request.prompt.size(),
-                 "the engine sent {} log-probabilities for a prompt of {} tokens", event.prompt_logprobs.size(),
-                 choice.request.prompt.size());
+                 "the engine sent {} log-probabilities for a prompt of {} tokens",
+                 event.prompt_logprobs.size(), choice.request.prompt.size());
     choice.prompt_logprobs = event.prompt_logprobs;
   }
   Delta delta;

@@ -30,6 +30,9 @@ struct Delta {
 
 // One prompt and its answer.
 struct Choice {
+  Choice(engine::Request job, AnswerText answer_text)
+      : request(std::move(job)), text(std::move(answer_text)) {}
+
   int64_t index = 0;
   engine::Request request;
   std::string prompt_text;  // for echo
@@ -38,7 +41,7 @@ struct Choice {
   TextOffset offset;  // of the tokens listed so far
   engine::RequestId id = 0;
   bool submitted = false;
-  bool opened = false;      // stream: the first chunk is out
+  bool opened = false;  // stream: the first chunk is out
   bool finished = false;
   std::string finish_reason;   // stop or length
   Json stop_reason = nullptr;  // a stop string or a stop_token_ids member that ended the answer

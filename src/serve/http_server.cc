@@ -1,14 +1,11 @@
 #include "serve/http_server.h"
 
 // Boost.Asio 1.74 uses std::exchange without including it.
-#include <utility>
-
+#include <array>
+#include <atomic>
 #include <boost/asio.hpp>
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
-
-#include <array>
-#include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <mutex>
@@ -16,6 +13,7 @@
 #include <set>
 #include <sstream>
 #include <thread>
+#include <utility>
 
 #include "base/clock.h"
 #include "base/error.h"
@@ -29,28 +27,33 @@ namespace sluice::serve {
 namespace net = boost::asio;
 namespace beast = boost::beast;
 namespace http = boost::beast::http;
-using net::ip::tcp;
 using boost::system::error_code;
+using net::ip::tcp;
 using Milliseconds = std::chrono::milliseconds;
 
 namespace {
 constexpr std::size_t kMaxPipelinedBytes = 64U << 10U;  // read ahead while an answer is under way
 constexpr Milliseconds kLinger{2'000};                  // for a client to stop sending after a refusal
+double Seconds(Milliseconds time) { return std::chrono::duration<double>(time).count(); }
 class Session;
 }  // namespace
 
-struct HttpServer::Core {
-  Core(const ServerOptions& server_options, HttpHandler request_handler)
-      : options(server_options), handler(std::move(request_handler)), acceptor(net::make_strand(io)) {}
+struct HttpCore : std::enable_shared_from_this<HttpCore> {
+  HttpCore(const ServerOptions& server_options, HttpHandler request_handler)
+      : options(server_options),
+        handler(std::move(request_handler)),
+        acceptor(net::make_strand(io)),
+        pause(acceptor.get_executor()) {}
 
   void Accept();
-  void Add(const std::shared_ptr<Session>& session);
+  void Shut(bool at_once);
   void Remove(Session* session);
 
   const ServerOptions options;
   const HttpHandler handler;
   net::io_context io;
   tcp::acceptor acceptor;
+  net::steady_timer pause;
   std::optional<net::executor_work_guard<net::io_context::executor_type>> work;
   std::vector<std::thread> threads;
   uint16_t port = 0;
@@ -67,7 +70,7 @@ namespace {
 //   first byte -> header -> body -> handler ... answer -> first byte of the next request, or close
 class Session : public Exchange, public std::enable_shared_from_this<Session> {
  public:
-  Session(std::shared_ptr<HttpServer::Core> core, tcp::socket socket)
+  Session(std::shared_ptr<HttpCore> core, tcp::socket socket)
       : core_(std::move(core)),
         socket_(std::move(socket)),
         deadline_(socket_.get_executor()),
@@ -79,8 +82,9 @@ class Session : public Exchange, public std::enable_shared_from_this<Session> {
     Post([this, refuse] {
       if (!refuse) return AwaitRequest(core_->options.header_timeout);
       request_id_ = RandomHex();
-      Refuse(ApiError(Refusal::kQueueFull, fmt::format("{} connections are open, which is as many as the server takes",
-                                                       core_->options.max_connections)));
+      Refuse(ApiError(Refusal::kQueueFull,
+                      fmt::format("{} connections are open, which is as many as the server takes",
+                                  core_->options.max_connections)));
     });
   }
 
@@ -97,6 +101,7 @@ class Session : public Exchange, public std::enable_shared_from_this<Session> {
   }
 
   void Respond(HttpResponse response) override {
+    if (phase_ == Phase::kClosed) return;
     SLUICE_CHECK(phase_ == Phase::kHandling, "an answer outside its request");
     phase_ = Phase::kAnswering;
     std::string head = HeadOf(response);
@@ -108,6 +113,7 @@ class Session : public Exchange, public std::enable_shared_from_this<Session> {
   }
 
   void BeginStream(HttpResponse head, std::string filler) override {
+    if (phase_ == Phase::kClosed) return;
     SLUICE_CHECK(phase_ == Phase::kHandling, "a stream outside its request");
     phase_ = Phase::kAnswering;
     status_ = head.status;
@@ -120,11 +126,13 @@ class Session : public Exchange, public std::enable_shared_from_this<Session> {
   }
 
   void Write(std::string bytes) override {
+    if (phase_ == Phase::kClosed) return;
     SLUICE_CHECK(phase_ == Phase::kAnswering && !ended_, "a write outside its stream");
     Queue(chunked_ ? fmt::format("{:x}\r\n{}\r\n", bytes.size(), bytes) : std::move(bytes));
   }
 
   void EndStream() override {
+    if (phase_ == Phase::kClosed) return;
     SLUICE_CHECK(phase_ == Phase::kAnswering && !ended_, "the end of a stream that is not open");
     ended_ = true;
     silence_.cancel();
@@ -253,27 +261,30 @@ class Session : public Exchange, public std::enable_shared_from_this<Session> {
   }
 
   void TimedOut() {
-    Refuse(ApiError(Refusal::kRequestTimeout,
-                    fmt::format("the request did not arrive in time; headers have {} s, the body {} s",
-                                core_->options.header_timeout.count() / 1000.0,
-                                core_->options.body_timeout.count() / 1000.0)));
+    Refuse(
+        ApiError(Refusal::kRequestTimeout,
+                 fmt::format("the request did not arrive in time; headers have {} s, the body {} s",
+                             Seconds(core_->options.header_timeout), Seconds(core_->options.body_timeout))));
   }
 
   void RefuseRead(error_code error) {
     const ServerOptions& options = core_->options;
     if (error == http::error::header_limit || error == http::error::buffer_overflow) {
-      return Refuse(ApiError(Refusal::kHeadersTooLarge,
-                             fmt::format("the request's headers are more than {} bytes", options.max_header_bytes)));
+      return Refuse(
+          ApiError(Refusal::kHeadersTooLarge,
+                   fmt::format("the request's headers are more than {} bytes", options.max_header_bytes)));
     }
     if (error == http::error::body_limit) {
-      return Refuse(ApiError(Refusal::kRequestTooLarge,
-                             fmt::format("the request's body is more than {} bytes", options.max_body_bytes)));
+      return Refuse(
+          ApiError(Refusal::kRequestTooLarge,
+                   fmt::format("the request's body is more than {} bytes", options.max_body_bytes)));
     }
     if (error == http::error::end_of_stream || error == http::error::partial_message ||
         error.category() != make_error_code(http::error::bad_method).category()) {
       return Close();  // the client left, or the connection broke
     }
-    Refuse(ApiError(Refusal::kBadHttp, fmt::format("this is not a proper HTTP request: {}", error.message())));
+    Refuse(
+        ApiError(Refusal::kBadHttp, fmt::format("this is not a proper HTTP request: {}", error.message())));
   }
 
   // Answers without the handler; then the connection ends, since its place in the byte stream is lost.
@@ -386,7 +397,7 @@ class Session : public Exchange, public std::enable_shared_from_this<Session> {
                  request_id_);
   }
 
-  const std::shared_ptr<HttpServer::Core> core_;
+  const std::shared_ptr<HttpCore> core_;
   tcp::socket socket_;
   net::steady_timer deadline_;
   net::steady_timer silence_;
@@ -421,13 +432,109 @@ class Session : public Exchange, public std::enable_shared_from_this<Session> {
 
 }  // namespace
 
-void HttpServer::Core::Add(const std::shared_ptr<Session>& session) {
-  const std::lock_guard lock(mutex);
-  sessions.insert(session.get());
+void HttpCore::Accept() {
+  acceptor.async_accept(
+      net::make_strand(io), [self = shared_from_this()](error_code error, tcp::socket socket) {
+        if (self->stopping || error == net::error::operation_aborted) return;
+        if (error) {  // out of file descriptors, most likely: connections that end will give some back
+          spdlog::warn("cannot accept a connection: {}; trying again", error.message());
+          self->pause.expires_after(Milliseconds(100));
+          return self->pause.async_wait([self](error_code) { self->Accept(); });
+        }
+        error_code ignored;
+        socket.set_option(tcp::no_delay(true), ignored);
+        const auto session = std::make_shared<Session>(self, std::move(socket));
+        bool full = false;
+        {
+          const std::lock_guard lock(self->mutex);
+          full = self->sessions.size() >= self->options.max_connections;
+          self->sessions.insert(session.get());
+        }
+        session->Begin(full);
+        self->Accept();
+      });
 }
 
-void HttpServer::Core::Remove(Session* session) {
+void HttpCore::Shut(bool at_once) {
+  std::vector<std::shared_ptr<Session>> all;
+  {
+    const std::lock_guard lock(mutex);
+    for (Session* session : sessions) {
+      if (auto alive = std::static_pointer_cast<Session>(session->weak_from_this().lock()))
+        all.push_back(alive);
+    }
+  }
+  for (const auto& session : all) session->Shut(at_once);
+}
+
+void HttpCore::Remove(Session* session) {
   const std::lock_guard lock(mutex);
   sessions.erase(session);
   empty.notify_all();
 }
+
+HttpServer::HttpServer(const ServerOptions& options, HttpHandler handler)
+    : core_(std::make_shared<HttpCore>(options, std::move(handler))) {}
+
+HttpServer::~HttpServer() { Stop(); }
+
+void HttpServer::Start() {
+  const ServerOptions& options = core_->options;
+  error_code error;
+  tcp::resolver resolver(core_->io);
+  const auto found = resolver.resolve(options.host, std::to_string(options.port),
+                                      tcp::resolver::passive | tcp::resolver::numeric_service, error);
+  if (!error && found.empty()) error = net::error::host_not_found;
+  if (!error) {
+    const tcp::endpoint address = found.begin()->endpoint();
+    core_->acceptor.open(address.protocol(), error);
+    if (!error) core_->acceptor.set_option(tcp::acceptor::reuse_address(true), error);
+    if (!error) core_->acceptor.bind(address, error);
+    if (!error) core_->acceptor.listen(net::socket_base::max_listen_connections, error);
+  }
+  if (error) {
+    Fail(ErrorKind::kNetwork,
+         "cannot listen on {} port {}: {}; choose another --host or --port (--port 0 takes any free one), or "
+         "stop "
+         "the program that has it",
+         options.host, options.port, error.message());
+  }
+  core_->port = core_->acceptor.local_endpoint().port();
+  core_->work.emplace(core_->io.get_executor());
+  net::post(core_->acceptor.get_executor(), [core = core_] { core->Accept(); });
+  for (int i = 0; i < std::max(1, options.threads); ++i) {
+    core_->threads.emplace_back([core = core_.get()] {
+      for (;;) {
+        try {
+          core->io.run();
+          return;
+        } catch (const std::exception& exception) {  // our bug; the other connections go on
+          spdlog::critical("a server task failed: {}", exception.what());
+        }
+      }
+    });
+  }
+}
+
+uint16_t HttpServer::port() const { return core_->port; }
+
+void HttpServer::Stop() {
+  if (core_->threads.empty()) return;
+  core_->stopping = true;
+  net::post(core_->acceptor.get_executor(), [core = core_] {
+    error_code ignored;
+    core->acceptor.close(ignored);
+    core->pause.cancel();
+  });
+  core_->Shut(false);
+  {
+    std::unique_lock lock(core_->mutex);
+    core_->empty.wait_for(lock, core_->options.stop_grace, [this] { return core_->sessions.empty(); });
+  }
+  core_->Shut(true);
+  core_->work.reset();
+  for (std::thread& thread : core_->threads) thread.join();
+  core_->threads.clear();
+}
+
+}  // namespace sluice::serve

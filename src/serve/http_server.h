@@ -8,6 +8,8 @@
 
 namespace sluice::serve {
 
+struct HttpCore;
+
 // HTTP/1.1 over TCP: connections, limits, deadlines, chunked streams. Knows nothing of the routes. All of
 // Boost is in http_server.cc.
 class HttpServer {
@@ -26,8 +28,7 @@ class HttpServer {
   void Stop();
 
  private:
-  struct Core;
-  std::shared_ptr<Core> core_;
+  std::shared_ptr<HttpCore> core_;
 };
 
 }  // namespace sluice::serve

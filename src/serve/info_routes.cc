@@ -13,12 +13,9 @@ HttpResponse Answer(const Json& body) {
 }
 
 Json ModelEntry(const Service& service) {
-  return {{"id", service.info.served_model_name},
-          {"object", "model"},
-          {"created", service.started},
-          {"owned_by", "sluice"},
-          {"root", service.info.model_path},
-          {"max_model_len", service.engine.info().context_length}};
+  return {{"id", service.info.served_model_name}, {"object", "model"},
+          {"created", service.started},           {"owned_by", "sluice"},
+          {"root", service.info.model_path},      {"max_model_len", service.engine.info().context_length}};
 }
 
 Json RankEntry(const engine::RankInfo& rank) {
@@ -40,7 +37,8 @@ HttpResponse ModelList(const Service& service) {
 }
 
 HttpResponse OneModel(const Service& service, const std::string& id) {
-  if (id == service.info.served_model_name || id == service.info.model_path) return Answer(ModelEntry(service));
+  if (id == service.info.served_model_name || id == service.info.model_path)
+    return Answer(ModelEntry(service));
   throw ApiError(Refusal::kModelNotFound,
                  fmt::format("there is no model \"{}\" here; this server has \"{}\"", Quoted(id),
                              service.info.served_model_name),

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/error.h"
 #include "serve/errors.h"
 #include "serve/request_limits.h"
 
@@ -50,7 +51,8 @@ void RefuseLoneSurrogates(std::string_view text) {
     if (unit && *unit >= 0xD800 && *unit <= 0xDFFF) {
       const auto low = *unit <= 0xDBFF ? EscapedUnit(text, next) : std::nullopt;
       if (!low || *low < 0xDC00 || *low > 0xDFFF) {
-        Refuse(fmt::format("the body has the lone surrogate \\u{:04x} at byte {}; send it as a pair", *unit, at));
+        Refuse(fmt::format("the body has the lone surrogate \\u{:04x} at byte {}; send it as a pair", *unit,
+                           at));
       }
       next += 6;
     }
@@ -61,23 +63,34 @@ void RefuseLoneSurrogates(std::string_view text) {
 // Recursion is bounded by kMaxJsonDepth.
 void RefuseDuplicateKeys(element value) {
   if (value.type() == element_type::ARRAY) {
-    for (const element item : value.get_array().value_unsafe()) RefuseDuplicateKeys(item);
+    for (const element item : ArrayOf(value)) RefuseDuplicateKeys(item);
   } else if (value.type() == element_type::OBJECT) {
     std::vector<std::string_view> keys;
-    for (const auto& [key, item] : value.get_object().value_unsafe()) {
+    for (const auto& [key, item] : ObjectOf(value)) {
       keys.push_back(key);
       RefuseDuplicateKeys(item);
     }
     std::sort(keys.begin(), keys.end());
     const auto twice = std::adjacent_find(keys.begin(), keys.end());
-    if (twice != keys.end()) Refuse(fmt::format("the body has the key \"{}\" twice in one object", Quoted(*twice)));
+    if (twice != keys.end())
+      Refuse(fmt::format("the body has the key \"{}\" twice in one object", Quoted(*twice)));
   }
+}
+
+template <typename T>
+T Known(element value) {
+  T result;
+  SLUICE_CHECK(value.get(result) == simdjson::SUCCESS, "the kind of a JSON value was not looked at");
+  return result;
 }
 
 }  // namespace
 
+simdjson::dom::array ArrayOf(element value) { return Known<simdjson::dom::array>(value); }
+simdjson::dom::object ObjectOf(element value) { return Known<simdjson::dom::object>(value); }
+std::string_view TextOf(element value) { return Known<std::string_view>(value); }
+
 JsonBody::JsonBody(const std::string& text) {
-  // The parser counts the root and a scalar inside the deepest container, hence one more than ours.
   if (parser_.allocate(text.size() + 1, kMaxJsonDepth) != simdjson::SUCCESS) {
     Refuse(fmt::format("the body of {} bytes is more than the JSON reader can hold", text.size()));
   }

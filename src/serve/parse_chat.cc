@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include "serve/errors.h"
+#include "serve/json_body.h"
 #include "serve/parse_request.h"
 #include "serve/request_limits.h"
 
@@ -13,22 +14,24 @@ using simdjson::dom::element;
 std::string ParseContent(FieldReader& message, std::vector<std::string>& ignored) {
   const auto value = message.Any("content");
   if (!value) message.Missing("content", "a string or a list of text parts");
-  if (value->is_string()) return std::string(value->get_string().value_unsafe());
+  if (value->is_string()) return std::string(TextOf(*value));
   if (!value->is_array()) message.WrongType("content", "a string or a list of text parts", *value);
   std::string content;
   std::size_t index = 0;
-  for (const element item : value->get_array().value_unsafe()) {
+  for (const element item : ArrayOf(*value)) {
     const std::string path = fmt::format("{}[{}]", message.Path("content"), index);
     if (++index > kMaxContentParts) {
-      throw ApiError(Refusal::kInvalidValue,
-                     fmt::format("{} has more than {} parts; join them", message.Path("content"), kMaxContentParts),
-                     message.Path("content"));
+      throw ApiError(
+          Refusal::kInvalidValue,
+          fmt::format("{} has more than {} parts; join them", message.Path("content"), kMaxContentParts),
+          message.Path("content"));
     }
     if (!item.is_object()) {
       throw ApiError(Refusal::kInvalidType,
-                     fmt::format("{} is {}; it must be an object with type and text", path, KindOf(item)), path);
+                     fmt::format("{} is {}; it must be an object with type and text", path, KindOf(item)),
+                     path);
     }
-    FieldReader part(item.get_object().value_unsafe(), path + ".");
+    FieldReader part(ObjectOf(item), path + ".");
     const auto type = part.String("type");
     if (!type) part.Missing("type", "\"text\"");
     if (*type != "text") part.Unsupported("type", "only parts of type \"text\" can be read by this model");
@@ -44,9 +47,10 @@ text::ChatMessage ParseMessage(element value, std::size_t index, std::vector<std
   const std::string path = fmt::format("messages[{}]", index);
   if (!value.is_object()) {
     throw ApiError(Refusal::kInvalidType,
-                   fmt::format("{} is {}; it must be an object with role and content", path, KindOf(value)), path);
+                   fmt::format("{} is {}; it must be an object with role and content", path, KindOf(value)),
+                   path);
   }
-  FieldReader fields(value.get_object().value_unsafe(), path + ".");
+  FieldReader fields(ObjectOf(value), path + ".");
   text::ChatMessage message;
   const auto role = fields.String("role");
   if (!role) fields.Missing("role", "system, developer, user or assistant");
@@ -74,7 +78,8 @@ void RefuseTools(FieldReader& fields) {
   if (tools && tools->begin() != tools->end()) fields.Unsupported("tools", "leave it out");
   if (const auto choice = fields.Any("tool_choice")) {
     std::string_view name;
-    const bool neutral = choice->get_string().get(name) == simdjson::SUCCESS && (name == "none" || name == "auto");
+    const bool neutral =
+        choice->get_string().get(name) == simdjson::SUCCESS && (name == "none" || name == "auto");
     if (!neutral) fields.Unsupported("tool_choice", "leave it out or send \"none\"");
   }
   fields.Bool("parallel_tool_calls");  // without tools either value means the same

@@ -3,6 +3,7 @@
 #include <array>
 
 #include "serve/errors.h"
+#include "serve/json_body.h"
 #include "serve/parse_request.h"
 #include "serve/request_limits.h"
 
@@ -13,14 +14,34 @@ using simdjson::dom::element;
 
 // Fields of OpenAI's API and of other servers that would change the answer and are not built. Whatever value
 // they have, except null, is refused.
-constexpr std::array<std::string_view, 28> kNotBuilt{
-    "suffix",           "functions",          "function_call",   "modalities",
-    "audio",            "prediction",         "web_search_options", "verbosity",
-    "reasoning_effort", "guided_json",        "guided_regex",    "guided_choice",
-    "guided_grammar",   "structured_outputs", "structural_tag",  "regex",
-    "ebnf",             "grammar",            "json_schema",     "prompt_logprobs",
-    "bad_words",        "logits_processors",  "custom_logit_processor", "truncate_prompt_tokens",
-    "priority",         "prompt_embeds",      "chat_template",   "documents"};
+constexpr std::array<std::string_view, 28> kNotBuilt{"suffix",
+                                                     "functions",
+                                                     "function_call",
+                                                     "modalities",
+                                                     "audio",
+                                                     "prediction",
+                                                     "web_search_options",
+                                                     "verbosity",
+                                                     "reasoning_effort",
+                                                     "guided_json",
+                                                     "guided_regex",
+                                                     "guided_choice",
+                                                     "guided_grammar",
+                                                     "structured_outputs",
+                                                     "structural_tag",
+                                                     "regex",
+                                                     "ebnf",
+                                                     "grammar",
+                                                     "json_schema",
+                                                     "prompt_logprobs",
+                                                     "bad_words",
+                                                     "logits_processors",
+                                                     "custom_logit_processor",
+                                                     "truncate_prompt_tokens",
+                                                     "priority",
+                                                     "prompt_embeds",
+                                                     "chat_template",
+                                                     "documents"};
 
 void RefuseIf(const FieldReader& fields, bool refused, std::string_view name, std::string_view remedy) {
   if (refused) fields.Unsupported(name, remedy);
@@ -28,7 +49,8 @@ void RefuseIf(const FieldReader& fields, bool refused, std::string_view name, st
 
 // Fields with one value that changes nothing; any other is refused.
 void RefuseWhatIsNotBuilt(FieldReader& fields) {
-  RefuseIf(fields, fields.Integer("n").value_or(1) != 1, "n", "send one request for each answer, or leave n at 1");
+  RefuseIf(fields, fields.Integer("n").value_or(1) != 1, "n",
+           "send one request for each answer, or leave n at 1");
   RefuseIf(fields, fields.Integer("best_of").value_or(1) != 1, "best_of", "leave it out or send 1");
   RefuseIf(fields, fields.Integer("min_tokens").value_or(0) != 0, "min_tokens",
            "leave it out or send 0; ignore_eos keeps an answer going to max_tokens");
@@ -66,10 +88,10 @@ std::vector<std::string> ParseStop(FieldReader& fields) {
                      path);
     }
     if (text.empty() || text.size() > kMaxStopStringBytes) {
-      throw ApiError(Refusal::kInvalidValue,
-                     fmt::format("{} has {} bytes; a stop string has 1 to {}", path, text.size(),
-                                 kMaxStopStringBytes),
-                     path);
+      throw ApiError(
+          Refusal::kInvalidValue,
+          fmt::format("{} has {} bytes; a stop string has 1 to {}", path, text.size(), kMaxStopStringBytes),
+          path);
     }
     stops.emplace_back(text);
   };
@@ -78,12 +100,12 @@ std::vector<std::string> ParseStop(FieldReader& fields) {
   if (value->is_string()) {
     add(*value, fields.Path("stop"));
   } else if (value->is_array()) {
-    for (const element item : value->get_array().value_unsafe()) {
+    for (const element item : ArrayOf(*value)) {
       if (stops.size() == kMaxStopStrings) {
-        throw ApiError(Refusal::kInvalidValue,
-                       fmt::format("stop has more than {} strings; send at most {}", kMaxStopStrings,
-                                   kMaxStopStrings),
-                       fields.Path("stop"));
+        throw ApiError(
+            Refusal::kInvalidValue,
+            fmt::format("stop has more than {} strings; send at most {}", kMaxStopStrings, kMaxStopStrings),
+            fields.Path("stop"));
       }
       add(item, fmt::format("stop[{}]", stops.size()));
     }
@@ -114,8 +136,8 @@ void ParseStreaming(FieldReader& fields, ApiRequest& request) {
   const auto options = fields.Object("stream_options");
   if (!options) return;
   if (!request.stream) {
-    throw ApiError(Refusal::kInvalidValue, "stream_options is only for streams; leave it out or send stream: true",
-                   "stream_options");
+    throw ApiError(Refusal::kInvalidValue,
+                   "stream_options is only for streams; leave it out or send stream: true", "stream_options");
   }
   FieldReader inner(*options, "stream_options.");
   request.include_usage = inner.Bool("include_usage").value_or(false);

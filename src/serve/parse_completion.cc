@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include "serve/errors.h"
+#include "serve/json_body.h"
 #include "serve/parse_request.h"
 #include "serve/request_limits.h"
 
@@ -25,14 +26,15 @@ std::vector<int32_t> ParseIds(array ids, const std::string& path, int64_t vocab_
 // A string, or a list that is itself one prompt in ids, or a list of strings and lists of ids.
 std::vector<Prompt> ParsePrompts(FieldReader& fields, int64_t vocab_size) {
   const auto value = fields.Any("prompt");
-  if (!value) fields.Missing("prompt", "a string, a list of strings, token ids or a list of lists of token ids");
+  if (!value)
+    fields.Missing("prompt", "a string, a list of strings, token ids or a list of lists of token ids");
   std::vector<Prompt> prompts;
   if (value->is_string()) {
-    prompts.push_back({std::string(value->get_string().value_unsafe()), {}});
+    prompts.push_back({std::string(TextOf(*value)), {}});
     return prompts;
   }
   if (!value->is_array()) fields.WrongType("prompt", "a string or an array", *value);
-  const array list = value->get_array().value_unsafe();
+  const array list = ArrayOf(*value);
   if (list.begin() == list.end()) {
     throw ApiError(Refusal::kInvalidValue, "prompt is an empty list; send at least one token or one prompt",
                    "prompt");
@@ -43,19 +45,20 @@ std::vector<Prompt> ParsePrompts(FieldReader& fields, int64_t vocab_size) {
   }
   for (const element item : list) {
     if (prompts.size() == kMaxPrompts) {
-      throw ApiError(Refusal::kInvalidValue,
-                     fmt::format("prompt has more than {} prompts; split the list over several requests",
-                                 kMaxPrompts),
-                     "prompt");
+      throw ApiError(
+          Refusal::kInvalidValue,
+          fmt::format("prompt has more than {} prompts; split the list over several requests", kMaxPrompts),
+          "prompt");
     }
     const std::string path = fmt::format("prompt[{}]", prompts.size());
     if (item.is_string()) {
-      prompts.push_back({std::string(item.get_string().value_unsafe()), {}});
+      prompts.push_back({std::string(TextOf(item)), {}});
     } else if (item.is_array()) {
-      prompts.push_back({std::nullopt, ParseIds(item.get_array().value_unsafe(), path, vocab_size)});
+      prompts.push_back({std::nullopt, ParseIds(ArrayOf(item), path, vocab_size)});
     } else {
       throw ApiError(Refusal::kInvalidType,
-                     fmt::format("{} is {}; it must be a string or a list of token ids", path, KindOf(item)), path);
+                     fmt::format("{} is {}; it must be a string or a list of token ids", path, KindOf(item)),
+                     path);
     }
   }
   return prompts;

@@ -26,7 +26,8 @@ std::string HeaderSafe(const std::vector<std::string>& names) {
   for (std::size_t i = 0; i < std::min(names.size(), kMaxIgnoredFieldsListed); ++i) {
     if (!list.empty()) list += ", ";
     for (const char c : Quoted(names[i])) {
-      const bool plain = std::isalnum(static_cast<unsigned char>(c)) != 0 || std::string_view("_-.[]").find(c) != std::string_view::npos;
+      const bool plain = std::isalnum(static_cast<unsigned char>(c)) != 0 ||
+                         std::string_view("_-.[]").find(c) != std::string_view::npos;
       list += plain ? c : '?';
     }
   }
@@ -39,7 +40,8 @@ std::string HeaderSafe(const std::vector<std::string>& names) {
 // Tokens that prompt and answer may have together.
 int64_t Room(const engine::EngineInfo& info) { return std::min(info.context_length, info.max_total_tokens); }
 
-[[noreturn]] void TooLong(const engine::EngineInfo& info, int64_t prompt, int64_t answer, const std::string& param) {
+[[noreturn]] void TooLong(const engine::EngineInfo& info, int64_t prompt, int64_t answer,
+                          const std::string& param) {
   const std::string what =
       Room(info) == info.context_length
           ? fmt::format("this model's maximum context length is {} tokens", info.context_length)
@@ -62,9 +64,11 @@ JsonBody ReadBody(const HttpRequest& request) {
                     parameters.find("charset=utf-8") != std::string::npos ||
                     parameters.find("charset=\"utf-8\"") != std::string::npos;
   if (media != "application/json" || !utf8) {
-    throw ApiError(Refusal::kUnsupportedMediaType,
-                   fmt::format("the body's Content-Type is \"{}\"; send JSON in UTF-8 with Content-Type: application/json",
-                               Quoted(request.content_type)));
+    throw ApiError(
+        Refusal::kUnsupportedMediaType,
+        fmt::format(
+            "the body's Content-Type is \"{}\"; send JSON in UTF-8 with Content-Type: application/json",
+            Quoted(request.content_type)));
   }
   const std::string encoding = LowerTrimmed(request.content_encoding);
   if (!encoding.empty() && encoding != "identity") {
@@ -125,8 +129,8 @@ Choice MakeChoice(const Service& service, const ApiRequest& request, std::vector
   if (!request.ignore_eos) job.stop_token_ids = info.eos_token_ids;
   job.stop_token_ids.insert(job.stop_token_ids.end(), request.stop_token_ids.begin(),
                             request.stop_token_ids.end());
-  return Choice{.request = std::move(job),
-                .text = AnswerText(service.tokenizer, request.skip_special_tokens, request.stop, end_of_thinking)};
+  return Choice(std::move(job),
+                AnswerText(service.tokenizer, request.skip_special_tokens, request.stop, end_of_thinking));
 }
 
 }  // namespace sluice::serve

@@ -23,6 +23,7 @@ GenerationPlan PlanOf(const Service& service, const ApiRequest& request);
 // One choice for one prompt: checks that prompt and answer fit. `param` names the prompt in errors;
 // `default_max_tokens` counts when the request has none, cut to what the context leaves, -1: all of that.
 Choice MakeChoice(const Service& service, const ApiRequest& request, std::vector<int32_t> prompt,
-                  const std::string& param, int64_t default_max_tokens, std::optional<int32_t> end_of_thinking);
+                  const std::string& param, int64_t default_max_tokens,
+                  std::optional<int32_t> end_of_thinking);
 
 }  // namespace sluice::serve

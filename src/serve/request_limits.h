@@ -8,9 +8,9 @@ namespace sluice::serve {
 
 // Sizes that a request may have, whatever the model.
 inline constexpr std::size_t kMaxJsonDepth = 64;
-inline constexpr std::size_t kMaxPrompts = 256;          // prompts of one completions request
-inline constexpr std::size_t kMaxMessages = 16384;       // turns of one chat
-inline constexpr std::size_t kMaxContentParts = 4096;    // parts of one message
+inline constexpr std::size_t kMaxPrompts = 256;        // prompts of one completions request
+inline constexpr std::size_t kMaxMessages = 16384;     // turns of one chat
+inline constexpr std::size_t kMaxContentParts = 4096;  // parts of one message
 inline constexpr std::size_t kMaxStopStrings = 16;
 inline constexpr std::size_t kMaxStopStringBytes = 1024;
 inline constexpr std::size_t kMaxStopTokenIds = 128;

@@ -42,7 +42,8 @@ constexpr std::array kRoutes{
 };
 
 bool Matches(const RouteRow& row, std::string_view path) {
-  if (row.path == kModelPrefix) return path.size() > row.path.size() && path.substr(0, row.path.size()) == row.path;
+  if (row.path == kModelPrefix)
+    return path.size() > row.path.size() && path.substr(0, row.path.size()) == row.path;
   return path == row.path;
 }
 
@@ -53,10 +54,10 @@ void Route(Service& service, const HttpRequest& request, const std::shared_ptr<E
     for (const RouteRow& row : kRoutes) {
       if (!Matches(row, request.path)) continue;
       if (request.method == row.method) return row.run(service, request, exchange);
-      HttpResponse response =
-          ApiError(Refusal::kMethodNotAllowed, fmt::format("{} does not take {}; use {}", Quoted(request.path),
-                                                           Quoted(request.method), row.allow))
-              .Response();
+      HttpResponse response = ApiError(Refusal::kMethodNotAllowed,
+                                       fmt::format("{} does not take {}; use {}", Quoted(request.path),
+                                                   Quoted(request.method), row.allow))
+                                  .Response();
       response.headers.emplace_back("Allow", row.allow);
       return exchange->Respond(std::move(response));
     }

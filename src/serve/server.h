@@ -36,7 +36,8 @@ struct ServerInfo {
   std::string model_path;          // also accepted as `model`
   std::string system_fingerprint;  // equal exactly when equal requests give equal bits
   std::string version;
-  Json arguments = Json::object();  // every argument of the program with its value, as /get_server_info shows it
+  Json arguments =
+      Json::object();  // every argument of the program with its value, as /get_server_info shows it
 };
 
 // The OpenAI-compatible HTTP server. docs/api.md has the routes, fields, limits and errors.

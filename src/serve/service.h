@@ -22,7 +22,8 @@ struct Service {
 
 // The routes. Each answers through the exchange, or throws what ToApiError makes an answer of.
 void HandleChat(Service& service, const HttpRequest& request, const std::shared_ptr<Exchange>& exchange);
-void HandleCompletion(Service& service, const HttpRequest& request, const std::shared_ptr<Exchange>& exchange);
+void HandleCompletion(Service& service, const HttpRequest& request,
+                      const std::shared_ptr<Exchange>& exchange);
 HttpResponse ModelList(const Service& service);
 HttpResponse OneModel(const Service& service, const std::string& id);
 HttpResponse Health(const Service& service);

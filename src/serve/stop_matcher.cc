@@ -28,7 +28,8 @@ std::string StopMatcher::Push(std::string_view piece) {
     held_.clear();
     return before;
   }
-  // The earliest place where a stop string may have begun without having ended: text from there is not certain.
+  // The earliest place where a stop string may have begun without having ended: text from there is not
+  // certain.
   std::size_t open = held_.size();
   for (const std::string& stop : stops_) {
     const std::size_t longest = std::min(stop.size() - 1, held_.size());

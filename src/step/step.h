@@ -12,14 +12,14 @@ namespace sluice::step {
 // The part of one sequence in a step: `tokens` new rows at positions first_position, first_position + 1, ...
 // Earlier positions are in the cache already. The pages hold every position up to the last new one.
 struct StepSequence {
-  uint64_t sequence = 0;        // the scheduler's name for it
+  uint64_t sequence = 0;  // the scheduler's name for it
   int32_t first_position = 0;
-  std::vector<int32_t> tokens;  // at least one
-  std::vector<int32_t> pages;   // ceil((first_position + tokens.size()) / 64) of them
-  bool sample = false;          // sample the token that follows the last row
-  bool prompt_logprobs = false; // log-probability of each row's next token (targets), for all rows here
-  std::vector<int32_t> targets; // with prompt_logprobs: the token after each row, -1 where none is wanted
-  bool return_logits = false;   // the raw logits of every row here come back (comparisons, not service)
+  std::vector<int32_t> tokens;   // at least one
+  std::vector<int32_t> pages;    // ceil((first_position + tokens.size()) / 64) of them
+  bool sample = false;           // sample the token that follows the last row
+  bool prompt_logprobs = false;  // log-probability of each row's next token (targets), for all rows here
+  std::vector<int32_t> targets;  // with prompt_logprobs: the token after each row, -1 where none is wanted
+  bool return_logits = false;    // the raw logits of every row here come back (comparisons, not service)
   ops::SamplingParams sampling;
 
   bool operator==(const StepSequence&) const = default;
@@ -49,9 +49,9 @@ Step DecodeStep(std::span<const std::byte> bytes);
 struct SequenceResult {
   uint64_t sequence = 0;
   bool sampled = false;
-  ops::Sampled token;                        // if sampled
-  std::vector<ops::Sampled> prompt_logprobs; // one per row when asked for; token is the target
-  std::vector<float> logits;                 // rows x vocabulary when asked for
+  ops::Sampled token;                         // if sampled
+  std::vector<ops::Sampled> prompt_logprobs;  // one per row when asked for; token is the target
+  std::vector<float> logits;                  // rows x vocabulary when asked for
   bool operator==(const SequenceResult&) const = default;
 };
 struct StepResult {

@@ -22,8 +22,8 @@ class Random {
   float Float() { return std::uniform_real_distribution<float>(-20.0F, 2.0F)(engine_); }
   bool Coin() { return Int(0, 1) == 1; }
   std::vector<int32_t> Ints(int32_t count, int32_t low) {
-    std::vector<int32_t> ints;
-    for (int32_t i = 0; i < count; ++i) ints.push_back(Int(low, std::numeric_limits<int32_t>::max()));
+    std::vector<int32_t> ints(static_cast<size_t>(count));
+    for (int32_t& value : ints) value = Int(low, std::numeric_limits<int32_t>::max());
     return ints;
   }
 
@@ -142,7 +142,7 @@ void SurvivesDamage(const std::vector<std::byte>& good, Random& random, Decode d
   if (random.Coin()) bytes.resize(static_cast<size_t>(random.Int(0, static_cast<int32_t>(bytes.size()))));
   for (int32_t times = random.Int(0, 3); times > 0 && !bytes.empty(); --times) {
     const auto at = static_cast<size_t>(random.Int(0, static_cast<int32_t>(bytes.size()) - 1));
-    constexpr int kTelling[] = {0x00, 0x01, 0x7F, 0x80, 0xFF};
+    constexpr int kTelling[] = {0x00, 0x01, 0x02, 0x7F, 0xFF};
     bytes[at] = static_cast<std::byte>(random.Coin() ? kTelling[random.Int(0, 4)] : random.Int(0, 255));
   }
   if (random.Int(0, 9) == 0) bytes.push_back(std::byte{0});
@@ -164,14 +164,29 @@ TEST(StepWire, SurvivesDamagedFrames) {
 
 TEST(StepWire, EveryTruncationThrows) {
   Random random(3);
-  const std::vector<std::byte> step = Encode(RandomStep(random));
-  for (size_t size = 0; size < step.size(); ++size) {
-    EXPECT_THROW(DecodeStep(std::span(step).first(size)), Error);
+  for (int round = 0; round < 20; ++round) {
+    const std::vector<std::byte> step = Encode(RandomStep(random));
+    for (size_t size = 0; size < step.size(); ++size) {
+      ASSERT_THROW(DecodeStep(std::span(step).first(size)), Error);
+    }
+    const std::vector<std::byte> result = Encode(RandomResult(random));
+    for (size_t size = 0; size < result.size(); ++size) {
+      ASSERT_THROW(DecodeStepResult(std::span(result).first(size)), Error);
+    }
   }
-  const std::vector<std::byte> result = Encode(RandomResult(random));
-  for (size_t size = 0; size < result.size(); ++size) {
-    EXPECT_THROW(DecodeStepResult(std::span(result).first(size)), Error);
-  }
+}
+
+TEST(StepWire, AFlagIsZeroOrOne) {
+  Step step;
+  step.sequences.resize(1);
+  step.sequences[0].tokens = {1};
+  step.sequences[0].pages = {0};
+  std::vector<std::byte> bytes = Encode(step);
+  constexpr size_t kSampleFlag = 8 + 8 + 8 + 4 + (8 + 4) + (8 + 4);
+  bytes[kSampleFlag] = std::byte{1};
+  EXPECT_TRUE(DecodeStep(bytes).sequences.at(0).sample);
+  bytes[kSampleFlag] = std::byte{2};
+  EXPECT_THROW(DecodeStep(bytes), Error);
 }
 
 struct Defect {

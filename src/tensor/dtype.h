@@ -43,7 +43,8 @@ constexpr std::string_view NameOf(DType dtype) {
   return "?";
 }
 
-// bfloat16 and e4m3 as their bits. Conversions are the only arithmetic; everything is computed in fp32 or wider.
+// bfloat16 and e4m3 as their bits. Conversions are the only arithmetic; everything is computed in fp32 or
+// wider.
 struct BF16 {
   uint16_t bits = 0;
 };

@@ -93,7 +93,8 @@ class Arena {
   // Hands back what was allocated during its life.
   class Scope {
    public:
-    explicit Scope(Arena& arena) : arena_(arena), block_(arena.block_), used_(arena.used_), total_(arena.total_) {}
+    explicit Scope(Arena& arena)
+        : arena_(arena), block_(arena.block_), used_(arena.used_), total_(arena.total_) {}
     ~Scope() {
       arena_.block_ = block_;
       arena_.used_ = used_;

@@ -8,7 +8,6 @@
 namespace sluice::text {
 namespace {
 
-constexpr int64_t kTokenIdEnd = int64_t{1} << 24;
 constexpr std::size_t kExcerptBytes = 60;
 
 }  // namespace

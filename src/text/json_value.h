@@ -17,6 +17,9 @@ class JsonValue {
  public:
   using Element = simdjson::dom::element;
 
+  // Token ids are below this: room for any vocabulary, and a table by id stays small.
+  static constexpr int64_t kTokenIdEnd = int64_t{1} << 24;
+
   // `file` must outlive the value.
   JsonValue(const std::string& file, std::string place, std::optional<Element> value)
       : file_(&file), place_(std::move(place)), value_(value) {}
@@ -34,7 +37,7 @@ class JsonValue {
   simdjson::dom::array Array() const { return As<simdjson::dom::array>("a list"); }
   std::string_view String() const { return As<std::string_view>("a string"); }
   bool Bool() const { return As<bool>("true or false"); }
-  // A token id, 0 .. 2^24 - 1: room for any vocabulary, and a table by id stays small.
+  // 0 <= id < kTokenIdEnd.
   int32_t TokenId() const;
 
   // Refuses all but the one value.

@@ -17,8 +17,7 @@ constexpr std::string_view kByteLevelPattern =
 
 using VocabularyIndex = std::unordered_map<std::string_view, int32_t>;
 
-// The vocabulary and the merges have some hundred thousand entries: their places are only written out for a
-// message.
+// The vocabulary and the merges are long: the place of an entry is written out for a message only.
 std::vector<std::pair<std::string, int32_t>> ReadVocabulary(const JsonValue& vocab) {
   const simdjson::dom::object entries = vocab.Object();
   std::vector<std::pair<std::string, int32_t>> vocabulary;
@@ -26,7 +25,8 @@ std::vector<std::pair<std::string, int32_t>> ReadVocabulary(const JsonValue& voc
   std::unordered_set<int32_t> ids;
   for (const auto& [token, value] : entries) {
     int64_t number = -1;
-    const bool fits = value.get(number) == simdjson::SUCCESS && number >= 0 && number < (1 << 24);
+    const bool fits =
+        value.get(number) == simdjson::SUCCESS && number >= 0 && number < JsonValue::kTokenIdEnd;
     const int32_t id = fits ? static_cast<int32_t>(number) : vocab[token].TokenId();
     if (!ids.insert(id).second) vocab[token].Refuse("an id given twice", "one token for each id");
     vocabulary.emplace_back(token, id);

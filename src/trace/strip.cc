@@ -63,12 +63,14 @@ std::string RenderSvg(const std::vector<Lane>& lanes, const std::string& title) 
   const double height = kTop + kRow * static_cast<double>(lanes.size()) + 40.0;
   std::string svg = fmt::format(
       "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{0}\" height=\"{1}\" font-family=\"sans-serif\" "
-      "font-size=\"13\">\n<rect width=\"{0}\" height=\"{1}\" fill=\"white\"/>\n<text x=\"10\" y=\"22\">{2}</text>\n",
+      "font-size=\"13\">\n<rect width=\"{0}\" height=\"{1}\" fill=\"white\"/>\n<text x=\"10\" "
+      "y=\"22\">{2}</text>\n",
       kLeft + kWidth + 20.0, height, title);
   for (size_t i = 0; i < lanes.size(); ++i) {
     const double y = kTop + kRow * static_cast<double>(i);
     svg += fmt::format(
-        "<text x=\"10\" y=\"{}\">{}</text>\n<rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"24\" fill=\"#eee\"/>\n",
+        "<text x=\"10\" y=\"{}\">{}</text>\n<rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"24\" "
+        "fill=\"#eee\"/>\n",
         y + 17, lanes[i].label, kLeft, y, kWidth);
     for (const Span& span : lanes[i].spans) {
       if (span.kind != SpanKind::kCompute) continue;
@@ -76,10 +78,13 @@ std::string RenderSvg(const std::vector<Lane>& lanes, const std::string& title) 
       const double x = kLeft + static_cast<double>(span.begin_ns - extent.begin_ns) * scale;
       const double w = static_cast<double>(span.end_ns - span.begin_ns) * scale;
       svg += fmt::format(
-          "<rect x=\"{:.2f}\" y=\"{}\" width=\"{:.2f}\" height=\"24\" fill=\"hsl({},60%,65%)\" stroke=\"#333\" "
+          "<rect x=\"{:.2f}\" y=\"{}\" width=\"{:.2f}\" height=\"24\" fill=\"hsl({},60%,65%)\" "
+          "stroke=\"#333\" "
           "stroke-width=\"0.5\"><title>step {}: {:.1f} ms</title></rect>\n",
           x, y, w, span.step * 47 % 360, span.step, static_cast<double>(span.end_ns - span.begin_ns) / 1e6);
-      if (w > 14) svg += fmt::format("<text x=\"{:.2f}\" y=\"{}\">{}</text>\n", x + w / 2 - 4, y + 17, LetterOf(span.step));
+      if (w > 14)
+        svg += fmt::format("<text x=\"{:.2f}\" y=\"{}\">{}</text>\n", x + w / 2 - 4, y + 17,
+                           LetterOf(span.step));
     }
   }
   svg += fmt::format("<text x=\"{}\" y=\"{}\">time, {:.1f} ms in all; grey: waiting</text>\n</svg>\n", kLeft,
@@ -107,7 +112,8 @@ double PipelineFloor(const std::vector<Lane>& lanes) {
       if (span.kind == SpanKind::kCompute) longest = std::max(longest, span.end_ns - span.begin_ns);
     }
   }
-  return static_cast<double>(stages - 1) * static_cast<double>(longest) / static_cast<double>(ExtentOf(lanes).length());
+  return static_cast<double>(stages - 1) * static_cast<double>(longest) /
+         static_cast<double>(ExtentOf(lanes).length());
 }
 
 }  // namespace sluice::trace

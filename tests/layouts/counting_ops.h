@@ -84,9 +84,10 @@ class CountingOps final : public ops::Ops {
     log_.Add("ValueUp", o.rows);
     inner_->ValueUp(shape, o_latent, up_values, o);
   }
-  void SparseAttention(const ops::AttentionShape& shape, const Tensor& q_latent, const ops::PagedCache& latents,
-                       std::span<const ops::RowPlace> places, std::span<const ops::PageTable> pages,
-                       const Tensor& selection, float scale, const Tensor& o_latent) override {
+  void SparseAttention(const ops::AttentionShape& shape, const Tensor& q_latent,
+                       const ops::PagedCache& latents, std::span<const ops::RowPlace> places,
+                       std::span<const ops::PageTable> pages, const Tensor& selection, float scale,
+                       const Tensor& o_latent) override {
     log_.Add("SparseAttention", q_latent.rows);
     inner_->SparseAttention(shape, q_latent, latents, places, pages, selection, scale, o_latent);
   }

@@ -25,7 +25,8 @@ void ExpectTheOneAnswer(const Answers& answers, bool fp8) {
     const auto& want = expected.results[i].logits;
     ASSERT_EQ(got.size(), want.size()) << "prompt " << i;
     ASSERT_FALSE(want.empty());
-    EXPECT_EQ(std::memcmp(got.data(), want.data(), want.size() * sizeof(float)), 0) << "logits of prompt " << i;
+    EXPECT_EQ(std::memcmp(got.data(), want.data(), want.size() * sizeof(float)), 0)
+        << "logits of prompt " << i;
     ASSERT_EQ(answers.caches[i].size(), expected.caches[i].size());
     EXPECT_EQ(std::memcmp(answers.caches[i].data(), expected.caches[i].data(), expected.caches[i].size()), 0)
         << "cache of prompt " << i;
@@ -43,7 +44,8 @@ void ExpectSharedWork(const Layout& layout, const Answers& answers, bool fp8) {
       const auto& heartbeat = answers.states[stage * layout.lanes + lane].heartbeat;
       rows += heartbeat.rows_computed;
       if (layout.lanes > 1) EXPECT_LT(heartbeat.rows_computed, answers.rows);
-      EXPECT_EQ(heartbeat.hop_bytes_sent, stage + 1 < layout.stages ? heartbeat.rows_computed * row_bytes : 0);
+      EXPECT_EQ(heartbeat.hop_bytes_sent,
+                stage + 1 < layout.stages ? heartbeat.rows_computed * row_bytes : 0);
       EXPECT_EQ(heartbeat.hop_bytes_received, stage > 0 ? heartbeat.rows_computed * row_bytes : 0);
     }
     EXPECT_EQ(rows, answers.rows) << "stage " << stage;
@@ -58,10 +60,15 @@ void ExpectOpRows(const Layout& layout, const Answers& answers, std::vector<OpLo
   for (int stage = 0; stage < layout.stages; ++stage) {
     const int64_t layers = cut[stage].size();
     const int64_t moe_layers = cut[stage].end - std::max(cut[stage].begin, config.first_k_dense_replace);
-    for (const auto& [op, per_step_layers] :
-         {std::pair<const char*, int64_t>{"LatentRows", layers}, {"IndexKeyRows", layers}, {"IndexQueries", layers},
-          {"SelectKeys", layers}, {"AbsorbQuery", layers}, {"SparseAttention", layers}, {"ValueUp", layers},
-          {"Route", moe_layers}, {"RopeAngles", 1}}) {
+    for (const auto& [op, per_step_layers] : {std::pair<const char*, int64_t>{"LatentRows", layers},
+                                              {"IndexKeyRows", layers},
+                                              {"IndexQueries", layers},
+                                              {"SelectKeys", layers},
+                                              {"AbsorbQuery", layers},
+                                              {"SparseAttention", layers},
+                                              {"ValueUp", layers},
+                                              {"Route", moe_layers},
+                                              {"RopeAngles", 1}}) {
       int64_t sum = 0;
       for (int lane = 0; lane < layout.lanes; ++lane) {
         const int64_t rows = logs[stage * layout.lanes + lane].rows[op];
@@ -152,7 +159,7 @@ std::vector<Layout> AllLayouts() {
 }
 
 INSTANTIATE_TEST_SUITE_P(Matrix, LayoutMatrix, testing::ValuesIn(AllLayouts()),
-                         [](const auto& info) { return NameOf(info.param); });
+                         [](const auto& suite) { return NameOf(suite.param); });
 
 }  // namespace
 }  // namespace sluice::layouts

@@ -32,10 +32,17 @@ std::filesystem::path MakeTestCheckpoint(const std::filesystem::path& under, boo
   options.preset = "tiny";
   options.format = fp8 ? checkpoint::WeightFormat::kFp8 : checkpoint::WeightFormat::kF32;
   options.seed = 11;
-  // Small beside the preset where the layout does not matter; 12 experts so that the canonical tree is lopsided.
-  options.config_overrides = {"hidden_size=128",      "num_hidden_layers=4", "num_attention_heads=4",
-                              "intermediate_size=256", "vocab_size=301",      "n_routed_experts=12",
-                              "n_group=2",             "topk_group=1",        "index_topk=64"};
+  // Small beside the preset where the layout does not matter; 12 experts so that the canonical tree is
+  // lopsided.
+  options.config_overrides = {"hidden_size=128",
+                              "num_hidden_layers=4",
+                              "num_attention_heads=4",
+                              "intermediate_size=256",
+                              "vocab_size=301",
+                              "n_routed_experts=12",
+                              "n_group=2",
+                              "topk_group=1",
+                              "index_topk=64"};
   const auto directory = under / (fp8 ? "fp8" : "f32");
   checkpoint::MakeCheckpoint(directory, options, checkpoint::PlanCheckpoint(options), {});
   return directory;
@@ -75,8 +82,10 @@ const std::filesystem::path& TestCheckpointPath(bool fp8) {
 }
 
 std::shared_ptr<const checkpoint::Checkpoint> TestCheckpoint(bool fp8) {
-  static const std::shared_ptr<const checkpoint::Checkpoint> exact = checkpoint::Checkpoint::Open(TestCheckpointPath(false));
-  static const std::shared_ptr<const checkpoint::Checkpoint> quantised = checkpoint::Checkpoint::Open(TestCheckpointPath(true));
+  static const std::shared_ptr<const checkpoint::Checkpoint> exact =
+      checkpoint::Checkpoint::Open(TestCheckpointPath(false));
+  static const std::shared_ptr<const checkpoint::Checkpoint> quantised =
+      checkpoint::Checkpoint::Open(TestCheckpointPath(true));
   return fp8 ? quantised : exact;
 }
 
@@ -112,7 +121,8 @@ Answers Run(const Layout& layout, bool fp8, std::vector<OpLog>* logs) {
       for (int stage = 0; stage < layout.stages; ++stage) {
         std::vector<std::byte> first;
         for (int lane = 0; lane < layout.lanes; ++lane) {
-          auto dump = runner.job().DumpCache(settings.grid.Rank(stage, lane), result.pages, result.cached_tokens);
+          auto dump =
+              runner.job().DumpCache(settings.grid.Rank(stage, lane), result.pages, result.cached_tokens);
           if (lane == 0) {
             first = std::move(dump);
           } else {

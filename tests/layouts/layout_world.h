@@ -19,8 +19,8 @@ struct Layout {
 };
 std::string NameOf(const Layout& layout);
 
-// The prompts that every layout answers: 1 token; 3 tokens, fewer than four lanes; 301, divisible by no number
-// of lanes; three ragged ones at once.
+// The prompts that every layout answers: 1 token; 3 tokens, fewer than four lanes; 301, divisible by no
+// number of lanes; three ragged ones at once.
 std::vector<std::vector<engine::OfflineRequest>> PromptSets(int64_t vocab_size);
 
 // A random checkpoint made once per process: F32 (exact numerics) or FP8.
@@ -31,10 +31,11 @@ engine::JobSettings SettingsOf(const Layout& layout, bool fp8);
 
 // Everything that must not depend on the layout, and the counts that must.
 struct Answers {
-  std::vector<engine::OfflineResult> results;   // of all prompt sets, one after the other
-  std::vector<std::vector<std::byte>> caches;   // of each result: all layers in order, from lane 0 of each stage
-  bool replicas_agree = true;                   // every lane's cache equals lane 0's
-  std::vector<engine::RankState> states;        // at the end
+  std::vector<engine::OfflineResult> results;  // of all prompt sets, one after the other
+  std::vector<std::vector<std::byte>>
+      caches;                             // of each result: all layers in order, from lane 0 of each stage
+  bool replicas_agree = true;             // every lane's cache equals lane 0's
+  std::vector<engine::RankState> states;  // at the end
   std::vector<std::vector<trace::Span>> spans;  // by rank
   int64_t rows = 0;                             // T over all steps
 };

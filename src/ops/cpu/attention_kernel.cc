@@ -68,11 +68,24 @@ void LoadQueries(const AttentionUnit& unit, const Workspace& work) {
   });
 }
 
+const std::byte* KeyAt(const AttentionUnit& unit, int64_t position, int64_t bytes) {
+  const int64_t page = unit.pages[position / kPageTokens];
+  return unit.cache.base + (page * kPageTokens + position % kPageTokens) * bytes;
+}
+
+// Asks for the cached keys of some positions, which lie scattered, before they are gathered.
+void PrefetchKeys(const AttentionUnit& unit, std::span<const int32_t> positions) {
+  const int64_t bytes = LatentRowBytes(unit.cache.format, unit.latent, unit.rope);
+  for (const int32_t position : positions) {
+    const std::byte* key = KeyAt(unit, position, bytes);
+    for (int64_t i = 0; i < bytes; i += kCacheLine) hwy::Prefetch(key + i);
+  }
+}
+
 // A cached key, dequantised: latent | rope.
 void LoadKey(const AttentionUnit& unit, int64_t position, float* row) {
   const int64_t bytes = LatentRowBytes(unit.cache.format, unit.latent, unit.rope);
-  const int64_t page = unit.pages[position / kPageTokens];
-  const std::byte* from = unit.cache.base + (page * kPageTokens + position % kPageTokens) * bytes;
+  const std::byte* from = KeyAt(unit, position, bytes);
   if (unit.cache.format == CacheFormat::kF32) {
     std::memcpy(row, from, static_cast<size_t>(bytes));
     return;
@@ -106,10 +119,13 @@ void GatherKeys(const AttentionUnit& unit, std::span<const int32_t> positions, c
   }
 }
 
-// p[j][h] = scale * key_j . query_h, an ascending FMA chain.
-void ScoreKeys(const AttentionUnit& unit, int64_t keys, const Workspace& work) {
+// p[j][h] = scale * key_j . query_h, an ascending FMA chain; meanwhile the keys of the next block are asked
+// for.
+void ScoreKeys(const AttentionUnit& unit, int64_t keys, std::span<const int32_t> next,
+               const Workspace& work) {
   const V scale = hn::Set(D(), unit.scale);
   ForEachTile<kTileRows>(0, keys, [&]<int kRows>(std::integral_constant<int, kRows>, int64_t j) {
+    if (j < std::ssize(next)) PrefetchKeys(unit, next.subspan(j, HWY_MIN(kRows, std::ssize(next) - j)));
     for (int64_t h = 0; h < work.padded_heads; h += kTileColumns) {
       Tile<kRows, kTileVectors> tile;
       tile.Clear();
@@ -182,10 +198,11 @@ void Attend(const AttentionUnit& unit, const PartialSoftmax& out) {
   std::fill_n(out.largest, work.padded_heads, -std::numeric_limits<float>::infinity());
   std::fill_n(out.sum, work.padded_heads, 0.0F);
   for (size_t begin = 0; begin < unit.positions.size(); begin += kKeyBlock) {
-    const auto positions =
-        unit.positions.subspan(begin, HWY_MIN(size_t{kKeyBlock}, unit.positions.size() - begin));
+    const auto left = unit.positions.subspan(begin);
+    const auto positions = left.first(HWY_MIN(size_t{kKeyBlock}, left.size()));
+    const auto after = left.subspan(positions.size());
     GatherKeys(unit, positions, work);
-    ScoreKeys(unit, std::ssize(positions), work);
+    ScoreKeys(unit, std::ssize(positions), after.first(HWY_MIN(size_t{kKeyBlock}, after.size())), work);
     Exponentiate(std::ssize(positions), work, out);
     AccumulateValues(unit, std::ssize(positions), begin == 0, work, out);
   }

@@ -1,7 +1,6 @@
 #include "ops/cpu/gemm.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "base/checked.h"
 #include "ops/cpu/gemm_kernel.h"
@@ -21,8 +20,9 @@ struct Slab {
   int64_t first_unit = 0;  // of the units of parallel work over all slabs of a round
 
   int64_t blocks() const { return CeilDiv(rows, kRowBlock); }
+  // Units of work are the row tiles times groups of `panels` panels.
   int64_t tiles() const { return CeilDiv(blocks(), kTileBlocks); }
-  int64_t units() const { return tiles() * job->weight->panels(); }
+  int64_t groups(int64_t panels) const { return CeilDiv(job->weight->panels(), panels); }
 };
 
 // Memory of one calling thread, kept for the next call.
@@ -32,23 +32,35 @@ float* Scratch(int64_t floats) {
   return reinterpret_cast<float*>(buffer.data());
 }
 
+// Panels per unit of work: as many as leave a few units for each thread.
+int64_t PanelsPerUnit(const std::vector<Slab>& slabs, int threads) {
+  constexpr int64_t kUnitsPerThread = 6;
+  for (int64_t panels = kTilePanels; panels > 1; panels /= 2) {
+    int64_t units = 0;
+    for (const Slab& slab : slabs) units += slab.tiles() * slab.groups(panels);
+    if (units >= kUnitsPerThread * threads) return panels;
+  }
+  return 1;
+}
+
 void RunRound(std::vector<Slab>& slabs, int64_t floats, ComputePool& pool) {
   float* memory = Scratch(floats);
+  const int64_t panels = PanelsPerUnit(slabs, pool.width());
   int64_t units = 0;
   std::vector<std::pair<const Slab*, int64_t>> blocks;
   for (Slab& slab : slabs) {
     const int64_t k = slab.job->weight->cols();
     slab.packed = {memory, nullptr, slab.rows, k};
     memory += slab.rows * k;
-    if (slab.job->weight->dtype() == DType::kF8E4M3) {
+    if (slab.job->weight->is_fp8()) {
       slab.packed.scales = memory;
       memory += slab.rows * CeilDiv(k, kQuantBlock);
     }
     slab.first_unit = units;
-    units += slab.units();
+    units += slab.tiles() * slab.groups(panels);
     for (int64_t block = 0; block < slab.blocks(); ++block) blocks.emplace_back(&slab, block);
   }
-  pool.ParallelFor(static_cast<int64_t>(blocks.size()), [&](int64_t i) {
+  pool.ParallelFor(std::ssize(blocks), [&](int64_t i) {
     const auto& [slab, block] = blocks[i];
     PackRowBlock(slab->job->x.RowRange(slab->first_row, slab->rows), slab->packed, block);
   });
@@ -56,12 +68,40 @@ void RunRound(std::vector<Slab>& slabs, int64_t floats, ComputePool& pool) {
     const auto after = std::upper_bound(slabs.begin(), slabs.end(), unit,
                                         [](int64_t u, const Slab& slab) { return u < slab.first_unit; });
     const Slab& slab = *(after - 1);
-    const int64_t panels = slab.job->weight->panels();
-    const int64_t tile = (unit - slab.first_unit) / panels;
-    const int64_t end = std::min(slab.blocks(), (tile + 1) * kTileBlocks);
-    MultiplyPanel(slab.packed, tile * kTileBlocks, end, *slab.job->weight, (unit - slab.first_unit) % panels,
-                  slab.job->y.RowRange(slab.first_row, slab.rows));
+    const PackedWeight& weight = *slab.job->weight;
+    const int64_t tile = (unit - slab.first_unit) / slab.groups(panels);
+    const int64_t group = (unit - slab.first_unit) % slab.groups(panels);
+    MultiplyTile(slab.packed, weight,
+                 {tile * kTileBlocks, std::min(slab.blocks(), (tile + 1) * kTileBlocks), group * panels,
+                  std::min(weight.panels(), (group + 1) * panels)},
+                 slab.job->y.RowRange(slab.first_row, slab.rows));
   });
+}
+
+// Panel by panel, k by k: out[k][j] = convert(raw[32 panel + j, k], 32 panel + j, k). Memory beyond N stays
+// 0.
+template <class In, class Out, class Convert>
+void FillPanels(const RawMatrix& raw, const Buffer& data, const Convert& convert) {
+  const auto* in = static_cast<const In*>(raw.data);
+  auto* out = reinterpret_cast<Out*>(data.data());
+  for (int64_t first = 0; first < raw.rows; first += kPanel) {
+    const int64_t rows = std::min(kPanel, raw.rows - first);
+    for (int64_t k = 0; k < raw.cols; ++k, out += kPanel) {
+      for (int64_t j = 0; j < rows; ++j) out[j] = convert(in[(first + j) * raw.cols + k], first + j, k);
+    }
+  }
+}
+
+// The kernels read e4m3 codes without a look at the NaN ones.
+void RefuseNaN(const RawMatrix& raw) {
+  const auto* codes = static_cast<const uint8_t*>(raw.data);
+  for (int64_t i = 0; i < raw.rows * raw.cols; ++i) {
+    if ((codes[i] & 0x7fU) == 0x7fU) {
+      Fail(ErrorKind::kModelFiles,
+           "an FP8 weight of {} x {} holds NaN at row {}, column {}; the file is damaged, fetch it again",
+           raw.rows, raw.cols, i / raw.cols, i % raw.cols);
+    }
+  }
 }
 
 }  // namespace
@@ -70,33 +110,40 @@ PackedWeight::PackedWeight(const RawMatrix& raw, Numerics numerics)
     : Weight(raw.rows, raw.cols, raw.dtype == DType::kF8E4M3 && numerics == Numerics::kFp8),
       dtype_(is_fp8() ? DType::kF8E4M3 : ActivationType(numerics)),
       data_(CeilDiv(raw.rows, kPanel) * kPanel * raw.cols * SizeOf(dtype_)) {
-  const Tensor view{const_cast<void*>(raw.data), raw.dtype, raw.rows, raw.cols, raw.cols};
   const int64_t scale_columns = CeilDiv(raw.cols, kQuantBlock);
-  if (is_fp8()) scales_.assign(raw.scales, raw.scales + CeilDiv(raw.rows, kQuantBlock) * scale_columns);
-  for (int64_t n = 0; n < raw.rows; ++n) {
-    std::byte* out = data_.data() + (n / kPanel * kPanel * raw.cols + n % kPanel) * SizeOf(dtype_);
-    for (int64_t k = 0; k < raw.cols; ++k, out += kPanel * SizeOf(dtype_)) {
-      if (raw.dtype == DType::kF8E4M3) {
-        const F8E4M3 code = view.At<F8E4M3>(n, k);
-        if ((code.bits & 0x7fU) == 0x7fU) {
-          Fail(ErrorKind::kModelFiles,
-               "an FP8 weight of {} x {} holds NaN at row {}, column {}; the file is damaged, fetch it again",
-               raw.rows, raw.cols, n, k);
-        }
-        if (is_fp8()) {
-          *out = std::byte{code.bits};
-          continue;
-        }
-        const float value = ToFloat(code) * raw.scales[n / kQuantBlock * scale_columns + k / kQuantBlock];
-        std::memcpy(out, &value, 4);
-      } else if (dtype_ == DType::kF32) {
-        const float value = LoadFloat(view, n, k);
-        std::memcpy(out, &value, 4);
-      } else {
-        const BF16 value = ToBF16(LoadFloat(view, n, k));
-        std::memcpy(out, &value, 2);
-      }
+  if (raw.dtype == DType::kF8E4M3) {
+    RefuseNaN(raw);
+    if (is_fp8()) {
+      scales_.assign(raw.scales, raw.scales + CeilDiv(raw.rows, kQuantBlock) * scale_columns);
+      FillPanels<F8E4M3, F8E4M3>(raw, data_, [](F8E4M3 code, int64_t, int64_t) { return code; });
+      return;
     }
+  }
+  const auto fill = [&]<class In>(In, const auto& value_of) {
+    if (dtype_ == DType::kF32) {
+      FillPanels<In, float>(raw, data_, value_of);
+    } else {
+      FillPanels<In, BF16>(raw, data_,
+                           [&](In value, int64_t n, int64_t k) { return ToBF16(value_of(value, n, k)); });
+    }
+  };
+  switch (raw.dtype) {
+    case DType::kF32:
+      fill(float{}, [](float value, int64_t, int64_t) { return value; });
+      break;
+    case DType::kBF16:
+      fill(BF16{}, [](BF16 value, int64_t, int64_t) { return ToFloat(value); });
+      break;
+    case DType::kF16:
+      fill(uint16_t{}, [](uint16_t value, int64_t, int64_t) { return HalfToFloat(value); });
+      break;
+    case DType::kF8E4M3:
+      fill(F8E4M3{}, [&](F8E4M3 code, int64_t n, int64_t k) {
+        return ToFloat(code) * raw.scales[n / kQuantBlock * scale_columns + k / kQuantBlock];
+      });
+      break;
+    default:
+      Fail(ErrorKind::kInternal, "a weight of {} cannot be packed", NameOf(raw.dtype));
   }
 }
 

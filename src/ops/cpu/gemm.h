@@ -11,9 +11,10 @@
 // ascending FMA chain over k, whatever the number of rows, threads or vector lanes.
 namespace sluice::ops::cpu {
 
-inline constexpr int64_t kPanel = 32;      // outputs per panel; the same for every vector width
-inline constexpr int64_t kRowBlock = 12;   // rows of x packed together
-inline constexpr int64_t kTileBlocks = 8;  // row blocks of one unit of parallel work
+inline constexpr int64_t kPanel = 32;       // outputs per panel; the same for every vector width
+inline constexpr int64_t kRowBlock = 12;    // rows of x packed together
+inline constexpr int64_t kTileBlocks = 16;  // most row blocks and panels of one unit of parallel work
+inline constexpr int64_t kTilePanels = 4;
 
 // W [N, K] as ceil(N / 32) panels, each [K][32], in fp32, bf16 or e4m3; columns beyond N are 0. FP8 block
 // scales stay beside it as they were.

@@ -18,9 +18,9 @@ namespace sluice::ops::cpu::HWY_NAMESPACE {
 // it.
 constexpr int64_t kSlice = kQuantBlock;
 // Rows from which on a bf16 or e4m3 slice is first expanded to fp32 instead of being converted at each use.
-constexpr int64_t kExpandRows = 5;
-// Rows of one tile of work; bounds the scratch.
-constexpr int64_t kScratchRows = kTileBlocks * kRowBlock;
+constexpr int64_t kExpandRows = 25;
+// x values of one pass over the panels of a tile: they stay in the second-level cache.
+constexpr int64_t kChunkFloats = 96 * 1024;
 
 void PackRows(const Tensor& x, const PackedRows& packed, int64_t block) {
   const int64_t rows = packed.RowsOfBlock(block);
@@ -84,61 +84,67 @@ HWY_INLINE void MultiplySlice(const float* x, int64_t rows, const W* w, const W*
   });
 }
 
+// Adds the slices of [k_begin, k_end) of one panel to c [rows of the tile][32].
 template <class W>
-HWY_INLINE void MultiplyAll(const PackedRows& packed, int64_t first_block, int64_t end_block, const W* panel,
-                            const float* w_scales, float* c) {
-  const int64_t rows = HWY_MIN(packed.rows, end_block * kRowBlock) - first_block * kRowBlock;
+HWY_INLINE void MultiplyChunk(const PackedRows& packed, const LinearTile& tile, const W* panel,
+                              const float* w_scales, int64_t k_begin, int64_t k_end, float* c) {
+  const int64_t rows = HWY_MIN(packed.rows, tile.end_block * kRowBlock) - tile.first_block * kRowBlock;
   const bool expand = !std::is_same_v<W, float> && rows >= kExpandRows;
-  alignas(64) float expanded[kSlice * kPanel];
-  for (int64_t k = 0; k < packed.k; k += kSlice) {
-    const int64_t n = HWY_MIN(kSlice, packed.k - k);
+  alignas(kCacheLine) float expanded[kSlice * kPanel];
+  for (int64_t k = k_begin; k < k_end; k += kSlice) {
+    const int64_t n = HWY_MIN(kSlice, k_end - k);
     const W* slice = panel + k * kPanel;
     // LoadOperand reads e4m3 as value * 2^-8; scaling is exact, so the block scale takes the 2^8 back.
     const float w_scale = w_scales == nullptr ? 1.0F : w_scales[k / kQuantBlock] * 256.0F;
     if (expand) {
       for (int64_t i = 0; i < n * kPanel; i += kLanes) StoreFloats(LoadOperand(slice + i), expanded + i);
     }
-    for (int64_t block = first_block; block < end_block; ++block) {
+    for (int64_t block = tile.first_block; block < tile.end_block; ++block) {
       const int64_t block_rows = packed.RowsOfBlock(block);
       const float* x = packed.Values(block) + k * block_rows;
       const float* x_scales =
           w_scales == nullptr ? nullptr : packed.Scales(block) + k / kQuantBlock * block_rows;
-      float* out = c + (block - first_block) * kRowBlock * kPanel;
+      float* out = c + (block - tile.first_block) * kRowBlock * kPanel;
       if (expand) {
         MultiplySlice<float>(x, block_rows, expanded, nullptr, n, x_scales, w_scale, k == 0, out);
       } else {
         const W* next =
-            block == first_block && k + 2 * kSlice <= packed.k ? slice + kSlice * kPanel : nullptr;
+            block == tile.first_block && k + 2 * kSlice <= packed.k ? slice + kSlice * kPanel : nullptr;
         MultiplySlice(x, block_rows, slice, next, n, x_scales, w_scale, k == 0, out);
       }
     }
   }
 }
 
-void Multiply(const PackedRows& packed, int64_t first_block, int64_t end_block, const PackedWeight& weight,
-              int64_t panel, const Tensor& y) {
-  alignas(64) float c[kScratchRows * kPanel];
-  const std::byte* data = weight.Panel(panel);
-  switch (weight.dtype()) {
-    case DType::kF32:
-      MultiplyAll(packed, first_block, end_block, reinterpret_cast<const float*>(data), nullptr, c);
-      break;
-    case DType::kBF16:
-      MultiplyAll(packed, first_block, end_block, reinterpret_cast<const BF16*>(data), nullptr, c);
-      break;
-    default:
-      MultiplyAll(packed, first_block, end_block, reinterpret_cast<const F8E4M3*>(data),
-                  weight.PanelScales(panel), c);
+void Multiply(const PackedRows& packed, const PackedWeight& weight, const LinearTile& tile, const Tensor& y) {
+  alignas(kCacheLine) float c[kTilePanels][kTileBlocks * kRowBlock * kPanel];
+  const int64_t first_row = tile.first_block * kRowBlock;
+  const int64_t end_row = HWY_MIN(packed.rows, tile.end_block * kRowBlock);
+  const int64_t chunk = HWY_MAX(kChunkFloats / (end_row - first_row) / kSlice, 1) * kSlice;
+  for (int64_t k = 0; k < packed.k; k += chunk) {
+    const int64_t k_end = HWY_MIN(packed.k, k + chunk);
+    for (int64_t panel = tile.first_panel; panel < tile.end_panel; ++panel) {
+      const std::byte* data = weight.Panel(panel);
+      float* out = c[panel - tile.first_panel];
+      if (weight.dtype() == DType::kF32) {
+        MultiplyChunk(packed, tile, reinterpret_cast<const float*>(data), nullptr, k, k_end, out);
+      } else if (weight.dtype() == DType::kBF16) {
+        MultiplyChunk(packed, tile, reinterpret_cast<const BF16*>(data), nullptr, k, k_end, out);
+      } else {
+        MultiplyChunk(packed, tile, reinterpret_cast<const F8E4M3*>(data), weight.PanelScales(panel), k,
+                      k_end, out);
+      }
+    }
   }
-  const int64_t column = panel * kPanel;
-  const int64_t columns = HWY_MIN(kPanel, weight.rows() - column);
-  const int64_t first_row = first_block * kRowBlock;
-  const int64_t end_row = HWY_MIN(packed.rows, end_block * kRowBlock);
   WithType(y.dtype, [&]<class Out>(Out) {
-    for (int64_t row = first_row; row < end_row; ++row) {
-      Map(
-          columns, [](V v) { return v; }, y.Row<Out>(row) + column,
-          static_cast<const float*>(c + (row - first_row) * kPanel));
+    for (int64_t panel = tile.first_panel; panel < tile.end_panel; ++panel) {
+      const int64_t column = panel * kPanel;
+      const int64_t columns = HWY_MIN(kPanel, weight.rows() - column);
+      const float* from = c[panel - tile.first_panel];
+      for (int64_t row = first_row; row < end_row; ++row, from += kPanel) {
+        Map(
+            columns, [](V v) { return v; }, y.Row<Out>(row) + column, from);
+      }
     }
   });
 }
@@ -155,9 +161,9 @@ HWY_EXPORT(Multiply);
 void PackRowBlock(const Tensor& x, const PackedRows& packed, int64_t block) {
   HWY_DYNAMIC_DISPATCH(PackRows)(x, packed, block);
 }
-void MultiplyPanel(const PackedRows& packed, int64_t first_block, int64_t end_block,
-                   const PackedWeight& weight, int64_t panel, const Tensor& y) {
-  HWY_DYNAMIC_DISPATCH(Multiply)(packed, first_block, end_block, weight, panel, y);
+void MultiplyTile(const PackedRows& packed, const PackedWeight& weight, const LinearTile& tile,
+                  const Tensor& y) {
+  HWY_DYNAMIC_DISPATCH(Multiply)(packed, weight, tile, y);
 }
 
 }  // namespace sluice::ops::cpu

@@ -28,8 +28,16 @@ struct PackedRows {
 // Fills block `block` of `packed` from the rows of x (F32, BF16 or, unscaled, F8_E4M3).
 void PackRowBlock(const Tensor& x, const PackedRows& packed, int64_t block);
 
-// Columns [32 panel, 32 panel + 32) of y for the rows of blocks [first_block, end_block).
-void MultiplyPanel(const PackedRows& packed, int64_t first_block, int64_t end_block,
-                   const PackedWeight& weight, int64_t panel, const Tensor& y);
+// A unit of work: some row blocks times some panels of a weight.
+struct LinearTile {
+  int64_t first_block = 0;
+  int64_t end_block = 0;  // at most kTileBlocks further on
+  int64_t first_panel = 0;
+  int64_t end_panel = 0;  // at most kTilePanels further on
+};
+
+// Computes the columns of the tile's panels for the rows of its blocks and writes them to y.
+void MultiplyTile(const PackedRows& packed, const PackedWeight& weight, const LinearTile& tile,
+                  const Tensor& y);
 
 }  // namespace sluice::ops::cpu

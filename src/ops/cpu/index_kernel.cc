@@ -39,7 +39,7 @@ void LoadPage(const PagedCache& cache, int64_t page, int64_t dim, int64_t count,
   Transpose(rows.data(), padded_dim, kPageTokens, padded_dim, out.keys, kPageTokens);
 }
 
-void Score(const PackedRows& q, const float* gates, const IndexPage& page, float* scores) {
+void Score(const PackedRows& q, const float* gates, const IndexPage& page, const float* next, float* scores) {
   const D d;
   const int64_t blocks = (q.rows + kRowBlock - 1) / kRowBlock;
   for (int64_t column = 0; column < kPageTokens; column += kTileColumns) {
@@ -50,7 +50,8 @@ void Score(const PackedRows& q, const float* gates, const IndexPage& page, float
       ForEachTile<kTileRows>(0, heads, [&]<int kRows>(std::integral_constant<int, kRows>, int64_t head) {
         Tile<kRows, kTileVectors> tile;
         tile.Clear();
-        tile.Multiply(q.Values(block) + head, heads, page.keys + column, kPageTokens, q.k);
+        const float* ahead = next != nullptr && block == 0 && head == 0 ? next + column : nullptr;
+        tile.Multiply(q.Values(block) + head, heads, page.keys + column, kPageTokens, q.k, ahead);
         HWY_UNROLL(16)
         for (int r = 0; r < kRows; ++r) {
           const V gate = hn::Set(d, gates[block * kRowBlock + head + r]);
@@ -84,8 +85,9 @@ HWY_EXPORT(Score);
 void LoadIndexPage(const PagedCache& cache, int64_t page, int64_t dim, int64_t count, const IndexPage& out) {
   HWY_DYNAMIC_DISPATCH(LoadPage)(cache, page, dim, count, out);
 }
-void ScorePage(const PackedRows& q, const float* gates, const IndexPage& page, float* scores) {
-  HWY_DYNAMIC_DISPATCH(Score)(q, gates, page, scores);
+void ScorePage(const PackedRows& q, const float* gates, const IndexPage& page, const float* next,
+               float* scores) {
+  HWY_DYNAMIC_DISPATCH(Score)(q, gates, page, next, scores);
 }
 
 }  // namespace sluice::ops::cpu

@@ -80,7 +80,9 @@ class Selector {
         const int64_t visible = Visible(row, first);
         if (visible == 0) continue;
         float scores[kPageTokens];
-        ScorePage(scratch.queries[r], gates_.Row<const float>(row), scratch.page, scores);
+        const bool ahead = r == 0 && page + 1 < end_page && index_keys_.format == CacheFormat::kF32;
+        ScorePage(scratch.queries[r], gates_.Row<const float>(row), scratch.page,
+                  ahead ? PageKeys(table[page + 1]) : nullptr, scores);
         const int64_t nan = best[r].Offer(scores, visible, first);
         if (nan >= 0) {
           Fail(ErrorKind::kInternal, "the index score of row {} for position {} is not a number", row,
@@ -93,6 +95,9 @@ class Selector {
  private:
   void* QueryRow(int64_t row) const {
     return static_cast<std::byte*>(queries_.data) + row * queries_.stride * SizeOf(queries_.dtype);
+  }
+  const float* PageKeys(int64_t page) const {
+    return reinterpret_cast<const float*>(index_keys_.base) + page * kPageTokens * shape_.dim;
   }
   // Keys of the page that begins at position `first` which a row may see.
   int64_t Visible(int64_t row, int64_t first) const {

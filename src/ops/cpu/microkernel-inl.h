@@ -6,6 +6,7 @@
 #define SLUICE_OPS_CPU_MICROKERNEL_INL_H_
 #endif
 
+#include "hwy/cache_control.h"
 #include "ops/cpu/simd-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -35,6 +36,41 @@ HWY_INLINE V LoadOperand(const float* from) { return LoadFloats(from); }
 HWY_INLINE V LoadOperand(const BF16* from) { return LoadFloats(from); }
 HWY_INLINE V LoadOperand(const F8E4M3* from) { return LoadScaledFloats(from); }
 
+// The loop of Tile::Multiply. A function of its own, so that the compiler has all registers for it.
+template <int kRows, int kVectors, int kRowStep, bool kPrefetch, class B>
+HWY_NOINLINE void MultiplyLoop(V (&sums)[kRows][kVectors], const float* a, int64_t a_step, const B* b,
+                               int64_t b_stride, int64_t k, int64_t ahead) {
+  V sum[kRows][kVectors];
+  HWY_UNROLL(16)
+  for (int r = 0; r < kRows; ++r) {
+    HWY_UNROLL(16)
+    for (int v = 0; v < kVectors; ++v) sum[r][v] = sums[r][v];
+  }
+  for (int64_t i = 0; i < k; ++i) {
+    if constexpr (kPrefetch) {
+      HWY_UNROLL(16)
+      for (int v = 0; v < kTileColumns; v += kCacheLine / static_cast<int>(sizeof(B)))
+        hwy::Prefetch(b + ahead + v);
+    }
+    V operand[kVectors];
+    HWY_UNROLL(16)
+    for (int v = 0; v < kVectors; ++v) operand[v] = LoadOperand(b + v * kLanes);
+    HWY_UNROLL(16)
+    for (int r = 0; r < kRows; ++r) {
+      const V x = hn::Set(D(), a[r * kRowStep]);
+      HWY_UNROLL(16)
+      for (int v = 0; v < kVectors; ++v) sum[r][v] = Fma(x, operand[v], sum[r][v]);
+    }
+    a += a_step;
+    b += b_stride;
+  }
+  HWY_UNROLL(16)
+  for (int r = 0; r < kRows; ++r) {
+    HWY_UNROLL(16)
+    for (int v = 0; v < kVectors; ++v) sums[r][v] = sum[r][v];
+  }
+}
+
 template <int kRows, int kVectors>
 struct Tile {
   V sum[kRows][kVectors];
@@ -61,22 +97,17 @@ struct Tile {
       for (int v = 0; v < kVectors; ++v) StoreFloats(sum[r][v], c + r * stride + v * kLanes);
     }
   }
-  // sum[r][v] += a(i, r) * b[i][v] for i ascending: one FMA chain per output. a(i, r) is a[i * a_step + r *
-  // kRowStep], b is [k][b_stride].
+  // sum[r][v] += a(i, r) * b[i][v] for i ascending: one FMA chain per output. a(i, r) = a[i * a_step + r *
+  // kRowStep] and b is [k][b_stride]. `ahead` (or nullptr) is memory needed soon, laid out as b: a row of it
+  // is asked for with each i, because between many multiplications the hardware's own prefetch comes too
+  // late.
   template <int kRowStep = 1, class B>
-  HWY_INLINE void Multiply(const float* a, int64_t a_step, const B* b, int64_t b_stride, int64_t k) {
-    for (int64_t i = 0; i < k; ++i) {
-      V operand[kVectors];
-      HWY_UNROLL(16)
-      for (int v = 0; v < kVectors; ++v) operand[v] = LoadOperand(b + v * kLanes);
-      HWY_UNROLL(16)
-      for (int r = 0; r < kRows; ++r) {
-        const V x = hn::Set(D(), a[r * kRowStep]);
-        HWY_UNROLL(16)
-        for (int v = 0; v < kVectors; ++v) sum[r][v] = Fma(x, operand[v], sum[r][v]);
-      }
-      a += a_step;
-      b += b_stride;
+  HWY_INLINE void Multiply(const float* a, int64_t a_step, const B* b, int64_t b_stride, int64_t k,
+                           const B* ahead = nullptr) {
+    if (ahead != nullptr) {
+      MultiplyLoop<kRows, kVectors, kRowStep, true>(sum, a, a_step, b, b_stride, k, ahead - b);
+    } else {
+      MultiplyLoop<kRows, kVectors, kRowStep, false>(sum, a, a_step, b, b_stride, k, 0);
     }
   }
 };

@@ -67,7 +67,7 @@ HWY_INLINE hn::Vec<DU> BF16Bits(V values) {
   const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(du, 1U));
   const auto rounded = hn::ShiftRight<16>(hn::Add(hn::Add(bits, hn::Set(du, 0x7fffU)), odd));
   const auto quiet = hn::Or(hn::ShiftRight<16>(bits), hn::Set(du, 0x40U));
-  return hn::IfThenElse(hn::RebindMask(du, hn::Ne(values, values)), quiet, rounded);
+  return hn::IfThenElse(hn::RebindMask(du, hn::IsNaN(values)), quiet, rounded);
 }
 HWY_INLINE V RoundBF16(V values) { return hn::BitCast(D(), hn::ShiftLeft<16>(BF16Bits(values))); }
 
@@ -90,7 +90,7 @@ HWY_INLINE V RoundToE4M3(V x) {
   const V subnormal = hn::Sub(hn::Add(magnitude, shift), shift);
   const V value =
       hn::IfThenElse(hn::Lt(magnitude, hn::Set(d, 0.015625F)), subnormal, hn::BitCast(d, rounded));
-  return hn::IfThenElse(hn::Ne(x, x), x, hn::CopySign(value, x));
+  return hn::IfThenElse(hn::IsNaN(x), x, hn::CopySign(value, x));
 }
 
 // The code of a value that RoundToE4M3 returned.
@@ -102,7 +102,7 @@ HWY_INLINE void StoreE4M3(V value, F8E4M3* to) {
   const auto normal = hn::Sub(hn::ShiftRight<20>(hn::BitCast(di, magnitude)), hn::Set(di, 120 << 3));
   const auto subnormal = hn::ConvertTo(di, hn::Mul(magnitude, hn::Set(d, 512.0F)));
   const auto is_subnormal = hn::RebindMask(di, hn::Lt(magnitude, hn::Set(d, 0.015625F)));
-  const auto is_nan = hn::RebindMask(di, hn::Ne(value, value));
+  const auto is_nan = hn::RebindMask(di, hn::IsNaN(value));
   const auto code =
       hn::IfThenElse(is_nan, hn::Set(di, 0x7f), hn::IfThenElse(is_subnormal, subnormal, normal));
   const hn::Rebind<uint8_t, D> d8;
@@ -130,7 +130,7 @@ HWY_INLINE V Exp(V x) {
   sum = Fma(sum, r, hn::Set(d, 1.0F));
   sum = Fma(sum, r, hn::Set(d, 1.0F));
   // NaN reaches here as NaN in `sum`; the integer conversion of its n is arbitrary but multiplies NaN.
-  const auto exponent = hn::ConvertTo(di, hn::IfThenElse(hn::Ne(x, x), hn::Zero(d), n));
+  const auto exponent = hn::ConvertTo(di, hn::IfThenElse(hn::IsNaN(x), hn::Zero(d), n));
   const auto half = hn::ShiftRight<1>(exponent);
   const auto bias = hn::Set(di, 127);
   const V low = hn::BitCast(d, hn::ShiftLeft<23>(hn::Add(half, bias)));

@@ -21,7 +21,8 @@ Row ReadLatent(const AttentionShape& shape, const PagedCache& cache, PageTable p
   const auto* codes = reinterpret_cast<const F8E4M3*>(row);
   const auto* scales = reinterpret_cast<const float*>(row + shape.latent);
   const auto* rope = reinterpret_cast<const BF16*>(row + row_bytes - 2 * shape.rope);
-  for (int64_t i = 0; i < shape.latent; ++i) values[i] = RoundToBF16(ToFloat(codes[i]) * scales[i / kQuantBlock]);
+  for (int64_t i = 0; i < shape.latent; ++i)
+    values[i] = RoundToBF16(ToFloat(codes[i]) * scales[i / kQuantBlock]);
   for (int64_t i = 0; i < shape.rope; ++i) values[shape.latent + i] = ToFloat(rope[i]);
   return values;
 }
@@ -49,7 +50,8 @@ void ReferenceOps::LatentRows(const AttentionShape& shape, const Tensor& kv, con
     double squares = 0.0;
     for (const double value : c) squares += value * value;
     const double factor = 1.0 / std::sqrt(squares / static_cast<double>(shape.latent) + eps);
-    for (int64_t i = 0; i < shape.latent; ++i) c[i] = Rounded(numerics_, c[i] * factor * norm.At<float>(0, i));
+    for (int64_t i = 0; i < shape.latent; ++i)
+      c[i] = Rounded(numerics_, c[i] * factor * norm.At<float>(0, i));
     Row k_pe = LoadRow(kv.ColRange(shape.latent, shape.rope), t);
     Rotate(k_pe, angles, t, /*interleaved=*/true);
 
@@ -96,9 +98,10 @@ void ReferenceOps::WriteIndexKeys(const Tensor& rows, std::span<const RowPlace> 
   }
 }
 
-void ReferenceOps::SparseAttention(const AttentionShape& shape, const Tensor& q_latent, const PagedCache& latents,
-                                   std::span<const RowPlace> places, std::span<const PageTable> pages,
-                                   const Tensor& selection, float scale, const Tensor& o_latent) {
+void ReferenceOps::SparseAttention(const AttentionShape& shape, const Tensor& q_latent,
+                                   const PagedCache& latents, std::span<const RowPlace> places,
+                                   std::span<const PageTable> pages, const Tensor& selection, float scale,
+                                   const Tensor& o_latent) {
   for (int64_t t = 0; t < q_latent.rows; ++t) {
     std::vector<Row> keys;
     for (int64_t j = 0; j < selection.cols && selection.At<int32_t>(t, j) >= 0; ++j) {
@@ -107,7 +110,8 @@ void ReferenceOps::SparseAttention(const AttentionShape& shape, const Tensor& q_
     for (int64_t h = 0; h < shape.heads; ++h) {
       const Row q = LoadRow(q_latent.ColRange(h * shape.latent_width(), shape.latent_width()), t);
       Row scores;
-      for (const Row& key : keys) scores.push_back(scale * std::inner_product(q.begin(), q.end(), key.begin(), 0.0));
+      for (const Row& key : keys)
+        scores.push_back(scale * std::inner_product(q.begin(), q.end(), key.begin(), 0.0));
       const double largest = scores.empty() ? 0.0 : *std::max_element(scores.begin(), scores.end());
       Row o(shape.latent, 0.0);
       double sum = 0.0;

@@ -8,8 +8,8 @@
 
 namespace sluice::ops::reference {
 
-void ReferenceOps::Route(const RouterShape& shape, const Tensor& logits, const Tensor& bias, const Tensor& ids,
-                         const Tensor& weights) {
+void ReferenceOps::Route(const RouterShape& shape, const Tensor& logits, const Tensor& bias,
+                         const Tensor& ids, const Tensor& weights) {
   const int64_t group_size = shape.experts / shape.groups;
   for (int64_t t = 0; t < logits.rows; ++t) {
     Row p = LoadRow(logits, t);
@@ -44,12 +44,13 @@ void ReferenceOps::Route(const RouterShape& shape, const Tensor& logits, const T
   }
 }
 
-void ReferenceOps::SumTerms(const Tensor& y, std::span<const ExpertTerm> terms, std::span<const int64_t> offsets,
-                            const Tensor& out) {
+void ReferenceOps::SumTerms(const Tensor& y, std::span<const ExpertTerm> terms,
+                            std::span<const int64_t> offsets, const Tensor& out) {
   for (int64_t i = 0; i < out.rows; ++i) {
     Row sum(out.cols, 0.0);
     for (int64_t j = offsets[i]; j < offsets[i + 1]; ++j) {
-      for (int64_t c = 0; c < out.cols; ++c) sum[c] += terms[j].weight * static_cast<double>(LoadFloat(y, terms[j].row, c));
+      for (int64_t c = 0; c < out.cols; ++c)
+        sum[c] += terms[j].weight * static_cast<double>(LoadFloat(y, terms[j].row, c));
     }
     StoreRow(out, i, sum);
   }
@@ -67,12 +68,14 @@ std::vector<Sampled> ReferenceOps::Sample(const Tensor& logits, std::span<const 
                                           std::span<const int64_t> positions) {
   std::vector<Sampled> sampled;
   for (int64_t t = 0; t < logits.rows; ++t) {
-    sampled.push_back(SampleRow({logits.Row<float>(t), static_cast<size_t>(logits.cols)}, params[t], positions[t]));
+    sampled.push_back(
+        SampleRow({logits.Row<float>(t), static_cast<size_t>(logits.cols)}, params[t], positions[t]));
   }
   return sampled;
 }
 
-std::vector<Sampled> ReferenceOps::Logprobs(const Tensor& logits, std::span<const int32_t> targets, int32_t top) {
+std::vector<Sampled> ReferenceOps::Logprobs(const Tensor& logits, std::span<const int32_t> targets,
+                                            int32_t top) {
   std::vector<Sampled> result;
   for (int64_t t = 0; t < logits.rows; ++t) {
     result.push_back(LogprobRow({logits.Row<float>(t), static_cast<size_t>(logits.cols)}, targets[t], top));

@@ -19,15 +19,17 @@ class ReferenceOps final : public Ops {
   std::unique_ptr<Weight> Pack(const RawMatrix& raw) override;
   void Embed(const Tensor& table, int64_t first_id, std::span<const int32_t> ids, const Tensor& y) override;
   void Linear(const Tensor& x, const Weight& w, const Tensor& y) override;
-  void GroupedLinear(const Tensor& x, std::span<const int64_t> offsets, std::span<const Weight* const> weights,
-                     const Tensor& y) override;
+  void GroupedLinear(const Tensor& x, std::span<const int64_t> offsets,
+                     std::span<const Weight* const> weights, const Tensor& y) override;
   void RmsNorm(const Tensor& x, const Tensor& w, float eps, const Tensor& y) override;
   void SwiGlu(const Tensor& gate, const Tensor& up, const Tensor& y) override;
   void Add(const Tensor& x, const Tensor& y) override;
   void CopyRows(const Tensor& x, std::span<const int64_t> source, const Tensor& y) override;
-  void RopeAngles(std::span<const RowPlace> places, std::span<const float> inv_freq, const Tensor& out) override;
-  void AbsorbQuery(const AttentionShape& shape, const Tensor& q, std::span<const std::unique_ptr<Weight>> up_keys,
-                   const Tensor& angles, const Tensor& q_latent) override;
+  void RopeAngles(std::span<const RowPlace> places, std::span<const float> inv_freq,
+                  const Tensor& out) override;
+  void AbsorbQuery(const AttentionShape& shape, const Tensor& q,
+                   std::span<const std::unique_ptr<Weight>> up_keys, const Tensor& angles,
+                   const Tensor& q_latent) override;
   void LatentRows(const AttentionShape& shape, const Tensor& kv, const Tensor& norm, float eps,
                   const Tensor& angles, const Tensor& rows) override;
   void ValueUp(const AttentionShape& shape, const Tensor& o_latent,
@@ -35,8 +37,8 @@ class ReferenceOps final : public Ops {
   void SparseAttention(const AttentionShape& shape, const Tensor& q_latent, const PagedCache& latents,
                        std::span<const RowPlace> places, std::span<const PageTable> pages,
                        const Tensor& selection, float scale, const Tensor& o_latent) override;
-  void IndexQueries(const IndexerShape& shape, const Tensor& q, const Tensor& gate_logits, const Tensor& angles,
-                    const Tensor& queries, const Tensor& gates) override;
+  void IndexQueries(const IndexerShape& shape, const Tensor& q, const Tensor& gate_logits,
+                    const Tensor& angles, const Tensor& queries, const Tensor& gates) override;
   void IndexKeyRows(const IndexerShape& shape, const Tensor& k, const Tensor& weight, const Tensor& bias,
                     const Tensor& angles, const Tensor& rows) override;
   void SelectKeys(const IndexerShape& shape, const Tensor& queries, const Tensor& gates,

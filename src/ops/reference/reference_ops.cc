@@ -65,7 +65,8 @@ std::unique_ptr<Weight> ReferenceOps::Pack(const RawMatrix& raw) {
   return std::make_unique<ReferenceWeight>(raw, numerics_);
 }
 
-void ReferenceOps::Embed(const Tensor& table, int64_t first_id, std::span<const int32_t> ids, const Tensor& y) {
+void ReferenceOps::Embed(const Tensor& table, int64_t first_id, std::span<const int32_t> ids,
+                         const Tensor& y) {
   for (size_t t = 0; t < ids.size(); ++t) {
     StoreRow(y, static_cast<int64_t>(t), LoadRow(table, ids[t] - first_id));
   }

@@ -122,8 +122,12 @@ std::vector<float> ValuesOf(const TensorRule& rule, uint64_t seed) {
   return values;
 }
 
-void WriteCheckpoint(const Vectors& vectors, const std::filesystem::path& directory) {
+void WriteConfig(const Vectors& vectors, const std::filesystem::path& directory) {
   checkpoint::WriteTextFile(directory / "config.json", vectors.config_json);
+}
+
+void WriteCheckpoint(const Vectors& vectors, const std::filesystem::path& directory) {
+  WriteConfig(vectors, directory);
   std::vector<checkpoint::TensorToWrite> tensors;
   for (const TensorRule& rule : ParseTable(vectors.tensor_table)) {
     tensors.push_back({rule.name, rule.dtype, rule.shape,

@@ -29,6 +29,9 @@ std::vector<TensorRule> ParseTable(const std::string& text);
 // The fp32 values, row-major, before any narrower rounding.
 std::vector<float> ValuesOf(const TensorRule& rule, uint64_t seed);
 
+// config.json alone.
+void WriteConfig(const Vectors& vectors, const std::filesystem::path& directory);
+
 // config.json, one shard and its index, into an existing directory.
 void WriteCheckpoint(const Vectors& vectors, const std::filesystem::path& directory);
 

@@ -61,7 +61,8 @@ double Percentile99(std::vector<double> values) {
   const auto below = static_cast<size_t>(place);
   const size_t above = std::min(below + 1, values.size() - 1);
   const double part = place - static_cast<double>(below);
-  return part == 0.0 ? values[below] : values[below] + part * (values[above] - values[below]);
+  // Written so that an infinite neighbour gives infinity, not a NaN.
+  return part == 0.0 ? values[below] : (1.0 - part) * values[below] + part * values[above];
 }
 
 RowRegret CompareRow(const Vectors& vectors, int64_t layer, int64_t row, std::span<const int32_t> positions) {

@@ -119,6 +119,8 @@ TEST(Percentile99, InterpolatesLinearly) {
   EXPECT_DOUBLE_EQ(Percentile99(values), 99.0);
   EXPECT_DOUBLE_EQ(Percentile99({1.0, 2.0}), 1.99);
   EXPECT_DOUBLE_EQ(Percentile99({}), 0.0);
+  const double infinity = std::numeric_limits<double>::infinity();
+  EXPECT_EQ(Percentile99({1.0, infinity, infinity}), infinity);
 }
 
 TEST(Vectors, CommittedFilesReadAndCoverWhatTheyShould) {

@@ -22,7 +22,7 @@ struct Vectors {
   std::vector<float> margin;          // [layers, T]: k-th score minus the next; kNoChoice where all are taken
   std::vector<float> deviation;       // [layers, T]: standard deviation of the row's visible scores
   std::vector<int32_t> near_offsets;  // [layers * T + 1] into the two below
-  std::vector<int32_t> near_positions;  // keys within kWindow of the k-th score ...
+  std::vector<int32_t> near_positions;  // keys near the k-th score (README.md) ...
   std::vector<float> near_distances;    // ... and (score - k-th score) / deviation; selected ones are >= 0
 
   std::vector<int32_t> logit_rows;  // R
@@ -40,7 +40,6 @@ struct Vectors {
 };
 
 inline constexpr float kNoChoice = 3e38F;
-inline constexpr float kWindow = 0.05F;  // of near keys, in deviations
 
 // Reads a vector file; throws Error(kModelFiles) when it is not one.
 Vectors ReadVectors(const std::filesystem::path& path);

@@ -21,6 +21,7 @@ from fp8_simulation import MUTANTS, Simulation, Weights
 HERE = pathlib.Path(__file__).parent
 REQUIRED = ("no_hadamard", "no_power_of_two_scale", "bf16_gate", "wrong_rope_half", "interleaved_indexer_rope",
             "one_key_fewer", "no_norm_bias", "no_latent_quantisation", "no_softmax_magnitude")
+DEEP_WINDOW = 0.25  # of near keys behind a first layer, where sets may differ by more
 ROUTER_MARGIN = 4e-3  # rows below it in any layer are on the fence between two experts and their logits not compared
 
 
@@ -78,7 +79,8 @@ def one(name, fixture, report):
     save_file(dict(
         tokens=tokens, prompt_tokens=np.array([len(tokens)], np.int32),
         seed=np.array([fixture["seed"]], np.int32), selected=selection_record.bitmask(mask),
-        **selection_record.record(scores, configs.INDEX_TOPK),
+        **selection_record.record(scores, configs.INDEX_TOPK,
+                                  [selection_record.WINDOW] + [DEEP_WINDOW] * (len(scores) - 1)),
         logit_rows=rows.astype(np.int32), logits=logits[rows].astype(np.float32), inv_freq=simulation.inv_freq,
         config_json=text(json.dumps(dict(config, torch_dtype="bfloat16"), indent=2)),
         tensor_table=text(generator.table_text(specs)),

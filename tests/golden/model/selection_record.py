@@ -3,7 +3,7 @@
 Of a row with more than k visible keys, under the reference's scores: `kth` is the k-th largest score, `margin` the
 difference between it and the next, `deviation` the (population) standard deviation over the visible keys. Rows with
 k keys or fewer have no choice: their margin is stored as 3e38. A near key is one whose distance
-(score - kth) / deviation lies within +-WINDOW; distances of selected keys are >= 0.
+(score - kth) / deviation lies within +-window, WINDOW unless told; distances of selected keys are >= 0.
 """
 
 import numpy as np
@@ -22,8 +22,9 @@ def exact_selection(scores, k):
     return chosen
 
 
-def record(scores, k):
-    """scores: one [T, T] array per layer. Returns the arrays of the vector file."""
+def record(scores, k, windows=None):
+    """scores: one [T, T] array per layer; windows: one per layer. Returns the arrays of the vector file."""
+    windows = windows or [WINDOW] * len(scores)
     layers, rows = len(scores), len(scores[0])
     margin = np.full((layers, rows), NO_CHOICE, np.float32)
     deviation = np.zeros((layers, rows), np.float32)
@@ -36,7 +37,7 @@ def record(scores, k):
                 top = -np.sort(-visible)[:k + 1]
                 margin[layer, t] = top[k - 1] - top[k]
                 distance = (visible - top[k - 1]) / visible.std()
-                near = np.nonzero(np.abs(distance) <= WINDOW)[0]
+                near = np.nonzero(np.abs(distance) <= windows[layer])[0]
                 positions.extend(near.tolist())
                 distances.extend(distance[near].tolist())
             offsets.append(len(positions))

@@ -1,0 +1,77 @@
+#include "comm/channel.h"
+
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+
+#include "base/error.h"
+
+namespace sluice::comm {
+namespace {
+
+// One direction.
+class Queue {
+ public:
+  void Push(std::vector<std::byte> bytes, const std::string& peer) {
+    std::lock_guard lock(mutex_);
+    if (closed_) Fail(ErrorKind::kRankLost, "the control channel to {} is closed; nothing can be sent", peer);
+    frames_.push_back(std::move(bytes));
+    changed_.notify_all();
+  }
+
+  std::optional<Frame> Pop(Duration timeout, const std::string& peer) {
+    std::vector<std::byte> bytes;
+    {
+      std::unique_lock lock(mutex_);
+      changed_.wait_until(lock, Clock::now() + timeout, [&] { return closed_ || !frames_.empty(); });
+      if (frames_.empty()) {
+        if (closed_) Fail(ErrorKind::kRankLost, "the control channel to {} was closed", peer);
+        return std::nullopt;
+      }
+      bytes = std::move(frames_.front());
+      frames_.pop_front();
+    }
+    return DecodeFrame(bytes);
+  }
+
+  void Close(bool drop) {
+    std::lock_guard lock(mutex_);
+    closed_ = true;
+    if (drop) frames_.clear();
+    changed_.notify_all();
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<std::vector<std::byte>> frames_;
+  bool closed_ = false;
+};
+
+class QueueChannel final : public Channel {
+ public:
+  QueueChannel(std::shared_ptr<Queue> out, std::shared_ptr<Queue> in)
+      : out_(std::move(out)), in_(std::move(in)) {}
+  ~QueueChannel() override { QueueChannel::Close(); }
+
+  void Send(const Frame& frame) override { out_->Push(EncodeFrame(frame), peer_); }
+  std::optional<Frame> Receive(Duration timeout) override { return in_->Pop(timeout, peer_); }
+  void Close() override {
+    out_->Close(/*drop=*/false);
+    in_->Close(/*drop=*/true);
+  }
+
+ private:
+  const std::shared_ptr<Queue> out_;
+  const std::shared_ptr<Queue> in_;
+};
+
+}  // namespace
+
+std::pair<std::unique_ptr<Channel>, std::unique_ptr<Channel>> MakeChannelPair() {
+  auto there = std::make_shared<Queue>();
+  auto back = std::make_shared<Queue>();
+  return {std::make_unique<QueueChannel>(there, back), std::make_unique<QueueChannel>(back, there)};
+}
+
+}  // namespace sluice::comm

@@ -1,0 +1,79 @@
+#include <algorithm>
+#include <thread>
+
+#include "base/error.h"
+#include "base/wire.h"
+#include "comm/join_frames.h"
+#include "comm/rendezvous.h"
+
+namespace sluice::comm {
+namespace {
+
+constexpr Duration kRetryEvery = std::chrono::milliseconds(50);
+constexpr Duration kLongestConnect = std::chrono::seconds(5);
+// What the controller's answer to a kGet may take beyond the time the key was waited for.
+constexpr Duration kAnswerLimit = std::chrono::seconds(5);
+
+double Seconds(Duration duration) { return std::chrono::duration<double>(duration).count(); }
+
+}  // namespace
+
+std::unique_ptr<Channel> Join(const Address& address, const Hello& hello, Duration timeout) {
+  const Deadline deadline = Clock::now() + timeout;
+  std::unique_ptr<Channel> channel;
+  while (channel == nullptr) {
+    const Duration left = deadline - Clock::now();
+    if (left <= Duration(0)) {
+      Fail(ErrorKind::kNetwork,
+           "rank {} found no controller at {} within {:.1f} s; start node 0 and check the address",
+           hello.rank, address.ToString(), Seconds(timeout));
+    }
+    channel = TryConnect(address, "the controller", std::min(left, kLongestConnect));
+    if (channel == nullptr) std::this_thread::sleep_for(std::min(left, kRetryEvery));
+  }
+  WireWriter writer;
+  writer.Put<int32_t>(hello.rank);
+  writer.Put<int32_t>(hello.world);
+  writer.PutString(hello.build);
+  writer.PutString(hello.description);
+  SendJoin(*channel, JoinFrame::kHello, writer.Take());
+  const auto answer = channel->Receive(std::max(deadline - Clock::now(), Duration(0)));
+  if (!answer.has_value()) {
+    Fail(ErrorKind::kRankLost, "the controller at {} did not answer rank {} within {:.1f} s",
+         address.ToString(), hello.rank, Seconds(timeout));
+  }
+  if (TypeOf(*answer) == JoinFrame::kRefused) {
+    WireReader reader(answer->payload);
+    Fail(ErrorKind::kUsage, "the controller at {} refused: {}", address.ToString(), reader.GetString());
+  }
+  if (TypeOf(*answer) != JoinFrame::kWelcome) FailUnexpected(*channel, *answer);
+  return channel;
+}
+
+void JoinedStore::Set(const std::string& key, const std::vector<char>& value) {
+  WireWriter writer;
+  writer.PutString(key);
+  writer.PutList(std::span<const char>(value));
+  SendJoin(controller_, JoinFrame::kSet, writer.Take());
+}
+
+std::vector<char> JoinedStore::Get(const std::string& key, Duration timeout) {
+  WireWriter writer;
+  writer.PutString(key);
+  writer.Put<int64_t>(timeout.count());
+  SendJoin(controller_, JoinFrame::kGet, writer.Take());
+  const auto answer = controller_.Receive(timeout + kAnswerLimit);
+  if (!answer.has_value() || TypeOf(*answer) == JoinFrame::kNoValue) {
+    Fail(ErrorKind::kRankLost, "nobody has set \"{}\" within {:.1f} s; a rank has not started", key,
+         Seconds(timeout));
+  }
+  if (TypeOf(*answer) != JoinFrame::kValue) FailUnexpected(controller_, *answer);
+  WireReader reader(answer->payload);
+  std::vector<char> value = reader.GetList<char>();
+  reader.Done();
+  return value;
+}
+
+void SayConnected(Channel& controller) { SendJoin(controller, JoinFrame::kConnected); }
+
+}  // namespace sluice::comm

@@ -1,0 +1,70 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "comm/address.h"
+#include "comm/channel.h"
+#include "comm/key_value_store.h"
+#include "comm/socket_channel.h"
+
+// How ranks in processes of their own find the controller and one another:
+//   rank -> controller  kHello      who it is and which job it was started for
+//   controller -> rank  kWelcome    or kRefused with a sentence, and the connection is closed
+//   rank -> controller  kSet, kGet  the key-value exchange its data plane needs; kGet is answered by kValue
+//   or,
+//                                   when nobody set the key in time, kNoValue
+//   rank -> controller  kConnected  its data plane stands; what follows on the connection is the job's
+// Anything else, or anything out of this order, closes the connection. Nothing is encrypted or authenticated.
+namespace sluice::comm {
+
+struct Hello {
+  int rank = -1;
+  int world = 0;      // ranks in the job
+  std::string build;  // the same on all ranks
+  std::string
+      description;  // of the job: layout, model fingerprint, whatever must agree; shown when it does not
+};
+
+// The controller's side.
+class Rendezvous {
+ public:
+  // Listens from now on. expected.rank is not looked at. Throws Error(kNetwork) when it cannot.
+  Rendezvous(const Address& listen, Hello expected);
+
+  // Where ranks can join; with the port the system chose where 0 was asked for.
+  const Address& address() const { return listener_.address(); }
+
+  // Waits until all ranks have joined and said kConnected, and serves their key-value exchange meanwhile.
+  // Returns their channels in rank order. A rank of another world, build or job, and a rank that is there
+  // already, is refused with a sentence and does not end the wait. Throws Error(kRankLost) naming the ranks
+  // that are missing when `timeout` is over, and the rank when one that had joined is lost.
+  std::vector<std::unique_ptr<Channel>> Accept(Duration timeout);
+
+ private:
+  Hello expected_;
+  Listener listener_;
+};
+
+// A rank's side: connects, again and again until `timeout` is over, and joins. Throws Error(kNetwork) when
+// nobody listens at `address` in time, Error(kUsage) with the controller's sentence when it refuses, and
+// Error(kRankLost) when the connection ends or the controller does not answer.
+std::unique_ptr<Channel> Join(const Address& address, const Hello& hello, Duration timeout);
+
+// The key-value exchange of a rank that has joined; nobody else may use the channel meanwhile.
+class JoinedStore final : public KeyValueStore {
+ public:
+  explicit JoinedStore(Channel& controller) : controller_(controller) {}
+  void Set(const std::string& key, const std::vector<char>& value) override;
+  std::vector<char> Get(const std::string& key, Duration timeout) override;
+
+ private:
+  Channel& controller_;
+};
+
+// Ends the start-up of a rank that has joined: the channel is the job's from now on.
+void SayConnected(Channel& controller);
+
+}  // namespace sluice::comm

@@ -1,0 +1,81 @@
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "base/error.h"
+#include "comm/communicator.h"
+#include "comm/gloo_world.h"
+#include "comm/key_value_store.h"
+#include "comm/thread_world.h"
+
+// Worlds for the room's tests: ranks as threads of the test, whatever carries their bytes.
+namespace sluice::comm {
+
+enum class BackEnd { kThreads, kGloo };
+
+inline std::string NameOf(BackEnd back_end) { return back_end == BackEnd::kThreads ? "Threads" : "Gloo"; }
+
+// Runs body(rank) for all ranks at once and rethrows the first rank's exception.
+inline void OnAllRanks(int size, const std::function<void(int)>& body) {
+  std::vector<std::exception_ptr> failures(static_cast<size_t>(size));
+  std::vector<std::thread> threads;
+  for (int rank = 0; rank < size; ++rank) {
+    threads.emplace_back([&, rank] {
+      try {
+        body(rank);
+      } catch (...) {
+        failures[rank] = std::current_exception();
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (const auto& failure : failures) {
+    if (failure != nullptr) std::rethrow_exception(failure);
+  }
+}
+
+inline std::vector<std::unique_ptr<Communicator>> MakeWorld(BackEnd back_end, int size, Duration timeout) {
+  if (back_end == BackEnd::kThreads) return MakeThreadWorld(size, timeout);
+  std::vector<std::unique_ptr<Communicator>> world(static_cast<size_t>(size));
+  LocalStore store;
+  OnAllRanks(size, [&](int rank) { world[rank] = MakeGlooWorld(rank, size, store, kLoopback, timeout); });
+  return world;
+}
+
+// The sentence of the Error(kRankLost) that `body` throws; fails the test when it throws none.
+inline std::string LostSentence(const std::function<void()>& body) {
+  try {
+    body();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::kRankLost) << error.what();
+    return error.what();
+  }
+  ADD_FAILURE() << "no error was thrown";
+  return "";
+}
+
+inline double SecondsOf(const std::function<void()>& body) {
+  const auto begin = Clock::now();
+  body();
+  return std::chrono::duration<double>(Clock::now() - begin).count();
+}
+
+// The byte at `index` of what `from` sends to `to`; both ends compute it.
+inline std::byte Pattern(int from, int to, int64_t index) {
+  return static_cast<std::byte>((from * 101 + to * 37 + index * 7 + 13) & 0xff);
+}
+inline std::vector<std::byte> Part(int from, int to, int64_t bytes) {
+  std::vector<std::byte> part(static_cast<size_t>(bytes));
+  for (int64_t i = 0; i < bytes; ++i) part[i] = Pattern(from, to, i);
+  return part;
+}
+
+}  // namespace sluice::comm

@@ -1,0 +1,184 @@
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+#include <filesystem>
+#include <thread>
+#include <utility>
+
+#include "comm/rendezvous.h"
+#include "engine/rank_set.h"
+
+extern char** environ;  // NOLINT(readability-redundant-declaration)
+
+namespace sluice::engine {
+namespace {
+
+constexpr Duration kLook = std::chrono::milliseconds(5);
+constexpr Duration kReasonLimit = std::chrono::milliseconds(300);
+
+std::string DescribeEnd(int status) {
+  if (WIFSIGNALED(status)) return fmt::format("killed by signal {}", WTERMSIG(status));
+  return fmt::format("its process ended with exit code {}", WEXITSTATUS(status));
+}
+
+// A child process that is ended with this object.
+class RankProcess {
+ public:
+  RankProcess(const std::string& program, const std::string& settings, int rank, const std::string& join) {
+    std::vector<std::string> words{program,  "rank",   "--settings", settings,
+                                   "--rank", std::to_string(rank), "--join",     join};
+    std::vector<char*> argv;
+    for (std::string& word : words) argv.push_back(word.data());
+    argv.push_back(nullptr);
+    // The server waits for its signals in one thread and blocks them; a rank must not inherit that.
+    posix_spawnattr_t attributes;
+    posix_spawnattr_init(&attributes);
+    sigset_t none;
+    sigemptyset(&none);
+    posix_spawnattr_setsigmask(&attributes, &none);
+    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
+    const int error = posix_spawn(&pid_, program.c_str(), nullptr, &attributes, argv.data(), environ);
+    posix_spawnattr_destroy(&attributes);
+    if (error != 0) {
+      pid_ = -1;
+      Fail(ErrorKind::kRankLost, "rank {} could not be started as {}: {}", rank, program, std::strerror(error));
+    }
+  }
+  RankProcess(RankProcess&& other) noexcept
+      : pid_(std::exchange(other.pid_, -1)), ended_(other.ended_), status_(other.status_) {}
+  RankProcess& operator=(RankProcess&&) = delete;
+  ~RankProcess() { Kill(); }
+
+  int pid() const { return pid_; }
+  int status() const { return status_; }
+
+  bool HasEnded() {
+    if (!ended_ && pid_ > 0) ended_ = waitpid(pid_, &status_, WNOHANG) == pid_;
+    return ended_;
+  }
+  bool WaitUntil(Deadline deadline) {
+    while (!HasEnded()) {
+      if (Clock::now() >= deadline) return false;
+      std::this_thread::sleep_for(kLook);
+    }
+    return true;
+  }
+  void Kill() {
+    if (pid_ <= 0 || HasEnded()) return;
+    kill(pid_, SIGKILL);
+    waitpid(pid_, &status_, 0);
+    ended_ = true;
+  }
+
+ private:
+  pid_t pid_ = -1;
+  bool ended_ = false;
+  int status_ = 0;
+};
+
+// This node's share of the ranks: [first, first + count).
+struct Share {
+  int first = 0;
+  int count = 0;
+};
+Share ShareOf(const JobSettings& settings, const ProcessPlan& plan) {
+  const int count = settings.grid.world() / plan.nodes;
+  return {plan.node * count, count};
+}
+
+std::vector<RankProcess> StartShare(JobSettings settings, const ProcessPlan& plan, const std::string& join) {
+  const Share share = ShareOf(settings, plan);
+  const auto cores = static_cast<int>(std::thread::hardware_concurrency());
+  if (settings.compute_threads == 0) settings.compute_threads = std::max(1, cores / share.count);
+  std::vector<RankProcess> processes;
+  for (int rank = share.first; rank < share.first + share.count; ++rank) {
+    processes.emplace_back(plan.program, Print(settings), rank, join);
+  }
+  return processes;
+}
+
+// A directory of its own for the socket of a one-node job.
+class SocketDirectory {
+ public:
+  SocketDirectory() {
+    std::string name = (std::filesystem::temp_directory_path() / "sluice-XXXXXX").string();
+    if (mkdtemp(name.data()) == nullptr) {
+      Fail(ErrorKind::kNetwork, "no directory for the ranks' socket can be made as {}: {}", name,
+           std::strerror(errno));
+    }
+    path_ = name;
+  }
+  ~SocketDirectory() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  SocketDirectory(const SocketDirectory&) = delete;
+  SocketDirectory& operator=(const SocketDirectory&) = delete;
+  std::string Address() const { return "unix:" + (path_ / "control").string(); }
+
+ private:
+  std::filesystem::path path_;
+};
+
+class ProcessRanks final : public RankSet {
+ public:
+  ProcessRanks(const JobSettings& settings, uint64_t checkpoint_fingerprint, const ProcessPlan& plan)
+      : share_(ShareOf(settings, plan)) {
+    const std::string listen = plan.join_address.empty() ? directory_.Address() : plan.join_address;
+    comm::Rendezvous rendezvous(comm::ParseAddress(listen), HelloOf(settings, -1, checkpoint_fingerprint));
+    processes_ = StartShare(settings, plan, rendezvous.address().ToString());
+    channels_ = rendezvous.Accept(plan.join_limit);
+  }
+  ~ProcessRanks() override { Stop(Duration(0)); }
+
+  comm::Channel& channel(int rank) override { return *channels_[rank]; }
+
+  std::string ReasonGone(int rank) override {
+    if (ProcessId(rank) < 0) return "";
+    RankProcess& process = processes_[rank - share_.first];
+    return process.WaitUntil(Clock::now() + kReasonLimit) ? DescribeEnd(process.status()) : "";
+  }
+  int ProcessId(int rank) override {
+    const int local = rank - share_.first;
+    return local >= 0 && local < share_.count ? processes_[local].pid() : -1;
+  }
+  void Stop(Duration grace) override {
+    const Deadline deadline = Clock::now() + grace;
+    for (RankProcess& process : processes_) process.WaitUntil(deadline);
+    for (RankProcess& process : processes_) process.Kill();
+  }
+
+ private:
+  Share share_;
+  SocketDirectory directory_;
+  std::vector<RankProcess> processes_;
+  std::vector<std::unique_ptr<comm::Channel>> channels_;
+};
+
+}  // namespace
+
+std::unique_ptr<RankSet> StartProcessRanks(const JobSettings& settings, uint64_t checkpoint_fingerprint,
+                                           const ProcessPlan& plan) {
+  return std::make_unique<ProcessRanks>(settings, checkpoint_fingerprint, plan);
+}
+
+int RunNode(const JobSettings& settings, const ProcessPlan& plan) {
+  std::vector<RankProcess> processes = StartShare(settings, plan, plan.join_address);
+  int code = 0;
+  for (RankProcess& process : processes) {
+    while (!process.WaitUntil(Clock::now() + std::chrono::hours(1))) {
+    }
+    const int status = process.status();
+    code = std::max(code, WIFSIGNALED(status) ? 5 : WEXITSTATUS(status));
+  }
+  return code;
+}
+
+}  // namespace sluice::engine

@@ -1,0 +1,70 @@
+#pragma once
+
+#include <optional>
+#include <vector>
+
+#include "model/expert_tree.h"
+#include "model/pass.h"
+#include "ops/ops.h"
+
+// Who sends which rows to whom when the experts of a layer are spread over the lanes, and how the parts of a
+// row's sum find each other again. Everything here follows from the gathered expert choices alone, so every
+// lane works out the same plan and no counts are exchanged.
+namespace sluice::model {
+
+// Which experts every row of the step chose: rows of all lanes, lane 0's first.
+struct Routing {
+  Tensor ids;                      // [T of the step, top_k] I32, ascending in a row
+  Tensor weights;                  // [T of the step, top_k] F32
+  std::vector<int64_t> first_row;  // of each lane, and the end
+
+  int64_t RowsOf(int lane) const { return first_row[lane + 1] - first_row[lane]; }
+  std::span<const int32_t> IdsOf(int lane, int64_t local_row) const {
+    return {ids.Row<int32_t>(first_row[lane] + local_row), static_cast<size_t>(ids.cols)};
+  }
+  std::span<const float> WeightsOf(int lane, int64_t local_row) const {
+    return {weights.Row<float>(first_row[lane] + local_row), static_cast<size_t>(weights.cols)};
+  }
+};
+
+// A row of some lane, by its local number there.
+struct LaneRow {
+  int lane = 0;
+  int64_t row = 0;
+};
+
+// The rows of `lane` that chose an expert of `owner`, ascending: what `lane` sends to `owner`.
+std::vector<int64_t> RowsFor(const ExpertTree& tree, const Routing& routing, int lane, int owner);
+
+// Sends rows of `from` to the lanes in order, from_counts[lane] to each, and receives to_counts[lane] rows
+// from each into `to`. Both contiguous and of one dtype and width.
+void ExchangeRows(const Pass& pass, std::string_view op, const Tensor& from,
+                  const std::vector<int64_t>& from_counts, const Tensor& to,
+                  const std::vector<int64_t>& to_counts);
+
+// Rows of a tensor of nodes that hold the value of each tree node of one token; none: absent.
+using NodeRows = std::vector<std::optional<int32_t>>;
+
+// Lists the joins that bring known nodes of many tokens up to the nodes that are asked for. Joined values go
+// to the rows from `first_free` on.
+class JoinPlan {
+ public:
+  JoinPlan(const ExpertTree& tree, int64_t first_free)
+      : tree_(tree), rows_(static_cast<int32_t>(first_free)) {}
+
+  // The row that will hold `node` of a token of which `known` nodes are there; none when all below is absent.
+  std::optional<int32_t> Join(int32_t node, const NodeRows& known);
+
+  const std::vector<ops::NodeJoin>& joins() const { return joins_; }
+  int64_t rows() const { return rows_; }  // of the tensor of nodes
+
+ private:
+  const ExpertTree& tree_;
+  std::vector<ops::NodeJoin> joins_;
+  int32_t rows_;
+};
+
+// True when one of `ids` lies below `node`.
+bool Present(const ExpertTree& tree, int32_t node, std::span<const int32_t> ids);
+
+}  // namespace sluice::model

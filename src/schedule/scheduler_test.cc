@@ -1,0 +1,267 @@
+#include "schedule/scheduler.h"
+
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <limits>
+#include <numeric>
+#include <string>
+
+#include "base/error.h"
+
+namespace sluice::schedule {
+namespace {
+
+NewSequence Prompt(uint64_t id, int32_t size, int64_t max_tokens) {
+  NewSequence sequence;
+  sequence.id = id;
+  sequence.prompt.resize(static_cast<size_t>(size));
+  std::iota(sequence.prompt.begin(), sequence.prompt.end(), 1000);
+  sequence.max_tokens = max_tokens;
+  return sequence;
+}
+
+// What the last stage would answer: every wanted sample is `token`.
+step::StepResult Answer(const step::Step& step, int32_t token = 5) {
+  step::StepResult result;
+  result.id = step.id;
+  for (const step::StepSequence& part : step.sequences) {
+    result.sequences.emplace_back();
+    result.sequences.back().sequence = part.sequence;
+    result.sequences.back().sampled = part.sample;
+    result.sequences.back().token.token = part.sample ? token : 0;
+  }
+  return result;
+}
+
+std::vector<std::pair<uint64_t, int64_t>> Shares(const step::Step& step) {
+  std::vector<std::pair<uint64_t, int64_t>> shares;
+  for (const step::StepSequence& part : step.sequences) {
+    shares.emplace_back(part.sequence, static_cast<int64_t>(part.tokens.size()));
+  }
+  return shares;
+}
+using Expected = std::vector<std::pair<uint64_t, int64_t>>;
+
+TEST(Scheduler, ChunksOfOnePromptFlyTogetherAndTheLastOneSamples) {
+  Scheduler scheduler({.chunk_rows = 100, .max_running = 4, .pages = 10, .max_steps_in_flight = 3});
+  scheduler.Add(Prompt(7, 250, 2));
+  EXPECT_EQ(scheduler.waiting(), 1);
+  const std::optional<step::Step> a = scheduler.Next().value();
+  const std::optional<step::Step> b = scheduler.Next().value();
+  const auto c = scheduler.Next();
+  ASSERT_TRUE(a && b && c);
+  EXPECT_EQ(scheduler.running(), 1);
+  EXPECT_EQ(scheduler.steps_in_flight(), 3);
+  EXPECT_EQ(scheduler.free_pages(), 10 - 4);  // 252 tokens
+  EXPECT_EQ(c->id, 2);
+  const step::StepSequence& last = c->sequences.at(0);
+  EXPECT_EQ(last.first_position, 200);
+  EXPECT_EQ(last.tokens.size(), 50U);
+  EXPECT_EQ(last.tokens.front(), 1200);
+  EXPECT_EQ(last.pages.size(), 4U);
+  EXPECT_EQ(a->sequences.at(0).pages.size(), 2U);
+  EXPECT_FALSE(a->sequences.at(0).sample);
+  EXPECT_FALSE(b->sequences.at(0).sample);
+  EXPECT_TRUE(last.sample);
+
+  EXPECT_FALSE(scheduler.Next());  // three are in flight
+  scheduler.Completed(Answer(*a));
+  EXPECT_EQ(scheduler.PromptRowsDone(7), 100);
+  EXPECT_FALSE(scheduler.Next());  // the token is not known
+  scheduler.Completed(Answer(*b));
+  scheduler.Completed(Answer(*c, 42));
+  EXPECT_EQ(scheduler.PromptRowsDone(7), 250);
+
+  const std::optional<step::Step> decode = scheduler.Next().value();
+  ASSERT_TRUE(decode);
+  EXPECT_EQ(decode->sequences.at(0).first_position, 250);
+  EXPECT_EQ(decode->sequences.at(0).tokens, std::vector<int32_t>{42});
+  EXPECT_TRUE(decode->sequences.at(0).sample);
+  EXPECT_FALSE(scheduler.Next());
+  scheduler.Completed(Answer(*decode, 43));
+  EXPECT_FALSE(scheduler.Next());  // max_tokens are sampled
+  EXPECT_EQ(scheduler.running(), 1);
+  scheduler.End(7);
+  EXPECT_EQ(scheduler.running(), 0);
+  EXPECT_EQ(scheduler.free_pages(), 10);
+  EXPECT_EQ(scheduler.PromptRowsDone(7), -1);
+}
+
+TEST(Scheduler, PrefillOnlySamplesNothing) {
+  Scheduler scheduler({.chunk_rows = 100, .pages = 4});
+  scheduler.Add(Prompt(1, 30, 0));
+  const auto step = scheduler.Next();
+  ASSERT_TRUE(step);
+  EXPECT_FALSE(step->sequences.at(0).sample);
+  scheduler.Completed(Answer(*step));
+  EXPECT_EQ(scheduler.PromptRowsDone(1), 30);
+  EXPECT_FALSE(scheduler.Next());
+}
+
+TEST(Scheduler, SharesTheRowsEquallyAndPassesOnWhatIsNotNeeded) {
+  Scheduler scheduler({.chunk_rows = 100, .pages = 100});
+  scheduler.Add(Prompt(1, 1000, 1));
+  scheduler.Add(Prompt(2, 10, 1));
+  scheduler.Add(Prompt(3, 1000, 1));
+  EXPECT_EQ(Shares(scheduler.Next().value()), (Expected{{1, 45}, {2, 10}, {3, 45}}));
+  EXPECT_EQ(Shares(scheduler.Next().value()), (Expected{{3, 50}, {1, 50}}));
+}
+
+TEST(Scheduler, DecodesComeFirst) {
+  Scheduler scheduler({.chunk_rows = 100, .pages = 100});
+  scheduler.Add(Prompt(1, 10, 5));
+  scheduler.Completed(Answer(scheduler.Next().value()));
+  scheduler.Add(Prompt(2, 1000, 1));
+  EXPECT_EQ(Shares(scheduler.Next().value()), (Expected{{1, 1}, {2, 99}}));
+}
+
+TEST(Scheduler, TurnsGoRoundWhenAStepIsTooSmallForAll) {
+  Scheduler scheduler({.chunk_rows = 2, .pages = 100});
+  for (uint64_t id = 1; id <= 3; ++id) scheduler.Add(Prompt(id, 10, 1));
+  EXPECT_EQ(Shares(scheduler.Next().value()), (Expected{{1, 1}, {2, 1}}));
+  EXPECT_EQ(Shares(scheduler.Next().value()), (Expected{{3, 1}, {2, 1}}));
+  EXPECT_EQ(Shares(scheduler.Next().value()), (Expected{{1, 1}, {2, 1}}));
+  EXPECT_EQ(Shares(scheduler.Next().value()), (Expected{{3, 1}, {2, 1}}));
+}
+
+TEST(Scheduler, AdmitsInOrderOfArrivalEvenWhenALaterOneWouldFit) {
+  Scheduler scheduler({.chunk_rows = 1000, .max_running = 2, .pages = 10});
+  scheduler.Add(Prompt(1, 400, 0));   // 7 pages
+  scheduler.Add(Prompt(2, 200, 56));  // 4 pages
+  scheduler.Add(Prompt(3, 10, 0));    // 1 page
+  const std::optional<step::Step> first = scheduler.Next().value();
+  EXPECT_EQ(Shares(*first), (Expected{{1, 400}}));
+  EXPECT_EQ(scheduler.waiting(), 2);
+  scheduler.Completed(Answer(*first));
+  scheduler.End(1);
+  EXPECT_EQ(Shares(scheduler.Next().value()), (Expected{{2, 200}, {3, 10}}));
+  scheduler.Add(Prompt(4, 10, 0));  // fits, but two are running
+  EXPECT_FALSE(scheduler.Next());
+  EXPECT_EQ(scheduler.waiting(), 1);
+}
+
+TEST(Scheduler, PagesOfAnEndedSequenceStayUntilItsStepsHaveCompleted) {
+  Scheduler scheduler({.chunk_rows = 64, .pages = 4});
+  scheduler.Add(Prompt(1, 250, 1));
+  scheduler.Add(Prompt(2, 250, 1));
+  const std::optional<step::Step> a = scheduler.Next().value();
+  const std::optional<step::Step> b = scheduler.Next().value();
+  scheduler.End(1);
+  scheduler.End(1);
+  EXPECT_EQ(scheduler.free_pages(), 0);
+  EXPECT_FALSE(scheduler.Next());
+  scheduler.Completed(Answer(*a));
+  EXPECT_EQ(scheduler.free_pages(), 0);
+  scheduler.Completed(Answer(*b));
+  EXPECT_EQ(scheduler.free_pages(), 4);
+  EXPECT_EQ(Shares(scheduler.Next().value()), (Expected{{2, 64}}));
+}
+
+TEST(Scheduler, EndOfAWaitingOrUnknownSequence) {
+  Scheduler scheduler({.chunk_rows = 64, .pages = 4});
+  scheduler.Add(Prompt(1, 10, 1));
+  scheduler.End(1);
+  scheduler.End(99);
+  EXPECT_EQ(scheduler.waiting(), 0);
+  EXPECT_FALSE(scheduler.Next());
+  EXPECT_EQ(scheduler.free_pages(), 4);
+}
+
+TEST(Scheduler, PromptLogprobsHaveTargetsAndSmallChunks) {
+  Scheduler scheduler({.chunk_rows = 1000, .pages = 100});
+  NewSequence sequence = Prompt(1, 300, 2);
+  sequence.prompt_logprobs = true;
+  sequence.return_logits = true;
+  sequence.sampling.seed = 77;
+  scheduler.Add(sequence);
+  const std::optional<step::Step> first = scheduler.Next().value();
+  const std::optional<step::Step> second = scheduler.Next().value();
+  const step::StepSequence& a = first->sequences.at(0);
+  const step::StepSequence& b = second->sequences.at(0);
+  ASSERT_EQ(a.tokens.size(), 256U);
+  ASSERT_EQ(a.targets.size(), 256U);
+  for (int32_t row = 0; row < 256; ++row) EXPECT_EQ(a.targets[row], 1001 + row);
+  ASSERT_EQ(b.targets.size(), 44U);
+  EXPECT_EQ(b.targets[42], 1299);
+  EXPECT_EQ(b.targets[43], -1);
+  EXPECT_TRUE(a.prompt_logprobs && a.return_logits && b.sample);
+  EXPECT_EQ(a.sampling.seed, 77U);
+  scheduler.Completed(Answer(*first));
+  scheduler.Completed(Answer(*second));
+  const std::optional<step::Step> decode = scheduler.Next().value();
+  EXPECT_FALSE(decode->sequences.at(0).prompt_logprobs);
+  EXPECT_TRUE(decode->sequences.at(0).targets.empty());
+  EXPECT_TRUE(decode->sequences.at(0).return_logits);
+}
+
+void ExpectError(ErrorKind kind, const std::string& sentence, const std::function<void()>& act) {
+  try {
+    act();
+    ADD_FAILURE() << "no error: " << sentence;
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), kind);
+    EXPECT_EQ(error.what(), sentence);
+  }
+}
+
+TEST(Scheduler, RefusesLimitsBelowOne) {
+  const auto make = [](Limits limits) { return [limits] { Scheduler scheduler(limits); }; };
+  ExpectError(ErrorKind::kUsage, "--chunked-prefill-size is 0; it must be at least 1",
+              make({.chunk_rows = 0, .pages = 1}));
+  ExpectError(ErrorKind::kUsage, "--max-running-requests is -2; it must be at least 1",
+              make({.max_running = -2, .pages = 1}));
+  ExpectError(ErrorKind::kUsage, "the number of cache pages is 0; it must be at least 1", make({.pages = 0}));
+  ExpectError(ErrorKind::kUsage, "the number of cache pages is 2147483648; it must be at most 2147483647",
+              make({.pages = int64_t{1} << 31}));
+  ExpectError(ErrorKind::kUsage, "the number of steps in flight is 0; it must be at least 1",
+              make({.pages = 1, .max_steps_in_flight = 0}));
+}
+
+TEST(Scheduler, RefusesSequencesThatCouldNeverRun) {
+  Scheduler scheduler({.pages = 2});
+  const auto add = [&](int32_t prompt, int64_t max_tokens) {
+    return [&scheduler, prompt, max_tokens] { scheduler.Add(Prompt(1, prompt, max_tokens)); };
+  };
+  ExpectError(ErrorKind::kBadRequest, "the prompt is empty: at least one token is needed", add(0, 1));
+  ExpectError(ErrorKind::kBadRequest, "max_tokens is -1; it must be at least 0", add(1, -1));
+  ExpectError(
+      ErrorKind::kBadRequest,
+      "the prompt has 100 tokens and max_tokens asks for 29 more, and the cache holds 128 in all: shorten "
+      "the prompt or lower max_tokens",
+      add(100, 29));
+  EXPECT_THROW(add(1, std::numeric_limits<int64_t>::max())(), Error);
+  EXPECT_EQ(scheduler.waiting(), 0);
+  add(100, 28)();
+  EXPECT_EQ(scheduler.waiting(), 1);
+  EXPECT_THROW(add(1, 1)(), Error);  // the id is taken
+}
+
+TEST(Scheduler, RefusesAnswersOutOfTurnAndKeepsItsState) {
+  Scheduler scheduler({.chunk_rows = 20, .pages = 10});
+  scheduler.Add(Prompt(1, 30, 1));
+  ExpectError(ErrorKind::kRankLost, "the last stage answered step 0 out of turn: no step is under way",
+              [&] { scheduler.Completed({}); });
+  const std::optional<step::Step> a = scheduler.Next().value();
+  const std::optional<step::Step> b = scheduler.Next().value();
+  ExpectError(ErrorKind::kRankLost,
+              "the last stage answered step 1 out of turn: step 0 is the next to be answered",
+              [&] { scheduler.Completed(Answer(*b)); });
+  step::StepResult none;
+  ExpectError(ErrorKind::kRankLost, "the last stage answered 0 sequences of step 0, which has 1",
+              [&] { scheduler.Completed(none); });
+  step::StepResult wrong = Answer(*a);
+  wrong.sequences[0].sampled = true;
+  ExpectError(
+      ErrorKind::kRankLost,
+      "the last stage answered entry 0 of step 0 with sequence 1 sampled, it is sequence 1 not to be sampled",
+      [&] { scheduler.Completed(wrong); });
+  EXPECT_EQ(scheduler.PromptRowsDone(1), 0);
+  EXPECT_EQ(scheduler.steps_in_flight(), 2);
+  scheduler.Completed(Answer(*a));
+  scheduler.Completed(Answer(*b));
+  EXPECT_EQ(scheduler.PromptRowsDone(1), 30);
+}
+
+}  // namespace
+}  // namespace sluice::schedule

@@ -1,0 +1,198 @@
+#pragma once
+
+#include <algorithm>
+#include <chrono>
+#include <condition_variable>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "base/error.h"
+#include "engine/engine.h"
+
+namespace sluice::serve {
+
+// What the fake engine does with one request.
+struct Script {
+  std::vector<int32_t> tokens;            // sampled one by one, as far as max_tokens allows
+  bool hold = false;                      // after the tokens: never ends
+  std::string error;                      // after the tokens: kError
+  std::chrono::milliseconds interval{0};  // before each token
+  int tokens_per_event = 1;
+};
+
+// An engine for tests of the server: answers by script from its own thread, as the real one does. The
+// log-probability of the token at place i is -(i + 1) / 8, of its k-th alternative 1/16 (k) less; of prompt
+// token i -(i + 1) / 4.
+class FakeEngine : public engine::Engine {
+ public:
+  using Writer = std::function<Script(const engine::Request&)>;
+
+  FakeEngine(engine::EngineInfo info, Writer writer)
+      : info_(std::move(info)), writer_(std::move(writer)), thread_([this] { Work(); }) {}
+  ~FakeEngine() override {
+    {
+      const std::lock_guard lock(mutex_);
+      ending_ = true;
+    }
+    changed_.notify_all();
+    thread_.join();
+  }
+
+  const engine::EngineInfo& info() const override { return info_; }
+
+  engine::RequestId Submit(engine::Request request, engine::EventSink sink) override {
+    const std::lock_guard lock(mutex_);
+    if (!verdict_.empty()) Fail(ErrorKind::kRankLost, "{}", verdict_);
+    requests_.push_back(request);
+    Job job{std::move(request), std::move(sink), {}, 0, std::chrono::steady_clock::now()};
+    job.script = writer_(job.request);
+    jobs_.emplace(++last_id_, std::move(job));
+    changed_.notify_all();
+    return last_id_;
+  }
+
+  void Abort(engine::RequestId id) override {
+    const std::lock_guard lock(mutex_);
+    if (jobs_.erase(id) > 0) ++aborts_;
+    changed_.notify_all();
+  }
+
+  std::vector<engine::RankInfo> Ranks() override {
+    engine::RankInfo rank;
+    rank.rank = 1;
+    rank.stage = 1;
+    rank.layers = {{2, 4}, {6, 8}};
+    rank.rows_computed = 41;
+    rank.hop_bytes_sent = 42;
+    rank.hop_bytes_received = 43;
+    return {engine::RankInfo{}, rank};
+  }
+
+  std::string Verdict() const override {
+    const std::lock_guard lock(mutex_);
+    return verdict_;
+  }
+
+  void SetVerdict(std::string verdict) {
+    const std::lock_guard lock(mutex_);
+    verdict_ = std::move(verdict);
+  }
+  int aborts() const {
+    const std::lock_guard lock(mutex_);
+    return aborts_;
+  }
+  std::size_t running() const {
+    const std::lock_guard lock(mutex_);
+    return jobs_.size();
+  }
+  // The requests submitted so far.
+  std::vector<engine::Request> requests() const {
+    const std::lock_guard lock(mutex_);
+    return requests_;
+  }
+
+ private:
+  struct Job {
+    engine::Request request;
+    engine::EventSink sink;
+    Script script;
+    std::size_t done;
+    std::chrono::steady_clock::time_point due;
+    bool silent = false;  // holds for ever
+  };
+
+  static engine::TokenLogprobs Logprobs(const engine::Request& request, int32_t token, float value) {
+    engine::TokenLogprobs logprobs{value, {}};
+    for (int32_t k = 0; k < request.top_logprobs; ++k) {
+      logprobs.top.push_back({token + k, value - 0.0625F * static_cast<float>(k)});
+    }
+    return logprobs;
+  }
+
+  // The job's next event.
+  static engine::Event Next(Job& job) {
+    engine::Event event;
+    const engine::Request& request = job.request;
+    if (job.done == 0 && request.prompt_logprobs) {
+      for (std::size_t i = 0; i < request.prompt.size(); ++i) {
+        event.prompt_logprobs.push_back(
+            i == 0 ? engine::TokenLogprobs{}
+                   : Logprobs(request, request.prompt[i], -0.25F * static_cast<float>(i + 1)));
+      }
+    }
+    event.prompt_tokens_done = static_cast<int64_t>(request.prompt.size());
+    const auto limit = static_cast<std::size_t>(request.max_tokens);
+    for (int i = 0; i < job.script.tokens_per_event; ++i) {
+      if (job.done >= limit) {
+        event.finish = engine::FinishReason::kLength;
+        return event;
+      }
+      if (job.done >= job.script.tokens.size()) {
+        if (!job.script.error.empty()) {
+          event.finish = engine::FinishReason::kError;
+          event.error = job.script.error;
+        } else if (job.script.hold) {
+          job.silent = true;
+        } else {
+          event.finish = engine::FinishReason::kLength;
+        }
+        return event;
+      }
+      const int32_t token = job.script.tokens[job.done++];
+      if (std::find(request.stop_token_ids.begin(), request.stop_token_ids.end(), token) !=
+          request.stop_token_ids.end()) {
+        event.finish = engine::FinishReason::kStop;
+        event.stop_token = token;
+        return event;
+      }
+      event.tokens.push_back(token);
+      event.logprobs.push_back(Logprobs(request, token, -0.125F * static_cast<float>(job.done)));
+    }
+    if (job.done >= limit) event.finish = engine::FinishReason::kLength;
+    return event;
+  }
+
+  void Work() {
+    std::unique_lock lock(mutex_);
+    while (!ending_) {
+      auto next = jobs_.end();
+      for (auto job = jobs_.begin(); job != jobs_.end(); ++job) {
+        if (!job->second.silent && (next == jobs_.end() || job->second.due < next->second.due)) next = job;
+      }
+      if (next == jobs_.end()) {
+        changed_.wait(lock);
+        continue;
+      }
+      if (next->second.due > std::chrono::steady_clock::now()) {
+        changed_.wait_until(lock, next->second.due);
+        continue;
+      }
+      engine::Event event = Next(next->second);
+      next->second.due = std::chrono::steady_clock::now() + next->second.script.interval;
+      const engine::EventSink sink = next->second.sink;
+      if (event.finish) jobs_.erase(next);
+      lock.unlock();
+      sink(std::move(event));
+      lock.lock();
+    }
+  }
+
+  const engine::EngineInfo info_;
+  const Writer writer_;
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  std::map<engine::RequestId, Job> jobs_;
+  std::vector<engine::Request> requests_;
+  engine::RequestId last_id_ = 0;
+  int aborts_ = 0;
+  std::string verdict_;
+  bool ending_ = false;
+  std::thread thread_;
+};
+
+}  // namespace sluice::serve
