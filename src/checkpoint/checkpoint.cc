@@ -58,6 +58,7 @@ class MappedCheckpoint final : public Checkpoint {
 
   void Preload(std::span<const std::string> names, int threads, const LoadProgress& progress) const override {
     std::vector<FileSpan> spans;
+    spans.reserve(names.size());
     for (const std::string& name : names) {
       const TensorLocation& location = Locate(name);
       spans.push_back({&Map(location.file).file(), location.entry.begin, location.entry.bytes});

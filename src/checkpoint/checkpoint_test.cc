@@ -56,14 +56,14 @@ TEST(Coverage, AWholeCheckpointHasNoDefects) {
 
 // Every tensor in turn: without it, under another name, with another shape.
 TEST(Coverage, NamesEachTensorThatIsMissingUnknownOrMisshapen) {
-  const CheckpointPlan plan = SmallPlan(WeightFormat::kFp8);
+  const CheckpointPlan plan = SmallPlan(WeightFormat::kFp8, {"num_hidden_layers=2"});
   const std::vector<TensorToWrite> whole = ConstantTensors(plan, WeightFormat::kFp8);
   const TempDirectory directory;
   const auto defects_with = [&](const std::vector<TensorToWrite>& tensors) {
     for (const auto& entry : std::filesystem::directory_iterator(directory.path())) {
       std::filesystem::remove(entry.path());
     }
-    WriteDirectory(directory.path(), plan, tensors);
+    WriteDirectory(directory.path(), plan, tensors, /*shard_bytes=*/10'000'000);
     return DefectsOf(directory.path());
   };
   for (size_t i = 0; i < whole.size(); ++i) {

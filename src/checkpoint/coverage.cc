@@ -20,17 +20,15 @@ class CoverageCheck {
     const TensorLocation* scale = may_have_scale ? Find(scale_name) : nullptr;
     Know(spec.name, nextn);
     if (may_have_scale) Know(scale_name, nextn);
-    if (scale != nullptr) inventory_.fp8 = true;
+    if (scale != nullptr && !nextn) inventory_.fp8 = true;
 
     if (tensor == nullptr) {
-      if (!nextn && !IsUnusable(spec.name)) {
+      if (nextn && scale != nullptr) {
+        defects_.Add("{}: tensor {} has no {} beside it.", File(*scale), scale_name, spec.name);
+      } else if (!nextn && !IsUnusable(spec.name)) {
         defects_.Add("{}: tensor {} is missing; config.json calls for one of shape {}.",
                      inventory_.listing.string(), spec.name, ShownShape(spec.shape));
       }
-      if (scale == nullptr || !nextn) return;
-    }
-    if (tensor == nullptr) {
-      defects_.Add("{}: tensor {} has no {} beside it.", File(*scale), scale_name, spec.name);
       return;
     }
     if (tensor->entry.shape != spec.shape) {
@@ -46,9 +44,8 @@ class CoverageCheck {
       if (known_.contains(name)) continue;
       if (name.ends_with("mlp.experts.gate_up_proj") || name.ends_with("mlp.experts.down_proj")) {
         defects_.Add(
-            "{}: tensor {} holds all experts of a layer in one; save the checkpoint with one tensor per "
-            "expert "
-            "and projection (experts.N.gate_proj.weight, up_proj, down_proj).",
+            "{}: tensor {} holds all experts of a layer in one; save one tensor per expert and projection "
+            "(experts.N.gate_proj.weight, up_proj, down_proj) instead.",
             File(location), name);
       } else {
         defects_.Add("{}: tensor {} {} is not one that config.json calls for.", File(location), name,

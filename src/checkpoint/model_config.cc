@@ -162,6 +162,7 @@ void ReadTokenIds(ConfigReader& reader, ModelConfig& config) {
   }
   const auto& eos = reader.At("eos_token_id");
   const nlohmann::json list = eos.is_array() ? eos : nlohmann::json::array({eos});
+  config.eos_token_ids.reserve(list.size());
   for (const auto& id : list) {
     if (!is_id(id)) {
       reader.Defect("eos_token_id", ShownJson(eos), right);

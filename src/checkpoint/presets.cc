@@ -114,6 +114,7 @@ nlohmann::json CommonConfig() {
 
 std::vector<std::string> PresetNames() {
   std::vector<std::string> names;
+  names.reserve(Presets().size());
   for (const auto& [name, sizes] : Presets()) names.push_back(name);
   return names;
 }

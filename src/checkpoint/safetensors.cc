@@ -36,6 +36,7 @@ std::optional<int64_t> NonNegative(const nlohmann::json& value) {
 std::optional<std::vector<int64_t>> Integers(const nlohmann::json& value) {
   if (!value.is_array()) return std::nullopt;
   std::vector<int64_t> integers;
+  integers.reserve(value.size());
   for (const auto& element : value) {
     const std::optional<int64_t> integer = NonNegative(element);
     if (!integer) return std::nullopt;
@@ -103,6 +104,7 @@ void CheckSpans(const std::map<std::string, TensorEntry>& tensors, bool complete
     const std::string* name;
   };
   std::vector<Span> spans;
+  spans.reserve(tensors.size());
   for (const auto& [name, entry] : tensors) spans.push_back({entry.begin, entry.begin + entry.bytes, &name});
   std::sort(spans.begin(), spans.end(), [](const Span& a, const Span& b) {
     return std::tie(a.begin, a.end, *a.name) < std::tie(b.begin, b.end, *b.name);
@@ -123,7 +125,7 @@ void CheckSpans(const std::map<std::string, TensorEntry>& tensors, bool complete
     }
   }
   if (complete && covered < file_bytes) {
-    defects.Add("{}: the last {} bytes of the file belong to no tensor.", where, file_bytes - covered);
+    defects.Add("{}: {} bytes at the end of the file belong to no tensor.", where, file_bytes - covered);
   }
 }
 

@@ -59,6 +59,7 @@ bool IsScaleName(const std::string& name) { return name.ends_with(kScaleSuffix);
 
 std::vector<int64_t> ScaleShape(const std::vector<int64_t>& shape) {
   std::vector<int64_t> blocks;
+  blocks.reserve(shape.size());
   for (const int64_t extent : shape) blocks.push_back(CeilDiv(extent, kScaleBlock));
   return blocks;
 }

@@ -68,9 +68,10 @@ inline CheckpointPlan SmallPlan(WeightFormat format, std::vector<std::string> ov
   MakeOptions options;
   options.format = format;
   options.config_overrides = {
-      "num_hidden_layers=3", "hidden_size=48",        "vocab_size=64",        "q_lora_rank=16",
-      "kv_lora_rank=160",    "intermediate_size=32",  "n_routed_experts=4",   "n_group=2",
-      "topk_group=1",        "num_experts_per_tok=2", "num_attention_heads=2"};
+      "num_hidden_layers=3", "hidden_size=48",        "vocab_size=64",         "q_lora_rank=16",
+      "kv_lora_rank=160",    "intermediate_size=32",  "n_routed_experts=4",    "n_group=2",
+      "topk_group=1",        "num_experts_per_tok=2", "num_attention_heads=2", "moe_intermediate_size=16",
+      "index_n_heads=2"};
   options.config_overrides.insert(options.config_overrides.end(), overrides.begin(), overrides.end());
   return PlanCheckpoint(options);
 }

@@ -168,23 +168,25 @@ void LocalEngine::Work() {
     }
     for (auto& [id, running] : submitted) {
       const Request& request = running.request;
-      scheduler_.Add(
-          {id,
-           request.prompt,
-           request.max_tokens,
-           request.prompt_logprobs,
-           {request.temperature, request.top_p, request.top_k, request.seed, request.top_logprobs}});
+      scheduler_.Add({id,
+                      request.prompt,
+                      request.max_tokens,
+                      request.prompt_logprobs,
+                      {request.temperature, request.top_p, request.top_k, request.seed, request.top_logprobs}});
       running_.emplace(id, std::move(running));
     }
-    for (const step::StepResult& result : results) Deliver(result);
-    for (const RequestId id : aborted) {
-      if (running_.contains(id)) Finish(id, FinishReason::kAbort, {});
-    }
-    if (stopping) return EndAll("the server is shutting down");
     try {
+      for (const step::StepResult& result : results) Deliver(result);
+      for (const RequestId id : aborted) {
+        if (running_.contains(id)) Finish(id, FinishReason::kAbort, {});
+      }
+      if (stopping) return EndAll("the server is shutting down");
       if (!ended.empty()) throw Error(ErrorKind::kRankLost, ended);
       while (auto step = scheduler_.Next()) job_->Publish(*step);
     } catch (const Error& error) {
+      // A result out of turn means that the ranks and the scheduler no longer agree: nothing can go on.
+      std::lock_guard lock(mutex_);
+      if (ended_.empty()) ended_ = error.what();
       EndAll(error.what());
     }
   }

@@ -138,7 +138,7 @@ TEST_F(ErrorTable, ModelsAndRoutes) {
   ExpectRefused(Complete({{"model", "gpt"}}), 404, kInvalid, "model_not_found", "model");
   ExpectRefused(Get("/v1/models/gpt"), 404, kInvalid, "model_not_found", "model");
   ExpectRefused(Get("/v1/embeddings"), 404, kInvalid, "unknown_url");
-  ExpectRefused(Get("/\xFF"), 400, kInvalid, "bad_http");
+  ExpectRefused(Get("/\xFF"), 404, kInvalid, "unknown_url");
   ExpectRefused(Get("/%FF"), 404, kInvalid, "unknown_url");
   const RawAnswer wrong = Get("/v1/completions");
   ExpectRefused(wrong, 405, kInvalid, "method_not_allowed");

@@ -10,8 +10,7 @@ namespace sluice::serve {
 
 struct HttpCore;
 
-// HTTP/1.1 over TCP: connections, limits, deadlines, chunked streams. Knows nothing of the routes. All of
-// Boost is in http_server.cc.
+// HTTP/1.1 over TCP: connections, limits, deadlines, chunked streams. Knows nothing of the routes.
 class HttpServer {
  public:
   // `handler` runs on a server thread, in the exchange's order.

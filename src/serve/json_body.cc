@@ -91,7 +91,8 @@ simdjson::dom::object ObjectOf(element value) { return Known<simdjson::dom::obje
 std::string_view TextOf(element value) { return Known<std::string_view>(value); }
 
 JsonBody::JsonBody(const std::string& text) {
-  if (parser_.allocate(text.size() + 1, kMaxJsonDepth) != simdjson::SUCCESS) {
+  // The parser's own count has one level more: the document around the root.
+  if (parser_.allocate(text.size() + 1, kMaxJsonDepth + 1) != simdjson::SUCCESS) {
     Refuse(fmt::format("the body of {} bytes is more than the JSON reader can hold", text.size()));
   }
   element root;

@@ -99,7 +99,7 @@ engine::JobSettings SettingsOf(const Layout& layout, bool fp8) {
   return settings;
 }
 
-Answers Run(const Layout& layout, bool fp8, std::vector<OpLog>* logs) {
+Answers RunLayout(const Layout& layout, bool fp8, std::vector<OpLog>* logs) {
   const engine::JobSettings settings = SettingsOf(layout, fp8);
   const auto checkpoint = TestCheckpoint(fp8);
   engine::RankProbes probes;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <ostream>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,7 @@ struct Layout {
   bool processes = false;
 };
 std::string NameOf(const Layout& layout);
+inline void PrintTo(const Layout& layout, std::ostream* out) { *out << NameOf(layout); }
 
 // The prompts that every layout answers: 1 token; 3 tokens, fewer than four lanes; 301, divisible by no
 // number of lanes; three ragged ones at once.
@@ -40,6 +42,6 @@ struct Answers {
   int64_t rows = 0;                             // T over all steps
 };
 // `logs`: one per rank, or null; thread ranks only.
-Answers Run(const Layout& layout, bool fp8, std::vector<OpLog>* logs);
+Answers RunLayout(const Layout& layout, bool fp8, std::vector<OpLog>* logs);
 
 }  // namespace sluice::layouts

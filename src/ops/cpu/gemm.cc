@@ -1,5 +1,7 @@
 #include "ops/cpu/gemm.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 
 #include "base/checked.h"
@@ -25,10 +27,21 @@ struct Slab {
   int64_t groups(int64_t panels) const { return CeilDiv(job->weight->panels(), panels); }
 };
 
+// Panels and packed rows are read in strides of many pages; large pages spare the address translation. Only a
+// hint.
+void PreferLargePages(const Buffer& buffer) {
+#ifdef MADV_HUGEPAGE
+  if (buffer.bytes() > 0) madvise(buffer.data(), static_cast<size_t>(buffer.bytes()), MADV_HUGEPAGE);
+#endif
+}
+
 // Memory of one calling thread, kept for the next call.
 float* Scratch(int64_t floats) {
   thread_local Buffer buffer;
-  if (buffer.bytes() < 4 * floats) buffer = Buffer(4 * std::max<int64_t>(floats, 1 << 16));
+  if (buffer.bytes() < 4 * floats) {
+    buffer = Buffer(4 * std::max<int64_t>(floats, 1 << 16));
+    PreferLargePages(buffer);
+  }
   return reinterpret_cast<float*>(buffer.data());
 }
 
@@ -110,6 +123,7 @@ PackedWeight::PackedWeight(const RawMatrix& raw, Numerics numerics)
     : Weight(raw.rows, raw.cols, raw.dtype == DType::kF8E4M3 && numerics == Numerics::kFp8),
       dtype_(is_fp8() ? DType::kF8E4M3 : ActivationType(numerics)),
       data_(CeilDiv(raw.rows, kPanel) * kPanel * raw.cols * SizeOf(dtype_)) {
+  PreferLargePages(data_);
   const int64_t scale_columns = CeilDiv(raw.cols, kQuantBlock);
   if (raw.dtype == DType::kF8E4M3) {
     RefuseNaN(raw);

@@ -27,22 +27,28 @@ void PackRows(const Tensor& x, const PackedRows& packed, int64_t block) {
   float* out = packed.Values(block);
   float* scales = packed.Scales(block);
   const auto pack = [&]<class In>(In) {
-    for (int64_t r = 0; r < rows; ++r) {
-      const In* row = x.Row<const In>(block * kRowBlock + r);
-      for (int64_t k = 0; k < packed.k; k += kQuantBlock) {
-        const int64_t n = HWY_MIN(kQuantBlock, packed.k - k);
-        float values[kQuantBlock];
+    for (int64_t k = 0; k < packed.k; k += kQuantBlock) {
+      const int64_t n = HWY_MIN(kQuantBlock, packed.k - k);
+      float values[kRowBlock][kQuantBlock];
+      for (int64_t r = 0; r < rows; ++r) {
+        const In* row = x.Row<const In>(block * kRowBlock + r) + k;
         if (scales == nullptr) {
           Map(
-              n, [](V v) { return v; }, values, row + k);
-        } else {
-          const float scale = PowerOfTwoScale(LargestMagnitude(row + k, n));
-          scales[k / kQuantBlock * rows + r] = scale;
-          const V inverse = hn::Set(D(), 1.0F / scale);
-          Map(
-              n, [inverse](V v) { return RoundToE4M3(hn::Mul(v, inverse)); }, values, row + k);
+              n, [](V v) { return v; }, values[r], row);
+          continue;
         }
-        for (int64_t i = 0; i < n; ++i) out[(k + i) * rows + r] = values[i];
+        const float scale = PowerOfTwoScale(LargestMagnitude(row, n));
+        scales[k / kQuantBlock * rows + r] = scale;
+        const V inverse = hn::Set(D(), 1.0F / scale);
+        Map(
+            n, [inverse](V v) { return RoundToE4M3(hn::Mul(v, inverse)); }, values[r], row);
+      }
+      if (rows % 4 == 0 && n % 4 == 0) {
+        Transpose(values[0], kQuantBlock, rows, n, out + k * rows, rows);
+        continue;
+      }
+      for (int64_t i = 0; i < n; ++i) {
+        for (int64_t r = 0; r < rows; ++r) out[(k + i) * rows + r] = values[r][i];
       }
     }
   };

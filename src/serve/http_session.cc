@@ -1,0 +1,401 @@
+#include "serve/http_session.h"
+
+#include <array>
+#include <boost/beast/core.hpp>
+#include <boost/beast/http.hpp>
+#include <deque>
+#include <sstream>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "serve/errors.h"
+#include "serve/http_text.h"
+#include "serve/ids.h"
+
+namespace sluice::serve {
+namespace {
+
+namespace net = boost::asio;
+namespace beast = boost::beast;
+namespace http = boost::beast::http;
+using boost::system::error_code;
+using net::ip::tcp;
+using Milliseconds = std::chrono::milliseconds;
+
+constexpr std::size_t kMaxPipelinedBytes = 64U << 10U;  // read ahead while an answer is under way
+constexpr Milliseconds kLinger{2'000};                  // for a client to stop sending after a refusal
+
+double Seconds(Milliseconds time) { return std::chrono::duration<double>(time).count(); }
+
+// Everything but Begin, Shut and Post runs on the strand of the socket.
+//
+//   first byte -> header -> body -> handler ... answer -> first byte of the next request, or close
+class Session : public HttpSession {
+ public:
+  Session(std::shared_ptr<HttpCore> core, tcp::socket socket)
+      : core_(std::move(core)),
+        socket_(std::move(socket)),
+        deadline_(socket_.get_executor()),
+        silence_(socket_.get_executor()),
+        buffer_(core_->options.max_header_bytes + 2 * kMaxPipelinedBytes) {}
+  ~Session() override { core_->Remove(this); }
+
+  void Begin(bool refuse) override {
+    Post([this, refuse] {
+      if (!refuse) return AwaitRequest(core_->options.header_timeout);
+      request_id_ = RandomHex();
+      Refuse(ApiError(Refusal::kQueueFull,
+                      fmt::format("{} connections are open, which is as many as the server takes",
+                                  core_->options.max_connections)));
+    });
+  }
+
+  void Shut(bool at_once) override {
+    Post([this, at_once] {
+      close_after_ = true;
+      if (at_once || phase_ == Phase::kReading) Close();
+    });
+  }
+
+  void Post(std::function<void()> task) override {
+    net::post(socket_.get_executor(), [self = Self(), task = std::move(task)] { task(); });
+  }
+
+  void Respond(HttpResponse response) override {
+    if (phase_ == Phase::kClosed) return;
+    SLUICE_CHECK(phase_ == Phase::kHandling, "an answer outside its request");
+    phase_ = Phase::kAnswering;
+    std::string head = HeadOf(response);
+    head += fmt::format("Content-Length: {}\r\n\r\n", response.body.size());
+    if (!head_only_) head += response.body;
+    status_ = response.status;
+    ended_ = true;
+    Queue(std::move(head));
+  }
+
+  void BeginStream(HttpResponse head, std::string filler) override {
+    if (phase_ == Phase::kClosed) return;
+    SLUICE_CHECK(phase_ == Phase::kHandling, "a stream outside its request");
+    phase_ = Phase::kAnswering;
+    status_ = head.status;
+    filler_ = std::move(filler);
+    chunked_ = version_ >= 11;
+    if (!chunked_) close_after_ = true;  // HTTP/1.0: the end of the connection ends the body
+    std::string text = HeadOf(head);
+    if (chunked_) text += "Transfer-Encoding: chunked\r\n";
+    Queue(text + "\r\n");
+  }
+
+  void Write(std::string bytes) override {
+    if (phase_ == Phase::kClosed) return;
+    SLUICE_CHECK(phase_ == Phase::kAnswering && !ended_, "a write outside its stream");
+    Queue(chunked_ ? fmt::format("{:x}\r\n{}\r\n", bytes.size(), bytes) : std::move(bytes));
+  }
+
+  void EndStream() override {
+    if (phase_ == Phase::kClosed) return;
+    SLUICE_CHECK(phase_ == Phase::kAnswering && !ended_, "the end of a stream that is not open");
+    ended_ = true;
+    silence_.cancel();
+    Queue(chunked_ ? "0\r\n\r\n" : "");
+  }
+
+  void OnGone(std::function<void()> callback) override { on_gone_ = std::move(callback); }
+
+ private:
+  std::shared_ptr<Session> Self() { return std::static_pointer_cast<Session>(shared_from_this()); }
+
+  enum class Phase { kReading, kHandling, kAnswering, kClosed };
+
+  auto Bind(void (Session::*member)(error_code, std::size_t)) {
+    return
+        [self = Self(), member](error_code error, std::size_t bytes) { (self.get()->*member)(error, bytes); };
+  }
+
+  // Runs `expired` unless Arm or Disarm is called within `time`.
+  void Arm(Milliseconds time, void (Session::*expired)()) {
+    const uint64_t turn = ++deadline_turn_;
+    deadline_.expires_after(time);
+    deadline_.async_wait([self = Self(), turn, expired](error_code) {
+      if (turn == self->deadline_turn_) (self.get()->*expired)();
+    });
+  }
+  void Disarm() {
+    ++deadline_turn_;
+    deadline_.cancel();
+  }
+
+  void AwaitRequest(Milliseconds patience) {
+    phase_ = Phase::kReading;
+    started_ = NowNs();
+    status_ = 0;
+    ended_ = head_only_ = chunked_ = expired_ = false;
+    version_ = 11;
+    filler_.clear();
+    request_id_ = RandomHex();
+    if (buffer_.size() > 0) return ReadHeader();
+    Arm(patience, answered_ > 0 ? &Session::Close : &Session::Expire);
+    socket_.async_read_some(buffer_.prepare(4096), Bind(&Session::OnFirstBytes));
+  }
+
+  void OnFirstBytes(error_code error, std::size_t bytes) {
+    if (phase_ == Phase::kClosed) return;
+    if (expired_) return TimedOut();
+    if (error) return Close();
+    buffer_.commit(bytes);
+    ReadHeader();
+  }
+
+  void ReadHeader() {
+    parser_.emplace();
+    parser_->header_limit(static_cast<uint32_t>(core_->options.max_header_bytes));
+    parser_->body_limit(core_->options.max_body_bytes);
+    Arm(core_->options.header_timeout, &Session::Expire);
+    http::async_read_header(socket_, buffer_, *parser_, Bind(&Session::OnHeader));
+  }
+
+  void OnHeader(error_code error, std::size_t) {
+    if (phase_ == Phase::kClosed) return;
+    if (expired_) return TimedOut();
+    if (error) return RefuseRead(error);
+    const auto& header = parser_->get();
+    version_ = header.version();
+    head_only_ = header.method() == http::verb::head;
+    const std::string given(header["x-request-id"]);
+    if (IsRequestId(given)) request_id_ = given;
+    Arm(core_->options.body_timeout, &Session::Expire);
+    if (beast::iequals(header[http::field::expect], "100-continue") && !parser_->is_done()) {
+      continue_ = "HTTP/1.1 100 Continue\r\n\r\n";
+      net::async_write(socket_, net::buffer(continue_), Bind(&Session::OnContinued));
+      return;
+    }
+    OnContinued({}, 0);
+  }
+
+  void OnContinued(error_code error, std::size_t) {
+    if (phase_ == Phase::kClosed) return;
+    if (expired_) return TimedOut();
+    if (error) return Close();
+    http::async_read(socket_, buffer_, *parser_, Bind(&Session::OnBody));
+  }
+
+  void OnBody(error_code error, std::size_t) {
+    if (phase_ == Phase::kClosed) return;
+    if (expired_) return TimedOut();
+    if (error) return RefuseRead(error);
+    Disarm();
+    auto message = parser_->release();
+    parser_.reset();
+    if (!message.keep_alive()) close_after_ = true;
+    method_ = std::string(message.method_string());
+    target_ = std::string(message.target());
+    HttpRequest request;
+    request.method = head_only_ ? "GET" : method_;
+    request.path = PathOf(target_);
+    request.content_type = std::string(message[http::field::content_type]);
+    request.content_encoding = std::string(message[http::field::content_encoding]);
+    request.request_id = request_id_;
+    request.body = std::move(message.body());
+    phase_ = Phase::kHandling;
+    Watch();
+    core_->handler(std::move(request), Self());
+  }
+
+  // While the answer is under way a pending read notices that the client has left.
+  void Watch() {
+    if (buffer_.size() > kMaxPipelinedBytes) return;
+    watching_ = true;
+    socket_.async_read_some(buffer_.prepare(4096), Bind(&Session::OnWatched));
+  }
+
+  void OnWatched(error_code error, std::size_t bytes) {
+    watching_ = false;
+    if (phase_ == Phase::kClosed) return;
+    buffer_.commit(bytes);
+    if (answer_out_) return NextRequest();
+    if (error) return Gone();
+    Watch();
+  }
+
+  void Expire() {
+    expired_ = true;
+    socket_.cancel();
+  }
+
+  void TimedOut() {
+    Refuse(
+        ApiError(Refusal::kRequestTimeout,
+                 fmt::format("the request did not arrive in time; headers have {} s, the body {} s",
+                             Seconds(core_->options.header_timeout), Seconds(core_->options.body_timeout))));
+  }
+
+  void RefuseRead(error_code error) {
+    const ServerOptions& options = core_->options;
+    if (error == http::error::header_limit || error == http::error::buffer_overflow) {
+      return Refuse(
+          ApiError(Refusal::kHeadersTooLarge,
+                   fmt::format("the request's headers are more than {} bytes", options.max_header_bytes)));
+    }
+    if (error == http::error::body_limit) {
+      return Refuse(
+          ApiError(Refusal::kRequestTooLarge,
+                   fmt::format("the request's body is more than {} bytes", options.max_body_bytes)));
+    }
+    if (error == http::error::end_of_stream || error == http::error::partial_message ||
+        error.category() != make_error_code(http::error::bad_method).category()) {
+      return Close();  // the client left, or the connection broke
+    }
+    Refuse(
+        ApiError(Refusal::kBadHttp, fmt::format("this is not a proper HTTP request: {}", error.message())));
+  }
+
+  // Answers without the handler; then the connection ends, since its place in the byte stream is lost.
+  void Refuse(const ApiError& error) {
+    Disarm();
+    parser_.reset();
+    close_after_ = true;
+    linger_ = true;
+    phase_ = Phase::kHandling;
+    Respond(error.Response());
+  }
+
+  std::string HeadOf(const HttpResponse& response) {
+    if (core_->stopping) close_after_ = true;
+    http::response<http::empty_body> head(static_cast<http::status>(response.status), 11);
+    head.set(http::field::server, "sluice");
+    head.set(http::field::date, HttpDate());
+    head.set(http::field::content_type, response.content_type);
+    head.set("x-request-id", request_id_);
+    for (const auto& [name, value] : response.headers) head.set(name, value);
+    head.set(http::field::connection, close_after_ ? "close" : "keep-alive");
+    std::ostringstream text;
+    text << head.base();
+    std::string lines = text.str();
+    lines.resize(lines.size() - 2);  // the empty line, more fields follow
+    return lines;
+  }
+
+  void Queue(std::string bytes) {
+    if (phase_ == Phase::kClosed) return;
+    queued_bytes_ += bytes.size();
+    if (!ended_ && queued_bytes_ > core_->options.max_unread_bytes) {
+      spdlog::warn("{} {}: closed, the client left {} bytes unread", method_, request_id_, queued_bytes_);
+      return Gone();
+    }
+    queue_.push_back(std::move(bytes));
+    if (!writing_) WriteNext();
+  }
+
+  void WriteNext() {
+    writing_ = true;
+    Arm(core_->options.write_timeout, &Session::Gone);
+    net::async_write(socket_, net::buffer(queue_.front()), Bind(&Session::OnWritten));
+  }
+
+  void OnWritten(error_code error, std::size_t) {
+    writing_ = false;
+    if (phase_ == Phase::kClosed) return;
+    if (error) return Gone();
+    queued_bytes_ -= queue_.front().size();
+    queue_.pop_front();
+    if (!queue_.empty()) return WriteNext();
+    Disarm();
+    if (!ended_) return AwaitSilence();
+    Log(status_);
+    on_gone_ = nullptr;
+    answer_out_ = true;
+    if (!watching_) return NextRequest();
+    socket_.cancel();  // OnWatched goes on
+  }
+
+  void AwaitSilence() {
+    silence_.expires_after(core_->options.keep_alive);
+    silence_.async_wait([self = Self()](error_code error) {
+      if (error || self->phase_ != Phase::kAnswering || self->ended_ || self->writing_) return;
+      self->Write(self->filler_);
+    });
+  }
+
+  void NextRequest() {
+    answer_out_ = false;
+    ++answered_;
+    if (!close_after_ && !core_->stopping) return AwaitRequest(core_->options.idle_timeout);
+    if (!linger_) return Close();
+    // Closing while bytes are still coming would reset the connection and lose the answer on its way.
+    error_code ignored;
+    socket_.shutdown(tcp::socket::shutdown_send, ignored);
+    Arm(kLinger, &Session::Close);
+    Discard();
+  }
+
+  void Discard() {
+    phase_ = Phase::kReading;
+    socket_.async_read_some(net::buffer(discarded_), [self = Self()](error_code error, std::size_t) {
+      if (error) return self->Close();
+      self->Discard();
+    });
+  }
+
+  void Gone() {
+    if (phase_ == Phase::kClosed) return;
+    Log(499);
+    Close();
+    if (const auto callback = std::exchange(on_gone_, nullptr)) callback();
+  }
+
+  void Close() {
+    phase_ = Phase::kClosed;
+    Disarm();
+    silence_.cancel();
+    error_code ignored;
+    socket_.shutdown(tcp::socket::shutdown_both, ignored);
+    socket_.close(ignored);
+  }
+
+  void Log(int status) const {
+    const double seconds = static_cast<double>(NowNs() - started_) * 1e-9;
+    spdlog::info("{} {} {} {:.3f} s {}", method_.empty() ? "-" : method_, Quoted(target_), status, seconds,
+                 request_id_);
+  }
+
+  const std::shared_ptr<HttpCore> core_;
+  tcp::socket socket_;
+  net::steady_timer deadline_;
+  net::steady_timer silence_;
+  uint64_t deadline_turn_ = 0;
+  beast::flat_buffer buffer_;
+  std::optional<http::request_parser<http::string_body>> parser_;
+  std::array<char, 4096> discarded_{};
+  std::string continue_;
+  Phase phase_ = Phase::kReading;
+  bool expired_ = false;
+  bool watching_ = false;
+  bool close_after_ = false;
+  bool linger_ = false;
+  int64_t answered_ = 0;
+
+  std::string request_id_;
+  std::string method_;
+  std::string target_;
+  int64_t started_ = 0;
+  unsigned version_ = 11;
+  bool head_only_ = false;
+  int status_ = 0;
+  bool chunked_ = false;
+  std::string filler_;
+  std::deque<std::string> queue_;
+  std::size_t queued_bytes_ = 0;
+  bool writing_ = false;
+  bool ended_ = false;       // the answer is complete, perhaps not yet written
+  bool answer_out_ = false;  // and written
+  std::function<void()> on_gone_;
+};
+
+}  // namespace
+
+std::shared_ptr<HttpSession> MakeHttpSession(std::shared_ptr<HttpCore> core, tcp::socket socket) {
+  return std::make_shared<Session>(std::move(core), std::move(socket));
+}
+
+}  // namespace sluice::serve
