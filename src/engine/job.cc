@@ -90,6 +90,7 @@ void Job::Handle(int rank, const comm::Frame& frame) {
       break;
     case pipeline::MessageType::kHeartbeat: {
       pipeline::Heartbeat heartbeat = pipeline::DecodeHeartbeat(frame.payload);
+      if (heartbeat.wait.has_value()) heartbeat.wait->since_ns = state.last_heard_ns - heartbeat.wait->since_ns;
       if (heartbeat.progress != state.heartbeat.progress) state.last_progress_ns = state.last_heard_ns;
       state.heartbeat = std::move(heartbeat);
       state.heartbeat_ns = state.last_heard_ns;
@@ -198,8 +199,9 @@ void Job::Stop() {
     stopping_ = true;
     changed_.notify_all();
   }
+  const auto reason = std::as_bytes(std::span(verdict_));
   for (int rank = 0; rank < settings_.grid.world(); ++rank) {
-    SendIfThere(rank, FrameOf(pipeline::MessageType::kShutdown));
+    SendIfThere(rank, FrameOf(pipeline::MessageType::kShutdown, {reason.begin(), reason.end()}));
   }
   ranks_->Stop(kStopGrace);
   for (int rank = 0; rank < settings_.grid.world(); ++rank) ranks_->channel(rank).Close();

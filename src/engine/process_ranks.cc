@@ -99,6 +99,7 @@ std::vector<RankProcess> StartShare(JobSettings settings, const ProcessPlan& pla
   if (settings.compute_threads == 0) settings.compute_threads = std::max(1, cores / share.count);
   std::vector<RankProcess> processes;
   for (int rank = share.first; rank < share.first + share.count; ++rank) {
+    settings.speaks_for_node = plan.node > 0 && rank == share.first;
     processes.emplace_back(plan.program, Print(settings), rank, join);
   }
   return processes;

@@ -37,6 +37,7 @@ std::string HostRank(const JobSettings& settings, int rank, const checkpoint::Ch
     if (probes.wrap_ops) ops = probes.wrap_ops(rank, std::move(ops));
     const model::StageSlice slice = pipeline::SliceOf(options);
     model::StageWeights weights = model::LoadStage(checkpoint, *ops, slice);
+    checkpoint.VerifyIntact();
     if (probes.after_load) probes.after_load(rank, weights);
     auto stage = std::make_unique<model::StageModel>(config, slice, std::move(weights), ops->numerics(),
                                                      settings.cache_pages);
@@ -68,7 +69,7 @@ int RunRankProcess(const JobSettings& settings, int rank, const std::string& joi
   trace::Recorder recorder(rank);
   const std::string failure = HostRank(settings, rank, *checkpoint, pool, *world, *control, recorder, {});
   if (failure.empty()) return 0;
-  spdlog::debug("rank {} ends: {}", rank, failure);
+  if (settings.speaks_for_node) spdlog::error("the job ended: {}", failure);
   return 5;
 }
 

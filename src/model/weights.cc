@@ -2,10 +2,12 @@
 
 #include <fmt/format.h>
 
+#include "checkpoint/tensor_map.h"
+
 namespace sluice::model {
 namespace {
 
-constexpr int64_t kScaleBlock = 128;
+using checkpoint::kScaleBlock;
 
 // Rows [begin, end) of a stored matrix. FP8 rows must start on a scale block.
 ops::RawMatrix RowsOf(const checkpoint::Checkpoint& checkpoint, const std::string& name, int64_t begin,
@@ -15,8 +17,8 @@ ops::RawMatrix RowsOf(const checkpoint::Checkpoint& checkpoint, const std::strin
   ops::RawMatrix raw{stored.dtype, end - begin, cols, stored.data + begin * cols * SizeOf(stored.dtype),
                      nullptr};
   if (stored.dtype == DType::kF8E4M3) {
-    SLUICE_CHECK(begin % kScaleBlock == 0);
-    const auto scales = checkpoint.Get(name + "_scale_inv");
+    SLUICE_CHECK(begin % kScaleBlock == 0, "FP8 rows are cut at scale blocks");
+    const auto scales = checkpoint.Get(checkpoint::ScaleName(name));
     raw.scales = reinterpret_cast<const float*>(scales.data) + begin / kScaleBlock * scales.shape[1];
   }
   return raw;

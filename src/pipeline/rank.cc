@@ -64,6 +64,7 @@ void Rank::SendHeartbeat() {
   heartbeat.hop_bytes_received = hop_bytes_received_;
   heartbeat.place = recorder_.place();
   heartbeat.wait = recorder_.CurrentWait();
+  if (heartbeat.wait.has_value()) heartbeat.wait->since_ns = NowNs() - heartbeat.wait->since_ns;
   control_.Send(FrameOf(MessageType::kHeartbeat, Encode(heartbeat)));
 }
 
@@ -83,7 +84,10 @@ void Rank::ReadControl() {
         continue;
       }
       const auto type = static_cast<MessageType>(frame->type);
-      if (type == MessageType::kShutdown) break;
+      if (type == MessageType::kShutdown) {
+        lost.assign(reinterpret_cast<const char*>(frame->payload.data()), frame->payload.size());
+        break;
+      }
       if (type == MessageType::kSpansRequest) {
         control_.Send(FrameOf(MessageType::kSpans, Encode(recorder_.Spans())));
         continue;

@@ -68,12 +68,12 @@ void Server::Start() {
 uint16_t Server::port() const { return parts_->http.port(); }
 
 void Server::Run() {
-  bool started = false;
+  bool fresh = false;
   {
     const std::lock_guard lock(parts_->mutex);
-    started = parts_->started;
+    fresh = !parts_->started && !parts_->stopping;
   }
-  if (!started) Start();
+  if (fresh) Start();
   std::unique_lock lock(parts_->mutex);
   parts_->changed.wait(lock, [this] { return parts_->stopped; });
 }

@@ -136,12 +136,17 @@ TEST_F(SelectKeysTest, EqualsAFullSortWithManyTiesInEveryDivisionOfTheWork) {
   }
 }
 
+// Every score is 0: +0 at even positions, and at odd ones -1e-60 rounded to -0. The lowest positions win.
 TEST_F(SelectKeysTest, MinusZeroTiesWithZero) {
-  // All scores are 0 or -0 (a gate of -1 times a dot of 0): the lowest positions win.
-  for (int64_t i = 0; i < kContext; ++i) std::fill_n(Key(i), shape_.dim, i % 2 == 0 ? 0.0F : -0.0F);
+  constexpr int64_t kRow = 5;
+  std::fill_n(queries_.view().Row<float>(kRow), queries_.view().cols, 0.0F);
+  std::fill_n(gates_.view().Row<float>(kRow), shape_.heads, 0.0F);
+  queries_.view().At<float>(kRow, 0) = 1.0F;
+  gates_.view().At<float>(kRow, 0) = -1e-30F;
+  for (int64_t i = 0; i < kContext; ++i) Key(i)[0] = i % 2 == 0 ? 0.0F : 1e-30F;
   std::vector<int32_t> lowest(shape_.top_k);
   std::iota(lowest.begin(), lowest.end(), 0);
-  EXPECT_EQ(RowOf(Select(0, 5, 1), 0), lowest);
+  EXPECT_EQ(RowOf(Select(0, kRow, 1), 0), lowest);
 }
 
 TEST_F(SelectKeysTest, FewVisibleKeysAreAllTakenAndTheRestIsMinusOne) {

@@ -1,0 +1,67 @@
+"""Every refused combination of flags ends with exit code 2 (3 for the model's files, 6 for the network) and one sentence that names
+the flag and what would work, before anything is started. Usage: bad_flags_test.py --sluice PROGRAM"""
+
+import argparse
+import pathlib
+import socket
+import subprocess
+import tempfile
+
+CP = "--enable-nsa-prefill-context-parallel"
+
+# flags after `serve --model-path MODEL`, exit code, what the sentence must contain
+REFUSED = [
+    (["--tp", "4", "--attn-cp-size", "3"], 2, ["--tp 4", "--attn-cp-size 3", "use --attn-cp-size 4"]),
+    (["--tp", "2"], 2, ["--attn-cp-size 2"]),
+    (["--tp", "0"], 2, ["--tp 0", "1 to"]),
+    (["--pp-size", "5"], 2, ["5", "4 layers", "--pp-size 4"]),
+    (["--pp-size", "0"], 2, ["--pp-size 0", "1 to"]),
+    (["--pp-size", "2", "--pp-layer-partition", "1,2"], 2, ["1,2", "4 layers", "2,2"]),
+    (["--pp-size", "2", "--pp-layer-partition", "4"], 2, ["2 stages", "2,2"]),
+    (["--pp-size", "2", "--pp-layer-partition", "a,b"], 2, ["a,b", "30,31"]),
+    (["--nsa-prefill-cp-mode", "ring"], 2, ["ring", "round-robin-split", "in-seq-split"]),
+    (["--numerics", "int4"], 2, ["int4", "auto, exact or fp8"]),
+    (["--ops", "tpu"], 2, ["tpu", "cpu or reference"]),
+    (["--nnodes", "2"], 2, ["--nnodes 2", "1 ranks"]),
+    (["--nnodes", "2", "--tp", "2", CP], 2, ["--dist-init-addr"]),
+    (["--nnodes", "2", "--tp", "2", CP, "--dist-init-addr", "127.0.0.1:1", "--node-rank", "2"], 2, ["--node-rank 2", "0 to 1"]),
+    (["--nnodes", "2", "--tp", "2", CP, "--dist-init-addr", "127.0.0.1:1", "--ranks", "threads"], 2, ["--ranks threads", "processes"]),
+    (["--tp", "2", CP, "--ranks", "fibres"], 2, ["fibres", "threads or processes"]),
+    (["--chunked-prefill-size", "0"], 2, ["--chunked-prefill-size 0", "1 or more"]),
+    (["--context-length", "9999999"], 2, ["--context-length 9999999", "163840"]),
+    (["--watchdog-timeout", "0"], 2, ["--watchdog-timeout 0"]),
+    (["--port", "70000"], 2, ["--port 70000"]),
+    (["--no-such-flag"], 2, ["--no-such-flag"]),
+]
+
+
+def refused(program, model, flags, code, phrases):
+    run = subprocess.run([program, "serve", "--model-path", model, *flags], capture_output=True, text=True, timeout=60)
+    said = run.stderr + run.stdout
+    assert run.returncode == code, (flags, run.returncode, said)
+    for phrase in phrases:
+        assert phrase in said, (flags, phrase, said)
+    assert len(said.strip().splitlines()) <= 2, (flags, said)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--sluice", required=True)
+    program = parser.parse_args().sluice
+    with tempfile.TemporaryDirectory() as directory:
+        model = str(pathlib.Path(directory) / "model")
+        subprocess.run([program, "checkpoint", "make", model, "--preset", "tiny", "--dtype", "bf16"], check=True,
+                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        for flags, code, phrases in REFUSED:
+            refused(program, model, flags, code, phrases)
+        refused(program, str(pathlib.Path(directory) / "nowhere"), [], 3, ["nowhere", "config.json"])
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            port = taken.getsockname()[1]
+            refused(program, model, ["--port", str(port), "--context-length", "1024"], 6, [str(port)])
+    print(f"ok {len(REFUSED) + 2} refusals")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+"""Two commands on the loopback stand for two nodes: they give the one-node answer, and a rank killed in the middle of
+a prefill is named, its client gets a well-formed error, both commands end with an error and nothing is left running.
+
+Standard library only. Usage: nodes_test.py --sluice PROGRAM"""
+
+import argparse
+import http.client
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+
+LAYOUT = ["--pp-size", "2", "--tp", "2", "--enable-nsa-prefill-context-parallel", "--chunked-prefill-size", "128",
+          "--context-length", "16384", "--max-total-tokens", "32768", "--watchdog-timeout", "4"]
+START_LIMIT = 60.0
+FAULT_LIMIT = 5.0
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def rank_processes(join_address):
+    """{rank: pid} of the rank processes that joined at this address."""
+    found = {}
+    for entry in pathlib.Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+        except OSError:
+            continue
+        if "rank" in words and join_address in words:
+            found[int(words[words.index("--rank") + 1])] = int(entry.name)
+    return found
+
+
+class Serving:
+    """`sluice serve` as one command or several, up when the first line of node 0 says so."""
+
+    def __init__(self, program, model, nodes, directory):
+        self.port = free_port()
+        self.join = f"127.0.0.1:{free_port()}"
+        self.logs = [open(pathlib.Path(directory) / f"node{node}of{nodes}.log", "w+") for node in range(nodes)]
+        self.commands = []
+        for node in range(nodes):
+            more = [] if nodes == 1 else ["--nnodes", str(nodes), "--node-rank", str(node), "--dist-init-addr", self.join]
+            command = [program, "serve", "--model-path", model, "--served-model-name", "m", "--port", str(self.port)]
+            self.commands.append(subprocess.Popen(command + LAYOUT + more, stdout=self.logs[node], stderr=self.logs[node]))
+        deadline = time.monotonic() + START_LIMIT
+        while not self.is_up():
+            assert time.monotonic() < deadline, self.log(0)
+            assert self.commands[0].poll() is None, self.log(0)
+            time.sleep(0.05)
+
+    def is_up(self):
+        try:
+            return self.call("GET", "/health")[0] == 200
+        except OSError:
+            return False
+
+    def log(self, node):
+        self.logs[node].seek(0)
+        return self.logs[node].read()
+
+    def call(self, method, path, body=None):
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
+        connection.request(method, path, json.dumps(body) if body else None, {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read() or "null")
+
+    def stream(self, body):
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
+        connection.request("POST", "/v1/completions", json.dumps(body), {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        assert answer.status == 200, answer.read()
+        return answer
+
+    def end(self):
+        for command in self.commands:
+            if command.poll() is None:
+                command.send_signal(signal.SIGTERM)
+        return [command.wait(timeout=20) for command in self.commands]
+
+
+def check_one_answer(one, two):
+    ids = [17 + i * 37 % 900 for i in range(700)]
+    body = {"model": "m", "prompt": ids, "max_tokens": 12, "temperature": 0, "logprobs": 3, "return_token_ids": True}
+    answers = []
+    for server in (one, two):
+        status, answer = server.call("POST", "/v1/completions", body)
+        assert status == 200, answer
+        answers.append(answer["choices"])
+    assert answers[0] == answers[1], "two nodes answer differently from one"
+    status, info = two.call("GET", "/get_server_info")
+    assert status == 200 and info["nnodes"] == 2
+    ranks = info["ranks"]
+    assert [(r["rank"], r["stage"], r["lane"]) for r in ranks] == [(0, 0, 0), (1, 0, 1), (2, 1, 0), (3, 1, 1)]
+    assert [r["layers"] for r in ranks] == [[[0, 2]], [[0, 2]], [[2, 4]], [[2, 4]]]
+    rows = len(ids) + 11
+    for stage in (0, 1):
+        assert sum(r["rows_computed"] for r in ranks if r["stage"] == stage) == rows
+    for sender, receiver in ((0, 2), (1, 3)):
+        assert ranks[sender]["hop_bytes_sent"] == ranks[receiver]["hop_bytes_received"] == ranks[sender]["rows_computed"] * 256 * 4
+    print("ok one answer on one node and on two")
+
+
+def check_killed_rank(two, victim):
+    pid = rank_processes(two.join)[victim]
+    answer = two.stream({"model": "m", "prompt": [17 + i * 7 % 900 for i in range(12000)], "max_tokens": 2, "stream": True})
+    before = two.call("GET", "/get_server_info")[1]["ranks"][victim]["rows_computed"]
+    deadline = time.monotonic() + 30
+    while two.call("GET", "/get_server_info")[1]["ranks"][victim]["rows_computed"] == before:
+        assert time.monotonic() < deadline, "the prefill did not begin"
+    os.kill(pid, signal.SIGKILL)
+    killed = time.monotonic()
+    events = [line[6:] for line in answer.read().decode().split("\n") if line.startswith("data: ")]
+    took = time.monotonic() - killed
+    assert took < FAULT_LIMIT, f"the client heard after {took:.1f} s"
+    error = json.loads(events[-2])["error"]
+    assert events[-1] == "[DONE]", events
+    assert error["code"] == "rank_lost" and error["message"].startswith(f"rank {victim} ("), error
+    codes = [command.wait(timeout=20) for command in two.commands]
+    assert all(code != 0 for code in codes), codes
+    assert f"rank {victim} (" in two.log(0)
+    deadline = time.monotonic() + 5
+    while rank_processes(two.join):
+        assert time.monotonic() < deadline, f"left running: {rank_processes(two.join)}"
+        time.sleep(0.05)
+    print(f"ok rank {victim} killed in mid-prefill: named after {took:.2f} s: {error['message']}")
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--sluice", required=True)
+    program = parser.parse_args().sluice
+    with tempfile.TemporaryDirectory() as directory:
+        model = str(pathlib.Path(directory) / "model")
+        subprocess.run([program, "checkpoint", "make", model, "--preset", "tiny", "--dtype", "f32"], check=True,
+                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        one = Serving(program, model, 1, directory)
+        two = Serving(program, model, 2, directory)
+        try:
+            check_one_answer(one, two)
+            assert one.end() == [0], one.log(0)
+            check_killed_rank(two, 3)
+            two = Serving(program, model, 2, directory)
+            check_killed_rank(two, 0)
+        finally:
+            for command in one.commands + two.commands:
+                command.kill()
+
+
+if __name__ == "__main__":
+    main()
