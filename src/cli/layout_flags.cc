@@ -82,7 +82,8 @@ void AddLayoutFlags(CLI::App& app, LayoutFlags& f) {
   app.add_option("--node-rank", f.node_rank, "This host, 0 to nnodes - 1; 0 serves")->group(parallel);
   app.add_option("--dist-init-addr,--nccl-init-addr", f.dist_init_addr, "host:port where ranks meet")
       ->group(parallel);
-  app.add_option("--data-plane-addr", f.data_plane_addr, "Address of this host that other hosts' ranks connect to")
+  app.add_option("--data-plane-addr", f.data_plane_addr,
+                 "Address of this host that other hosts' ranks connect to")
       ->group(parallel);
   app.add_option("--ranks", f.ranks, "CPU ranks as threads (default on one host) or processes")
       ->group(parallel);

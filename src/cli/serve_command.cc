@@ -10,9 +10,9 @@
 #include <thread>
 
 #include "checkpoint/load_progress.h"
+#include "checkpoint/tensor_map.h"
 #include "cli/layout_flags.h"
 #include "engine/local_engine.h"
-#include "model/weights.h"
 #include "serve/server.h"
 #include "text/tokenizer.h"
 
@@ -56,10 +56,13 @@ sigset_t BlockEndSignals() {
 }
 
 void Preload(const engine::JobSettings& settings, const checkpoint::Checkpoint& checkpoint) {
-  const model::StageSlice everything{{0, checkpoint.config().num_hidden_layers}, 0, 1, true, true};
+  std::vector<std::string> names;
+  for (const checkpoint::TensorSpec& spec :
+       checkpoint::TensorsOf(checkpoint.config(), checkpoint::WholeModel(checkpoint.config()))) {
+    names.push_back(spec.name);
+  }
   checkpoint::LoadProgressBar bar("Loading", stderr);
-  checkpoint.Preload(model::TensorsOf(checkpoint.config(), everything), settings.loader_threads,
-                     bar.callback());
+  checkpoint.Preload(names, settings.loader_threads, bar.callback());
 }
 
 void Serve(const ServeFlags& flags, const serve::Json& arguments) {

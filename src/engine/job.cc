@@ -90,7 +90,8 @@ void Job::Handle(int rank, const comm::Frame& frame) {
       break;
     case pipeline::MessageType::kHeartbeat: {
       pipeline::Heartbeat heartbeat = pipeline::DecodeHeartbeat(frame.payload);
-      if (heartbeat.wait.has_value()) heartbeat.wait->since_ns = state.last_heard_ns - heartbeat.wait->since_ns;
+      if (heartbeat.wait.has_value())
+        heartbeat.wait->since_ns = state.last_heard_ns - heartbeat.wait->since_ns;
       if (heartbeat.progress != state.heartbeat.progress) state.last_progress_ns = state.last_heard_ns;
       state.heartbeat = std::move(heartbeat);
       state.heartbeat_ns = state.last_heard_ns;

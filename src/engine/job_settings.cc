@@ -66,6 +66,9 @@ std::vector<parallel::LayerRange> LayerCutOf(const JobSettings& settings,
 }
 
 void CheckFits(const JobSettings& settings, const checkpoint::ModelConfig& config) {
+  if (settings.ops != "cpu" && settings.ops != "reference") {
+    Fail(ErrorKind::kUsage, "--ops {} is not known: use cpu or reference", settings.ops);
+  }
   if (settings.grid.lanes > config.vocab_size) {
     Fail(ErrorKind::kUsage, "a vocabulary of {} cannot be cut over {} lanes: use --attn-cp-size {} or less",
          config.vocab_size, settings.grid.lanes, config.vocab_size);

@@ -30,9 +30,9 @@ struct JobSettings {
   int loader_threads = 4;
   int compute_threads = 0;                          // of this host; 0: one per core
   Duration wait_limit = std::chrono::seconds(300);  // --watchdog-timeout: longest a rank waits for a peer
-  std::string data_plane_address = "127.0.0.1";  // by which other ranks reach those of this host
+  std::string data_plane_address = "127.0.0.1";     // by which other ranks reach those of this host
   bool speaks_for_node = false;  // this rank logs why it ends: one rank of each host without the controller
-  Duration link_delay{0};                           // emulated latency of every hop
+  Duration link_delay{0};        // emulated latency of every hop
 
   // The agreed part as one line of text: what Hello frames carry and compare.
   std::string Description(uint64_t checkpoint_fingerprint) const;
@@ -46,7 +46,7 @@ JobSettings ParseJobSettings(const std::string& json);
 std::vector<parallel::LayerRange> LayerCutOf(const JobSettings& settings,
                                              const checkpoint::ModelConfig& config);
 
-// Throws Error(kUsage) when a lane would be left without vocabulary rows.
+// Throws Error(kUsage) for an unknown back end and when a lane would be left without vocabulary rows.
 void CheckFits(const JobSettings& settings, const checkpoint::ModelConfig& config);
 
 ops::Numerics NumericsOf(NumericsChoice choice, bool checkpoint_is_fp8);

@@ -168,11 +168,12 @@ void LocalEngine::Work() {
     }
     for (auto& [id, running] : submitted) {
       const Request& request = running.request;
-      scheduler_.Add({id,
-                      request.prompt,
-                      request.max_tokens,
-                      request.prompt_logprobs,
-                      {request.temperature, request.top_p, request.top_k, request.seed, request.top_logprobs}});
+      scheduler_.Add(
+          {id,
+           request.prompt,
+           request.max_tokens,
+           request.prompt_logprobs,
+           {request.temperature, request.top_p, request.top_k, request.seed, request.top_logprobs}});
       running_.emplace(id, std::move(running));
     }
     try {

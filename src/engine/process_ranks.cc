@@ -32,8 +32,8 @@ std::string DescribeEnd(int status) {
 class RankProcess {
  public:
   RankProcess(const std::string& program, const std::string& settings, int rank, const std::string& join) {
-    std::vector<std::string> words{program,  "rank",   "--settings", settings,
-                                   "--rank", std::to_string(rank), "--join",     join};
+    std::vector<std::string> words{program,  "rank", "--settings", settings, "--rank", std::to_string(rank),
+                                   "--join", join};
     std::vector<char*> argv;
     for (std::string& word : words) argv.push_back(word.data());
     argv.push_back(nullptr);
@@ -48,7 +48,8 @@ class RankProcess {
     posix_spawnattr_destroy(&attributes);
     if (error != 0) {
       pid_ = -1;
-      Fail(ErrorKind::kRankLost, "rank {} could not be started as {}: {}", rank, program, std::strerror(error));
+      Fail(ErrorKind::kRankLost, "rank {} could not be started as {}: {}", rank, program,
+           std::strerror(error));
     }
   }
   RankProcess(RankProcess&& other) noexcept

@@ -60,8 +60,8 @@ int RunRankProcess(const JobSettings& settings, int rank, const std::string& joi
   const auto control = comm::Join(comm::ParseAddress(join_address),
                                   HelloOf(settings, rank, checkpoint->fingerprint()), kJoinLimit);
   comm::JoinedStore store(*control);
-  auto world =
-      comm::MakeGlooWorld(rank, settings.grid.world(), store, settings.data_plane_address, settings.wait_limit);
+  auto world = comm::MakeGlooWorld(rank, settings.grid.world(), store, settings.data_plane_address,
+                                   settings.wait_limit);
   if (settings.link_delay > Duration(0)) world = comm::MakeDelayed(std::move(world), settings.link_delay);
   comm::SayConnected(*control);
 

@@ -121,41 +121,6 @@ class Loader {
 
 }  // namespace
 
-std::vector<std::string> TensorsOf(const checkpoint::ModelConfig& config, const StageSlice& slice) {
-  std::vector<std::string> names;
-  const auto mlp = [&](const std::string& prefix) {
-    for (const char* part : {"gate_proj", "up_proj", "down_proj"}) names.push_back(prefix + part + ".weight");
-  };
-  if (slice.first) names.emplace_back("model.embed_tokens.weight");
-  for (int64_t layer = slice.layers.begin; layer < slice.layers.end; ++layer) {
-    const std::string prefix = fmt::format("model.layers.{}.", layer);
-    for (const char* part :
-         {"input_layernorm", "post_attention_layernorm", "self_attn.q_a_proj", "self_attn.q_a_layernorm",
-          "self_attn.q_b_proj", "self_attn.kv_a_proj_with_mqa", "self_attn.kv_a_layernorm",
-          "self_attn.kv_b_proj", "self_attn.o_proj", "self_attn.indexer.wq_b", "self_attn.indexer.wk",
-          "self_attn.indexer.k_norm", "self_attn.indexer.weights_proj"}) {
-      names.push_back(prefix + part + ".weight");
-    }
-    names.push_back(prefix + "self_attn.indexer.k_norm.bias");
-    if (config.IsDense(layer)) {
-      mlp(prefix + "mlp.");
-      continue;
-    }
-    names.push_back(prefix + "mlp.gate.weight");
-    names.push_back(prefix + "mlp.gate.e_score_correction_bias");
-    const ExpertTree tree(config.n_routed_experts);
-    const auto [first_leaf, end_leaf] = tree.Owned(slice.lane, slice.lanes);
-    const auto [first, end] = tree.ExpertsOf(first_leaf, end_leaf);
-    for (int64_t e = first; e < end; ++e) mlp(fmt::format("{}mlp.experts.{}.", prefix, e));
-    if (config.n_shared_experts > 0) mlp(prefix + "mlp.shared_experts.");
-  }
-  if (slice.last) {
-    names.emplace_back("model.norm.weight");
-    names.emplace_back("lm_head.weight");
-  }
-  return names;
-}
-
 StageWeights LoadStage(const checkpoint::Checkpoint& checkpoint, ops::Ops& ops, const StageSlice& slice) {
   const auto& config = checkpoint.config();
   const Loader load(checkpoint, ops);

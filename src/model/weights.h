@@ -84,9 +84,6 @@ struct StageWeights {
   std::optional<WeightPtr> lm_head;  // [rows of this lane, hidden]
 };
 
-// Names of the tensors that LoadStage reads, for Checkpoint::Preload.
-std::vector<std::string> TensorsOf(const checkpoint::ModelConfig& config, const StageSlice& slice);
-
 // Packs what `slice` needs. Throws Error(kModelFiles) as Checkpoint::Get does.
 StageWeights LoadStage(const checkpoint::Checkpoint& checkpoint, ops::Ops& ops, const StageSlice& slice);
 

@@ -29,15 +29,20 @@ std::vector<float> InverseFrequencies(const RopeScaling& scaling) {
     const double high = std::min(std::ceil(correction(scaling.beta_slow)), dim - 1.0);
     width = high == low ? 0.001 : high - low;
   }
+  // In fp32, operation by operation as Transformers and SGLang compute it, so that long positions turn by the
+  // same angles to the last bit.
   std::vector<float> inverse(static_cast<size_t>(scaling.dim / 2));
   for (size_t i = 0; i < inverse.size(); ++i) {
     const auto index = static_cast<double>(i);
-    double frequency = Exp(-2.0 * index / dim * log_theta);
+    const auto wavelength = static_cast<float>(Exp(2.0 * index / dim * log_theta));
+    const float plain = 1.0F / wavelength;
+    inverse[i] = plain;
     if (scaling.yarn) {
-      const double ramp = std::clamp((index - low) / width, 0.0, 1.0);
-      frequency = frequency / scaling.factor * ramp + frequency * (1.0 - ramp);
+      const float interpolated = 1.0F / (static_cast<float>(scaling.factor) * wavelength);
+      const auto ramp = static_cast<float>(std::clamp((index - low) / width, 0.0, 1.0));
+      const float kept = 1.0F - ramp;
+      inverse[i] = interpolated * (1.0F - kept) + plain * kept;
     }
-    inverse[i] = static_cast<float>(frequency);
   }
   return inverse;
 }

@@ -20,8 +20,9 @@ struct RopeScaling {
   int64_t original_max_position = 4096;
 };
 
-// dim / 2 frequencies in radians per position, computed in double and rounded once to fp32.
-// Plain: f_i = theta^(-2i / dim). YaRN (static, equal at every length):
+// dim / 2 frequencies in radians per position, a chain of fp32 operations in the order in which Transformers
+// and SGLang compute them (equal bits: tests/golden/model). Plain: f_i = theta^(-2i / dim). YaRN (static,
+// equal at every length):
 //   correction(rotations) = dim ln(original_max_position / (2 pi rotations)) / (2 ln theta)
 //   low = max(floor(correction(beta_fast)), 0), high = min(ceil(correction(beta_slow)), dim - 1)
 //   ramp_i = clamp((i - low) / (high - low), 0, 1);  inv_i = f_i / factor * ramp_i + f_i (1 - ramp_i)

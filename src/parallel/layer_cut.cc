@@ -43,25 +43,25 @@ std::vector<LayerRange> ExplicitLayerCut(int64_t layers, int stages, std::span<c
   const std::vector<int64_t> usual = DefaultSizes(layers, stages);
   const auto remedy = [&] { return fmt::format("the default cut is {}", fmt::join(usual, ",")); };
   if (sizes.size() != usual.size()) {
-    Fail(ErrorKind::kUsage, "the layer cut {} has {} entries for {} stages; {}", fmt::join(sizes, ","),
+    Fail(ErrorKind::kUsage, "--pp-layer-partition {} has {} entries for {} stages; {}", fmt::join(sizes, ","),
          sizes.size(), stages, remedy());
   }
   int64_t sum = 0;
   for (const int64_t size : sizes) {
     if (size < 1) {
       Fail(ErrorKind::kUsage,
-           "the layer cut {} gives a stage {} layers, and every stage needs at least 1; {}",
+           "--pp-layer-partition {} gives a stage {} layers, and every stage needs at least 1; {}",
            fmt::join(sizes, ","), size, remedy());
     }
     const auto next = CheckedAdd(sum, size);
     if (!next) {
-      Fail(ErrorKind::kUsage, "the layer cut {} has more layers than can be counted; {}",
+      Fail(ErrorKind::kUsage, "--pp-layer-partition {} has more layers than can be counted; {}",
            fmt::join(sizes, ","), remedy());
     }
     sum = *next;
   }
   if (sum != layers) {
-    Fail(ErrorKind::kUsage, "the layer cut {} has {} layers in all, and the model has {}; {}",
+    Fail(ErrorKind::kUsage, "--pp-layer-partition {} has {} layers in all, and the model has {}; {}",
          fmt::join(sizes, ","), sum, layers, remedy());
   }
   return CutOfSizes(sizes);

@@ -53,25 +53,25 @@ TEST(LayerCut, RefusesShowingTheDefaultCut) {
        4,
        {1, 1, 1, 0},
        "--pp-size 4 needs at least one layer for every stage, and the model has 3: use --pp-size 3 or less"},
-      {61, 2, {20, 20, 21}, "the layer cut 20,20,21 has 3 entries for 2 stages; the default cut is 30,31"},
+      {61, 2, {20, 20, 21}, "--pp-layer-partition 20,20,21 has 3 entries for 2 stages; the default cut is 30,31"},
       {61,
        2,
        {61, 0},
-       "the layer cut 61,0 gives a stage 0 layers, and every stage needs at least 1; the default cut is "
+       "--pp-layer-partition 61,0 gives a stage 0 layers, and every stage needs at least 1; the default cut is "
        "30,31"},
       {61,
        2,
        {62, -1},
-       "the layer cut 62,-1 gives a stage -1 layers, and every stage needs at least 1; the default cut is "
+       "--pp-layer-partition 62,-1 gives a stage -1 layers, and every stage needs at least 1; the default cut is "
        "30,31"},
       {61,
        2,
        {30, 30},
-       "the layer cut 30,30 has 60 layers in all, and the model has 61; the default cut is 30,31"},
+       "--pp-layer-partition 30,30 has 60 layers in all, and the model has 61; the default cut is 30,31"},
       {61,
        2,
        {kMost, 1},
-       "the layer cut 9223372036854775807,1 has more layers than can be counted; the default cut is 30,31"},
+       "--pp-layer-partition 9223372036854775807,1 has more layers than can be counted; the default cut is 30,31"},
   };
   for (const Refusal& refusal : refusals) {
     try {

@@ -26,7 +26,7 @@ enum class MessageType : uint16_t {
   kDumpRequest =
       8,  // controller -> rank: cache of a sequence; waits its turn behind the steps published before
   kDump = 9,
-  kShutdown = 10,          // controller -> rank: end; the payload is the verdict, empty for a planned end
+  kShutdown = 10,  // controller -> rank: end; the payload is the verdict, empty for a planned end
 };
 
 // What a rank says of itself, and the counts of /get_server_info.
@@ -36,8 +36,8 @@ struct Heartbeat {
   int64_t hop_bytes_sent = 0;
   int64_t hop_bytes_received = 0;
   trace::Place place;
-  // Clocks differ between hosts: on the wire, and until the controller has put it on its own clock, since_ns is
-  // how long the wait has lasted.
+  // Clocks differ between hosts: on the wire, and until the controller has put it on its own clock, since_ns
+  // is how long the wait has lasted.
   std::optional<trace::Wait> wait;
 };
 

@@ -3,8 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstring>
-#include <optional>
 #include <string_view>
 #include <vector>
 
@@ -19,46 +17,6 @@ using simdjson::dom::element;
 using simdjson::dom::element_type;
 
 [[noreturn]] void Refuse(const std::string& sentence) { throw ApiError(Refusal::kInvalidJson, sentence); }
-
-// The 16 bits of an escape \uXXXX whose backslash is at `at`.
-std::optional<unsigned> EscapedUnit(std::string_view text, std::size_t at) {
-  if (at + 6 > text.size() || text[at] != '\\' || text[at + 1] != 'u') return std::nullopt;
-  unsigned unit = 0;
-  for (std::size_t i = at + 2; i < at + 6; ++i) {
-    const char c = text[i];
-    unsigned digit = 0;
-    if (c >= '0' && c <= '9') {
-      digit = static_cast<unsigned>(c - '0');
-    } else if (c >= 'a' && c <= 'f') {
-      digit = static_cast<unsigned>(c - 'a') + 10;
-    } else if (c >= 'A' && c <= 'F') {
-      digit = static_cast<unsigned>(c - 'A') + 10;
-    } else {
-      return std::nullopt;
-    }
-    unit = unit * 16 + digit;
-  }
-  return unit;
-}
-
-// Backslashes occur only inside strings, and the parser has already accepted the text, so escapes can be
-// walked without following the structure. The parser alone is not enough: it lets a lone low surrogate pass.
-void RefuseLoneSurrogates(std::string_view text) {
-  std::size_t at = text.find('\\');
-  while (at != std::string_view::npos) {
-    const auto unit = EscapedUnit(text, at);
-    std::size_t next = at + (unit ? 6 : 2);
-    if (unit && *unit >= 0xD800 && *unit <= 0xDFFF) {
-      const auto low = *unit <= 0xDBFF ? EscapedUnit(text, next) : std::nullopt;
-      if (!low || *low < 0xDC00 || *low > 0xDFFF) {
-        Refuse(fmt::format("the body has the lone surrogate \\u{:04x} at byte {}; send it as a pair", *unit,
-                           at));
-      }
-      next += 6;
-    }
-    at = next < text.size() ? text.find('\\', next) : std::string_view::npos;
-  }
-}
 
 // Recursion is bounded by kMaxJsonDepth.
 void RefuseDuplicateKeys(element value) {
@@ -113,7 +71,6 @@ JsonBody::JsonBody(const std::string& text) {
       Refuse(fmt::format("the body is not valid JSON ({})", simdjson::error_message(code)));
   }
   if (root.get_object().get(object_) != simdjson::SUCCESS) Refuse("the body must be a JSON object");
-  RefuseLoneSurrogates(text);
   RefuseDuplicateKeys(root);
 }
 

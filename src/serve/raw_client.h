@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "serve/json.h"
 
@@ -70,8 +71,9 @@ class RawClient {
     return true;
   }
 
-  // More bytes into the buffer; false at the end of the stream or after 5 s.
+  // More bytes into the buffer; false at the end of the stream or when it is time to give up.
   bool Read() {
+    if (Clock::now() > give_up_) return false;
     char bytes[16384];
     const ssize_t got = ::recv(socket_, bytes, sizeof bytes, 0);
     if (got <= 0) return false;
@@ -138,6 +140,7 @@ class RawClient {
   }
 
   int socket_;
+  const Deadline give_up_ = Clock::now() + std::chrono::seconds(15);
   std::string buffer_;
 };
 

@@ -13,9 +13,9 @@ CP = "--enable-nsa-prefill-context-parallel"
 REFUSED = [
     (["--tp", "4", "--attn-cp-size", "3"], 2, ["--tp 4", "--attn-cp-size 3", "use --attn-cp-size 4"]),
     (["--tp", "2"], 2, ["--attn-cp-size 2"]),
-    (["--tp", "0"], 2, ["--tp 0", "1 to"]),
+    (["--tp", "0"], 2, ["--tp is 0", "1 to"]),
     (["--pp-size", "5"], 2, ["5", "4 layers", "--pp-size 4"]),
-    (["--pp-size", "0"], 2, ["--pp-size 0", "1 to"]),
+    (["--pp-size", "0"], 2, ["--pp-size is 0", "1 to"]),
     (["--pp-size", "2", "--pp-layer-partition", "1,2"], 2, ["1,2", "4 layers", "2,2"]),
     (["--pp-size", "2", "--pp-layer-partition", "4"], 2, ["2 stages", "2,2"]),
     (["--pp-size", "2", "--pp-layer-partition", "a,b"], 2, ["a,b", "30,31"]),

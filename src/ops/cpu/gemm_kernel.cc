@@ -20,7 +20,7 @@ constexpr int64_t kSlice = kQuantBlock;
 // Rows from which on a bf16 or e4m3 slice is first expanded to fp32 instead of being converted at each use.
 constexpr int64_t kExpandRows = 25;
 // x values of one pass over the panels of a tile: they stay in the second-level cache.
-constexpr int64_t kChunkFloats = 96 * 1024;
+constexpr int64_t kChunkFloats = int64_t{96} * 1024;
 
 void PackRows(const Tensor& x, const PackedRows& packed, int64_t block) {
   const int64_t rows = packed.RowsOfBlock(block);

@@ -141,8 +141,9 @@ TEST_F(SelectKeysTest, MinusZeroTiesWithZero) {
   constexpr int64_t kRow = 5;
   std::fill_n(queries_.view().Row<float>(kRow), queries_.view().cols, 0.0F);
   std::fill_n(gates_.view().Row<float>(kRow), shape_.heads, 0.0F);
-  queries_.view().At<float>(kRow, 0) = 1.0F;
-  gates_.view().At<float>(kRow, 0) = -1e-30F;
+  const int64_t last = shape_.heads - 1;  // a later head would add +0 to the -0
+  queries_.view().At<float>(kRow, last * shape_.dim) = 1.0F;
+  gates_.view().At<float>(kRow, last) = -1e-30F;
   for (int64_t i = 0; i < kContext; ++i) Key(i)[0] = i % 2 == 0 ? 0.0F : 1e-30F;
   std::vector<int32_t> lowest(shape_.top_k);
   std::iota(lowest.begin(), lowest.end(), 0);

@@ -27,7 +27,7 @@ inline constexpr int kTileVectors = 2;
 inline constexpr int kTileRows = 6;
 inline constexpr int kTileVectors = 4;
 #endif
-inline constexpr int kTileColumns = kTileVectors * kLanes;
+inline constexpr int64_t kTileColumns = kTileVectors * kLanes;
 inline constexpr int kCacheLine = 64;  // bytes
 
 // Weights as the kernel multiplies them; e4m3 comes as value * 2^-8, which the caller's block scale makes
@@ -49,7 +49,7 @@ HWY_NOINLINE void MultiplyLoop(V (&sums)[kRows][kVectors], const float* a, int64
   for (int64_t i = 0; i < k; ++i) {
     if constexpr (kPrefetch) {
       HWY_UNROLL(16)
-      for (int v = 0; v < kTileColumns; v += kCacheLine / static_cast<int>(sizeof(B)))
+      for (int64_t v = 0; v < kTileColumns; v += kCacheLine / static_cast<int>(sizeof(B)))
         hwy::Prefetch(b + ahead + v);
     }
     V operand[kVectors];
@@ -57,7 +57,7 @@ HWY_NOINLINE void MultiplyLoop(V (&sums)[kRows][kVectors], const float* a, int64
     for (int v = 0; v < kVectors; ++v) operand[v] = LoadOperand(b + v * kLanes);
     HWY_UNROLL(16)
     for (int r = 0; r < kRows; ++r) {
-      const V x = hn::Set(D(), a[r * kRowStep]);
+      const V x = hn::Set(D(), a[int64_t{r} * kRowStep]);
       HWY_UNROLL(16)
       for (int v = 0; v < kVectors; ++v) sum[r][v] = Fma(x, operand[v], sum[r][v]);
     }

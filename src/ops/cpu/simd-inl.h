@@ -23,7 +23,7 @@ using D = hn::ScalableTag<float>;
 using V = hn::Vec<D>;
 using DI = hn::RebindToSigned<D>;
 using DU = hn::RebindToUnsigned<D>;
-inline constexpr int kLanes = static_cast<int>(hn::MaxLanes(D()));
+inline constexpr int64_t kLanes = hn::MaxLanes(D());
 
 // a * b + c, rounded once.
 HWY_INLINE V Fma(V a, V b, V c) {
@@ -165,7 +165,7 @@ HWY_INLINE void Map(int64_t n, const F& f, Out* out, const In*... in) {
 
 // Sixteen running lanes, whatever the vector width; Reduce adds them in one fixed tree.
 struct Lanes16 {
-  static constexpr int kVectors = kLanes >= 16 ? 1 : 16 / kLanes;
+  static constexpr int kVectors = kLanes >= 16 ? 1 : static_cast<int>(16 / kLanes);
   V lane[kVectors];
 
   HWY_INLINE void Clear() {

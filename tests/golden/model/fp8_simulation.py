@@ -67,7 +67,10 @@ class Simulation:
     def _rope(self):
         c, half = self.c, self.c["qk_rope_head_dim"] // 2
         i = np.arange(half)
-        frequency = c["rope_theta"]**(-i / half)
+        # fp32, operation by operation, as Transformers has it
+        one = np.float32(1)
+        wavelength = (float(c["rope_theta"])**(i / half)).astype(np.float32)
+        frequency = one / wavelength
         scale = (c["qk_nope_head_dim"] + c["qk_rope_head_dim"])**-0.5
         y = c["rope_scaling"]
         if y is not None:
@@ -76,11 +79,12 @@ class Simulation:
                     c["rope_theta"])
             low = max(math.floor(correction(y["beta_fast"])), 0)
             high = min(math.ceil(correction(y["beta_slow"])), 2 * half - 1)
-            ramp = np.clip((i - low) / (high - low), 0, 1)
-            frequency = frequency / y["factor"] * ramp + frequency * (1 - ramp)
+            ramp = np.clip((i - low) / (high - low), 0, 1).astype(np.float32)
+            kept = one - ramp
+            frequency = one / (np.float32(y["factor"]) * wavelength) * (one - kept) + frequency * kept
             if self.mutant != "no_softmax_magnitude":
                 scale *= (0.1 * y["mscale_all_dim"] * math.log(y["factor"]) + 1)**2
-        return frequency.astype(np.float32), scale
+        return frequency, scale
 
     def sum(self, x):
         """Marks a sum an engine makes in fp32."""
