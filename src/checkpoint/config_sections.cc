@@ -33,6 +33,12 @@ void ReadYarn(ConfigReader& section, RopeConfig& rope) {
   rope.beta_slow = section.NumberOr("beta_slow", rope.beta_slow, 1e-3, 1e6);
   rope.mscale = section.NumberOr("mscale", rope.mscale, 0.0, 1e3);
   rope.mscale_all_dim = section.NumberOr("mscale_all_dim", rope.mscale_all_dim, 0.0, 1e3);
+  // Otherwise Transformers multiplies cosines and sines by a factor, which no published model of the family
+  // has.
+  if (rope.mscale != rope.mscale_all_dim || rope.mscale == 0.0) {
+    section.Defect("mscale", fmt::to_string(rope.mscale),
+                   fmt::format("the value of mscale_all_dim, {}, and not 0", rope.mscale_all_dim));
+  }
   section.OnlyIfPresent("truncate", true);
   if (section.Has("attention_factor")) {
     section.Defect("attention_factor", ShownJson(section.At("attention_factor")),

@@ -83,8 +83,8 @@ TEST(ModelConfig, AcceptsTheVariantsOfKeys) {
       R"({"rope_scaling": null})",
       R"({"rope_scaling": null, "rope_theta": null, "rope_parameters": {"rope_type": "default", "rope_theta": 5e4}})",
       R"({"rope_scaling": null, "rope_theta": null, "rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4,
-          "factor": 8, "original_max_position_embeddings": 1024, "truncate": true, "attention_factor": null}})",
-      R"({"rope_parameters": {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 40,
+          "factor": 8, "mscale": 1.0, "mscale_all_dim": 1.0, "original_max_position_embeddings": 1024, "truncate": true, "attention_factor": null}})",
+      R"({"rope_parameters": {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 40, "mscale": 1.0, "mscale_all_dim": 1.0,
           "original_max_position_embeddings": 4096}})",
       R"({"num_key_value_heads": null, "num_nextn_predict_layers": null, "quantization_config": null})",
       R"({"eos_token_id": [1, 7, 129279]})",
@@ -152,6 +152,8 @@ const Refused kRefused[] = {
     {R"({"rope_scaling": {"rope_type": "default"}})",
      R"("rope_scaling.type" is "yarn"; expected "default" as)"},
     {R"({"rope_scaling": 3})", R"("rope_scaling" is 3; expected an object)"},
+    {R"({"rope_scaling": {"mscale": 0.5}})",
+     R"("rope_scaling.mscale" is 0.5; expected the value of mscale_all_dim, 1)"},
     {R"({"rope_scaling": {"factor": 0.5}})", R"("rope_scaling.factor" is 0.5)"},
     {R"({"rope_scaling": {"original_max_position_embeddings": null}})",
      "original_max_position_embeddings\" is missing"},
@@ -160,7 +162,7 @@ const Refused kRefused[] = {
     {R"({"rope_scaling": {"beta_slow": 32}})",
      R"("rope_scaling.beta_fast" is 32; expected more than beta_slow)"},
     {R"({"rope_scaling": {"rope_theta": 50000}})", R"("rope_theta" is 10000; expected 50000 as)"},
-    {R"({"rope_parameters": {"rope_type": "yarn", "rope_theta": 10000, "factor": 8,
+    {R"({"rope_parameters": {"rope_type": "yarn", "rope_theta": 10000, "factor": 8, "mscale": 1.0, "mscale_all_dim": 1.0,
          "original_max_position_embeddings": 4096}})",
      R"("rope_scaling" is 40 for factor; expected 8 as "rope_parameters" says)"},
     {R"({"eos_token_id": null})",
@@ -215,8 +217,8 @@ TEST(ModelConfig, CanonicalTextTellsEachFieldApart) {
   const std::string published = CanonicalText(*ParseModelConfig(kPublished, "c", defects));
   for (const char* patch :
        {R"({"index_topk": 64})", R"({"rms_norm_eps": 1.0000001e-06})", R"({"eos_token_id": 2})",
-        R"({"rope_scaling": {"mscale": 0.5}})", R"({"norm_topk_prob": false})", R"({"rope_scaling": null})",
-        R"({"indexer_rope_interleave": true})"}) {
+        R"({"rope_scaling": {"mscale": 0.5, "mscale_all_dim": 0.5}})", R"({"norm_topk_prob": false})",
+        R"({"rope_scaling": null})", R"({"indexer_rope_interleave": true})"}) {
     EXPECT_NE(CanonicalText(*ParseModelConfig(Patched(patch), "c", defects)), published) << patch;
   }
   EXPECT_EQ(CanonicalText(*ParseModelConfig(Patched(R"({"use_cache": false})"), "c", defects)), published);

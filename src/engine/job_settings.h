@@ -14,7 +14,6 @@
 
 namespace sluice::engine {
 
-enum class RankMode { kThreads, kProcesses };
 enum class NumericsChoice { kAuto, kExact, kFp8 };  // kAuto: fp8 for FP8 checkpoints, exact for the others
 
 // What every rank of a job must agree on, and what each host may choose for itself.

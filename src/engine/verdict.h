@@ -30,9 +30,8 @@ std::string DescribeRank(const parallel::Grid& grid, int rank);
 // The sentence that names the rank that did not arrive, or nothing while all is well. Drawn from the ranks'
 // own records alone, surest evidence first:
 //  1. a rank that is gone, 2. a rank that reported an error of its own, 3. a rank not heard of for `limit`,
-//  4. a wait on a peer that has lasted `limit`: the chain of who waits for whom is followed to its end, and
-//  the
-//     rank there is named, unless it still makes progress (a long computation is never named).
+//  4. a wait on a peer that has lasted `limit`: who waits for whom is followed to the end of the chain, and
+//     the rank there is named, unless it still makes progress (a long computation is never named).
 // A rank that only reports that it lost a peer is a witness, not the culprit: it is named when 2 s
 // have passed without better evidence.
 std::optional<std::string> FindVerdict(const parallel::Grid& grid, const std::vector<RankState>& ranks,

@@ -18,7 +18,7 @@
 //
 // Row invariance. An output row depends on the inputs of that row alone: never on how many rows came with it,
 // on their order, on the number of threads or on the vector width. A sum over k runs in ascending k with
-// fused multiply-add unless the op says otherwise. ops/row_invariance_test.cc holds every op to this.
+// fused multiply-add unless the op says otherwise. ops/cpu/cpu_ops_test.cc holds every op to this.
 //
 // Shapes are [rows, cols]; T rows of this rank's share of a step; T = 0 is legal everywhere.
 namespace sluice::ops {
@@ -185,8 +185,9 @@ class Ops {
   // ---- multi-head latent attention, absorbed ----
 
   // q [T, heads * (nope + rope)] -> q_latent [T, heads * (latent + rope)]: per head
-  //   q_latent[0:latent] = W_uk,h^T q[0:nope]                    -> A   (up_keys[h] is packed as [latent,
-  //   nope]) q_latent[latent:]  = RoPE_interleaved(q[nope:], angles)    -> A
+  //   q_latent[0:latent] = W_uk,h^T q[0:nope]                  -> A
+  //   q_latent[latent:]  = RoPE_interleaved(q[nope:], angles)  -> A
+  // (up_keys[h] is packed as [latent, nope]).
   virtual void AbsorbQuery(const AttentionShape& shape, const Tensor& q,
                            std::span<const std::unique_ptr<Weight>> up_keys, const Tensor& angles,
                            const Tensor& q_latent) = 0;

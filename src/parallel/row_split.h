@@ -7,9 +7,10 @@
 namespace sluice::parallel {
 
 enum class SplitMode : uint8_t {
-  kInterleave,  // round-robin-split: row i of the step belongs to lane i % lanes
-  kZigzag,  // in-seq-split: each sequence's rows in 2 * lanes blocks; lane c gets blocks c and 2 * lanes - 1
-            // - c
+  // round-robin-split: row i of the step belongs to lane i % lanes
+  kInterleave,
+  // in-seq-split: each sequence's rows in 2 * lanes blocks; lane c gets blocks c and 2 * lanes - 1 - c
+  kZigzag,
 };
 
 // How the T rows of a step are dealt over the lanes of a stage: a bijection of {0..T-1} with the lanes' local

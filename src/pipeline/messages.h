@@ -22,11 +22,10 @@ enum class MessageType : uint16_t {
   kFailed = 5,        // rank -> controller: Failure, the error that ended it
   kSpansRequest = 6,  // controller -> rank: answer with kSpans
   kSpans = 7,
-  kHeartbeatRequest = 11,  // controller -> rank: a heartbeat at once
-  kDumpRequest =
-      8,  // controller -> rank: cache of a sequence; waits its turn behind the steps published before
-  kDump = 9,
-  kShutdown = 10,  // controller -> rank: end; the payload is the verdict, empty for a planned end
+  kHeartbeatRequest = 8,  // controller -> rank: a heartbeat at once
+  kDumpRequest = 9,       // controller -> rank: the cache of a sequence, after the steps published before
+  kDump = 10,
+  kShutdown = 11,  // controller -> rank: end; the payload is the verdict, empty for a planned end
 };
 
 // What a rank says of itself, and the counts of /get_server_info.
