@@ -151,6 +151,33 @@ TEST_P(LayoutMatrix, GivesTheOneAnswer) {
   }
 }
 
+// Equal answers cannot tell an ignored flag; the rows of the lanes and the number of passes can. Three rows
+// over two lanes: round-robin gives lane 0 rows 0 and 2; in-sequence cuts them into blocks 0, 1, 2 of four,
+// of which lane 0 has the first and lane 1 the others.
+TEST(LayoutFlags, SplitModeAndChunkSizeAreObeyed) {
+  const auto run = [](const Layout& layout, const engine::OfflineRequest& request) {
+    const engine::JobSettings settings = SettingsOf(layout, false);
+    engine::OfflineRunner runner(settings,
+                                 {layout.chunk, 8, settings.cache_pages, settings.max_steps_in_flight},
+                                 engine::StartThreadRanks(settings, TestCheckpoint(false), {}));
+    runner.Run({request});
+    std::vector<int64_t> rows;
+    for (const auto& state : runner.job().States()) rows.push_back(state.heartbeat.rows_computed);
+    int64_t passes = 0;
+    for (const trace::Span& span : runner.job().Spans(0))
+      passes += span.kind == trace::SpanKind::kCompute ? 1 : 0;
+    return std::pair(rows, passes);
+  };
+  auto sets = PromptSets(TestCheckpoint(false)->config().vocab_size);
+  for (auto& set : sets) set.front().max_tokens = 1;
+  using Rows = std::vector<int64_t>;
+  EXPECT_EQ(run({1, 2, parallel::SplitMode::kInterleave}, sets[1].front()),
+            std::pair(Rows({2, 1}), int64_t{1}));
+  EXPECT_EQ(run({1, 2, parallel::SplitMode::kZigzag}, sets[1].front()), std::pair(Rows({1, 2}), int64_t{1}));
+  EXPECT_EQ(run({2, 1, parallel::SplitMode::kInterleave, 96}, sets[2].front()),
+            std::pair(Rows({301, 301}), int64_t{4}));
+}
+
 std::vector<Layout> AllLayouts() {
   std::vector<Layout> layouts;
   int number = 0;
