@@ -94,7 +94,7 @@ void Job::Handle(int rank, const comm::Frame& frame) {
         heartbeat.wait->since_ns = state.last_heard_ns - heartbeat.wait->since_ns;
       if (heartbeat.progress != state.heartbeat.progress) state.last_progress_ns = state.last_heard_ns;
       state.heartbeat = std::move(heartbeat);
-      state.heartbeat_ns = state.last_heard_ns;
+      state.answered = std::max(state.answered, frame.step);
       break;
     }
     case pipeline::MessageType::kFailed: {
@@ -167,14 +167,16 @@ std::vector<trace::Span> Job::Spans(int rank) {
 }
 
 std::vector<RankState> Job::States() {
-  const int64_t asked_ns = NowNs();
-  for (int rank = 0; rank < settings_.grid.world(); ++rank) {
-    SendIfThere(rank, FrameOf(pipeline::MessageType::kHeartbeatRequest));
+  comm::Frame request = FrameOf(pipeline::MessageType::kHeartbeatRequest);
+  {
+    std::lock_guard lock(mutex_);
+    request.step = ++heartbeat_requests_;
   }
+  for (int rank = 0; rank < settings_.grid.world(); ++rank) SendIfThere(rank, request);
   std::unique_lock lock(mutex_);
   changed_.wait_for(lock, kStateLimit, [&] {
     return std::all_of(states_.begin(), states_.end(),
-                       [&](const RankState& s) { return s.heartbeat_ns > asked_ns; });
+                       [&](const RankState& s) { return s.answered >= request.step; });
   });
   return states_;
 }

@@ -62,6 +62,7 @@ class Job {
   std::vector<std::vector<std::byte>> spans_;
   std::string verdict_;
   bool stopping_ = false;
+  uint64_t heartbeat_requests_ = 0;
 
   std::vector<std::thread> listeners_;
   std::thread watchdog_;

@@ -20,7 +20,7 @@ struct RankState {
   bool failure_is_a_lost_peer = false;
   int64_t last_heard_ns = 0;     // of the monotonic clock
   int64_t last_progress_ns = 0;  // when its progress count last moved
-  int64_t heartbeat_ns = 0;      // when the heartbeat below came
+  uint64_t answered = 0;         // number of the last heartbeat request it has answered
   pipeline::Heartbeat heartbeat;
 };
 

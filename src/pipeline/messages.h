@@ -22,7 +22,7 @@ enum class MessageType : uint16_t {
   kFailed = 5,        // rank -> controller: Failure, the error that ended it
   kSpansRequest = 6,  // controller -> rank: answer with kSpans
   kSpans = 7,
-  kHeartbeatRequest = 8,  // controller -> rank: a heartbeat at once
+  kHeartbeatRequest = 8,  // controller -> rank: a heartbeat at once, of the same step number
   kDumpRequest = 9,       // controller -> rank: the cache of a sequence, after the steps published before
   kDump = 10,
   kShutdown = 11,  // controller -> rank: end; the payload is the verdict, empty for a planned end

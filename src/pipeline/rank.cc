@@ -56,7 +56,7 @@ Rank::Rank(RankOptions options, std::unique_ptr<model::StageModel> stage, ops::O
 
 Rank::~Rank() = default;
 
-void Rank::SendHeartbeat() {
+void Rank::SendHeartbeat(uint64_t asked) {
   Heartbeat heartbeat;
   heartbeat.progress = recorder_.progress();
   heartbeat.rows_computed = rows_computed_;
@@ -65,7 +65,7 @@ void Rank::SendHeartbeat() {
   heartbeat.place = recorder_.place();
   heartbeat.wait = recorder_.CurrentWait();
   if (heartbeat.wait.has_value()) heartbeat.wait->since_ns = NowNs() - heartbeat.wait->since_ns;
-  control_.Send(FrameOf(MessageType::kHeartbeat, Encode(heartbeat)));
+  control_.Send(FrameOf(MessageType::kHeartbeat, Encode(heartbeat), static_cast<int64_t>(asked)));
 }
 
 void Rank::ReadControl() {
@@ -74,7 +74,7 @@ void Rank::ReadControl() {
     Deadline next_heartbeat = Clock::now();
     while (true) {
       if (Clock::now() >= next_heartbeat) {
-        SendHeartbeat();
+        SendHeartbeat(0);
         next_heartbeat = Clock::now() + kHeartbeatEvery;
       }
       const auto frame = control_.Receive(std::max<Duration>(next_heartbeat - Clock::now(), Duration(0)));
@@ -93,7 +93,7 @@ void Rank::ReadControl() {
         continue;
       }
       if (type == MessageType::kHeartbeatRequest) {
-        SendHeartbeat();
+        SendHeartbeat(frame->step);
         continue;
       }
       std::lock_guard lock(mutex_);

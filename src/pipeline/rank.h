@@ -67,7 +67,8 @@ class Rank {
   using Work = std::variant<step::Step, DumpRequest>;
 
   void ReadControl();
-  void SendHeartbeat();
+  // `asked`: the number of the request this answers, 0 for none.
+  void SendHeartbeat(uint64_t asked);
   std::optional<Work> NextWork();
   void ExpectPublished();
   void ComputeStep(const step::Step& step);
