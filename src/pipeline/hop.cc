@@ -59,11 +59,11 @@ Buffer Hop::Take(int64_t step) {
 void Hop::Send(int64_t step, int64_t rows, Buffer buffer) {
   while (static_cast<int>(sending_.size()) >= max_in_flight_) FinishOldestSend();
   Moving moving{std::move(buffer), nullptr, rows * layout_.row_bytes()};
+  bytes_sent_ += moving.bytes;
   if (moving.bytes > 0) {
     moving.transfer = world_.Send(downstream_, static_cast<uint64_t>(step),
                                   {moving.buffer.data(), static_cast<size_t>(moving.bytes)});
   }
-  bytes_sent_ += moving.bytes;
   sending_.push_back(std::move(moving));
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <deque>
 #include <map>
@@ -48,6 +49,7 @@ class Hop {
   // Waits until everything sent has arrived.
   void Flush();
 
+  // Counted before a send is posted and after a receive is complete; readable from any thread.
   int64_t bytes_sent() const { return bytes_sent_; }
   int64_t bytes_received() const { return bytes_received_; }
 
@@ -67,8 +69,8 @@ class Hop {
   std::map<int64_t, Moving> expected_;
   std::deque<Moving> sending_;
   std::vector<Buffer> free_;
-  int64_t bytes_sent_ = 0;
-  int64_t bytes_received_ = 0;
+  std::atomic<int64_t> bytes_sent_ = 0;
+  std::atomic<int64_t> bytes_received_ = 0;
 };
 
 }  // namespace sluice::pipeline

@@ -60,8 +60,8 @@ void Rank::SendHeartbeat(uint64_t asked) {
   Heartbeat heartbeat;
   heartbeat.progress = recorder_.progress();
   heartbeat.rows_computed = rows_computed_;
-  heartbeat.hop_bytes_sent = hop_bytes_sent_;
-  heartbeat.hop_bytes_received = hop_bytes_received_;
+  heartbeat.hop_bytes_sent = hop_.bytes_sent();
+  heartbeat.hop_bytes_received = hop_.bytes_received();
   heartbeat.place = recorder_.place();
   heartbeat.wait = recorder_.CurrentWait();
   if (heartbeat.wait.has_value()) heartbeat.wait->since_ns = NowNs() - heartbeat.wait->since_ns;
@@ -189,23 +189,22 @@ void Rank::ComputeStep(const step::Step& step) {
   Buffer rows = hop_.has_upstream() ? hop_.Take(step.id) : hop_.NewBuffer(pass.rows());
   const Tensor x{rows.data(), ops::ActivationType(ops_.numerics()), pass.rows(), stage_->hidden_size(),
                  stage_->hidden_size()};
+  step::StepResult result;
   {
     const trace::ScopedSpan span(&recorder_, trace::SpanKind::kCompute);
     if (!hop_.has_upstream()) stage_->Embed(pass, x);
     stage_->Layers(pass, x, selection_hook_.on_selection ? &selection_hook_ : nullptr);
-    rows_computed_ += pass.rows();
-    if (!hop_.has_downstream()) {
-      const step::StepResult result = ReadOut(step, pass, x);
-      if (stage_->slice().lane == 0) control_.Send(FrameOf(MessageType::kResult, Encode(result), step.id));
-    }
+    rows_computed_ += pass.rows();  // before anything leaves: who sees the result finds the counts complete
+    if (!hop_.has_downstream()) result = ReadOut(step, pass, x);
   }
   if (hop_.has_downstream()) {
     hop_.Send(step.id, pass.rows(), std::move(rows));
   } else {
     hop_.Recycle(std::move(rows));
   }
-  hop_bytes_sent_ = hop_.bytes_sent();
-  hop_bytes_received_ = hop_.bytes_received();
+  if (!hop_.has_downstream() && stage_->slice().lane == 0) {
+    control_.Send(FrameOf(MessageType::kResult, Encode(result), step.id));
+  }
 }
 
 std::string Rank::Run() {

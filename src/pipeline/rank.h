@@ -92,8 +92,6 @@ class Rank {
   std::string lost_controller_;  // why the control channel ended, if it did
 
   std::atomic<int64_t> rows_computed_{0};
-  std::atomic<int64_t> hop_bytes_sent_{0};
-  std::atomic<int64_t> hop_bytes_received_{0};
 };
 
 }  // namespace sluice::pipeline
