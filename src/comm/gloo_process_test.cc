@@ -47,7 +47,7 @@ void RankProcess(const Address& controller, int rank) {
   channel->Receive(seconds(10));
 }
 
-TEST(GlooProcessTest, SurvivorsNoticeTheKilledRankWithinSeconds) {
+TEST(GlooProcessTest, SurvivorsNameTheKilledRankWithinASecond) {
   Rendezvous rendezvous(
       ParseAddress(fmt::format("unix:{}sluice_gloo_{}.sock", ::testing::TempDir(), getpid())),
       {-1, kSize, "b", "j"});
@@ -70,19 +70,16 @@ TEST(GlooProcessTest, SurvivorsNoticeTheKilledRankWithinSeconds) {
 
   kill(children[2], SIGKILL);
   const auto killed = Clock::now();
-  bool victim_named = false;
   for (const int rank : {0, 1, 3}) {
     const auto frame = channels[rank]->Receive(seconds(10));
     ASSERT_TRUE(frame.has_value());
     EXPECT_EQ(frame->type, kFailed);
     EXPECT_EQ(frame->step, static_cast<uint64_t>(ErrorKind::kRankLost));
     const std::string sentence(reinterpret_cast<const char*>(frame->payload.data()), frame->payload.size());
-    // A survivor that has noticed ends its own connections, so a slower one may see that one go first.
-    EXPECT_THAT(sentence, HasSubstr(fmt::format("rank {} lost its data connection to rank", rank)));
-    victim_named = victim_named || sentence.find("to rank 2") != std::string::npos;
+    // Also a survivor that saw another one give up before it noticed by itself.
+    EXPECT_THAT(sentence, HasSubstr("lost its data connection to rank 2"));
   }
-  EXPECT_TRUE(victim_named);
-  EXPECT_LT(Clock::now() - killed, seconds(5));
+  EXPECT_LT(Clock::now() - killed, seconds(1));
   // The controller's own connection tells it as well.
   LostSentence([&] { channels[2]->Receive(seconds(5)); });
   for (const auto& channel : channels) channel->Close();

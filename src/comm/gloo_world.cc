@@ -6,12 +6,18 @@
 #include <gloo/transport/tcp/device.h>
 #include <gloo/transport/unbound_buffer.h>
 #include <net/if.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
 
 #include <algorithm>
+#include <condition_variable>
+#include <future>
 #include <map>
 #include <mutex>
 #include <string>
-#include <unordered_set>
+#include <thread>
+#include <unordered_map>
 #include <utility>
 
 #include "base/error.h"
@@ -20,6 +26,7 @@
 namespace sluice::comm {
 namespace {
 
+using gloo::transport::UnboundBuffer;
 using std::chrono::milliseconds;
 
 milliseconds Rounded(Duration duration) {
@@ -39,13 +46,13 @@ class Store final : public gloo::rendezvous::Store {
   Store(KeyValueStore& store, Deadline deadline) : store_(store), deadline_(deadline) {}
 
   void set(const std::string& key, const std::vector<char>& data) override {
-    store_.Set(kPrefix + key, data);
+    store_.Set(prefix_ + key, data);
   }
   std::vector<char> get(const std::string& key) override {
     const auto known = values_.find(key);
     if (known != values_.end()) return known->second;
     const Duration left = std::max<Duration>(deadline_ - Clock::now(), Duration(0));
-    return values_[key] = store_.Get(kPrefix + key, left);
+    return values_[key] = store_.Get(prefix_ + key, left);
   }
   void wait(const std::vector<std::string>& keys) override {
     for (const std::string& key : keys) get(key);
@@ -53,50 +60,185 @@ class Store final : public gloo::rendezvous::Store {
   void wait(const std::vector<std::string>& keys, const milliseconds&) override { wait(keys); }
 
  private:
-  static constexpr const char* kPrefixText = "gloo/";
-  const std::string kPrefix = kPrefixText;
+  const std::string prefix_ = "gloo/";
   KeyValueStore& store_;
   const Deadline deadline_;
   std::map<std::string, std::vector<char>> values_;
 };
 
 // What the transfers of one rank share.
-struct GlooRank {
-  int rank = 0;
-  Duration timeout{};
-  std::shared_ptr<gloo::rendezvous::Context> context;
+class GlooRank {
+ public:
+  GlooRank(int rank, Duration timeout, std::shared_ptr<gloo::rendezvous::Context> context)
+      : rank_(rank),
+        timeout_(timeout),
+        context_(std::move(context)),
+        ears_(static_cast<size_t>(context_->size)) {
+    for (int peer = 0; peer < context_->size; ++peer) {
+      if (peer == rank_) continue;
+      Ear& ear = ears_[peer];
+      ear.words = context_->createUnboundBuffer(&ear.lost, sizeof(ear.lost));
+      ear.words->recv(peer, kReservedSlot);
+      ear.silence = context_->createUnboundBuffer(&ear.nothing, sizeof(ear.nothing));
+      ear.silence->recv(peer, kSilentSlot);
+    }
+    watcher_ = std::thread([this] { Watch(); });
+  }
+  ~GlooRank() {
+    {
+      std::lock_guard lock(mutex_);
+      stopping_ = true;
+    }
+    wake_.notify_all();
+    watcher_.join();
+  }
 
-  std::mutex mutex;
-  bool failed = false;
-  std::string failure;
-  std::unordered_set<gloo::transport::UnboundBuffer*> under_way;
-  std::once_flag closed;
+  int rank() const { return rank_; }
+  Duration timeout() const { return timeout_; }
+  std::unique_ptr<UnboundBuffer> NewBuffer(std::byte* data, size_t bytes) {
+    return context_->createUnboundBuffer(data, bytes);
+  }
 
-  // The first failure stays, and ends every wait under way.
-  void FailAll(std::string_view reason) {
-    std::lock_guard lock(mutex);
-    if (failed) return;
-    failed = true;
-    failure = reason;
-    for (auto* buffer : under_way) {
-      buffer->abortWaitRecv();
-      buffer->abortWaitSend();
+  // A wait for `peer` begins; throws the failure if there is one.
+  void BeginWait(UnboundBuffer* buffer, int peer) {
+    std::lock_guard lock(mutex_);
+    if (failed_) throw Error(ErrorKind::kRankLost, failure_);
+    waiting_.emplace(buffer, Waiting{peer, false});
+  }
+  void EndWait(UnboundBuffer* buffer) {
+    std::lock_guard lock(mutex_);
+    waiting_.erase(buffer);
+  }
+
+  // For a transfer that is given up: for as long as the connections live, gloo's thread would look for the
+  // buffer that is gone.
+  void CloseAll() {
+    std::call_once(closed_, [&] { context_->closeConnections(); });
+  }
+
+  // The first failure stays, and ends every wait under way. True for the first.
+  bool FailAll(std::string_view reason) {
+    std::lock_guard lock(mutex_);
+    if (failed_) return false;
+    failed_ = true;
+    failure_ = reason;
+    for (auto& [buffer, wait] : waiting_) End(*buffer);
+    return true;
+  }
+
+  void ThrowIfFailed() {
+    std::lock_guard lock(mutex_);
+    if (failed_) throw Error(ErrorKind::kRankLost, failure_);
+  }
+
+  // The connection to `peer` broke. A rank that gives up because another was lost breaks its connections as
+  // well; its last words, if they came, say who was lost first.
+  void FailLost(int peer, const std::string& words) {
+    const int lost = HeardFrom(peer);
+    if (lost < 0) {
+      if (FailAll(fmt::format("rank {} lost its data connection to rank {}: {}", rank_, peer, words)))
+        TellAll(peer);
+    } else if (FailAll(fmt::format("rank {} lost its data connection to rank {} and told rank {}", peer, lost,
+                                   rank_))) {
+      TellAll(lost);
     }
   }
-  void ThrowIfFailed() {
-    std::lock_guard lock(mutex);
-    if (failed) throw Error(ErrorKind::kRankLost, failure);
+
+ private:
+  static constexpr uint64_t kSilentSlot = kReservedSlot - 1;
+  static constexpr milliseconds kWatchEvery{150};
+
+  // What is heard from one peer beside the transfers.
+  struct Ear {
+    int32_t lost = -1;
+    std::unique_ptr<UnboundBuffer> words;  // fills `lost` when the peer gives up
+    int32_t nothing = 0;
+    std::unique_ptr<UnboundBuffer> silence;  // never filled: knows only of the connection's end
+  };
+  struct Waiting {
+    int peer = -1;
+    bool seen_broken = false;
+  };
+
+  static void End(UnboundBuffer& buffer) {
+    buffer.abortWaitRecv();
+    buffer.abortWaitSend();
   }
+
+  // gloo tells the end of a connection to every transfer but the one whose bytes are just on their way, which
+  // would wait for the whole limit. A wait that is still there one look after its connection was seen broken
+  // is such a one. (A transfer that completed before the peer left ends its wait long before the second
+  // look.)
+  void Watch() {
+    std::unique_lock lock(mutex_);
+    while (!wake_.wait_for(lock, kWatchEvery, [&] { return stopping_; })) {
+      for (auto& [buffer, wait] : waiting_) {
+        if (!IsBroken(wait.peer)) continue;
+        if (wait.seen_broken) End(*buffer);
+        wait.seen_broken = true;
+      }
+    }
+  }
+
+  // A wait that was aborted beforehand returns at once, and throws when the connection has ended.
+  bool IsBroken(int peer) {
+    UnboundBuffer& silence = *ears_[peer].silence;
+    try {
+      silence.abortWaitRecv();
+      silence.waitRecv(nullptr, milliseconds(1));
+      return false;
+    } catch (const std::exception&) {
+      return true;
+    }
+  }
+
+  // The rank that `peer` said it lost, or -1. Its connection is broken, so this ends at once: the words are
+  // here, or the buffer they were to come to knows of the end.
+  int HeardFrom(int peer) {
+    try {
+      const bool heard = ears_[peer].words->waitRecv(nullptr, milliseconds(100));
+      const int lost = ears_[peer].lost;
+      return heard && lost >= 0 && lost < context_->size && lost != rank_ ? lost : -1;
+    } catch (const std::exception&) {
+      return -1;
+    }
+  }
+
+  void TellAll(int32_t lost) {
+    said_ = lost;
+    for (int peer = 0; peer < context_->size; ++peer) {
+      if (peer == rank_ || peer == lost) continue;
+      try {
+        saying_.push_back(context_->createUnboundBuffer(&said_, sizeof(said_)));
+        saying_.back()->send(peer, kReservedSlot);
+      } catch (const std::exception&) {
+        // That rank is gone as well.
+      }
+    }
+  }
+
+  const int rank_;
+  const Duration timeout_;
+  const std::shared_ptr<gloo::rendezvous::Context> context_;
+  std::vector<Ear> ears_;  // per peer
+  int32_t said_ = -1;
+  std::vector<std::unique_ptr<UnboundBuffer>> saying_;
+
+  std::mutex mutex_;
+  bool failed_ = false;
+  std::string failure_;
+  std::unordered_map<UnboundBuffer*, Waiting> waiting_;
+  std::condition_variable wake_;
+  bool stopping_ = false;
+  std::once_flag closed_;
+  std::thread watcher_;
 };
 
 class GlooTransfer final : public Transfer {
  public:
   GlooTransfer(std::shared_ptr<GlooRank> self, int peer, bool sending, uint64_t slot, std::byte* data,
                size_t bytes)
-      : self_(std::move(self)),
-        peer_(peer),
-        sending_(sending),
-        buffer_(self_->context->createUnboundBuffer(data, bytes)) {
+      : self_(std::move(self)), peer_(peer), sending_(sending), buffer_(self_->NewBuffer(data, bytes)) {
     self_->ThrowIfFailed();
     try {
       if (sending) {
@@ -105,11 +247,9 @@ class GlooTransfer final : public Transfer {
         buffer_->recv(peer, slot);
       }
     } catch (const std::exception& error) {
-      self_->FailAll(Closed(error));
+      self_->FailLost(peer, Words(error));
       self_->ThrowIfFailed();
     }
-    std::lock_guard lock(self_->mutex);
-    self_->under_way.insert(buffer_.get());
   }
 
   ~GlooTransfer() override {
@@ -118,41 +258,45 @@ class GlooTransfer final : public Transfer {
     } catch (const Error&) {
       // The failure is the rank's, and its other waits tell it.
     }
-    {
-      std::lock_guard lock(self_->mutex);
-      self_->under_way.erase(buffer_.get());
-    }
-    // gloo's thread would look for a buffer that is gone for as long as its connection lives.
-    if (!done_) std::call_once(self_->closed, [&] { self_->context->closeConnections(); });
+    if (!done_) self_->CloseAll();
   }
 
   void Wait() override {
-    self_->ThrowIfFailed();
-    if (done_) return;
-    const Deadline deadline = Clock::now() + self_->timeout;
-    try {
-      const milliseconds limit = Rounded(self_->timeout);
-      done_ = sending_ ? buffer_->waitSend(nullptr, limit) : buffer_->waitRecv(nullptr, limit);
-    } catch (const std::exception& error) {
-      self_->FailAll(Clock::now() >= deadline ? TooLate() : Closed(error));
-    }
+    if (!done_) Await();
     self_->ThrowIfFailed();
   }
 
  private:
-  std::string Closed(const std::exception& error) const {
-    return fmt::format("rank {} lost its data connection to rank {}: {}", self_->rank, peer_, Words(error));
+  void Await() {
+    const Deadline deadline = Clock::now() + self_->timeout();
+    self_->BeginWait(buffer_.get(), peer_);
+    std::string words = "the connection has ended";
+    try {
+      const milliseconds limit = Rounded(self_->timeout());
+      done_ = sending_ ? buffer_->waitSend(nullptr, limit) : buffer_->waitRecv(nullptr, limit);
+    } catch (const std::exception& error) {
+      words = Words(error);
+    }
+    self_->EndWait(buffer_.get());
+    if (done_) return;
+    self_->ThrowIfFailed();
+    if (Clock::now() >= deadline) {
+      self_->FailAll(TooLate());
+    } else {
+      self_->FailLost(peer_, words);
+    }
   }
+
   std::string TooLate() const {
     return fmt::format("rank {} did not {} {} bytes within {} ms; rank {} has stopped waiting", peer_,
                        sending_ ? "take" : "send", buffer_->size,
-                       std::chrono::duration_cast<milliseconds>(self_->timeout).count(), self_->rank);
+                       std::chrono::duration_cast<milliseconds>(self_->timeout()).count(), self_->rank());
   }
 
   const std::shared_ptr<GlooRank> self_;
   const int peer_;
   const bool sending_;
-  const std::unique_ptr<gloo::transport::UnboundBuffer> buffer_;
+  const std::unique_ptr<UnboundBuffer> buffer_;
   bool done_ = false;
 };
 
@@ -174,11 +318,25 @@ class GlooEndpoint final : public Endpoint {
   const std::shared_ptr<GlooRank> self_;
 };
 
+// The device's thread only tries a connection's lock, and when it is taken looks again at once. A wake-up
+// that preempts the very thread that holds the lock then spins to the end of its time slice, milliseconds for
+// every all-gather when cores are scarce. A batch thread does not preempt when it wakes; threads inherit the
+// policy of the one that makes them.
+std::shared_ptr<gloo::transport::Device> MakeDevice(const gloo::transport::tcp::attr& attributes) {
+  return std::async(std::launch::async,
+                    [&] {
+                      const sched_param none{};
+                      pthread_setschedparam(pthread_self(), SCHED_BATCH, &none);
+                      return gloo::transport::tcp::CreateDevice(attributes);
+                    })
+      .get();
+}
+
 std::shared_ptr<gloo::transport::Device> OpenDevice(int rank, const std::string& bind) {
   gloo::transport::tcp::attr attributes;
   (if_nametoindex(bind.c_str()) != 0 ? attributes.iface : attributes.hostname) = bind;
   try {
-    return gloo::transport::tcp::CreateDevice(attributes);
+    return MakeDevice(attributes);
   } catch (const std::exception& error) {
     Fail(ErrorKind::kNetwork, "rank {} cannot use \"{}\", which is no address or interface of this host: {}",
          rank, bind, Words(error));
@@ -190,23 +348,23 @@ std::shared_ptr<gloo::transport::Device> OpenDevice(int rank, const std::string&
 std::unique_ptr<Communicator> MakeGlooWorld(int rank, int size, KeyValueStore& store, const std::string& bind,
                                             Duration timeout) {
   SLUICE_CHECK(rank >= 0 && rank < size && timeout > Duration(0), "rank {} of {}", rank, size);
-  auto self = std::make_shared<GlooRank>();
-  self->rank = rank;
-  self->timeout = timeout;
-  self->context = std::make_shared<gloo::rendezvous::Context>(rank, size);
+  auto context = std::make_shared<gloo::rendezvous::Context>(rank, size);
+  // gloo writes to its connections without MSG_NOSIGNAL: a lost peer would end this process silently.
+  signal(SIGPIPE, SIG_IGN);
   auto device = OpenDevice(rank, bind);
   // gloo waits five times its limit for a connection.
-  self->context->setTimeout(Rounded(timeout / 5));
+  context->setTimeout(Rounded(timeout / 5));
   Store addresses(store, Clock::now() + timeout);
   try {
-    self->context->connectFullMesh(addresses, device);
+    context->connectFullMesh(addresses, device);
+    auto self = std::make_shared<GlooRank>(rank, timeout, std::move(context));
+    return MakeWorldCommunicator(std::make_shared<GlooEndpoint>(std::move(self)), rank, size);
   } catch (const Error&) {
     throw;
   } catch (const std::exception& error) {
     Fail(ErrorKind::kNetwork, "rank {} at {} could not connect to the other ranks: {}", rank, bind,
          Words(error));
   }
-  return MakeWorldCommunicator(std::make_shared<GlooEndpoint>(std::move(self)), rank, size);
 }
 
 }  // namespace sluice::comm

@@ -20,8 +20,9 @@ inline constexpr const char* kLoopback = "127.0.0.1";
 //
 // Sizes must agree: gloo ends the process when a send is longer than its receive and does not see a shorter
 // one. A time-out, an abort and a lost rank each end all of this rank's connections, and so the other ranks'
-// waits for it: those name this rank. Before a world is destroyed its ranks meet in a Barrier, or the last
-// transfers of a slower rank may be cut off.
+// waits for it. A rank that lost another says so first, so that the others name the one that was lost, as far as
+// its words reach them. Before a world is destroyed its ranks meet in a Barrier, or the last transfers of a
+// slower rank may be cut off. The process ignores SIGPIPE from now on.
 std::unique_ptr<Communicator> MakeGlooWorld(int rank, int size, KeyValueStore& store, const std::string& bind,
                                             Duration timeout);
 

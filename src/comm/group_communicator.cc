@@ -10,7 +10,8 @@ namespace {
 
 // The bits of a slot above the tag and the collectives' bit.
 constexpr int kGroupShift = 48;
-constexpr uint64_t kGroupLimit = uint64_t{1} << (64 - kGroupShift);
+constexpr uint64_t kGroupLimit =
+    (uint64_t{1} << (64 - kGroupShift)) - 1;  // the last one's slots are reserved
 
 // How many groups this rank shares with each rank of the world. The n-th group that holds both a and b is the
 // n-th on both sides, because both call Subgroup for it in the same order; so n keeps the groups of a pair

@@ -11,6 +11,9 @@
 
 namespace sluice::comm {
 
+// No transfer has this slot or the kTagLimit slots before it: a back end may use them for itself.
+inline constexpr uint64_t kReservedSlot = ~uint64_t{0};
+
 // One rank's side of a world: what a back end with point-to-point transfers has to supply. Ranks here are
 // ranks of the world. A slot is a tag with its group folded in: equal slots between two ranks match in order.
 // Buffers are not empty and peers are other ranks. Thread-safe.
