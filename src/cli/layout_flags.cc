@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/checked.h"
+#include "comm/address.h"
 #include "model/shapes.h"
 
 namespace sluice::cli {
@@ -43,6 +44,10 @@ engine::NumericsChoice NumericsChoiceOf(const std::string& name) {
   if (name == "exact") return engine::NumericsChoice::kExact;
   if (name == "fp8") return engine::NumericsChoice::kFp8;
   Fail(ErrorKind::kUsage, "--numerics {} is not known: use auto, exact or fp8", name);
+}
+
+bool IsLoopback(const std::string& host) {
+  return host == "localhost" || host == "lo" || host == "::1" || host.starts_with("127.");
 }
 
 // Tokens of cache when none are asked for: twice the context, or what half of the host's free memory holds
@@ -153,6 +158,14 @@ engine::JobSettings SettingsOf(const LayoutFlags& f, const checkpoint::Checkpoin
   }
   if (f.nnodes > 1 && f.dist_init_addr.empty()) {
     Fail(ErrorKind::kUsage, "--nnodes {} needs --dist-init-addr host:port, the same on every node", f.nnodes);
+  }
+  if (f.nnodes > 1 && IsLoopback(f.data_plane_addr) &&
+      !IsLoopback(comm::ParseAddress(f.dist_init_addr).host)) {
+    Fail(
+        ErrorKind::kUsage,
+        "the ranks of other hosts cannot reach --data-plane-addr {}: give this host's own address or network "
+        "interface",
+        f.data_plane_addr);
   }
   if (f.ranks == "threads" && f.nnodes > 1) {
     Fail(ErrorKind::kUsage, "--ranks threads works on one node only: use --ranks processes with --nnodes {}",

@@ -26,6 +26,8 @@ REFUSED = [
     (["--nnodes", "2", "--tp", "2", CP], 2, ["--dist-init-addr"]),
     (["--nnodes", "2", "--tp", "2", CP, "--dist-init-addr", "127.0.0.1:1", "--node-rank", "2"], 2, ["--node-rank 2", "0 to 1"]),
     (["--nnodes", "2", "--tp", "2", CP, "--dist-init-addr", "127.0.0.1:1", "--ranks", "threads"], 2, ["--ranks threads", "processes"]),
+    (["--nnodes", "2", "--tp", "2", CP, "--dist-init-addr", "node0:2345"], 2, ["--data-plane-addr 127.0.0.1", "own address"]),
+    (["--nnodes", "2", "--tp", "2", CP, "--dist-init-addr", "node0"], 2, ["node0", "port"]),
     (["--tp", "2", CP, "--ranks", "fibres"], 2, ["fibres", "threads or processes"]),
     (["--chunked-prefill-size", "0"], 2, ["--chunked-prefill-size 0", "1 or more"]),
     (["--context-length", "9999999"], 2, ["--context-length 9999999", "163840"]),

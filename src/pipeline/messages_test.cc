@@ -1,0 +1,55 @@
+#include "pipeline/messages.h"
+
+#include <gtest/gtest.h>
+
+namespace sluice::pipeline {
+namespace {
+
+TEST(Messages, AHeartbeatReadsBack) {
+  Heartbeat sent;
+  sent.progress = 12;
+  sent.rows_computed = 3;
+  sent.hop_bytes_sent = 1LL << 40;
+  sent.place = {5, 0, 2};
+  for (const bool waits : {false, true}) {
+    if (waits) sent.wait = trace::Wait{{5, 0, 2}, "hop receive", 1, 77};
+    const Heartbeat got = DecodeHeartbeat(Encode(sent));
+    EXPECT_EQ(got.progress, sent.progress);
+    EXPECT_EQ(got.rows_computed, sent.rows_computed);
+    EXPECT_EQ(got.hop_bytes_sent, sent.hop_bytes_sent);
+    EXPECT_EQ(got.place.step, 5);
+    EXPECT_EQ(got.place.layer, 2);
+    ASSERT_EQ(got.wait.has_value(), waits);
+    if (!waits) continue;
+    EXPECT_EQ(got.wait->op, "hop receive");
+    EXPECT_EQ(got.wait->peer, 1);
+    EXPECT_EQ(got.wait->since_ns, 77);
+  }
+}
+
+TEST(Messages, TruncatedAndLengthenedPayloadsAreErrors) {
+  Heartbeat heartbeat;
+  heartbeat.wait = trace::Wait{{}, "op", 1, 2};
+  const std::vector<std::vector<std::byte>> payloads = {
+      Encode(heartbeat), Encode(DumpRequest{{1, 2, 3}, 130}), Encode(Failure{ErrorKind::kMemory, "why"}),
+      Encode(std::vector<trace::Span>{{1, 2, trace::SpanKind::kIdle, 3, 0}})};
+  const auto decode = [](size_t which, const std::vector<std::byte>& bytes) {
+    if (which == 0) DecodeHeartbeat(bytes);
+    if (which == 1) DecodeDumpRequest(bytes);
+    if (which == 2) DecodeFailure(bytes);
+    if (which == 3) DecodeSpans(bytes);
+  };
+  for (size_t which = 0; which < payloads.size(); ++which) {
+    EXPECT_NO_THROW(decode(which, payloads[which]));
+    for (size_t length = 0; length < payloads[which].size(); ++length) {
+      const std::vector<std::byte> cut(payloads[which].begin(), payloads[which].begin() + length);
+      EXPECT_THROW(decode(which, cut), Error) << "message " << which << " cut to " << length;
+    }
+    std::vector<std::byte> longer = payloads[which];
+    longer.push_back(std::byte{0});
+    EXPECT_THROW(decode(which, longer), Error) << "message " << which;
+  }
+}
+
+}  // namespace
+}  // namespace sluice::pipeline

@@ -1,0 +1,60 @@
+#include "trace/strip.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace sluice::trace {
+namespace {
+
+// Two stages, three steps of 10 ns: stage 1 begins when stage 0 has its first step done.
+std::vector<Lane> TwoStages() {
+  std::vector<Lane> lanes = {{"stage 0", 0, {}}, {"stage 1", 1, {}}};
+  for (int64_t step = 0; step < 3; ++step) {
+    lanes[0].spans.push_back({100 + 10 * step, 110 + 10 * step, SpanKind::kCompute, step, 0});
+    lanes[1].spans.push_back({110 + 10 * step, 120 + 10 * step, SpanKind::kCompute, step, 0});
+  }
+  lanes[1].spans.push_back({0, 110, SpanKind::kIdle, -1, 0});
+  return lanes;
+}
+
+TEST(Strip, LettersWhereALaneComputesDotsWhereItWaits) {
+  const auto lines = RenderStrip(TwoStages(), 8);
+  ASSERT_EQ(lines.size(), 2U);
+  EXPECT_THAT(lines[0], testing::EndsWith("|AABBCC..|"));
+  EXPECT_THAT(lines[1], testing::EndsWith("|..AABBCC|"));
+}
+
+TEST(Strip, BubbleIsTheShareOfTimeWithoutCompute) {
+  EXPECT_DOUBLE_EQ(MeasuredBubble(TwoStages()), 0.25);
+  EXPECT_DOUBLE_EQ(PipelineFloor(TwoStages()), 0.25);  // (2 - 1) x 10 / 40
+}
+
+TEST(Strip, TheSvgHasARectangleForEachStepAndTheTitle) {
+  const std::string svg = RenderSvg(TwoStages(), "title here");
+  EXPECT_THAT(svg, testing::HasSubstr("title here"));
+  EXPECT_THAT(svg, testing::HasSubstr("<title>step 2: 0.0 ms</title>"));
+}
+
+TEST(Recorder, KeepsTheNewestSpansAndTheWaitInProgress) {
+  Recorder recorder(3, 2);
+  for (int64_t step = 0; step < 3; ++step) {
+    recorder.SetPlace({step, 0, -1});
+    recorder.Add(SpanKind::kCompute, step, step + 1);
+  }
+  const auto spans = recorder.Spans();
+  ASSERT_EQ(spans.size(), 2U);
+  EXPECT_EQ(spans[0].step, 1);
+  EXPECT_EQ(spans[1].step, 2);
+  const uint64_t before = recorder.progress();
+  {
+    const ScopedWait wait(&recorder, "hop receive", 1);
+    ASSERT_TRUE(recorder.CurrentWait().has_value());
+    EXPECT_EQ(recorder.CurrentWait()->op, "hop receive");
+    EXPECT_EQ(recorder.CurrentWait()->place.step, 2);
+  }
+  EXPECT_FALSE(recorder.CurrentWait().has_value());
+  EXPECT_GT(recorder.progress(), before);
+}
+
+}  // namespace
+}  // namespace sluice::trace
