@@ -24,6 +24,7 @@ TEST(ComputePool, RanksShareItConcurrently) {
   ComputePool pool(2);
   std::vector<int64_t> sums(4);
   std::vector<std::thread> ranks;
+  ranks.reserve(4);
   for (int rank = 0; rank < 4; ++rank) {
     ranks.emplace_back([&, rank] {
       for (int repeat = 0; repeat < 100; ++repeat) {

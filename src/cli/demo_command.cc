@@ -57,6 +57,7 @@ std::shared_ptr<checkpoint::Checkpoint> DemoCheckpoint(const std::filesystem::pa
 
 std::vector<int32_t> DemoPrompt(int64_t vocab_size) {
   std::vector<int32_t> prompt;
+  prompt.reserve(kPromptTokens);
   for (int64_t i = 0; i < kPromptTokens; ++i) {
     // The first ids are control tokens of the chat format.
     const uint64_t hash = checkpoint::SplitMix64(0x5109eULL + static_cast<uint64_t>(i));
@@ -88,6 +89,7 @@ engine::JobSettings SettingsFor(const Layout& layout, const std::filesystem::pat
 
 std::vector<trace::Lane> LanesOf(engine::Job& job, const parallel::Grid& grid) {
   std::vector<trace::Lane> lanes;
+  lanes.reserve(grid.world());
   for (int rank = 0; rank < grid.world(); ++rank) {
     lanes.push_back({fmt::format("stage {} lane {}", grid.StageOf(rank), grid.LaneOf(rank)),
                      grid.StageOf(rank), job.Spans(rank)});

@@ -16,6 +16,7 @@ Tensor ExpertOutputs(const Pass& pass, const std::vector<MlpWeights>& experts, c
   ops.CopyRows(x, grouped, in);
   const auto part = [&](WeightPtr MlpWeights::*projection) {
     std::vector<const ops::Weight*> list;
+    list.reserve(experts.size());
     for (const MlpWeights& expert : experts) list.push_back((expert.*projection).get());
     return list;
   };
