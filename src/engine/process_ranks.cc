@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cstring>
 #include <filesystem>
+#include <mutex>
 #include <thread>
 #include <utility>
 
@@ -28,13 +29,15 @@ std::string DescribeEnd(int status) {
   return fmt::format("its process ended with exit code {}", WEXITSTATUS(status));
 }
 
-// A child process that is ended with this object.
+// A child process that is ended with this object. Thread-safe: the rank's listener asks how it ended while
+// another thread stops it.
 class RankProcess {
  public:
   RankProcess(const std::string& program, const std::string& settings, int rank, const std::string& join) {
     std::vector<std::string> words{program,  "rank", "--settings", settings, "--rank", std::to_string(rank),
                                    "--join", join};
     std::vector<char*> argv;
+    argv.reserve(words.size() + 1);
     for (std::string& word : words) argv.push_back(word.data());
     argv.push_back(nullptr);
     // The server waits for its signals in one thread and blocks them; a rank must not inherit that.
@@ -52,15 +55,19 @@ class RankProcess {
            std::strerror(error));
     }
   }
-  RankProcess(RankProcess&& other) noexcept
-      : pid_(std::exchange(other.pid_, -1)), ended_(other.ended_), status_(other.status_) {}
-  RankProcess& operator=(RankProcess&&) = delete;
+  RankProcess(const RankProcess&) = delete;
+  RankProcess& operator=(const RankProcess&) = delete;
   ~RankProcess() { Kill(); }
 
   int pid() const { return pid_; }
-  int status() const { return status_; }
+  // As waitpid gives it; after HasEnded.
+  int status() const {
+    std::lock_guard lock(mutex_);
+    return status_;
+  }
 
   bool HasEnded() {
+    std::lock_guard lock(mutex_);
     if (!ended_ && pid_ > 0) ended_ = waitpid(pid_, &status_, WNOHANG) == pid_;
     return ended_;
   }
@@ -72,7 +79,8 @@ class RankProcess {
     return true;
   }
   void Kill() {
-    if (pid_ <= 0 || HasEnded()) return;
+    std::lock_guard lock(mutex_);
+    if (pid_ <= 0 || ended_) return;
     kill(pid_, SIGKILL);
     waitpid(pid_, &status_, 0);
     ended_ = true;
@@ -80,6 +88,7 @@ class RankProcess {
 
  private:
   pid_t pid_ = -1;
+  mutable std::mutex mutex_;
   bool ended_ = false;
   int status_ = 0;
 };
@@ -94,14 +103,16 @@ Share ShareOf(const JobSettings& settings, const ProcessPlan& plan) {
   return {plan.node * count, count};
 }
 
-std::vector<RankProcess> StartShare(JobSettings settings, const ProcessPlan& plan, const std::string& join) {
+std::vector<std::unique_ptr<RankProcess>> StartShare(JobSettings settings, const ProcessPlan& plan,
+                                                     const std::string& join) {
   const Share share = ShareOf(settings, plan);
   const auto cores = static_cast<int>(std::thread::hardware_concurrency());
   if (settings.compute_threads == 0) settings.compute_threads = std::max(1, cores / share.count);
-  std::vector<RankProcess> processes;
+  std::vector<std::unique_ptr<RankProcess>> processes;
+  processes.reserve(share.count);
   for (int rank = share.first; rank < share.first + share.count; ++rank) {
     settings.speaks_for_node = plan.node > 0 && rank == share.first;
-    processes.emplace_back(plan.program, Print(settings), rank, join);
+    processes.push_back(std::make_unique<RankProcess>(plan.program, Print(settings), rank, join));
   }
   return processes;
 }
@@ -144,23 +155,23 @@ class ProcessRanks final : public RankSet {
 
   std::string ReasonGone(int rank) override {
     if (ProcessId(rank) < 0) return "";
-    RankProcess& process = processes_[rank - share_.first];
+    RankProcess& process = *processes_[rank - share_.first];
     return process.WaitUntil(Clock::now() + kReasonLimit) ? DescribeEnd(process.status()) : "";
   }
   int ProcessId(int rank) override {
     const int local = rank - share_.first;
-    return local >= 0 && local < share_.count ? processes_[local].pid() : -1;
+    return local >= 0 && local < share_.count ? processes_[local]->pid() : -1;
   }
   void Stop(Duration grace) override {
     const Deadline deadline = Clock::now() + grace;
-    for (RankProcess& process : processes_) process.WaitUntil(deadline);
-    for (RankProcess& process : processes_) process.Kill();
+    for (auto& process : processes_) process->WaitUntil(deadline);
+    for (auto& process : processes_) process->Kill();
   }
 
  private:
   Share share_;
   SocketDirectory directory_;
-  std::vector<RankProcess> processes_;
+  std::vector<std::unique_ptr<RankProcess>> processes_;
   std::vector<std::unique_ptr<comm::Channel>> channels_;
 };
 
@@ -172,12 +183,12 @@ std::unique_ptr<RankSet> StartProcessRanks(const JobSettings& settings, uint64_t
 }
 
 int RunNode(const JobSettings& settings, const ProcessPlan& plan) {
-  std::vector<RankProcess> processes = StartShare(settings, plan, plan.join_address);
+  const auto processes = StartShare(settings, plan, plan.join_address);
   int code = 0;
-  for (RankProcess& process : processes) {
-    while (!process.WaitUntil(Clock::now() + std::chrono::hours(1))) {
+  for (const auto& process : processes) {
+    while (!process->WaitUntil(Clock::now() + std::chrono::hours(1))) {
     }
-    const int status = process.status();
+    const int status = process->status();
     code = std::max(code, WIFSIGNALED(status) ? 5 : WEXITSTATUS(status));
   }
   return code;

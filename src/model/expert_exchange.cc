@@ -3,22 +3,27 @@
 #include <algorithm>
 
 namespace sluice::model {
+namespace {
+
+// True when an id lies in [range.first, range.second).
+bool AnyIn(std::span<const int32_t> ids, std::pair<int64_t, int64_t> range) {
+  return std::any_of(ids.begin(), ids.end(),
+                     [&](int32_t id) { return id >= range.first && id < range.second; });
+}
+
+}  // namespace
 
 bool Present(const ExpertTree& tree, int32_t node, std::span<const int32_t> ids) {
-  const auto [first, end] = tree.ExpertsOf(tree.nodes()[node].first_leaf, tree.nodes()[node].end_leaf);
-  return std::any_of(ids.begin(), ids.end(), [&](int32_t id) { return id >= first && id < end; });
+  return AnyIn(ids, tree.ExpertsOf(tree.nodes()[node].first_leaf, tree.nodes()[node].end_leaf));
 }
 
 std::vector<int64_t> RowsFor(const ExpertTree& tree, const Routing& routing, int lane, int owner) {
   const auto lanes = static_cast<int>(routing.first_row.size()) - 1;
   const auto [first_leaf, end_leaf] = tree.Owned(owner, lanes);
-  const auto [first, end] = tree.ExpertsOf(first_leaf, end_leaf);
+  const auto experts = tree.ExpertsOf(first_leaf, end_leaf);
   std::vector<int64_t> rows;
   for (int64_t row = 0; row < routing.RowsOf(lane); ++row) {
-    const auto ids = routing.IdsOf(lane, row);
-    if (std::any_of(ids.begin(), ids.end(), [&](int32_t id) { return id >= first && id < end; })) {
-      rows.push_back(row);
-    }
+    if (AnyIn(routing.IdsOf(lane, row), experts)) rows.push_back(row);
   }
   return rows;
 }

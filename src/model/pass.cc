@@ -27,6 +27,7 @@ Tensor Pass::Gather(std::string_view op, const Tensor& mine) const {
   if (lanes_.size() == 1) return mine;
   const Tensor all = New(mine.dtype, split_.rows(), mine.cols);
   std::vector<int64_t> bytes;
+  bytes.reserve(lanes_.size());
   for (int lane = 0; lane < lanes_.size(); ++lane) {
     bytes.push_back(split_.CountOf(lane) * mine.cols * SizeOf(mine.dtype));
   }

@@ -50,8 +50,9 @@ TEST_P(RankFaults, TheGuiltyRankIsNamed) {
       sentence = error.what();
       EXPECT_EQ(error.kind(), ErrorKind::kRankLost);
     }
-    const double seconds = static_cast<double>(NowNs() - fault_ns) / 1e9;
+    const int64_t named_ns = NowNs();
     saboteur.join();
+    const double seconds = static_cast<double>(named_ns - fault_ns) / 1e9;
     EXPECT_THAT(sentence, testing::StartsWith(fmt::format("rank {} (stage {}, lane {})", fault.rank,
                                                           fault.rank / 2, fault.rank % 2)));
     EXPECT_THAT(sentence, testing::HasSubstr(fault.says));
