@@ -163,11 +163,10 @@ inline std::vector<std::string> EventsOf(const std::string& body) {
   for (std::size_t at = 0; at < body.size();) {
     const std::size_t end = body.find("\n\n", at);
     const std::string block = body.substr(at, end - at);
-    if (end == std::string::npos || block.find('\n') != std::string::npos) {
-      events.push_back("bad: " + block);
-    } else if (block.rfind("data: ", 0) == 0) {
+    const bool one_line = end != std::string::npos && block.find('\n') == std::string::npos;
+    if (one_line && block.starts_with("data: ")) {
       events.push_back(block.substr(6));
-    } else if (block.rfind(":", 0) != 0) {
+    } else if (!one_line || !block.starts_with(':')) {
       events.push_back("bad: " + block);
     }
     if (end == std::string::npos) break;

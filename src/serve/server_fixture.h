@@ -62,7 +62,7 @@ inline ServerInfo TestServerInfo() {
 // A server over a fake engine; `script` is what every request gets.
 class ServerTest : public ::testing::Test {
  protected:
-  void StartServer(Script script, engine::EngineInfo info = TestEngineInfo()) {
+  void StartServer(const Script& script, engine::EngineInfo info = TestEngineInfo()) {
     engine_ =
         std::make_unique<FakeEngine>(std::move(info), [script](const engine::Request&) { return script; });
     server_ = std::make_unique<Server>(options_, *engine_, TestTokenizer(), TestServerInfo());
@@ -80,12 +80,12 @@ class ServerTest : public ::testing::Test {
                     const std::string& type = "application/json") {
     return SendOnce(server_->port(), PostText(path, body, headers, type));
   }
-  RawAnswer Complete(Json fields) {
+  RawAnswer Complete(const Json& fields) {
     Json body = {{"model", "tiny"}, {"prompt", "ab"}};
     body.update(fields);
     return Post("/v1/completions", body);
   }
-  RawAnswer Chat(Json fields) {
+  RawAnswer Chat(const Json& fields) {
     Json body = {{"model", "tiny"}, {"messages", Json::array({{{"role", "user"}, {"content", "ab"}}})}};
     body.update(fields);
     return Post("/v1/chat/completions", body);
