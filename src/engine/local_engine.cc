@@ -73,8 +73,7 @@ RequestId LocalEngine::Submit(Request request, EventSink sink) {
   if (request.max_tokens < 0 || request.max_tokens > limit || prompt + request.max_tokens > limit) {
     Fail(ErrorKind::kBadRequest,
          "this model's maximum context length is {} tokens; the prompt has {} and max_tokens asks for {} "
-         "more: "
-         "shorten the prompt or lower max_tokens",
+         "more: shorten the prompt or lower max_tokens",
          limit, prompt, request.max_tokens);
   }
   std::lock_guard lock(mutex_);

@@ -46,7 +46,6 @@ std::string HostRank(const JobSettings& settings, int rank, const checkpoint::Ch
     pipeline::ReportFailure(control, pipeline::FailureOf(error));
     return error.what();
   }
-  if (probes.selection_hook) worker->SetSelectionHook(probes.selection_hook(rank));
   return worker->Run();
 }
 

@@ -18,7 +18,6 @@ namespace sluice::engine {
 // Ways for a test to look into a rank that runs in its own process.
 struct RankProbes {
   std::function<std::unique_ptr<ops::Ops>(int rank, std::unique_ptr<ops::Ops>)> wrap_ops;
-  std::function<model::SelectionHook(int rank)> selection_hook;
   std::function<void(int rank, model::StageWeights&)> after_load;
 };
 

@@ -193,7 +193,7 @@ void Rank::ComputeStep(const step::Step& step) {
   {
     const trace::ScopedSpan span(&recorder_, trace::SpanKind::kCompute);
     if (!hop_.has_upstream()) stage_->Embed(pass, x);
-    stage_->Layers(pass, x, selection_hook_.on_selection ? &selection_hook_ : nullptr);
+    stage_->Layers(pass, x);
     rows_computed_ += pass.rows();  // before anything leaves: who sees the result finds the counts complete
     if (!hop_.has_downstream()) result = ReadOut(step, pass, x);
   }

@@ -60,9 +60,6 @@ class Rank {
   // end).
   std::string Run();
 
-  // Steers or observes the indexer's selections; to be set before Run.
-  void SetSelectionHook(model::SelectionHook hook) { selection_hook_ = std::move(hook); }
-
  private:
   using Work = std::variant<step::Step, DumpRequest>;
 
@@ -83,7 +80,6 @@ class Rank {
   std::unique_ptr<comm::Communicator> lanes_;
   Hop hop_;
   Arena arena_;
-  model::SelectionHook selection_hook_;
 
   std::mutex mutex_;
   std::condition_variable work_arrived_;
