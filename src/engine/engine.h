@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "engine/request.h"
+#include "trace/times.h"
 
 namespace sluice::engine {
 
@@ -18,6 +19,8 @@ struct RankInfo {
   int64_t rows_computed = 0;
   int64_t hop_bytes_sent = 0;
   int64_t hop_bytes_received = 0;
+  trace::Times times;        // since the rank was ready
+  trace::BusyPeriod period;  // the last one it took part in
 };
 
 // Limits and identity that requests are checked against.

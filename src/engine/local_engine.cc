@@ -209,7 +209,9 @@ std::vector<RankInfo> LocalEngine::Ranks() {
                      std::move(layers),
                      heartbeat.rows_computed,
                      heartbeat.hop_bytes_sent,
-                     heartbeat.hop_bytes_received});
+                     heartbeat.hop_bytes_received,
+                     heartbeat.times,
+                     heartbeat.period});
   }
   return infos;
 }

@@ -77,7 +77,12 @@ void Rank::SendHeartbeat(uint64_t asked) {
   heartbeat.hop_bytes_received = hop_.bytes_received();
   heartbeat.place = recorder_.place();
   heartbeat.wait = recorder_.CurrentWait();
-  if (heartbeat.wait.has_value()) heartbeat.wait->since_ns = NowNs() - heartbeat.wait->since_ns;
+  heartbeat.times = recorder_.times();
+  heartbeat.period = recorder_.period();
+  const int64_t now_ns = NowNs();
+  if (heartbeat.wait.has_value()) heartbeat.wait->since_ns = now_ns - heartbeat.wait->since_ns;
+  heartbeat.period.begin_ns = now_ns - heartbeat.period.begin_ns;
+  heartbeat.period.end_ns = now_ns - heartbeat.period.end_ns;
   control_.Send(FrameOf(MessageType::kHeartbeat, Encode(heartbeat), static_cast<int64_t>(asked)));
 }
 
@@ -124,7 +129,7 @@ void Rank::ReadControl() {
         break;
       }
       if (type == MessageType::kSpansRequest) {
-        control_.Send(FrameOf(MessageType::kSpans, Encode(recorder_.Spans())));
+        control_.Send(FrameOf(MessageType::kSpans, Encode(RecordedTime{recorder_.Spans(), recorder_.Passes()})));
         continue;
       }
       if (type == MessageType::kHeartbeatRequest) {
@@ -219,6 +224,8 @@ step::StepResult Rank::ReadOut(const step::Step& step, const model::Pass& pass, 
 
 void Rank::ComputePass(const PassWork& work) {
   const PassId id = work.id();
+  const trace::ScopedPass counted(recorder_, {id.step, id.visit, -1},
+                                  work.step->begins_busy_period && id.visit == 0);
   const bool embeds = !hop_.HasUpstream(id);
   const bool reads_out = !hop_.HasDownstream(id);
   arena_.Reset();
@@ -254,6 +261,7 @@ void Rank::ComputePass(const PassWork& work) {
 }
 
 std::string Rank::Run() {
+  recorder_.StartTimes();
   std::thread reader([this] { ReadControl(); });
   std::string failure;
   try {
@@ -263,10 +271,7 @@ std::string Rank::Run() {
         control_.Send(FrameOf(MessageType::kDump, stage_->cache().Dump(work->dump->pages, work->dump->tokens)));
         continue;
       }
-      const trace::Place place{work->pass.step->id, work->pass.visit, -1};
-      recorder_.SetPlace(place);
       ComputePass(work->pass);
-      recorder_.SetPlace(place);
     }
     std::lock_guard lock(mutex_);
     failure = lost_controller_;

@@ -63,6 +63,7 @@ void TokenRelay::Send(const step::Step& step, const step::StepResult& result) {
   if (sending.transfers.empty()) return;
   sending_.push_back(std::move(sending));
   while (sending_.size() > keep_) {
+    const trace::ScopedSpan span(world_.recorder(), trace::SpanKind::kHopWait);
     const trace::ScopedWait wait(world_.recorder(), "token send", grid_.Rank(0, 0));
     for (auto& transfer : sending_.front().transfers) transfer->Wait();
     sending_.pop_front();

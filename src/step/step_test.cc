@@ -34,6 +34,7 @@ class Random {
 Step RandomStep(Random& random) {
   Step step;
   step.id = static_cast<int64_t>(random.Word() >> 1);
+  step.begins_busy_period = random.Coin();
   for (int32_t count = random.Int(0, 4); count > 0; --count) {
     StepSequence sequence;
     sequence.sequence = random.Word();
