@@ -114,6 +114,7 @@ TEST(StepWire, RoundTrip) {
 TEST(StepWire, LayoutByteByByte) {
   Step step;
   step.id = 0x0102;
+  step.begins_busy_period = true;
   StepSequence sequence;
   sequence.sequence = 9;
   sequence.first_position = 64;
@@ -124,6 +125,7 @@ TEST(StepWire, LayoutByteByByte) {
   step.sequences = {sequence};
   const std::vector<uint8_t> expected = {
       2,  1, 0,    0,    0,    0, 0, 0,                                         // id
+      1,                                                                        // begins_busy_period
       1,  0, 0,    0,    0,    0, 0, 0,                                         // sequences
       9,  0, 0,    0,    0,    0, 0, 0,                                         // sequence
       64, 0, 0,    0,                                                           // first_position
@@ -188,7 +190,7 @@ TEST(StepWire, AFlagIsZeroOrOne) {
   step.sequences[0].tokens = {1};
   step.sequences[0].pages = {0};
   std::vector<std::byte> bytes = Encode(step);
-  constexpr size_t kSampleFlag = 8 + 8 + 8 + 4 + (8 + 4) + 8 + (8 + 4);
+  constexpr size_t kSampleFlag = 8 + 1 + 8 + 8 + 4 + (8 + 4) + 8 + (8 + 4);
   bytes[kSampleFlag] = std::byte{1};
   EXPECT_TRUE(DecodeStep(bytes).sequences.at(0).sample);
   bytes[kSampleFlag] = std::byte{2};
