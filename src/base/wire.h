@@ -30,7 +30,8 @@ class WireWriter {
     static_assert(std::is_trivially_copyable_v<T>);
     Put<uint64_t>(values.size());
     const auto bytes = std::as_bytes(values);
-    bytes_.insert(bytes_.end(), bytes.begin(), bytes.end());
+    // By pointers: with a span's iterators the library copies byte by byte.
+    bytes_.insert(bytes_.end(), bytes.data(), bytes.data() + bytes.size());
   }
   void PutString(const std::string& text) { PutList(std::span<const char>(text)); }
   std::vector<std::byte> Take() { return std::move(bytes_); }

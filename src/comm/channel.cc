@@ -9,18 +9,24 @@
 namespace sluice::comm {
 namespace {
 
+// A frame in its encoded form; the payload's bytes are those of the sender's frame, not a copy.
+struct Sent {
+  std::array<std::byte, kFrameHeaderBytes> header{};
+  Payload payload;
+};
+
 // One direction.
 class Queue {
  public:
-  void Push(std::vector<std::byte> bytes, const std::string& peer) {
+  void Push(Sent sent, const std::string& peer) {
     std::lock_guard lock(mutex_);
     if (closed_) Fail(ErrorKind::kRankLost, "the control channel to {} is closed; nothing can be sent", peer);
-    frames_.push_back(std::move(bytes));
+    frames_.push_back(std::move(sent));
     changed_.notify_all();
   }
 
   std::optional<Frame> Pop(Duration timeout, const std::string& peer) {
-    std::vector<std::byte> bytes;
+    Sent sent;
     {
       std::unique_lock lock(mutex_);
       changed_.wait_until(lock, Clock::now() + timeout, [&] { return closed_ || !frames_.empty(); });
@@ -28,10 +34,12 @@ class Queue {
         if (closed_) Fail(ErrorKind::kRankLost, "the control channel to {} was closed", peer);
         return std::nullopt;
       }
-      bytes = std::move(frames_.front());
+      sent = std::move(frames_.front());
       frames_.pop_front();
     }
-    return DecodeFrame(bytes);
+    CheckFrame(sent.header, sent.payload.bytes());
+    const FrameHeader fields = DecodeFrameHeader(sent.header);
+    return Frame{fields.type, fields.step, fields.pass, std::move(sent.payload)};
   }
 
   void Close(bool drop) {
@@ -44,7 +52,7 @@ class Queue {
  private:
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::deque<std::vector<std::byte>> frames_;
+  std::deque<Sent> frames_;
   bool closed_ = false;
 };
 
@@ -54,7 +62,7 @@ class QueueChannel final : public Channel {
       : out_(std::move(out)), in_(std::move(in)) {}
   ~QueueChannel() override { QueueChannel::Close(); }
 
-  void Send(const Frame& frame) override { out_->Push(EncodeFrame(frame), peer_); }
+  void Send(const Frame& frame) override { out_->Push({EncodeFrameHeader(frame), frame.payload}, peer_); }
   std::optional<Frame> Receive(Duration timeout) override { return in_->Pop(timeout, peer_); }
   void Close() override {
     out_->Close(/*drop=*/false);

@@ -1,6 +1,6 @@
 #include "comm/frame.h"
 
-#include <boost/crc.hpp>
+#include <algorithm>
 #include <cstring>
 
 #include "base/error.h"
@@ -11,16 +11,14 @@ namespace {
 
 constexpr size_t kChecksumAt = 24;
 
-uint32_t Checksum(std::span<const std::byte> header, std::span<const std::byte> payload) {
-  boost::crc_optimal<32, 0x1EDC6F41, 0xFFFFFFFF, 0xFFFFFFFF, true, true> crc32c;
-  crc32c.process_bytes(header.data(), kChecksumAt);
-  crc32c.process_bytes(payload.data(), payload.size());
-  return crc32c.checksum();
+// The payload first: its own sum is the same for every frame that carries it.
+uint32_t Checksum(std::span<const std::byte> header, uint32_t of_payload) {
+  return Crc32c(header.first(kChecksumAt), of_payload);
 }
 
 }  // namespace
 
-std::vector<std::byte> EncodeFrame(const Frame& frame) {
+std::array<std::byte, kFrameHeaderBytes> EncodeFrameHeader(const Frame& frame) {
   SLUICE_CHECK(frame.payload.size() <= kMaxFramePayload,
                "a control frame of type {} has {} bytes, the limit is {}", frame.type, frame.payload.size(),
                kMaxFramePayload);
@@ -31,13 +29,20 @@ std::vector<std::byte> EncodeFrame(const Frame& frame) {
   writer.Put(frame.step);
   writer.Put(frame.pass);
   writer.Put(static_cast<uint32_t>(frame.payload.size()));
-  std::vector<std::byte> bytes = writer.Take();
-  const uint32_t checksum = Checksum(bytes, frame.payload);
-  bytes.resize(kFrameHeaderBytes + frame.payload.size());
-  std::memcpy(bytes.data() + kChecksumAt, &checksum, sizeof(checksum));
-  if (!frame.payload.empty()) {
-    std::memcpy(bytes.data() + kFrameHeaderBytes, frame.payload.data(), frame.payload.size());
-  }
+  const std::vector<std::byte> bytes = writer.Take();
+  std::array<std::byte, kFrameHeaderBytes> header;
+  std::ranges::copy(bytes, header.begin());
+  const uint32_t checksum = Checksum(header, frame.payload.crc32c());
+  std::memcpy(header.data() + kChecksumAt, &checksum, sizeof(checksum));
+  return header;
+}
+
+std::vector<std::byte> EncodeFrame(const Frame& frame) {
+  const auto header = EncodeFrameHeader(frame);
+  std::vector<std::byte> bytes;
+  bytes.reserve(kFrameHeaderBytes + frame.payload.size());
+  bytes.assign(header.begin(), header.end());
+  bytes.insert(bytes.end(), frame.payload.begin(), frame.payload.end());
   return bytes;
 }
 
@@ -68,7 +73,7 @@ FrameHeader DecodeFrameHeader(std::span<const std::byte, kFrameHeaderBytes> byte
 
 void CheckFrame(std::span<const std::byte, kFrameHeaderBytes> header, std::span<const std::byte> payload) {
   const FrameHeader fields = DecodeFrameHeader(header);
-  const uint32_t found = Checksum(header, payload);
+  const uint32_t found = Checksum(header, Crc32c(payload));
   if (found != fields.checksum) {
     Fail(ErrorKind::kRankLost,
          "a control frame of type {} with {} bytes has checksum {:#010x}, its header says {:#010x}",
@@ -93,7 +98,8 @@ Frame DecodeFrame(std::span<const std::byte> bytes) {
          payload.size() - header.payload_bytes);
   }
   CheckFrame(header_bytes, payload);
-  return {header.type, header.step, header.pass, {payload.begin(), payload.end()}};
+  return {header.type, header.step, header.pass,
+          std::vector<std::byte>(payload.begin(), payload.end())};
 }
 
 }  // namespace sluice::comm

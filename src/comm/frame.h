@@ -6,6 +6,8 @@
 #include <span>
 #include <vector>
 
+#include "comm/payload.h"
+
 namespace sluice::comm {
 
 // One message of the control plane. On the wire, little-endian, without padding:
@@ -15,13 +17,13 @@ namespace sluice::comm {
 //           8  u64  step
 //          16  u32  pass
 //          20  u32  payload bytes
-//          24  u32  checksum: CRC-32C (Castagnoli) of bytes 0..23 and the payload
+//          24  u32  checksum: CRC-32C (Castagnoli) of the payload, then bytes 0..23
 //          28       payload
 struct Frame {
   uint16_t type = 0;
   uint64_t step = 0;
   uint32_t pass = 0;
-  std::vector<std::byte> payload;
+  Payload payload;
 
   bool operator==(const Frame&) const = default;
 };
@@ -42,6 +44,8 @@ struct FrameHeader {
   uint32_t checksum = 0;
 };
 
+// The header before the payload. Throws Error(kInternal) for a payload beyond kMaxFramePayload.
+std::array<std::byte, kFrameHeaderBytes> EncodeFrameHeader(const Frame& frame);
 // Header and payload as sent. Throws Error(kInternal) for a payload beyond kMaxFramePayload.
 std::vector<std::byte> EncodeFrame(const Frame& frame);
 

@@ -116,10 +116,10 @@ void Job::Handle(int rank, const comm::Frame& frame) {
       break;
     }
     case pipeline::MessageType::kDump:
-      dumps_[rank] = frame.payload;
+      dumps_[rank] = frame.payload.bytes();
       break;
     case pipeline::MessageType::kSpans:
-      spans_[rank] = frame.payload;
+      spans_[rank] = frame.payload.bytes();
       break;
     default:
       Fail(ErrorKind::kRankLost, "it sent a frame of unknown type {}", frame.type);

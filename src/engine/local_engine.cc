@@ -79,7 +79,7 @@ RequestId LocalEngine::Submit(Request request, EventSink sink) {
   if (!ended_.empty()) throw Error(ErrorKind::kRankLost, ended_);
   if (stopping_) Fail(ErrorKind::kRankLost, "the server is shutting down");
   const RequestId id = next_id_++;
-  submitted_.emplace_back(id, Running{std::move(request), std::move(sink), 0, 0, {}});
+  submitted_.emplace_back(id, Running{std::move(request), std::move(sink), 0, 0, 0, {}});
   something_.notify_all();
   return id;
 }
@@ -104,7 +104,7 @@ void LocalEngine::Deliver(const step::StepResult& result) {
     const auto it = running_.find(sequence.sequence);
     if (it == running_.end()) continue;  // ended while the step was under way
     Running& running = it->second;
-    const auto prompt = static_cast<int64_t>(running.request.prompt.size());
+    const int64_t prompt = running.prompt_tokens;
     Event event;
     if (running.prompt_done < prompt) {
       running.prompt_done = scheduler_.PromptRowsDone(sequence.sequence);
@@ -165,10 +165,11 @@ void LocalEngine::Work() {
       stopping = stopping_;
     }
     for (auto& [id, running] : submitted) {
-      const Request& request = running.request;
+      Request& request = running.request;
+      running.prompt_tokens = static_cast<int64_t>(request.prompt.size());
       scheduler_.Add(
           {id,
-           request.prompt,
+           std::move(request.prompt),
            request.max_tokens,
            request.prompt_logprobs,
            {request.temperature, request.top_p, request.top_k, request.seed, request.top_logprobs}});

@@ -40,8 +40,9 @@ class LocalEngine final : public Engine {
 
  private:
   struct Running {
-    Request request;
+    Request request;  // its prompt is the scheduler's
     EventSink sink;
+    int64_t prompt_tokens = 0;
     int64_t generated = 0;
     int64_t prompt_done = 0;
     std::vector<TokenLogprobs> prompt_logprobs;
