@@ -117,11 +117,13 @@ double Measure(int count, int64_t prompt_tokens, int64_t answer_tokens) {
   std::mutex mutex;
   std::condition_variable ended;
   int running = count;
-  const double before = CpuSeconds(CLOCK_PROCESS_CPUTIME_ID) - idle_ranks.cpu_seconds();
-  for (int i = 0; i < count; ++i) {
-    engine::Request request;
+  std::vector<engine::Request> requests(static_cast<size_t>(count));
+  for (engine::Request& request : requests) {
     request.prompt.assign(static_cast<size_t>(prompt_tokens), 7);
     request.max_tokens = answer_tokens;
+  }
+  const double before = CpuSeconds(CLOCK_PROCESS_CPUTIME_ID) - idle_ranks.cpu_seconds();
+  for (engine::Request& request : requests) {
     engine.Submit(std::move(request), [&](const engine::Event& event) {
       if (!event.finish.has_value()) return;
       std::lock_guard lock(mutex);

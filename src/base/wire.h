@@ -19,6 +19,9 @@ static_assert(std::endian::native == std::endian::little, "sluice runs on little
 
 class WireWriter {
  public:
+  WireWriter() = default;
+  // Makes room for about this many bytes.
+  explicit WireWriter(size_t bytes) { bytes_.reserve(bytes); }
   template <typename T>
   void Put(T value) {
     static_assert(std::is_arithmetic_v<T> || std::is_enum_v<T>);

@@ -19,10 +19,12 @@ struct Sent {
 class Queue {
  public:
   void Push(Sent sent, const std::string& peer) {
-    std::lock_guard lock(mutex_);
-    if (closed_) Fail(ErrorKind::kRankLost, "the control channel to {} is closed; nothing can be sent", peer);
-    frames_.push_back(std::move(sent));
-    changed_.notify_all();
+    {
+      std::lock_guard lock(mutex_);
+      if (closed_) Fail(ErrorKind::kRankLost, "the control channel to {} is closed; nothing can be sent", peer);
+      frames_.push_back(std::move(sent));
+    }
+    changed_.notify_one();  // one thread receives; not under the lock, or it would wake only to wait again
   }
 
   std::optional<Frame> Pop(Duration timeout, const std::string& peer) {
