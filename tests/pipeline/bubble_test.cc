@@ -20,7 +20,7 @@ constexpr double kReportBound = 0.02;   // reported bubble against that of the r
 constexpr double kHiddenBound = 0.95;   // of the hops' time
 constexpr double kVirtualBound = 0.03;  // points of the bubble's share
 constexpr double kOverlapBound = 0.80;  // of a chunk's time
-constexpr int kRuns = 6;
+constexpr int kRuns = 10;
 
 // The run of least `badness`, which ends the search when it is within `good`.
 template <typename Badness>
