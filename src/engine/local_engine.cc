@@ -32,7 +32,10 @@ LocalEngine::LocalEngine(const JobSettings& settings, const EngineOptions& optio
       info_(InfoOf(settings, options, config, checkpoint_is_fp8)),
       layer_cut_(LayerCutOf(settings, config)),
       scheduler_(
-          {options.chunk_rows, options.max_running, settings.cache_pages, settings.max_steps_in_flight}) {
+          {options.chunk_rows, options.max_running, settings.cache_pages, settings.max_steps_in_flight,
+           options.prefill_rows, options.step_sequences}),
+      load_{0, 0, 0, info_.max_total_tokens},
+      step_log_(options.decode_log_interval) {
   JobEvents events;
   events.on_result = [this](step::StepResult result) {
     std::lock_guard lock(mutex_);
@@ -80,7 +83,7 @@ RequestId LocalEngine::Submit(Request request, EventSink sink) {
   if (!ended_.empty()) throw Error(ErrorKind::kRankLost, ended_);
   if (stopping_) Fail(ErrorKind::kRankLost, "the server is shutting down");
   const RequestId id = next_id_++;
-  submitted_.emplace_back(id, Running{std::move(request), std::move(sink), 0, 0, {}});
+  submitted_.emplace_back(id, Running{std::move(request), std::move(sink), 0, 0, 0, {}});
   something_.notify_all();
   return id;
 }
@@ -94,6 +97,7 @@ void LocalEngine::Abort(RequestId id) {
 void LocalEngine::Finish(RequestId id, FinishReason reason, Event event) {
   const auto it = running_.find(id);
   event.finish = reason;
+  event.started_ns = it->second.started_ns;
   it->second.sink(std::move(event));
   running_.erase(it);
   scheduler_.End(id);
@@ -101,6 +105,7 @@ void LocalEngine::Finish(RequestId id, FinishReason reason, Event event) {
 
 void LocalEngine::Deliver(const step::StepResult& result) {
   scheduler_.Completed(result);
+  step_log_.Completed(result.id, CurrentLoad(), NowNs());
   for (const step::SequenceResult& sequence : result.sequences) {
     const auto it = running_.find(sequence.sequence);
     if (it == running_.end()) continue;  // ended while the step was under way
@@ -119,6 +124,7 @@ void LocalEngine::Deliver(const step::StepResult& result) {
       if (running.prompt_done == prompt) event.prompt_logprobs = std::move(running.prompt_logprobs);
     }
     event.prompt_tokens_done = running.prompt_done;
+    event.started_ns = running.started_ns;
     if (sequence.sampled) {
       ++running.generated;
       const auto& stops = running.request.stop_token_ids;
@@ -143,6 +149,40 @@ void LocalEngine::EndAll(const std::string& sentence) {
     Event event;
     event.error = sentence;
     Finish(running_.begin()->first, FinishReason::kError, std::move(event));
+  }
+}
+
+EngineLoad LocalEngine::CurrentLoad() const {
+  const int64_t pages = scheduler_.pages() - scheduler_.free_pages();
+  return {scheduler_.running(), scheduler_.waiting(), pages * ops::kPageTokens, info_.max_total_tokens};
+}
+
+EngineLoad LocalEngine::Load() const {
+  std::lock_guard lock(mutex_);
+  return load_;
+}
+
+void LocalEngine::NoteLoad() {
+  const EngineLoad load = CurrentLoad();
+  std::lock_guard lock(mutex_);
+  load_ = load;
+}
+
+void LocalEngine::PublishReady() {
+  while (auto step = scheduler_.Next()) {
+    const int64_t now = NowNs();
+    StepLog::Content content;
+    for (const step::StepSequence& part : step->sequences) {
+      Running& running = running_.at(part.sequence);
+      const auto rows = static_cast<int64_t>(part.tokens.size());
+      const bool prompt = part.first_position < static_cast<int64_t>(running.request.prompt.size());
+      (prompt ? content.prompt_rows : content.decode_rows) += rows;
+      if (running.started_ns != 0) continue;
+      running.started_ns = now;
+      ++content.new_sequences;
+    }
+    step_log_.Published(step->id, content, now);
+    job_->Publish(*step);
   }
 }
 
@@ -182,7 +222,8 @@ void LocalEngine::Work() {
       }
       if (stopping) return EndAll("the server is shutting down");
       if (!ended.empty()) throw Error(ErrorKind::kRankLost, ended);
-      while (auto step = scheduler_.Next()) job_->Publish(*step);
+      PublishReady();
+      NoteLoad();
     } catch (const Error& error) {
       // A result out of turn means that the ranks and the scheduler no longer agree: nothing can go on.
       std::lock_guard lock(mutex_);

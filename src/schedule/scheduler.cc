@@ -20,6 +20,8 @@ const Limits& Checked(const Limits& limits) {
   at_least_one("--max-running-requests", limits.max_running);
   at_least_one("the number of cache pages", limits.pages);
   at_least_one("the number of steps in flight", limits.max_steps_in_flight);
+  if (limits.prefill_rows != 0) at_least_one("--max-prefill-tokens", limits.prefill_rows);
+  if (limits.step_sequences != 0) at_least_one("--pp-max-micro-batch-size", limits.step_sequences);
   constexpr int64_t kMostPages = std::numeric_limits<int32_t>::max();
   if (limits.pages > kMostPages) {
     Fail(ErrorKind::kUsage, "the number of cache pages is {}; it must be at most {}", limits.pages,
@@ -90,14 +92,22 @@ void Scheduler::Admit() {
 }
 
 std::vector<Scheduler::Grant> Scheduler::Deal() const {
+  const int64_t most_sequences = limits_.step_sequences > 0 ? std::min(limits_.step_sequences, limits_.chunk_rows)
+                                                            : limits_.chunk_rows;
+  int64_t prompt_rows_left = limits_.prefill_rows > 0 ? limits_.prefill_rows : limits_.chunk_rows;
   std::vector<Grant> grants;
   for (const uint64_t id : turns_) {
-    if (static_cast<int64_t>(grants.size()) == limits_.chunk_rows) break;
-    const int64_t ready = sequences_.at(id).RowsReady();
-    if (ready > 0) grants.push_back({id, ready, 1});
+    if (static_cast<int64_t>(grants.size()) == most_sequences) break;
+    const Sequence& sequence = sequences_.at(id);
+    const int64_t ready = sequence.RowsReady();
+    const bool prompt = !sequence.next_token.has_value();
+    if (ready == 0 || (prompt && prompt_rows_left == 0)) continue;
+    if (prompt) --prompt_rows_left;
+    grants.push_back({id, ready, 1});
   }
-  // One row each is dealt; equal shares of the rest, again and again until nobody wants more.
-  int64_t left = limits_.chunk_rows - static_cast<int64_t>(grants.size());
+  // One row each is dealt; equal shares of the rest, again and again until nobody wants more. Only prompts can
+  // take more than one.
+  int64_t left = std::min(limits_.chunk_rows - static_cast<int64_t>(grants.size()), prompt_rows_left);
   while (left > 0) {
     const int64_t hungry = std::ranges::count_if(grants, [](const Grant& g) { return g.rows < g.ready; });
     if (hungry == 0) break;

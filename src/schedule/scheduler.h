@@ -16,6 +16,8 @@ struct Limits {
   int64_t max_running = 64;         // --max-running-requests: sequences admitted at once
   int64_t pages = 0;                // cache pages of 64 tokens
   int64_t max_steps_in_flight = 8;  // steps published and not yet answered
+  int64_t prefill_rows = 0;         // --max-prefill-tokens: prompt rows of one step; 0: as chunk_rows
+  int64_t step_sequences = 0;       // --pp-max-micro-batch-size: sequences of one step; 0: any number
 };
 
 // The head makes the log-probabilities of at most this many prompt rows of a sequence in one step.
@@ -42,7 +44,8 @@ struct NewSequence {
 // token before it.
 //
 // When more sequences are ready than a step has rows, those longest without a row get one each, decode or
-// prompt: a ready sequence never waits longer than running() steps.
+// prompt: a ready sequence never waits longer than running() steps. That holds with step_sequences as well;
+// with prefill_rows for prompts among themselves.
 //
 // The step with the last row of the prompt samples, and so does every decode row, unless max_tokens is 0.
 // After max_tokens sampled tokens, or the whole prompt when max_tokens is 0, a sequence has no more rows and
@@ -69,6 +72,7 @@ class Scheduler {
   // Rows of the prompt that completed steps have computed; -1 for an id that is unknown or ended.
   int64_t PromptRowsDone(uint64_t id) const;
   int64_t free_pages() const { return pool_.free(); }
+  int64_t pages() const { return pool_.pages(); }
   // Sequences not admitted yet; admitted and not ended; steps published and not completed.
   int64_t waiting() const { return static_cast<int64_t>(waiting_.size()); }
   int64_t running() const { return static_cast<int64_t>(turns_.size()); }
