@@ -41,6 +41,8 @@ std::string HostRank(const JobSettings& settings, int rank, const checkpoint::Ch
     if (probes.after_load) probes.after_load(rank, weights);
     auto stage = std::make_unique<model::StageModel>(config, slice, std::move(weights), ops->numerics(),
                                                      settings.cache_pages);
+    spdlog::debug("rank {}: layers {} to {}, lane {}, weights packed, {} pages of cache", rank,
+                  slice.layers.begin, slice.layers.end - 1, slice.lane, settings.cache_pages);
     worker = std::make_unique<pipeline::Rank>(options, std::move(stage), *ops, world, control, recorder);
   } catch (const std::exception& error) {
     pipeline::ReportFailure(control, pipeline::FailureOf(error));
