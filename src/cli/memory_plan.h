@@ -10,10 +10,10 @@ namespace sluice::cli {
 
 // What the memory of one host is used for. Bytes are of the rank that has the least left for its cache.
 struct MemoryPlan {
-  int64_t host_bytes = 0;   // of this host, or of the container it runs in; whole GiB from 1 GiB on
-  int64_t ranks = 0;        // on this host
-  double fraction = 0.0;    // --mem-fraction-static; 0: not given
-  int64_t rank_bytes = 0;   // a rank's share for weights and cache; 0 without a fraction
+  int64_t host_bytes = 0;  // of this host, or of the container it runs in; whole GiB from 1 GiB on
+  int64_t ranks = 0;       // on this host
+  double fraction = 0.0;   // --mem-fraction-static; 0: not given
+  int64_t rank_bytes = 0;  // a rank's share for weights and cache; 0 without a fraction
   int64_t weight_bytes = 0;
   int64_t token_bytes = 0;  // of one token in the caches of all its layers
   int64_t pages = 0;        // of 64 tokens, on every rank

@@ -9,8 +9,8 @@
 
 namespace sluice::cli {
 
-// The flags of the reference system's launch lines beside those of layout, memory and schedule. An empty text,
-// an empty list and a false switch mean "not given".
+// The flags of the reference system's launch lines beside those of layout, memory and schedule. An empty
+// text, an empty list and a false switch mean "not given".
 struct ReferenceFlags {
   bool trust_remote_code = false;
   std::string attention_backend;
@@ -54,8 +54,8 @@ struct FlagRow {
   int64_t least = 0;                 // of numbers
   int64_t most = 0;
   FlagEffect effect = FlagEffect::kWorks;
-  const char* here = "";         // what it does here, a clause
-  const char* otherwise = "";    // a sentence for a refused value: why, after "use A, B or C"
+  const char* here = "";       // what it does here, a clause
+  const char* otherwise = "";  // a sentence for a refused value: why, after "use A, B or C"
 };
 
 // In the order of the documentation.

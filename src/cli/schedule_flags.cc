@@ -40,11 +40,13 @@ void Check(bool good, const std::string& sentence) {
 
 void AddScheduleFlags(CLI::App& app, LayoutFlags& f) {
   const char* group = "Memory and schedule";
-  app.add_option("--chunked-prefill-size", f.chunked_prefill_size, "Rows of one step; -1: prompts are not cut")
+  app.add_option("--chunked-prefill-size", f.chunked_prefill_size,
+                 "Rows of one step; -1: prompts are not cut")
       ->group(group);
   app.add_option("--max-prefill-tokens", f.max_prefill_tokens, "Prompt rows of one step")->group(group);
   app.add_option("--max-running-requests", f.max_running_requests, "Requests admitted at once")->group(group);
-  app.add_option("--pp-max-micro-batch-size", f.pp_max_micro_batch_size, "Requests in one step")->group(group);
+  app.add_option("--pp-max-micro-batch-size", f.pp_max_micro_batch_size, "Requests in one step")
+      ->group(group);
   app.add_option("--pp-async-batch-depth", f.pp_async_batch_depth, "Steps in flight beyond the usual number")
       ->group(group);
   app.add_option("--context-length", f.context_length, "Longest prompt and answer; default the model's")
@@ -62,7 +64,8 @@ void AddScheduleFlags(CLI::App& app, LayoutFlags& f) {
 
 void CheckScheduleFlags(const LayoutFlags& f, const checkpoint::ModelConfig& config) {
   const auto range = [](const char* flag, int64_t value, int64_t least, int64_t most = 0) {
-    const std::string values = most > 0 ? fmt::format("{} to {}", least, most) : fmt::format("{} or more", least);
+    const std::string values =
+        most > 0 ? fmt::format("{} to {}", least, most) : fmt::format("{} or more", least);
     Check(value >= least && (most == 0 || value <= most),
           fmt::format("{} {} is out of range: use {}", flag, value, values));
   };
@@ -83,13 +86,15 @@ void CheckScheduleFlags(const LayoutFlags& f, const checkpoint::ModelConfig& con
                     config.max_position_embeddings, config.max_position_embeddings));
   const int64_t context = ContextOf(f, config);
   Check(f.chunked_prefill_size != kWholePrompts || !f.max_prefill_tokens || *f.max_prefill_tokens >= context,
-        fmt::format("--chunked-prefill-size -1 leaves prompts whole, and --max-prefill-tokens {} would cut those of "
-                    "up to {} tokens: use --max-prefill-tokens {} or leave it out",
-                    f.max_prefill_tokens.value_or(0), context, context));
+        fmt::format(
+            "--chunked-prefill-size -1 leaves prompts whole, and --max-prefill-tokens {} would cut those of "
+            "up to {} tokens: use --max-prefill-tokens {} or leave it out",
+            f.max_prefill_tokens.value_or(0), context, context));
   if (f.mem_fraction_static) {
     Check(*f.mem_fraction_static > 0.0 && *f.mem_fraction_static <= 1.0,
-          fmt::format("--mem-fraction-static {} is out of range: use a part of the host's memory above 0, at most 1",
-                      *f.mem_fraction_static));
+          fmt::format(
+              "--mem-fraction-static {} is out of range: use a part of the host's memory above 0, at most 1",
+              *f.mem_fraction_static));
     Check(f.max_total_tokens == 0,
           "--mem-fraction-static and --max-total-tokens both say how much the cache holds: give one of them");
   }
@@ -105,7 +110,8 @@ int LoaderThreadsOf(const LayoutFlags& f) {
          f.model_loader_extra_config, why);
   };
   Check(f.loader_threads == kUsual,
-        "--loader-threads and --model-loader-extra-config both say how many threads read the checkpoint: give one "
+        "--loader-threads and --model-loader-extra-config both say how many threads read the checkpoint: "
+        "give one "
         "of them");
   const auto json = nlohmann::json::parse(f.model_loader_extra_config, nullptr, /*allow_exceptions=*/false);
   if (!json.is_object()) refuse("is not a JSON object");
@@ -133,7 +139,8 @@ int LoaderThreadsOf(const LayoutFlags& f) {
 int64_t CachePagesOf(const LayoutFlags& f, const engine::JobSettings& settings,
                      const checkpoint::Checkpoint& checkpoint) {
   if (f.mem_fraction_static) return MemoryOf(f, settings, checkpoint).pages;
-  const int64_t tokens = f.max_total_tokens > 0 ? f.max_total_tokens : DefaultTotalTokens(f, settings, checkpoint);
+  const int64_t tokens =
+      f.max_total_tokens > 0 ? f.max_total_tokens : DefaultTotalTokens(f, settings, checkpoint);
   return CeilDiv(tokens, ops::kPageTokens);
 }
 

@@ -89,8 +89,8 @@ void Preload(const engine::JobSettings& settings, const checkpoint::Checkpoint& 
 void Describe(const ServeFlags& flags, const engine::JobSettings& settings,
               const checkpoint::Checkpoint& checkpoint, const std::vector<std::string>& notes) {
   const engine::EngineOptions options = EngineOptionsOf(flags.layout, settings);
-  const int64_t context = options.context_length > 0 ? options.context_length
-                                                     : checkpoint.config().max_position_embeddings;
+  const int64_t context =
+      options.context_length > 0 ? options.context_length : checkpoint.config().max_position_embeddings;
   spdlog::info("{}", MemoryOf(flags.layout, settings, checkpoint).Line());
   spdlog::info(
       "max_total_num_tokens={}, chunked_prefill_size={}, max_prefill_tokens={}, max_running_requests={}, "

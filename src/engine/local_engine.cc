@@ -31,9 +31,8 @@ LocalEngine::LocalEngine(const JobSettings& settings, const EngineOptions& optio
     : settings_(settings),
       info_(InfoOf(settings, options, config, checkpoint_is_fp8)),
       layer_cut_(LayerCutOf(settings, config)),
-      scheduler_(
-          {options.chunk_rows, options.max_running, settings.cache_pages, settings.max_steps_in_flight,
-           options.prefill_rows, options.step_sequences}),
+      scheduler_({options.chunk_rows, options.max_running, settings.cache_pages, settings.max_steps_in_flight,
+                  options.prefill_rows, options.step_sequences}),
       load_{0, 0, 0, info_.max_total_tokens},
       step_log_(options.decode_log_interval) {
   JobEvents events;

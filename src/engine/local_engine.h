@@ -15,11 +15,11 @@
 namespace sluice::engine {
 
 struct EngineOptions {
-  int64_t chunk_rows = 8192;   // --chunked-prefill-size
-  int64_t max_running = 64;    // --max-running-requests
-  int64_t context_length = 0;  // --context-length; 0: the model's
-  int64_t prefill_rows = 0;    // --max-prefill-tokens; 0: as chunk_rows
-  int64_t step_sequences = 0;  // --pp-max-micro-batch-size; 0: any number
+  int64_t chunk_rows = 8192;         // --chunked-prefill-size
+  int64_t max_running = 64;          // --max-running-requests
+  int64_t context_length = 0;        // --context-length; 0: the model's
+  int64_t prefill_rows = 0;          // --max-prefill-tokens; 0: as chunk_rows
+  int64_t step_sequences = 0;        // --pp-max-micro-batch-size; 0: any number
   int64_t decode_log_interval = 40;  // --decode-log-interval
 };
 

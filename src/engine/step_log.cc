@@ -9,7 +9,8 @@ namespace sluice::engine {
 namespace {
 
 double Usage(const EngineLoad& load) {
-  return static_cast<double>(load.used_tokens) / static_cast<double>(std::max<int64_t>(1, load.max_total_tokens));
+  return static_cast<double>(load.used_tokens) /
+         static_cast<double>(std::max<int64_t>(1, load.max_total_tokens));
 }
 
 double Rate(int64_t tokens, double seconds) { return static_cast<double>(tokens) / std::max(seconds, 1e-9); }

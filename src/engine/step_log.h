@@ -8,8 +8,8 @@
 
 namespace sluice::engine {
 
-// The lines about prefill and decode in the log, at level info: one for every completed step with prompt rows,
-// and one for every `decode_log_interval` completed steps with decode rows. Of one thread.
+// The lines about prefill and decode in the log, at level info: one for every completed step with prompt
+// rows, and one for every `decode_log_interval` completed steps with decode rows. Of one thread.
 class StepLog {
  public:
   struct Content {

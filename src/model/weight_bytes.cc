@@ -37,8 +37,8 @@ int64_t WeightBytes(const checkpoint::Checkpoint& checkpoint, ops::Numerics nume
     const int64_t cols = tensor.shape[1];
     // kv_b_proj is absorbed, head by head, and so never kept as codes.
     const bool absorbed = tensor.name.ends_with("kv_b_proj.weight");
-    const bool codes = numerics == ops::Numerics::kFp8 && !absorbed &&
-                       checkpoint.Has(checkpoint::ScaleName(tensor.name));
+    const bool codes =
+        numerics == ops::Numerics::kFp8 && !absorbed && checkpoint.Has(checkpoint::ScaleName(tensor.name));
     if (embedding) {
       bytes += rows * cols * activation;
     } else if (codes) {

@@ -92,8 +92,8 @@ void Scheduler::Admit() {
 }
 
 std::vector<Scheduler::Grant> Scheduler::Deal() const {
-  const int64_t most_sequences = limits_.step_sequences > 0 ? std::min(limits_.step_sequences, limits_.chunk_rows)
-                                                            : limits_.chunk_rows;
+  const int64_t most_sequences =
+      limits_.step_sequences > 0 ? std::min(limits_.step_sequences, limits_.chunk_rows) : limits_.chunk_rows;
   int64_t prompt_rows_left = limits_.prefill_rows > 0 ? limits_.prefill_rows : limits_.chunk_rows;
   std::vector<Grant> grants;
   for (const uint64_t id : turns_) {
@@ -105,8 +105,8 @@ std::vector<Scheduler::Grant> Scheduler::Deal() const {
     if (prompt) --prompt_rows_left;
     grants.push_back({id, ready, 1});
   }
-  // One row each is dealt; equal shares of the rest, again and again until nobody wants more. Only prompts can
-  // take more than one.
+  // One row each is dealt; equal shares of the rest, again and again until nobody wants more. Only prompts
+  // can take more than one.
   int64_t left = std::min(limits_.chunk_rows - static_cast<int64_t>(grants.size()), prompt_rows_left);
   while (left > 0) {
     const int64_t hungry = std::ranges::count_if(grants, [](const Grant& g) { return g.rows < g.ready; });

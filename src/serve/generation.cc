@@ -73,7 +73,8 @@ void Generation::Start() {
   const std::weak_ptr<Generation> weak = weak_from_this();
   try {
     for (std::size_t i = 0; i < choices_.size(); ++i) {
-      choices_[i].watch = RequestWatch(plan_.watchers, static_cast<int64_t>(choices_[i].request.prompt.size()));
+      choices_[i].watch =
+          RequestWatch(plan_.watchers, static_cast<int64_t>(choices_[i].request.prompt.size()));
       choices_[i].watch.Submitted(NowNs());
       // An engine thread calls the sink: it only hands the event over to the exchange's own order.
       choices_[i].id = engine_.Submit(choices_[i].request, [weak, i](engine::Event event) {

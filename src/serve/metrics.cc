@@ -39,14 +39,19 @@ struct Metrics::Series {
         prompt_tokens(Counter("prompt_tokens_total", "Prompt tokens of requests that have ended")),
         generation_tokens(Counter("generation_tokens_total", "Answer tokens of requests that have ended")),
         requests(Counter("num_requests_total", "Requests that have ended, aborted ones included")),
-        aborted(Counter("num_aborted_requests_total", "Requests that ended before their answer was complete")),
-        first_token(Histogram("time_to_first_token_seconds", "From submission to the first token", kRequestSeconds)),
+        aborted(
+            Counter("num_aborted_requests_total", "Requests that ended before their answer was complete")),
+        first_token(
+            Histogram("time_to_first_token_seconds", "From submission to the first token", kRequestSeconds)),
         inter_token(Histogram("inter_token_latency_seconds", "Between tokens of one answer", kTokenSeconds)),
-        whole(Histogram("e2e_request_latency_seconds", "From submission to the end of the answer", kRequestSeconds)),
-        queue(Histogram("queue_time_seconds", "From submission to the first rows published", kRequestSeconds)) {
+        whole(Histogram("e2e_request_latency_seconds", "From submission to the end of the answer",
+                        kRequestSeconds)),
+        queue(
+            Histogram("queue_time_seconds", "From submission to the first rows published", kRequestSeconds)) {
     if (!options.token_histograms) return;
     prompt_histogram = &Histogram("prompt_tokens_histogram", "Prompt tokens of a request", kTokenCounts);
-    generation_histogram = &Histogram("generation_tokens_histogram", "Answer tokens of a request", kTokenCounts);
+    generation_histogram =
+        &Histogram("generation_tokens_histogram", "Answer tokens of a request", kTokenCounts);
   }
 
   prometheus::Gauge& Gauge(const char* name, const char* help) {

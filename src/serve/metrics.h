@@ -17,7 +17,7 @@ struct MetricsOptions {
 // The times and sizes of one request that has ended. Nanoseconds of NowNs; 0: it did not come to that.
 struct RequestRecord {
   int64_t submitted_ns = 0;
-  int64_t started_ns = 0;      // its first row was published
+  int64_t started_ns = 0;  // its first row was published
   int64_t first_token_ns = 0;
   int64_t ended_ns = 0;
   int64_t prompt_tokens = 0;

@@ -29,14 +29,16 @@ void RequestWatch::Ended(const std::string& name, const std::string& reason, boo
 }
 
 std::string RequestWatch::Line(const std::string& name, const std::string& reason, const RequestRecord& r) {
-  const auto seconds = [](int64_t begin_ns, int64_t end_ns) { return static_cast<double>(end_ns - begin_ns) * 1e-9; };
+  const auto seconds = [](int64_t begin_ns, int64_t end_ns) {
+    return static_cast<double>(end_ns - begin_ns) * 1e-9;
+  };
   // A request that ended early spent its last phase until its end.
   const int64_t started = r.started_ns > 0 ? r.started_ns : r.ended_ns;
   const int64_t first_token = r.first_token_ns > 0 ? r.first_token_ns : r.ended_ns;
   return fmt::format(
-      "{} {}: prompt {}, answer {} tokens; queue {:.3f} s, prefill {:.3f} s, decode {:.3f} s, total {:.3f} s", name,
-      reason, r.prompt_tokens, r.answer_tokens, seconds(r.submitted_ns, started), seconds(started, first_token),
-      seconds(first_token, r.ended_ns), seconds(r.submitted_ns, r.ended_ns));
+      "{} {}: prompt {}, answer {} tokens; queue {:.3f} s, prefill {:.3f} s, decode {:.3f} s, total {:.3f} s",
+      name, reason, r.prompt_tokens, r.answer_tokens, seconds(r.submitted_ns, started),
+      seconds(started, first_token), seconds(first_token, r.ended_ns), seconds(r.submitted_ns, r.ended_ns));
 }
 
 }  // namespace sluice::serve
