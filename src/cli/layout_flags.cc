@@ -43,6 +43,12 @@ parallel::SplitMode SplitModeOf(const std::string& name) {
 parallel::Grid GridOf(const LayoutFlags& f) {
   const int64_t cp = f.cp > 0 ? f.cp : (f.enable_cp ? f.tp : 1);
   const parallel::Grid grid = parallel::MakeGrid(f.pp, f.tp, f.cp < 0 ? f.cp : cp, f.virtual_stages);
+  if (f.dp > 1 && f.tp % (f.dp * cp) != 0) {
+    Fail(ErrorKind::kUsage,
+         "--tp {} cannot be divided into --dp-size {} x --attn-cp-size {}, and there is no attention data "
+         "parallelism: use --dp-size 1",
+         f.tp, f.dp, cp);
+  }
   if (f.dp != 1) {
     Fail(ErrorKind::kUsage,
          "--dp-size {} asks for attention data parallelism, which there is not: use --dp-size 1; the rows of all "
