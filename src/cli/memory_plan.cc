@@ -9,6 +9,7 @@
 #include <limits>
 
 #include "base/error.h"
+#include "engine/rank_host.h"
 #include "model/shapes.h"
 #include "model/weight_bytes.h"
 
@@ -32,10 +33,9 @@ struct Need {
 Need NeedOf(const engine::JobSettings& settings, const checkpoint::Checkpoint& checkpoint,
             ops::Numerics numerics, int rank) {
   const auto& config = checkpoint.config();
-  const int stage = settings.grid.StageOf(rank);
-  const model::StageSlice slice{engine::LayerCutOf(settings, config)[stage], settings.grid.LaneOf(rank),
-                                settings.grid.lanes, stage == 0, stage == settings.grid.stages - 1};
-  const int64_t layers = slice.layers.end - slice.layers.begin;
+  const model::StageSlice slice = pipeline::SliceOf(engine::RankOptionsOf(settings, config, rank));
+  int64_t layers = 0;
+  for (const parallel::LayerRange& range : slice.layers) layers += range.size();
   return {rank, model::WeightBytes(checkpoint, numerics, slice),
           model::CacheShapeOf(config, numerics).token_bytes() * layers};
 }

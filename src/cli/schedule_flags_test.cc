@@ -44,7 +44,7 @@ class MemoryTest : public testing::Test {
     const bool last = settings_.grid.StageOf(rank) == 1;
     const parallel::LayerRange layers = last ? parallel::LayerRange{1, 4} : parallel::LayerRange{0, 1};
     return model::WeightBytes(*checkpoint_, ops::Numerics::kExact,
-                              {layers, settings_.grid.LaneOf(rank), 2, !last, last});
+                              {{layers}, settings_.grid.LaneOf(rank), 2, 1, 2, false, !last, last});
   }
 
   std::filesystem::path directory_;

@@ -64,23 +64,26 @@ sigset_t BlockEndSignals() {
   return signals;
 }
 
-// Reads what the ranks of this host will pack into its page cache, layers of other hosts' stages left out.
+// Reads what the ranks of this host will pack into its page cache; layers of other hosts' stages are left
+// out.
 void Preload(const engine::JobSettings& settings, const checkpoint::Checkpoint& checkpoint,
              const LayoutFlags& flags) {
-  const auto cut = engine::LayerCutOf(settings, checkpoint.config());
+  const auto& config = checkpoint.config();
+  const auto cut = engine::LayerCutOf(settings, config);
   const int ranks = settings.grid.world() / static_cast<int>(flags.nnodes);
   const int first_rank = ranks * static_cast<int>(flags.node_rank);
   const int first_stage = settings.grid.StageOf(first_rank);
   const int last_stage = settings.grid.StageOf(first_rank + ranks - 1);
-  checkpoint::ModelPart part = checkpoint::WholeModel(checkpoint.config());
-  part.layer_begin = cut[first_stage].begin;
-  part.layer_end = cut[last_stage].end;
-  part.embedding = first_stage == 0;
-  part.head = last_stage == settings.grid.stages - 1;
   std::vector<std::string> names;
-  for (const checkpoint::TensorSpec& spec : checkpoint::TensorsOf(checkpoint.config(), part)) {
-    names.push_back(spec.name);
+  const auto add = [&](const checkpoint::ModelPart& part) {
+    for (const checkpoint::TensorSpec& spec : checkpoint::TensorsOf(config, part)) names.push_back(spec.name);
+  };
+  for (int range = 0; range < settings.grid.layer_ranges(); ++range) {
+    const int stage = range % settings.grid.stages;
+    if (stage < first_stage || stage > last_stage) continue;
+    add({cut[range].begin, cut[range].end, 0, config.n_routed_experts});
   }
+  add({0, 0, 0, 0, first_stage == 0, last_stage == settings.grid.stages - 1});
   checkpoint::LoadProgressBar bar("Loading", stderr);
   checkpoint.Preload(names, settings.loader_threads, bar.callback());
 }

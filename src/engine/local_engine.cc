@@ -12,6 +12,13 @@ TokenLogprobs LogprobsOf(const ops::Sampled& sampled) {
   return logprobs;
 }
 
+schedule::Limits LimitsFor(const JobSettings& settings, const EngineOptions& options) {
+  schedule::Limits limits = LimitsOf(settings, options.chunk_rows, options.max_running);
+  limits.prefill_rows = options.prefill_rows;
+  limits.step_sequences = options.step_sequences;
+  return limits;
+}
+
 EngineInfo InfoOf(const JobSettings& settings, const EngineOptions& options,
                   const checkpoint::ModelConfig& config, bool checkpoint_is_fp8) {
   EngineInfo info;
@@ -31,8 +38,7 @@ LocalEngine::LocalEngine(const JobSettings& settings, const EngineOptions& optio
     : settings_(settings),
       info_(InfoOf(settings, options, config, checkpoint_is_fp8)),
       layer_cut_(LayerCutOf(settings, config)),
-      scheduler_({options.chunk_rows, options.max_running, settings.cache_pages, settings.max_steps_in_flight,
-                  options.prefill_rows, options.step_sequences}),
+      scheduler_(LimitsFor(settings, options)),
       load_{0, 0, 0, info_.max_total_tokens},
       step_log_(options.decode_log_interval) {
   JobEvents events;
@@ -167,21 +173,25 @@ void LocalEngine::NoteLoad() {
   load_ = load;
 }
 
+void LocalEngine::NoteStep(const step::Step& step) {
+  const int64_t now = NowNs();
+  StepLog::Content content;
+  for (const step::StepSequence& part : step.sequences) {
+    Running& running = running_.at(part.sequence);
+    const auto rows = static_cast<int64_t>(part.tokens.size());
+    const bool prompt = part.first_position < static_cast<int64_t>(running.request.prompt.size());
+    (prompt ? content.prompt_rows : content.decode_rows) += rows;
+    if (running.started_ns != 0) continue;
+    running.started_ns = now;
+    ++content.new_sequences;
+  }
+  step_log_.Published(step.id, content, now);
+}
+
 void LocalEngine::PublishReady() {
-  while (auto step = scheduler_.Next()) {
-    const int64_t now = NowNs();
-    StepLog::Content content;
-    for (const step::StepSequence& part : step->sequences) {
-      Running& running = running_.at(part.sequence);
-      const auto rows = static_cast<int64_t>(part.tokens.size());
-      const bool prompt = part.first_position < static_cast<int64_t>(running.request.prompt.size());
-      (prompt ? content.prompt_rows : content.decode_rows) += rows;
-      if (running.started_ns != 0) continue;
-      running.started_ns = now;
-      ++content.new_sequences;
-    }
-    step_log_.Published(step->id, content, now);
-    job_->Publish(*step);
+  for (auto group = scheduler_.NextGroup(); !group.empty(); group = scheduler_.NextGroup()) {
+    for (const step::Step& step : group) NoteStep(step);
+    job_->Publish(group);
   }
 }
 
@@ -237,14 +247,13 @@ std::vector<RankInfo> LocalEngine::Ranks() {
   const std::vector<RankState> states = job_->States();
   for (int rank = 0; rank < settings_.grid.world(); ++rank) {
     const auto& heartbeat = states[rank].heartbeat;
-    const parallel::LayerRange layers = layer_cut_[settings_.grid.StageOf(rank)];
-    infos.push_back({rank,
-                     settings_.grid.StageOf(rank),
-                     settings_.grid.LaneOf(rank),
-                     {{layers.begin, layers.end}},
-                     heartbeat.rows_computed,
-                     heartbeat.hop_bytes_sent,
-                     heartbeat.hop_bytes_received});
+    const parallel::Grid& grid = settings_.grid;
+    std::vector<std::pair<int64_t, int64_t>> layers;
+    for (int range = grid.StageOf(rank); range < grid.layer_ranges(); range += grid.stages) {
+      layers.emplace_back(layer_cut_[range].begin, layer_cut_[range].end);
+    }
+    infos.push_back({rank, grid.StageOf(rank), grid.LaneOf(rank), std::move(layers), heartbeat.rows_computed,
+                     heartbeat.hop_bytes_sent, heartbeat.hop_bytes_received});
   }
   return infos;
 }

@@ -55,6 +55,7 @@ class LocalEngine final : public Engine {
 
   void Work();
   void PublishReady();
+  void NoteStep(const step::Step& step);
   // The worker thread's, from the scheduler; NoteLoad shows it to the others.
   EngineLoad CurrentLoad() const;
   void NoteLoad();

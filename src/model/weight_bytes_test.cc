@@ -24,6 +24,13 @@ int64_t CommittedBytes() {
   return 0;
 }
 
+// Heads whole and cut, experts on all lanes and on one, dense MLPs whole and cut, one layer range and two.
+std::vector<StageSlice> Slices() {
+  return {{{{0, 2}}, 0, 2, 1, 2, false, true, false},
+          {{{2, 4}}, 1, 2, 2, 2, false, false, true},
+          {{{0, 1}, {2, 3}}, 1, 4, 2, 1, true, true, true}};
+}
+
 class WeightBytesTest : public testing::TestWithParam<checkpoint::WeightFormat> {
  protected:
   void SetUp() override {
@@ -47,8 +54,7 @@ class WeightBytesTest : public testing::TestWithParam<checkpoint::WeightFormat> 
 TEST_P(WeightBytesTest, IsWhatLoadingCommits) {
   ComputePool pool(0);
   const auto ops = ops::MakeCpuOps(numerics_, pool);
-  for (const StageSlice& slice :
-       {StageSlice{{0, 2}, 0, 2, true, false}, StageSlice{{2, 4}, 1, 2, false, true}}) {
+  for (const StageSlice& slice : Slices()) {
     const int64_t before = CommittedBytes();
     const StageWeights weights = LoadStage(*checkpoint_, *ops, slice);
     const auto committed = static_cast<double>(CommittedBytes() - before);
@@ -62,7 +68,7 @@ TEST_P(WeightBytesTest, IsWhatLoadingCommits) {
 TEST_P(WeightBytesTest, LanesShareExpertsAndVocabularyButNotTheRest) {
   const auto& config = checkpoint_->config();
   const auto bytes = [&](int lane, int lanes) {
-    return WeightBytes(*checkpoint_, numerics_, {{1, 2}, lane, lanes, true, false});
+    return WeightBytes(*checkpoint_, numerics_, {{{1, 2}}, lane, lanes, 1, lanes, false, true, false});
   };
   const int64_t activation = SizeOf(ops::ActivationType(numerics_));
   const int64_t element = checkpoint_->is_fp8() ? 1 : activation;
