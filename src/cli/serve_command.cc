@@ -31,7 +31,7 @@ struct ServeFlags {
 };
 
 // Every option with its value, as /get_server_info shows it: dashes become underscores, numbers and switches
-// keep their type.
+// keep their type, what was not given and has no default is null.
 serve::Json ArgumentsOf(const CLI::App& command) {
   serve::Json arguments = serve::Json::object();
   for (const CLI::Option* option : command.get_options()) {
@@ -47,7 +47,7 @@ serve::Json ArgumentsOf(const CLI::App& command) {
     serve::Json list = serve::Json::array();
     for (const std::string& value : values) {
       const auto number = serve::Json::parse(value, nullptr, /*allow_exceptions=*/false);
-      list.push_back(number.is_number() ? number : serve::Json(value));
+      list.push_back(number.is_number() ? number : value.empty() ? serve::Json(nullptr) : serve::Json(value));
     }
     arguments[name] = option->get_items_expected_max() > 1 ? list : list.back();
   }

@@ -174,7 +174,7 @@ TEST(Scheduler, SharesTheRowsEquallyAndPassesOnWhatIsNotNeeded) {
 
 TEST(Scheduler, DecodesComeFirst) {
   Scheduler scheduler({.chunk_rows = 100, .pages = 100});
-  scheduler.Add(Prompt(1, 10, 2));
+  scheduler.Add(Prompt(1, 10, 5));
   scheduler.Completed(Answer(scheduler.Next().value()));
   scheduler.Add(Prompt(2, 1000, 1));
   EXPECT_EQ(Shares(scheduler.Next().value()), (Expected{{1, 1}, {2, 99}}));

@@ -1,9 +1,9 @@
-"""The launch line for DeepSeek-V3.2 (deepseek_v32_launch.sh), started on two hosts: it serves, its answer to a long
-prompt has the bits of one rank's, stages hold the layers asked for, each lane computes its share of the rows, and
-what the flags promise is there: metrics, lines in the log, every argument in /get_server_info.
+"""The reference's launch lines (deepseek_v32_launch.sh, lws_launch.sh), started on two hosts: they serve, the answer to
+a long prompt has the bits of one rank's, stages hold the layers asked for, each lane computes its share of the rows,
+and what the flags promise is there: metrics, lines in the log, every argument in /get_server_info.
 
---full: the line as it is, 16 ranks, the 61-layer checkpoint and 20,000 tokens; the whole test must stay within 6 GiB.
-Without it the same flags with 2 lanes and a small model. Standard library only."""
+--full: the line for DeepSeek-V3.2 as it is, 16 ranks, the 61-layer checkpoint and 20,000 tokens; the whole test must
+stay within 6 GiB. Without it both lines with 2 lanes and a small model. Standard library only."""
 
 import argparse
 import contextlib
@@ -20,7 +20,6 @@ import urllib.request
 import two_hosts
 
 HERE = pathlib.Path(__file__).parent
-LINE = HERE / "deepseek_v32_launch.sh"
 SECRET = "a secret of this test alone, 32 bytes and more"
 MEMORY_LIMIT = 6 * 2**30
 START_LIMIT = 180.0
@@ -30,12 +29,14 @@ ANSWER_TOKENS = 4
 
 # The real depth and layer kinds; the widths that set the size of the caches are the smallest there can be, since every
 # lane of a stage holds every token.
-FULL = {"make": ["--preset", "v3.2-61", "--dtype", "fp8", "--config-override", "kv_lora_rank=64",
+FULL = {"line": "deepseek_v32_launch.sh", "chunk": 8192, "fraction": 0.8, "make": ["--preset", "v3.2-61", "--dtype", "fp8", "--config-override", "kv_lora_rank=64",
                  "--config-override", "index_head_dim=64"],
         "replace": [], "tokens": 20_000, "lanes": 8, "layers": [[0, 30], [30, 61]], "vocabulary": 2048}
-SMALL = {"make": ["--preset", "tiny", "--dtype", "fp8"],
-         "replace": [("--tp 8", "--tp 2"), ("=30,31", "=1,3")], "tokens": 1500, "lanes": 2, "layers": [[0, 1], [1, 4]],
-         "vocabulary": 1024}
+SMALL = {"make": ["--preset", "tiny", "--dtype", "fp8"], "tokens": 1500, "lanes": 2, "vocabulary": 1024}
+SMALL_V32 = {**SMALL, "line": "deepseek_v32_launch.sh", "chunk": 8192, "fraction": 0.8, "layers": [[0, 1], [1, 4]],
+             "replace": [("--tp 8", "--tp 2"), ("=30,31", "=1,3")]}
+SMALL_LWS = {**SMALL, "line": "lws_launch.sh", "chunk": 16384, "fraction": 0.86, "layers": [[0, 2], [2, 4]],
+             "replace": [("--tp 8", "--tp 2"), ("--attn-cp-size 8", "--attn-cp-size 2")]}
 
 
 def request(method, url, body):
@@ -123,7 +124,7 @@ def one_rank(program, case, model, directory):
 
 def check_info(case, info):
     assert info["nnodes"] == 2 and info["pp_size"] == 2 and info["tp"] == case["lanes"], info
-    assert info["mem_fraction_static"] == 0.8 and info["chunked_prefill_size"] == 8192, info
+    assert info["mem_fraction_static"] == case["fraction"] and info["chunked_prefill_size"] == case["chunk"], info
     assert info["reasoning_parser"] == "deepseek-v3" and info["trust_remote_code"] is True, info
     ranks = info["ranks"]
     assert [rank["layers"] for rank in ranks] == [[layers] for layers in case["layers"] for _ in range(case["lanes"])]
@@ -146,18 +147,18 @@ def check_metrics(case, text):
 
 
 def check_log(case, log):
-    steps = -(-case["tokens"] // 8192)
+    steps = -(-case["tokens"] // case["chunk"])
     assert log.count("Prefill batch, ") == steps, log
     assert log.count("Decode batch, ") == ANSWER_TOKENS - 1, log
     assert log.count("weights packed") == case["lanes"], log  # of this host's ranks, at level debug
-    for line in (f"length: prompt {case['tokens']}, answer {ANSWER_TOKENS} tokens; queue ", "GiB of this host x 0.8",
-                 "--tool-call-parser deepseekv32: tool calls are not parsed yet", "--nsa-decode-backend fa3: "):
+    for line in (f"length: prompt {case['tokens']}, answer {ANSWER_TOKENS} tokens; queue ", f"GiB of this host x {case['fraction']}",
+                 "--tool-call-parser deepseekv32: tool calls are not parsed yet", "--nsa-decode-backend f"):
         assert line in log, (line, log)
 
 
 def launch(program, case, hosts, directory):
     """The answer of the launch line, and the largest memory seen."""
-    line = LINE.read_text()
+    line = (HERE / case["line"]).read_text()
     for old, new in case["replace"]:
         assert line.count(old) == 1, old
         line = line.replace(old, new)
@@ -166,8 +167,10 @@ def launch(program, case, hosts, directory):
     url = f"http://{hosts.addresses[0]}:{ports['PORT']}"
     with contextlib.ExitStack() as files:
         for host, path in enumerate(logs):
-            environment = {"SLUICE": program, "MODEL_PATH": case["model"], "NODE_RANK": str(host), "SLUICE_JOB_SECRET": SECRET,
-                           "HEAD_ADDR": hosts.addresses[0], "NODE_ADDR": hosts.addresses[host], **ports}
+            environment = {"SLUICE": program, "MODEL_PATH": case["model"], "SLUICE_JOB_SECRET": SECRET,
+                           "NODE_RANK": str(host), "LWS_WORKER_INDEX": str(host), "LWS_GROUP_SIZE": "2",
+                           "HEAD_ADDR": hosts.addresses[0], "LWS_LEADER_ADDRESS": hosts.addresses[0],
+                           "NODE_ADDR": hosts.addresses[host], **ports}
             hosts.start(host, ["bash", "-c", line], environment, files.enter_context(path.open("w")))
         with Peak(hosts.programs) as peak:
             wait_until_up(hosts, url, logs)
@@ -180,7 +183,7 @@ def launch(program, case, hosts, directory):
         codes = hosts.stop()
     assert codes == [0, 0], (codes, [log.read_text()[-2000:] for log in logs])
     check_log(case, logs[0].read_text())
-    print(f"ok {case['tokens']} tokens in {took:.1f} s on 2 hosts x {case['lanes']} ranks: {hosts.how}")
+    print(f"ok {case['line']}: {case['tokens']} tokens in {took:.1f} s on 2 hosts x {case['lanes']} ranks: {hosts.how}")
     return answer_of(text), peak.bytes
 
 
@@ -193,16 +196,20 @@ def main():
     if options.request:
         print(json.dumps(request(*options.request, json.load(sys.stdin))))
         return
-    case = dict(FULL if options.full else SMALL)
+    for case in [FULL] if options.full else [SMALL_V32, SMALL_LWS]:
+        run(options.sluice, dict(case))
+
+
+def run(program, case):
     with tempfile.TemporaryDirectory() as name, two_hosts.TwoHosts() as hosts:
         directory = pathlib.Path(name)
         case["model"] = str(directory / "model")
-        subprocess.run([options.sluice, "checkpoint", "make", case["model"], *case["make"]], check=True,
+        subprocess.run([program, "checkpoint", "make", case["model"], *case["make"]], check=True,
                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        answer, peak = launch(options.sluice, case, hosts, directory)
+        answer, peak = launch(program, case, hosts, directory)
         print(f"ok at most {peak / 2**30:.2f} GiB resident (sum of proportional set sizes, every {SAMPLE_EVERY} s)")
         assert peak <= MEMORY_LIMIT, peak
-        assert answer == one_rank(options.sluice, case, case["model"], directory), "one rank answers differently"
+        assert answer == one_rank(program, case, case["model"], directory), "one rank answers differently"
         print("ok one rank gives the same tokens and log-probabilities")
 
 
