@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <span>
+#include <utility>
 
 #include "base/error.h"
 
@@ -19,150 +20,68 @@ constexpr int64_t kMostTokens = 1 << 30;
 const std::vector<std::string> kKernels{"flashmla_sparse", "flashmla_kv", "flashmla_auto", "fa3",
                                         "tilelang",        "aiter",       "trtllm"};
 const std::vector<std::string> kLevels{"trace", "debug", "info", "warning", "error", "critical", "off"};
-constexpr const char* kKernelValues =
-    "`flashmla_sparse`, `flashmla_kv`, `flashmla_auto`, `fa3`, `tilelang`, `aiter`, `trtllm`";
 constexpr const char* kKernelHere =
     "names a kernel for GPUs; CPU ranks have one sparse attention, for prefill and decode alike";
-constexpr const char* kLevelValues = "`trace`, `debug`, `info`, `warning`, `error`, `critical`, `off`";
+constexpr const char* kNoGraphs = "CPU ranks have no graphs";
+constexpr const char* kOneFormat = "it is the format of the models served here";
+
+FlagRow Switch(const char* name, bool Flags::*field, FlagEffect effect, const char* here) {
+  return {name, field, effect, here};
+}
+
+FlagRow Choice(const char* name, std::string Flags::*field, std::vector<std::string> choices,
+               FlagEffect effect, const char* here, const char* why_only_these = "") {
+  return {name, field, effect, here, std::move(choices), why_only_these};
+}
+
+FlagRow Number(const char* name, FlagRow::Field field, int64_t least, int64_t most, FlagEffect effect,
+               const char* here) {
+  return {name, field, effect, here, {}, "", least, most};
+}
 
 std::vector<FlagRow> MakeTable() {
   using enum FlagEffect;
+  using F = Flags;
   return {
-      {"--trust-remote-code",
-       &Flags::trust_remote_code,
-       "switch",
-       {},
-       0,
-       0,
-       kFixed,
-       "nothing in a checkpoint is ever run as code: configuration and tokenizer are read here"},
-      {"--attention-backend",
-       &Flags::attention_backend,
-       "`nsa`",
-       {"nsa"},
-       0,
-       0,
-       kFixed,
-       "the model's sparse attention, the only one there is",
-       "other attentions are not built"},
-      {"--nsa-prefill-backend", &Flags::nsa_prefill_backend, kKernelValues, kKernels, 0, 0, kNotHere,
-       kKernelHere},
-      {"--nsa-decode-backend", &Flags::nsa_decode_backend, kKernelValues, kKernels, 0, 0, kNotHere,
-       kKernelHere},
-      {"--kv-cache-dtype",
-       &Flags::kv_cache_dtype,
-       "`auto`; `fp8_e4m3` in fp8 mode",
-       {"auto", "fp8_e4m3"},
-       0,
-       0,
-       kFixed,
-       "the cache follows the numerics mode: fp8_e4m3 in fp8, fp32 in exact",
-       "the cache follows --numerics"},
-      {"--page-size", &Flags::page_size, "64", {}, 64, 64, kFixed, "pages are always of 64 tokens"},
-      {"--disable-radix-cache",
-       &Flags::disable_radix_cache,
-       "switch",
-       {},
-       0,
-       0,
-       kFixed,
-       "there is no prefix cache: every prompt is computed whole"},
-      {"--cuda-graph-bs",
-       &Flags::cuda_graph_bs,
-       "a list of 1 to 65536",
-       {},
-       1,
-       kMostBatch,
-       kNotHere,
-       "CPU ranks have no graphs"},
-      {"--cuda-graph-max-bs",
-       &Flags::cuda_graph_max_bs,
-       "1 to 65536",
-       {},
-       1,
-       kMostBatch,
-       kNotHere,
-       "CPU ranks have no graphs"},
-      {"--num-reserved-decode-tokens",
-       &Flags::num_reserved_decode_tokens,
-       "1 to 1073741824",
-       {},
-       1,
-       kMostTokens,
-       kNotHere,
-       "speaks to a decode server that receives prompts from another one; here the pages of prompt and whole "
-       "answer are reserved on admission"},
-      {"--tool-call-parser",
-       &Flags::tool_call_parser,
-       "`deepseekv32`",
-       {"deepseekv32"},
-       0,
-       0,
-       kNotBuilt,
-       "tool calls are not parsed yet: a request with tools is refused",
-       "it is the format of the models served here"},
-      {"--reasoning-parser",
-       &Flags::reasoning_parser,
-       "`deepseek-v3`",
-       {"deepseek-v3"},
-       0,
-       0,
-       kFixed,
-       "a chat with thinking always has its part before </think> in reasoning_content",
-       "it is the format of the models served here"},
-      {"--enable-metrics",
-       &Flags::enable_metrics,
-       "switch",
-       {},
-       0,
-       0,
-       kWorks,
-       "`GET /metrics` answers in Prometheus' text format ([api.md](api.md))"},
-      {"--metrics-compat",
-       &Flags::metrics_compat,
-       "`sglang`",
-       {"sglang"},
-       0,
-       0,
-       kWorks,
-       "every series of `/metrics` once more under `sglang:`, for dashboards that know those names; needs "
-       "`--enable-metrics`"},
-      {"--collect-tokens-histogram",
-       &Flags::collect_tokens_histogram,
-       "switch",
-       {},
-       0,
-       0,
-       kWorks,
-       "histograms of prompt and answer lengths in `/metrics`; needs `--enable-metrics`"},
-      {"--enable-cache-report",
-       &Flags::enable_cache_report,
-       "switch",
-       {},
-       0,
-       0,
-       kFixed,
-       "usage always has prompt_tokens_details.cached_tokens"},
-      {"--decode-log-interval",
-       &Flags::decode_log_interval,
-       "1 or more, default 40",
-       {},
-       1,
-       kMostTokens,
-       kWorks,
-       "a line in the log for every so many steps with decode rows"},
-      {"--enable-request-time-stats-logging",
-       &Flags::enable_request_time_stats_logging,
-       "switch",
-       {},
-       0,
-       0,
-       kWorks,
-       "a line in the log for every request that ends: queue, prefill, decode, whole time"},
-      {"--log-level", &Flags::log_level, kLevelValues, kLevels, 0, 0, kWorks,
-       "what goes to standard error, of the server and of its rank processes; default `info`"},
-      {"--log-level-http", &Flags::log_level_http, kLevelValues, kLevels, 0, 0, kWorks,
-       "the same for the line per HTTP request, which is of level info; default that of `--log-level`"},
+      Switch("--trust-remote-code", &F::trust_remote_code, kFixed,
+             "nothing in a checkpoint is ever run as code: configuration and tokenizer are read here"),
+      Choice("--attention-backend", &F::attention_backend, {"nsa"}, kFixed,
+             "the model's sparse attention, the only one there is", "other attentions are not built"),
+      Choice("--nsa-prefill-backend", &F::nsa_prefill_backend, kKernels, kNotHere, kKernelHere),
+      Choice("--nsa-decode-backend", &F::nsa_decode_backend, kKernels, kNotHere, kKernelHere),
+      Choice("--kv-cache-dtype", &F::kv_cache_dtype, {"auto", "fp8_e4m3"}, kFixed,
+             "the cache follows the numerics mode: fp8_e4m3 in fp8, fp32 in exact",
+             "the cache follows --numerics"),
+      Number("--page-size", &F::page_size, 64, 64, kFixed, "pages are always of 64 tokens"),
+      Switch("--disable-radix-cache", &F::disable_radix_cache, kFixed,
+             "there is no prefix cache: every prompt is computed whole"),
+      Number("--cuda-graph-bs", &F::cuda_graph_bs, 1, kMostBatch, kNotHere, kNoGraphs),
+      Number("--cuda-graph-max-bs", &F::cuda_graph_max_bs, 1, kMostBatch, kNotHere, kNoGraphs),
+      Number("--num-reserved-decode-tokens", &F::num_reserved_decode_tokens, 1, kMostTokens, kNotHere,
+             "speaks to a decode server that receives prompts from another one; here the pages of prompt and "
+             "whole answer are reserved on admission"),
+      Choice("--tool-call-parser", &F::tool_call_parser, {"deepseekv32"}, kNotBuilt,
+             "tool calls are not parsed yet: a request with tools is refused", kOneFormat),
+      Choice("--reasoning-parser", &F::reasoning_parser, {"deepseek-v3"}, kFixed,
+             "a chat with thinking always has its part before </think> in reasoning_content", kOneFormat),
+      Switch("--enable-metrics", &F::enable_metrics, kWorks,
+             "`GET /metrics` answers in Prometheus' text format"),
+      Choice(
+          "--metrics-compat", &F::metrics_compat, {"sglang"}, kWorks,
+          "every series of `/metrics` once more under `sglang:`, for dashboards that know those names; needs "
+          "`--enable-metrics`"),
+      Switch("--collect-tokens-histogram", &F::collect_tokens_histogram, kWorks,
+             "histograms of prompt and answer lengths in `/metrics`; needs `--enable-metrics`"),
+      Switch("--enable-cache-report", &F::enable_cache_report, kFixed,
+             "usage always has prompt_tokens_details.cached_tokens"),
+      Number("--decode-log-interval", &F::decode_log_interval, 1, kMostTokens, kWorks,
+             "a line in the log for every so many steps with decode rows; default 40"),
+      Switch("--enable-request-time-stats-logging", &F::enable_request_time_stats_logging, kWorks,
+             "a line in the log for every request that ends: queue, prefill, decode, whole time"),
+      Choice("--log-level", &F::log_level, kLevels, kWorks,
+             "what goes to standard error, of the server and of its rank processes; default `info`"),
+      Choice("--log-level-http", &F::log_level_http, kLevels, kWorks,
+             "the same for the line per HTTP request, which is of level info; default that of `--log-level`"),
   };
 }
 
@@ -175,16 +94,19 @@ std::string Choices(const std::vector<std::string>& choices) {
 
 void CheckText(const FlagRow& row, const std::string& value) {
   if (value.empty() || std::ranges::find(row.choices, value) != row.choices.end()) return;
-  const std::string why = *row.otherwise == '\0' ? "" : fmt::format("; {}", row.otherwise);
+  const std::string why = *row.why_only_these == '\0' ? "" : fmt::format("; {}", row.why_only_these);
   Fail(ErrorKind::kUsage, "{} {} is not taken here: use {}{}", row.name, value, Choices(row.choices), why);
+}
+
+// "64" or "1 to 128"
+std::string Range(const FlagRow& row) {
+  return row.least == row.most ? fmt::to_string(row.least) : fmt::format("{} to {}", row.least, row.most);
 }
 
 void CheckNumber(const FlagRow& row, int64_t value) {
   if (value >= row.least && value <= row.most) return;
-  const std::string range =
-      row.least == row.most ? fmt::to_string(row.least) : fmt::format("{} to {}", row.least, row.most);
   const std::string why = row.effect == FlagEffect::kFixed ? fmt::format("; {}", row.here) : "";
-  Fail(ErrorKind::kUsage, "{} {} is out of range: use {}{}", row.name, value, range, why);
+  Fail(ErrorKind::kUsage, "{} {} is out of range: use {}{}", row.name, value, Range(row), why);
 }
 
 void CheckRow(const FlagRow& row, const Flags& flags) {
@@ -256,6 +178,12 @@ std::vector<std::string> NotesOnFlags(const CLI::App& app) {
 }
 
 std::string DocumentedFlags() {
+  const auto values = [](const FlagRow& row) -> std::string {
+    if (std::holds_alternative<bool Flags::*>(row.field)) return "switch";
+    if (!row.choices.empty()) return fmt::format("`{}`", fmt::join(row.choices, "`, `"));
+    const bool list = std::holds_alternative<std::vector<int64_t> Flags::*>(row.field);
+    return (list ? "a list of " : "") + Range(row);
+  };
   const auto kind = [](FlagEffect effect) {
     switch (effect) {
       case FlagEffect::kWorks:
@@ -271,7 +199,7 @@ std::string DocumentedFlags() {
   };
   std::string text = "| flag | values | here | what it does |\n| --- | --- | --- | --- |\n";
   for (const FlagRow& row : ReferenceFlagTable()) {
-    text += fmt::format("| `{}` | {} | {} | {} |\n", row.name, row.values, kind(row.effect), row.here);
+    text += fmt::format("| `{}` | {} | {} | {} |\n", row.name, values(row), kind(row.effect), row.here);
   }
   return text;
 }

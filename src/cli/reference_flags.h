@@ -49,13 +49,12 @@ struct FlagRow {
                              std::vector<int64_t> ReferenceFlags::*>;
   const char* name;  // with the two dashes
   Field field;
-  const char* values;                // as the documentation shows them
-  std::vector<std::string> choices;  // of a text
-  int64_t least = 0;                 // of numbers
-  int64_t most = 0;
   FlagEffect effect = FlagEffect::kWorks;
-  const char* here = "";       // what it does here, a clause
-  const char* otherwise = "";  // a sentence for a refused value: why, after "use A, B or C"
+  const char* here = "";               // what it does here, a clause
+  std::vector<std::string> choices{};  // the values of a text
+  const char* why_only_these = "";     // for a text that is not among them, a clause
+  int64_t least = 0;                   // of a number, or of each in a list
+  int64_t most = 0;
 };
 
 // In the order of the documentation.
