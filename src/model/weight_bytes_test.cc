@@ -13,6 +13,12 @@
 namespace sluice::model {
 namespace {
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr double kMost = 20.0;  // sanitizers keep notes of what is written, and what was freed
+#else
+constexpr double kMost = 1.03;
+#endif
+
 // Anonymous memory of this process that is committed.
 int64_t CommittedBytes() {
   std::ifstream status("/proc/self/status");
@@ -27,7 +33,7 @@ int64_t CommittedBytes() {
 // Heads whole and cut, experts on all lanes and on one, dense MLPs whole and cut, one layer range and two.
 std::vector<StageSlice> Slices() {
   return {{{{0, 2}}, 0, 2, 1, 2, false, true, false},
-          {{{2, 4}}, 1, 2, 2, 2, false, false, true},
+          {{{2, 3}}, 1, 2, 2, 2, false, false, true},
           {{{0, 1}, {2, 3}}, 1, 4, 2, 1, true, true, true}};
 }
 
@@ -39,7 +45,7 @@ class WeightBytesTest : public testing::TestWithParam<checkpoint::WeightFormat> 
     directory_ = name;
     checkpoint::MakeOptions options;
     options.format = GetParam();
-    options.config_overrides = {"hidden_size=512", "intermediate_size=2048", "vocab_size=4096"};
+    options.config_overrides = {"num_hidden_layers=3", "num_attention_heads=32"};
     checkpoint::MakeCheckpoint(directory_ / "model", options, checkpoint::PlanCheckpoint(options), {});
     checkpoint_ = checkpoint::Checkpoint::Open(directory_ / "model");
     numerics_ = checkpoint_->is_fp8() ? ops::Numerics::kFp8 : ops::Numerics::kExact;
@@ -59,9 +65,9 @@ TEST_P(WeightBytesTest, IsWhatLoadingCommits) {
     const StageWeights weights = LoadStage(*checkpoint_, *ops, slice);
     const auto committed = static_cast<double>(CommittedBytes() - before);
     const auto expected = static_cast<double>(WeightBytes(*checkpoint_, numerics_, slice));
-    // Whole pages for every vector, and what the allocator keeps of the loader's own memory.
-    EXPECT_GT(committed, 0.9 * expected);
-    EXPECT_LT(committed, 1.25 * expected + 2e6);
+    // Above it: whole pages for every vector, and what the allocator keeps of the loader's own memory.
+    EXPECT_GT(committed, 0.99 * expected);
+    EXPECT_LT(committed, kMost * expected);
   }
 }
 
