@@ -126,6 +126,10 @@ void Serve(const ServeFlags& flags, const serve::Json& arguments, const std::vec
   Describe(flags, settings, *checkpoint, notes);
   Preload(settings, *checkpoint, flags.layout);
   if (flags.layout.node_rank > 0) {
+    spdlog::info(
+        "node {} of {} computes and does not serve: what its flags say of HTTP, metrics and parsers is node "
+        "0's",
+        flags.layout.node_rank, flags.layout.nnodes);
     const int code = engine::RunNode(settings, PlanOf(flags.layout));
     if (code != 0) throw CLI::RuntimeError(code);
     return;

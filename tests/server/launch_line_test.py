@@ -183,6 +183,7 @@ def launch(program, case, hosts, directory):
         codes = hosts.stop()
     assert codes == [0, 0], (codes, [log.read_text()[-2000:] for log in logs])
     check_log(case, logs[0].read_text())
+    assert "node 1 of 2 computes and does not serve" in logs[1].read_text(), logs[1].read_text()
     print(f"ok {case['line']}: {case['tokens']} tokens in {took:.1f} s on 2 hosts x {case['lanes']} ranks: {hosts.how}")
     return answer_of(text), peak.bytes
 
