@@ -35,6 +35,7 @@ std::string Print(const JobSettings& s) {
                         {"loader_threads", s.loader_threads},
                         {"compute_threads", s.compute_threads},
                         {"data_plane_address", s.data_plane_address},
+                        {"log_level", s.log_level},
                         {"speaks_for_node", s.speaks_for_node},
                         {"wait_limit_ns", s.wait_limit.count()},
                         {"link_delay_ns", s.link_delay.count()}}
@@ -58,6 +59,7 @@ JobSettings ParseJobSettings(const std::string& text) {
     s.loader_threads = json.at("loader_threads");
     s.compute_threads = json.at("compute_threads");
     s.data_plane_address = json.at("data_plane_address");
+    s.log_level = json.at("log_level");
     s.speaks_for_node = json.at("speaks_for_node");
     s.wait_limit = Duration(json.at("wait_limit_ns").get<int64_t>());
     s.link_delay = Duration(json.at("link_delay_ns").get<int64_t>());

@@ -32,6 +32,7 @@ struct JobSettings {
   int compute_threads = 0;                          // of this host; 0: one per core
   Duration wait_limit = std::chrono::seconds(300);  // --watchdog-timeout: longest a rank waits for a peer
   std::string data_plane_address = "127.0.0.1";     // by which other ranks reach those of this host
+  std::string log_level = "info";                   // --log-level, of rank processes
   bool speaks_for_node = false;  // this rank logs why it ends: one rank of each host without the controller
   Duration link_delay{0};        // emulated latency of every hop
 

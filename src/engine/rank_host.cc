@@ -20,6 +20,18 @@ std::unique_ptr<ops::Ops> MakeOps(const JobSettings& settings, bool checkpoint_i
   Fail(ErrorKind::kUsage, "there is no back end {}: use cpu or reference", settings.ops);
 }
 
+pipeline::RankOptions RankOptionsOf(const JobSettings& settings, const checkpoint::ModelConfig& config,
+                                    int rank) {
+  return {settings.grid,
+          rank,
+          LayerCutOf(settings, config),
+          settings.split_mode,
+          settings.expert_owners > 0 ? settings.expert_owners : settings.grid.lanes,
+          settings.dense_tp,
+          settings.cache_pages,
+          settings.max_steps_in_flight};
+}
+
 std::string HostRank(const JobSettings& settings, int rank, const checkpoint::Checkpoint& checkpoint,
                      ComputePool& pool, comm::Communicator& world, comm::Channel& control,
                      trace::Recorder& recorder, const RankProbes& probes) {
@@ -27,14 +39,7 @@ std::string HostRank(const JobSettings& settings, int rank, const checkpoint::Ch
   std::unique_ptr<pipeline::Rank> worker;
   try {
     const auto& config = checkpoint.config();
-    const pipeline::RankOptions options{settings.grid,
-                                        rank,
-                                        LayerCutOf(settings, config),
-                                        settings.split_mode,
-                                        settings.expert_owners > 0 ? settings.expert_owners : settings.grid.lanes,
-                                        settings.dense_tp,
-                                        settings.cache_pages,
-                                        settings.max_steps_in_flight};
+    const pipeline::RankOptions options = RankOptionsOf(settings, config, rank);
     ops = MakeOps(settings, checkpoint.is_fp8(), pool);
     if (probes.wrap_ops) ops = probes.wrap_ops(rank, std::move(ops));
     const model::StageSlice slice = pipeline::SliceOf(options);
@@ -43,6 +48,8 @@ std::string HostRank(const JobSettings& settings, int rank, const checkpoint::Ch
     if (probes.after_load) probes.after_load(rank, weights);
     auto stage = std::make_unique<model::StageModel>(config, slice, std::move(weights), ops->numerics(),
                                                      settings.cache_pages);
+    spdlog::debug("rank {}: lane {}, layers from {}, weights packed, {} pages of cache", rank, slice.lane,
+                  slice.layers.front().begin, settings.cache_pages);
     worker = std::make_unique<pipeline::Rank>(options, std::move(stage), *ops, world, control, recorder);
   } catch (const std::exception& error) {
     pipeline::ReportFailure(control, pipeline::FailureOf(error));

@@ -11,6 +11,7 @@
 #include "comm/rendezvous.h"
 #include "engine/job_settings.h"
 #include "model/stage_model.h"
+#include "pipeline/rank.h"
 #include "trace/recorder.h"
 
 namespace sluice::engine {
@@ -23,6 +24,10 @@ struct RankProbes {
 
 // The back end `settings` ask for. Throws Error(kUsage) for an unknown name.
 std::unique_ptr<ops::Ops> MakeOps(const JobSettings& settings, bool checkpoint_is_fp8, ComputePool& pool);
+
+// What `rank` of a job of these settings is told.
+pipeline::RankOptions RankOptionsOf(const JobSettings& settings, const checkpoint::ModelConfig& config,
+                                    int rank);
 
 // Loads the rank's part of the model and works until the controller ends it. Errors, also those of loading,
 // are reported over `control`; the return value is the sentence, empty for a clean end.

@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "engine/engine.h"
 
@@ -73,6 +74,11 @@ class FakeEngine : public engine::Engine {
     return {engine::RankInfo{}, rank};
   }
 
+  engine::EngineLoad Load() const override {
+    const std::lock_guard lock(mutex_);
+    return {static_cast<int64_t>(jobs_.size()), 2, 128, 2000};
+  }
+
   std::string Verdict() const override {
     const std::lock_guard lock(mutex_);
     return verdict_;
@@ -104,6 +110,7 @@ class FakeEngine : public engine::Engine {
     std::size_t done;
     std::chrono::steady_clock::time_point due;
     bool silent = false;  // holds for ever
+    int64_t submitted_ns = NowNs();
   };
 
   static engine::TokenLogprobs Logprobs(const engine::Request& request, int32_t token, float value) {
@@ -126,6 +133,7 @@ class FakeEngine : public engine::Engine {
       }
     }
     event.prompt_tokens_done = static_cast<int64_t>(request.prompt.size());
+    event.started_ns = job.submitted_ns;
     const auto limit = static_cast<std::size_t>(request.max_tokens);
     for (int i = 0; i < job.script.tokens_per_event; ++i) {
       if (job.done >= limit) {

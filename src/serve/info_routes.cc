@@ -92,4 +92,22 @@ HttpResponse ServerDescription(const Service& service) {
   return Answer(body);
 }
 
+HttpResponse ModelDescription(const Service& service) {
+  return Answer({{"model_path", service.info.model_path},
+                 {"tokenizer_path", service.info.model_path},
+                 {"is_generation", true},
+                 {"served_model_name", service.info.served_model_name},
+                 {"max_model_len", service.engine.info().context_length}});
+}
+
+HttpResponse MetricsText(const Service& service) {
+  if (service.watchers.metrics == nullptr) {
+    throw ApiError(Refusal::kUnknownUrl, "there is no /metrics; start the server with --enable-metrics");
+  }
+  HttpResponse response;
+  response.content_type = "text/plain; version=0.0.4; charset=utf-8";
+  response.body = service.watchers.metrics->Text(service.engine.Load());
+  return response;
+}
+
 }  // namespace sluice::serve

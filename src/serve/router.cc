@@ -39,6 +39,14 @@ constexpr std::array kRoutes{
              [](Service& service, const HttpRequest&, const std::shared_ptr<Exchange>& exchange) {
                exchange->Respond(ServerDescription(service));
              }},
+    RouteRow{"/get_model_info", "GET", "GET, HEAD",
+             [](Service& service, const HttpRequest&, const std::shared_ptr<Exchange>& exchange) {
+               exchange->Respond(ModelDescription(service));
+             }},
+    RouteRow{"/metrics", "GET", "GET, HEAD",
+             [](Service& service, const HttpRequest&, const std::shared_ptr<Exchange>& exchange) {
+               exchange->Respond(MetricsText(service));
+             }},
 };
 
 bool Matches(const RouteRow& row, std::string_view path) {
