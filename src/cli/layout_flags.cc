@@ -108,6 +108,9 @@ void AddLayoutFlags(CLI::App& app, LayoutFlags& f) {
   app.add_option("--loader-threads", f.loader_threads, "Threads that read the checkpoint")->group(numerics);
   app.add_option("--watchdog-timeout", f.watchdog_timeout_seconds, "Seconds a rank may keep another waiting")
       ->group(numerics);
+  app.add_option("--stall-report-after", f.stall_report_after_seconds,
+                 "Seconds after which a rank that does not arrive is reported and /ready answers 503")
+      ->group(numerics);
   app.add_option("--emulate-link-delay-ms", f.link_delay_ms, "Delay every hop, to see overlap on one host")
       ->group(numerics);
 }
@@ -128,6 +131,11 @@ engine::JobSettings SettingsOf(const LayoutFlags& f, const checkpoint::Checkpoin
     Fail(ErrorKind::kUsage, "--watchdog-timeout {} is out of range: use seconds above 0, at most 10000000",
          f.watchdog_timeout_seconds);
   }
+  // Heartbeats come five times a second: below a second, their jitter would be reported.
+  if (!(f.stall_report_after_seconds >= 1.0) || f.stall_report_after_seconds > 1e7) {
+    Fail(ErrorKind::kUsage, "--stall-report-after {} is out of range: use 1 to 10000000 seconds",
+         f.stall_report_after_seconds);
+  }
   if (f.context_length > config.max_position_embeddings) {
     Fail(ErrorKind::kUsage, "--context-length {} is more than the model's {}: use {} or less",
          f.context_length, config.max_position_embeddings, config.max_position_embeddings);
@@ -145,6 +153,7 @@ engine::JobSettings SettingsOf(const LayoutFlags& f, const checkpoint::Checkpoin
   settings.loader_threads = static_cast<int>(f.loader_threads);
   settings.data_plane_address = f.data_plane_addr;
   settings.wait_limit = Duration(static_cast<int64_t>(f.watchdog_timeout_seconds * 1e9));
+  settings.stall_limit = Duration(static_cast<int64_t>(f.stall_report_after_seconds * 1e9));
   settings.link_delay = std::chrono::milliseconds(f.link_delay_ms);
   engine::LayerCutOf(settings, config);
   engine::CheckFits(settings, config);

@@ -34,6 +34,7 @@ struct LayoutFlags {
   int64_t max_total_tokens = 0;  // 0: what fits
   int64_t loader_threads = 4;
   double watchdog_timeout_seconds = 300.0;
+  double stall_report_after_seconds = 5.0;
   int64_t link_delay_ms = 0;
 };
 

@@ -29,6 +29,7 @@ std::string Print(const JobSettings& s) {
                         {"data_plane_address", s.data_plane_address},
                         {"speaks_for_node", s.speaks_for_node},
                         {"wait_limit_ns", s.wait_limit.count()},
+                        {"stall_limit_ns", s.stall_limit.count()},
                         {"link_delay_ns", s.link_delay.count()}}
       .dump();
 }
@@ -50,6 +51,7 @@ JobSettings ParseJobSettings(const std::string& text) {
     s.data_plane_address = json.at("data_plane_address");
     s.speaks_for_node = json.at("speaks_for_node");
     s.wait_limit = Duration(json.at("wait_limit_ns").get<int64_t>());
+    s.stall_limit = Duration(json.at("stall_limit_ns").get<int64_t>());
     s.link_delay = Duration(json.at("link_delay_ns").get<int64_t>());
     return s;
   } catch (const nlohmann::json::exception& error) {

@@ -29,9 +29,14 @@ struct JobSettings {
   int loader_threads = 4;
   int compute_threads = 0;                          // of this host; 0: one per core
   Duration wait_limit = std::chrono::seconds(300);  // --watchdog-timeout: longest a rank waits for a peer
+  Duration stall_limit = std::chrono::seconds(5);   // --stall-report-after: longest before that is reported
   std::string data_plane_address = "127.0.0.1";     // by which other ranks reach those of this host
   bool speaks_for_node = false;  // this rank logs why it ends: one rank of each host without the controller
   Duration link_delay{0};        // emulated latency of every hop
+
+  // How long a wait of the data plane lasts at most. Beyond wait_limit, so that it is the controller that ends
+  // a stall, with everybody's records before it; a rank's own limit is for when there is no controller.
+  Duration data_plane_limit() const { return wait_limit + std::chrono::seconds(3); }
 
   // The agreed part as one line of text: what Hello frames carry and compare.
   std::string Description(uint64_t checkpoint_fingerprint) const;

@@ -10,6 +10,7 @@
 #include "ops/cpu/cpu_ops.h"
 #include "ops/reference/reference_ops.h"
 #include "pipeline/rank.h"
+#include "pipeline/start_up.h"
 
 namespace sluice::engine {
 
@@ -26,6 +27,7 @@ std::string HostRank(const JobSettings& settings, int rank, const checkpoint::Ch
   std::unique_ptr<ops::Ops> ops;
   std::unique_ptr<pipeline::Rank> worker;
   try {
+    const pipeline::StartUpHeartbeats heartbeats(control, recorder);
     const auto& config = checkpoint.config();
     const pipeline::RankOptions options{settings.grid,
                                         rank,
@@ -60,7 +62,7 @@ int RunRankProcess(const JobSettings& settings, int rank, const std::string& joi
                                   HelloOf(settings, rank, checkpoint->fingerprint()), kJoinLimit);
   comm::JoinedStore store(*control);
   auto world = comm::MakeGlooWorld(rank, settings.grid.world(), store, settings.data_plane_address,
-                                   settings.wait_limit);
+                                   settings.data_plane_limit());
   if (settings.link_delay > Duration(0)) world = comm::MakeDelayed(std::move(world), settings.link_delay);
   comm::SayConnected(*control);
 

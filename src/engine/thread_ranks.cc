@@ -16,7 +16,7 @@ class ThreadRanks final : public RankSet {
   ThreadRanks(const JobSettings& settings, std::shared_ptr<const checkpoint::Checkpoint> checkpoint,
               const RankProbes& probes)
       : settings_(settings), checkpoint_(std::move(checkpoint)), probes_(probes), pool_(Workers(settings)) {
-    auto world = comm::MakeThreadWorld(settings.grid.world(), settings.wait_limit);
+    auto world = comm::MakeThreadWorld(settings.grid.world(), settings.data_plane_limit());
     for (int rank = 0; rank < settings.grid.world(); ++rank) {
       auto [controller_end, rank_end] = comm::MakeChannelPair();
       channels_.push_back(std::move(controller_end));

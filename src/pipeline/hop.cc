@@ -49,9 +49,11 @@ Buffer Hop::Take(int64_t step) {
   expected_.erase(step);
   if (moving.transfer != nullptr) {
     const trace::ScopedSpan span(world_.recorder(), trace::SpanKind::kHopWait);
-    const trace::ScopedWait wait(world_.recorder(), "hop receive", world_.GlobalRank(upstream_));
+    const trace::ScopedWait wait(world_.recorder(), "hop receive", world_.GlobalRank(upstream_),
+                                 trace::WaitKind::kHop, moving.bytes);
     moving.transfer->Wait();
   }
+  if (world_.recorder() != nullptr) world_.recorder()->Count(&trace::Counts::taken);
   bytes_received_ += moving.bytes;
   return std::move(moving.buffer);
 }
@@ -65,6 +67,7 @@ void Hop::Send(int64_t step, int64_t rows, Buffer buffer) {
                                   {moving.buffer.data(), static_cast<size_t>(moving.bytes)});
   }
   sending_.push_back(std::move(moving));
+  if (world_.recorder() != nullptr) world_.recorder()->Count(&trace::Counts::sent);
 }
 
 void Hop::FinishOldestSend() {
@@ -72,7 +75,8 @@ void Hop::FinishOldestSend() {
   sending_.pop_front();
   if (moving.transfer != nullptr) {
     const trace::ScopedSpan span(world_.recorder(), trace::SpanKind::kHopWait);
-    const trace::ScopedWait wait(world_.recorder(), "hop send", world_.GlobalRank(downstream_));
+    const trace::ScopedWait wait(world_.recorder(), "hop send", world_.GlobalRank(downstream_),
+                                 trace::WaitKind::kSend, moving.bytes);
     moving.transfer->Wait();
   }
   Recycle(std::move(moving.buffer));

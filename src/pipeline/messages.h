@@ -34,7 +34,10 @@ struct Heartbeat {
   int64_t rows_computed = 0;
   int64_t hop_bytes_sent = 0;
   int64_t hop_bytes_received = 0;
+  int64_t received_step = -1;  // last published step that has reached the rank
   trace::Place place;
+  trace::Counts counts;
+  std::string host;
   // Clocks differ between hosts: on the wire, and until the controller has put it on its own clock, since_ns
   // is how long the wait has lasted.
   std::optional<trace::Wait> wait;
@@ -51,6 +54,9 @@ struct DumpRequest {
   std::vector<int32_t> pages;
   int64_t tokens = 0;
 };
+
+// What a rank's recorder says now; the rest is left as it is by default. `host` is the name of this host.
+Heartbeat HeartbeatOf(const trace::Recorder& recorder);
 
 std::vector<std::byte> Encode(const Heartbeat& heartbeat);
 Heartbeat DecodeHeartbeat(std::span<const std::byte> bytes);

@@ -5,10 +5,10 @@
 #include <thread>
 #include <utility>
 
+#include "pipeline/start_up.h"
+
 namespace sluice::pipeline {
 namespace {
-
-constexpr Duration kHeartbeatEvery = std::chrono::milliseconds(200);
 
 HopLayout LayoutOf(const model::StageModel& stage, ops::Numerics numerics) {
   return {{{"hidden", stage.hidden_size() * SizeOf(ops::ActivationType(numerics))}}};
@@ -57,14 +57,11 @@ Rank::Rank(RankOptions options, std::unique_ptr<model::StageModel> stage, ops::O
 Rank::~Rank() = default;
 
 void Rank::SendHeartbeat(uint64_t asked) {
-  Heartbeat heartbeat;
-  heartbeat.progress = recorder_.progress();
+  Heartbeat heartbeat = HeartbeatOf(recorder_);
   heartbeat.rows_computed = rows_computed_;
   heartbeat.hop_bytes_sent = hop_.bytes_sent();
   heartbeat.hop_bytes_received = hop_.bytes_received();
-  heartbeat.place = recorder_.place();
-  heartbeat.wait = recorder_.CurrentWait();
-  if (heartbeat.wait.has_value()) heartbeat.wait->since_ns = NowNs() - heartbeat.wait->since_ns;
+  heartbeat.received_step = received_step_;
   control_.Send(FrameOf(MessageType::kHeartbeat, Encode(heartbeat), static_cast<int64_t>(asked)));
 }
 
@@ -99,6 +96,7 @@ void Rank::ReadControl() {
       std::lock_guard lock(mutex_);
       if (type == MessageType::kPublish) {
         work_.emplace_back(step::DecodeStep(frame->payload));
+        received_step_ = static_cast<int64_t>(frame->step);
       } else if (type == MessageType::kDumpRequest) {
         work_.emplace_back(DecodeDumpRequest(frame->payload));
       } else {
@@ -121,7 +119,7 @@ void Rank::ReadControl() {
 
 std::optional<Rank::Work> Rank::NextWork() {
   const trace::ScopedSpan span(&recorder_, trace::SpanKind::kIdle);
-  const trace::ScopedWait wait(&recorder_, "next step", -1);
+  const trace::ScopedWait wait(&recorder_, "next step", -1, trace::WaitKind::kWork);
   std::unique_lock lock(mutex_);
   work_arrived_.wait(lock, [this] { return stopping_ || !work_.empty(); });
   if (stopping_) return std::nullopt;

@@ -88,6 +88,7 @@ class Rank {
   std::string lost_controller_;  // why the control channel ended, if it did
 
   std::atomic<int64_t> rows_computed_{0};
+  std::atomic<int64_t> received_step_{-1};
 };
 
 }  // namespace sluice::pipeline

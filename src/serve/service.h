@@ -26,7 +26,9 @@ void HandleCompletion(Service& service, const HttpRequest& request,
                       const std::shared_ptr<Exchange>& exchange);
 HttpResponse ModelList(const Service& service);
 HttpResponse OneModel(const Service& service, const std::string& id);
-HttpResponse Health(const Service& service);
+HttpResponse Live();
+HttpResponse Ready(const Service& service);
+HttpResponse StallReportAnswer(const Service& service);
 HttpResponse ServerDescription(const Service& service);
 
 // Finds the route of a request and runs it; every exception becomes an error answer.

@@ -47,9 +47,9 @@ std::vector<Span> Recorder::Spans() const {
   return spans;
 }
 
-void Recorder::BeginWait(std::string op, int32_t peer) {
+void Recorder::BeginWait(std::string op, int32_t peer, WaitKind kind, int64_t bytes) {
   std::lock_guard lock(mutex_);
-  wait_ = Wait{place_, std::move(op), peer, NowNs()};
+  wait_ = Wait{place_, std::move(op), peer, NowNs(), kind, bytes};
   ++progress_;
 }
 
@@ -62,6 +62,17 @@ void Recorder::EndWait() {
 std::optional<Wait> Recorder::CurrentWait() const {
   std::lock_guard lock(mutex_);
   return wait_;
+}
+
+void Recorder::Count(uint64_t Counts::*which) {
+  std::lock_guard lock(mutex_);
+  ++(counts_.*which);
+  ++progress_;
+}
+
+Counts Recorder::counts() const {
+  std::lock_guard lock(mutex_);
+  return counts_;
 }
 
 uint64_t Recorder::progress() const {
