@@ -54,7 +54,7 @@ class QueueChannel final : public Channel {
       : out_(std::move(out)), in_(std::move(in)) {}
   ~QueueChannel() override { QueueChannel::Close(); }
 
-  void Send(const Frame& frame) override { out_->Push(EncodeFrame(frame), peer_); }
+  void SendEncoded(std::vector<std::byte> bytes) override { out_->Push(std::move(bytes), peer_); }
   std::optional<Frame> Receive(Duration timeout) override { return in_->Pop(timeout, peer_); }
   void Close() override {
     out_->Close(/*drop=*/false);
