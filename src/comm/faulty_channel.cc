@@ -58,6 +58,7 @@ class FaultyChannel final : public Channel {
         queue_.back().due = waiting.due;
         queue_.insert(queue_.end() - 1, std::move(waiting));
       } else {
+        if (action == FaultAction::kDuplicate) queue_.push_back(waiting);
         queue_.push_back(std::move(waiting));
       }
       changed_.notify_all();

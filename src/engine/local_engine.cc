@@ -33,8 +33,7 @@ LocalEngine::LocalEngine(const JobSettings& settings, const EngineOptions& optio
     : settings_(settings),
       info_(InfoOf(settings, options, config, checkpoint_is_fp8)),
       layer_cut_(LayerCutOf(settings, config)),
-      scheduler_(
-          {options.chunk_rows, options.max_running, settings.cache_pages, settings.max_steps_in_flight}) {
+      scheduler_(LimitsOf(settings, options.chunk_rows, options.max_running)) {
   JobEvents events;
   events.on_result = [this](step::StepResult result) {
     std::lock_guard lock(mutex_);
@@ -184,7 +183,9 @@ void LocalEngine::Work() {
       }
       if (stopping) return EndAll("the server is shutting down");
       if (!ended.empty()) throw Error(ErrorKind::kRankLost, ended);
-      while (auto step = scheduler_.Next()) job_->Publish(*step);
+      for (auto group = scheduler_.NextGroup(); !group.empty(); group = scheduler_.NextGroup()) {
+        job_->Publish(group);
+      }
     } catch (const Error& error) {
       // A result out of turn means that the ranks and the scheduler no longer agree: nothing can go on.
       std::lock_guard lock(mutex_);
@@ -203,11 +204,15 @@ std::vector<RankInfo> LocalEngine::Ranks() {
   const std::vector<RankState> states = job_->States();
   for (int rank = 0; rank < settings_.grid.world(); ++rank) {
     const auto& heartbeat = states[rank].heartbeat;
-    const parallel::LayerRange layers = layer_cut_[settings_.grid.StageOf(rank)];
+    const parallel::Grid& grid = settings_.grid;
+    std::vector<std::pair<int64_t, int64_t>> layers;
+    for (int range = grid.StageOf(rank); range < grid.layer_ranges(); range += grid.stages) {
+      layers.emplace_back(layer_cut_[range].begin, layer_cut_[range].end);
+    }
     infos.push_back({rank,
-                     settings_.grid.StageOf(rank),
-                     settings_.grid.LaneOf(rank),
-                     {{layers.begin, layers.end}},
+                     grid.StageOf(rank),
+                     grid.LaneOf(rank),
+                     std::move(layers),
                      heartbeat.rows_computed,
                      heartbeat.hop_bytes_sent,
                      heartbeat.hop_bytes_received});

@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "comm/rendezvous.h"
+#include "engine/faults.h"
 #include "engine/rank_set.h"
 
 extern char** environ;  // NOLINT(readability-redundant-declaration)
@@ -147,7 +148,10 @@ class ProcessRanks final : public RankSet {
     const std::string listen = plan.join_address.empty() ? directory_.Address() : plan.join_address;
     comm::Rendezvous rendezvous(comm::ParseAddress(listen), HelloOf(settings, -1, checkpoint_fingerprint));
     processes_ = StartShare(settings, plan, rendezvous.address().ToString());
-    channels_ = rendezvous.Accept(plan.join_limit);
+    for (auto& channel : rendezvous.Accept(plan.join_limit)) {
+      const auto rank = static_cast<int>(channels_.size());
+      channels_.push_back(WithPublishFaults(std::move(channel), settings, rank));
+    }
   }
   ~ProcessRanks() override { Stop(Duration(0)); }
 

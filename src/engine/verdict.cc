@@ -165,6 +165,7 @@ class Judge {
     }
     const pipeline::Heartbeat& waiter = State(edge.waiter).heartbeat;
     if (waiter.wait->kind == WaitKind::kHop) return peer.counts.sent > waiter.counts.taken;
+    if (waiter.wait->kind == WaitKind::kToken) return peer.counts.sampled_step >= waiter.wait->of_step;
     if (waiter.wait->kind == WaitKind::kCollective)
       return peer.counts.collectives > waiter.counts.collectives;
     return false;

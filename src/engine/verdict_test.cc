@@ -29,7 +29,7 @@ JobRecord Well() {
     rank.last_heard_ns = rank.last_progress_ns = kNow;
     rank.heartbeat.place = {7, 0, 3};
     rank.heartbeat.received_step = 7;
-    rank.heartbeat.counts = {100, 8, 8};
+    rank.heartbeat.counts = {100, 8, 8, 5};
     rank.heartbeat.host = "node-a";
   }
   job.due = {{7, kNow - kSecond}};
@@ -127,6 +127,22 @@ const Case kCases[] = {
      0, "what it sent to rank 2 has not come"},
     {"AHopIsNotSentYet",
      [](JobRecord& job) { Waits(job, 2, 0, WaitKind::kHop, 30, "hop receive"); }, kNobody, ""},
+    {"TheTokensOfAStepWereLost",
+     [](JobRecord& job) {
+       Waits(job, 0, 2, WaitKind::kToken, 30, "token receive");
+       job.ranks[0].heartbeat.wait->of_step = 6;
+       job.ranks[2].heartbeat.counts.sampled_step = 6;
+       Waits(job, 2, 0, WaitKind::kHop, 29, "hop receive");
+     },
+     2, "what it sent to rank 0 has not come; it is in hop receive"},
+    {"ARingThatWaitsForTheFirstStage",
+     [](JobRecord& job) {
+       // Nothing was lost: rank 1 computes, and everybody waits in the end for it.
+       Waits(job, 0, 1, WaitKind::kCollective, 30);
+       Waits(job, 2, 0, WaitKind::kHop, 30, "hop receive");
+       Waits(job, 3, 2, WaitKind::kCollective, 30);
+     },
+     kNobody, ""},
     {"APartOfACollectiveWasLost",
      [](JobRecord& job) {
        Waits(job, 3, 2, WaitKind::kCollective, 30);

@@ -1,5 +1,6 @@
 #include "model/moe.h"
 
+#include "model/mlp.h"
 #include "model/shapes.h"
 
 namespace sluice::model {
@@ -32,19 +33,8 @@ Tensor ExpertOutputs(const Pass& pass, const std::vector<MlpWeights>& experts, c
 
 }  // namespace
 
-Moe::Moe(const checkpoint::ModelConfig& config)
-    : shape_(RouterShapeOf(config)), tree_(config.n_routed_experts) {}
-
-Tensor MlpForward(const Pass& pass, const MlpWeights& mlp, const Tensor& h) {
-  const Tensor gate = pass.NewActivation(h.rows, mlp.gate_proj->rows());
-  const Tensor up = pass.NewActivation(h.rows, mlp.up_proj->rows());
-  pass.ops().Linear(h, *mlp.gate_proj, gate);
-  pass.ops().Linear(h, *mlp.up_proj, up);
-  pass.ops().SwiGlu(gate, up, gate);
-  const Tensor out = pass.NewActivation(h.rows, mlp.down_proj->rows());
-  pass.ops().Linear(gate, *mlp.down_proj, out);
-  return out;
-}
+Moe::Moe(const checkpoint::ModelConfig& config, int owners)
+    : shape_(RouterShapeOf(config)), tree_(config.n_routed_experts, owners) {}
 
 Routing Moe::Route(const Pass& pass, const MoeWeights& weights, const Tensor& h) const {
   const Tensor logits = pass.New(DType::kF32, h.rows, shape_.experts);
@@ -104,7 +94,7 @@ Tensor Moe::Subtrees(const Pass& pass, const MoeWeights& weights, const Routing&
   }
   const Tensor y = ExpertOutputs(pass, weights.experts, x, grouped, offsets);
 
-  const auto [first_leaf, end_leaf] = tree_.Owned(pass.lane(), pass.split().lanes());
+  const auto [first_leaf, end_leaf] = tree_.Owned(pass.lane());
   const std::vector<int32_t> subtrees = tree_.Subtrees(first_leaf, end_leaf);
   const auto leaf_sums = static_cast<int64_t>(term_offsets.size()) - 1;
   JoinPlan plan(tree_, leaf_sums);
@@ -160,7 +150,7 @@ Tensor Moe::Forward(const Pass& pass, const MoeWeights& weights, const Tensor& h
   int32_t coming = 0;
   for (int owner = 0; owner < lanes; ++owner) {
     const int32_t before = coming;
-    const auto [first_leaf, end_leaf] = tree_.Owned(owner, lanes);
+    const auto [first_leaf, end_leaf] = tree_.Owned(owner);
     const std::vector<int32_t> subtrees = tree_.Subtrees(first_leaf, end_leaf);
     for (const int64_t row : sent[owner]) {
       for (const int32_t subtree : subtrees) {

@@ -8,13 +8,11 @@
 
 namespace sluice::model {
 
-// h [T, hidden] -> W_down(silu(W_gate h) * (W_up h)) [T, hidden].
-Tensor MlpForward(const Pass& pass, const MlpWeights& mlp, const Tensor& h);
-
-// The mixture of experts of one layer, its experts spread over the lanes of the stage.
+// The mixture of experts of one layer, its experts spread over lanes of the stage.
 class Moe {
  public:
-  explicit Moe(const checkpoint::ModelConfig& config);
+  // `owners`: lanes that hold experts.
+  Moe(const checkpoint::ModelConfig& config, int owners);
 
   // h [T, hidden], normed -> [T, hidden]: sum_k weight_k E_k(h) in the order of ExpertTree, the shared expert
   // last.

@@ -31,13 +31,15 @@ class StageModel {
 
   // First stage only: x [T, hidden] = embeddings of the lane's rows.
   void Embed(const Pass& pass, const Tensor& x) const;
-  // x [T, hidden], in place: x += Attn(norm(x)); x += FFN(norm(x)) for each layer.
-  void Layers(const Pass& pass, const Tensor& x, const SelectionHook* hook = nullptr);
+  // x [T, hidden], in place: x += Attn(norm(x)); x += FFN(norm(x)) for each layer of range `visit`.
+  void Layers(const Pass& pass, int visit, const Tensor& x, const SelectionHook* hook = nullptr);
   // Last stage only; see vocabulary.h.
   void Head(const Pass& pass, const Tensor& x, const std::vector<int64_t>& wanted,
             const LogitsSink& sink) const;
 
  private:
+  Tensor FeedForward(const Pass& pass, const LayerWeights& weights, const Tensor& h) const;
+
   checkpoint::ModelConfig config_;
   StageSlice slice_;
   StageWeights weights_;

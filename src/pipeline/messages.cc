@@ -53,6 +53,7 @@ std::vector<std::byte> Encode(const Heartbeat& heartbeat) {
   out.Put(heartbeat.counts.collectives);
   out.Put(heartbeat.counts.sent);
   out.Put(heartbeat.counts.taken);
+  out.Put(heartbeat.counts.sampled_step);
   out.PutString(heartbeat.host);
   out.Put<uint8_t>(heartbeat.wait.has_value() ? 1 : 0);
   if (heartbeat.wait.has_value()) {
@@ -62,6 +63,7 @@ std::vector<std::byte> Encode(const Heartbeat& heartbeat) {
     out.Put(heartbeat.wait->since_ns);
     out.Put(heartbeat.wait->kind);
     out.Put(heartbeat.wait->bytes);
+    out.Put(heartbeat.wait->of_step);
   }
   return out.Take();
 }
@@ -78,6 +80,7 @@ Heartbeat DecodeHeartbeat(std::span<const std::byte> bytes) {
   heartbeat.counts.collectives = in.Get<uint64_t>();
   heartbeat.counts.sent = in.Get<uint64_t>();
   heartbeat.counts.taken = in.Get<uint64_t>();
+  heartbeat.counts.sampled_step = in.Get<int64_t>();
   heartbeat.host = in.GetString();
   if (in.Get<uint8_t>() != 0) {
     trace::Wait wait;
@@ -87,6 +90,7 @@ Heartbeat DecodeHeartbeat(std::span<const std::byte> bytes) {
     wait.since_ns = in.Get<int64_t>();
     wait.kind = in.Get<trace::WaitKind>();
     wait.bytes = in.Get<int64_t>();
+    wait.of_step = in.Get<int64_t>();
     heartbeat.wait = std::move(wait);
   }
   in.Done();

@@ -12,10 +12,10 @@ TEST(Messages, AHeartbeatReadsBack) {
   sent.hop_bytes_sent = 1LL << 40;
   sent.received_step = 6;
   sent.place = {5, 0, 2};
-  sent.counts = {40, 41, 42};
+  sent.counts = {40, 41, 42, 4};
   sent.host = "node-b";
   for (const bool waits : {false, true}) {
-    if (waits) sent.wait = trace::Wait{{5, 0, 2}, "hop receive", 1, 77, trace::WaitKind::kHop, 4096};
+    if (waits) sent.wait = trace::Wait{{5, 0, 2}, "hop receive", 1, 77, trace::WaitKind::kToken, 4096, 3};
     const Heartbeat got = DecodeHeartbeat(Encode(sent));
     EXPECT_EQ(got.progress, sent.progress);
     EXPECT_EQ(got.rows_computed, sent.rows_computed);
@@ -26,14 +26,16 @@ TEST(Messages, AHeartbeatReadsBack) {
     EXPECT_EQ(got.counts.collectives, 40U);
     EXPECT_EQ(got.counts.sent, 41U);
     EXPECT_EQ(got.counts.taken, 42U);
+    EXPECT_EQ(got.counts.sampled_step, 4);
     EXPECT_EQ(got.host, "node-b");
     ASSERT_EQ(got.wait.has_value(), waits);
     if (!waits) continue;
     EXPECT_EQ(got.wait->op, "hop receive");
     EXPECT_EQ(got.wait->peer, 1);
     EXPECT_EQ(got.wait->since_ns, 77);
-    EXPECT_EQ(got.wait->kind, trace::WaitKind::kHop);
+    EXPECT_EQ(got.wait->kind, trace::WaitKind::kToken);
     EXPECT_EQ(got.wait->bytes, 4096);
+    EXPECT_EQ(got.wait->of_step, 3);
   }
 }
 

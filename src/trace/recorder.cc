@@ -47,9 +47,11 @@ std::vector<Span> Recorder::Spans() const {
   return spans;
 }
 
-void Recorder::BeginWait(std::string op, int32_t peer, WaitKind kind, int64_t bytes) {
+void Recorder::BeginWait(Wait wait) {
   std::lock_guard lock(mutex_);
-  wait_ = Wait{place_, std::move(op), peer, NowNs(), kind, bytes};
+  wait.place = place_;
+  wait.since_ns = NowNs();
+  wait_ = std::move(wait);
   ++progress_;
 }
 
@@ -67,6 +69,12 @@ std::optional<Wait> Recorder::CurrentWait() const {
 void Recorder::Count(uint64_t Counts::*which) {
   std::lock_guard lock(mutex_);
   ++(counts_.*which);
+  ++progress_;
+}
+
+void Recorder::NoteSampled(int64_t step) {
+  std::lock_guard lock(mutex_);
+  counts_.sampled_step = step;
   ++progress_;
 }
 
