@@ -120,7 +120,8 @@ void Job::Handle(int rank, const comm::Frame& frame) {
     case pipeline::MessageType::kFailed: {
       const pipeline::Failure failure = pipeline::DecodeFailure(frame.payload);
       state.failure = failure.sentence;
-      state.failure_is_a_lost_peer = failure.kind == ErrorKind::kRankLost;
+      state.accused = failure.accused < settings_.grid.world() ? failure.accused : -1;
+      state.failure_is_a_lost_peer = failure.kind == ErrorKind::kRankLost && state.accused < 0;
       break;
     }
     case pipeline::MessageType::kDump:

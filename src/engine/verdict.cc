@@ -113,8 +113,13 @@ class Judge {
 
   std::optional<Verdict> Failed() const {
     for (int rank = 0; rank < world(); ++rank) {
-      if (!State(rank).failure.empty() && !State(rank).failure_is_a_lost_peer)
-        return Verdict{rank, fmt::format("{} failed: {}", Name(rank), State(rank).failure)};
+      if (State(rank).failure.empty() || State(rank).failure_is_a_lost_peer) continue;
+      const int accused = State(rank).accused;
+      if (accused >= 0 && accused != rank) {
+        return Verdict{accused, fmt::format("{} did not send what it had to, {} reports: {}", Name(accused),
+                                            Name(rank), State(rank).failure)};
+      }
+      return Verdict{rank, fmt::format("{} failed: {}", Name(rank), State(rank).failure)};
     }
     return std::nullopt;
   }

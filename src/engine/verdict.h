@@ -18,6 +18,7 @@ struct RankState {
   std::string gone_reason;  // "killed by signal 9", "the connection was closed"
   std::string failure;      // the sentence of its own error, if it reported one
   bool failure_is_a_lost_peer = false;
+  int accused = -1;              // whom that error blames, where it is not the rank itself
   int64_t last_heard_ns = 0;     // of the monotonic clock
   int64_t last_progress_ns = 0;  // when its progress count last moved
   uint64_t answered = 0;         // number of the last heartbeat request it has answered
@@ -61,7 +62,7 @@ std::string DescribePlace(const trace::Place& place);
 // Who did not arrive, or nothing while all is well. Drawn from the ranks' own records and the controller's
 // list of published steps alone, surest evidence first:
 //  1. a rank that is gone;
-//  2. a rank that reported an error of its own;
+//  2. a rank that reported an error of its own, or that another's error blames;
 //  3. a rank not heard of for the limit;
 //  4. a rank that a published step has not reached;
 //  5. a rank that somebody has waited for, for the limit, although it has passed the place: it did its part,

@@ -234,6 +234,12 @@ const Case kCases[] = {
     {"AnErrorOfItsOwn",
      [](JobRecord& job) { job.ranks[2].failure = "the index score of row 1 is not a number"; }, 2,
      "failed: the index score of row 1 is not a number"},
+    {"AnErrorThatBlamesAnother",
+     [](JobRecord& job) {
+       job.ranks[2].failure = "the 4096 bytes of step 7 from rank 0 are not those it sent";
+       job.ranks[2].accused = 0;
+     },
+     0, "did not send what it had to, rank 2 (stage 1, lane 0) on node-a reports: the 4096 bytes"},
     {"AWitnessIsHeardForTwoSecondsFirst",
      [](JobRecord& job) {
        job.ranks[0].failure = "rank 0 lost its data connection to rank 1";

@@ -5,6 +5,7 @@
 #include <array>
 
 #include "base/wire.h"
+#include "comm/damage.h"
 
 namespace sluice::pipeline {
 namespace {
@@ -99,13 +100,16 @@ Heartbeat DecodeHeartbeat(std::span<const std::byte> bytes) {
 
 Failure FailureOf(const std::exception& error) {
   const auto* known = dynamic_cast<const Error*>(&error);
-  return {known != nullptr ? known->kind() : ErrorKind::kInternal, error.what()};
+  const auto* of_peer = dynamic_cast<const comm::PeerError*>(&error);
+  return {known != nullptr ? known->kind() : ErrorKind::kInternal, error.what(),
+          of_peer != nullptr ? of_peer->peer() : -1};
 }
 
 std::vector<std::byte> Encode(const Failure& failure) {
   WireWriter out;
   out.Put(failure.kind);
   out.PutString(failure.sentence);
+  out.Put(failure.accused);
   return out.Take();
 }
 
@@ -114,6 +118,7 @@ Failure DecodeFailure(std::span<const std::byte> bytes) {
   Failure failure;
   failure.kind = in.Get<ErrorKind>();
   failure.sentence = in.GetString();
+  failure.accused = in.Get<int32_t>();
   in.Done();
   return failure;
 }

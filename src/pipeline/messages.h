@@ -47,6 +47,7 @@ struct Heartbeat {
 struct Failure {
   ErrorKind kind = ErrorKind::kInternal;
   std::string sentence;
+  int32_t accused = -1;  // the rank that is to blame, where that is another one
 };
 // kInternal for anything that is not an Error.
 Failure FailureOf(const std::exception& error);

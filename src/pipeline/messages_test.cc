@@ -43,7 +43,7 @@ TEST(Messages, TruncatedAndLengthenedPayloadsAreErrors) {
   Heartbeat heartbeat;
   heartbeat.wait = trace::Wait{{}, "op", 1, 2, trace::WaitKind::kPeer, 3};
   const std::vector<std::vector<std::byte>> payloads = {
-      Encode(heartbeat), Encode(DumpRequest{{1, 2, 3}, 130}), Encode(Failure{ErrorKind::kMemory, "why"}),
+      Encode(heartbeat), Encode(DumpRequest{{1, 2, 3}, 130}), Encode(Failure{ErrorKind::kMemory, "why", 3}),
       Encode(std::vector<trace::Span>{{1, 2, trace::SpanKind::kIdle, 3, 0}})};
   const auto decode = [](size_t which, const std::vector<std::byte>& bytes) {
     if (which == 0) DecodeHeartbeat(bytes);

@@ -141,6 +141,11 @@ void Rank::ReadControl() {
     }
   } catch (const std::exception& error) {
     lost = error.what();
+    // Of a frame that was damaged, lost or out of turn on its way here the controller does not know. It is this
+    // rank's connection that is broken; one that has ended hears nothing any more.
+    Failure failure = FailureOf(error);
+    failure.accused = options_.rank;
+    ReportFailure(control_, failure);
   }
   {
     std::lock_guard lock(mutex_);
