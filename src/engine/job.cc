@@ -33,6 +33,9 @@ Job::Job(const JobSettings& settings, std::unique_ptr<RankSet> ranks, JobEvents 
       states_(settings.grid.world()),
       dumps_(settings.grid.world()),
       spans_(settings.grid.world()) {
+  for (int rank = 0; rank < settings_.grid.world(); ++rank) {
+    turns_.emplace_back(rank == settings_.grid.RanksOfStage(settings_.grid.stages - 1).front());
+  }
   for (RankState& state : states_) state.last_heard_ns = state.last_progress_ns = NowNs();
   for (int rank = 0; rank < settings_.grid.world(); ++rank) {
     listeners_.emplace_back([this, rank] { Listen(rank); });
@@ -77,6 +80,10 @@ void Job::Listen(int rank) {
 
 void Job::Handle(int rank, const comm::Frame& frame) {
   const auto type = static_cast<pipeline::MessageType>(frame.type);
+  {
+    std::lock_guard lock(mutex_);
+    turns_[rank].Check(frame);
+  }
   if (type == pipeline::MessageType::kResult) {
     if (events_.on_result) events_.on_result(step::DecodeStepResult(frame.payload));
     return;
@@ -147,6 +154,7 @@ std::vector<std::byte> Job::Ask(int rank, comm::Frame request, std::vector<std::
   {
     std::lock_guard lock(mutex_);
     answers[rank].clear();
+    turns_[rank].Asked(request);
   }
   ranks_->channel(rank).Send(request);
   std::unique_lock lock(mutex_);

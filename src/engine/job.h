@@ -11,6 +11,7 @@
 #include "engine/job_settings.h"
 #include "engine/rank_set.h"
 #include "engine/verdict.h"
+#include "pipeline/turns.h"
 #include "step/step.h"
 
 namespace sluice::engine {
@@ -58,6 +59,7 @@ class Job {
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::vector<RankState> states_;
+  std::vector<pipeline::RankTurns> turns_;
   std::vector<std::vector<std::byte>> dumps_;  // by rank; empty: none arrived yet
   std::vector<std::vector<std::byte>> spans_;
   std::string verdict_;

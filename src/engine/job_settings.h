@@ -28,12 +28,14 @@ struct JobSettings {
   int max_steps_in_flight = 8;
   int loader_threads = 4;
   int compute_threads = 0;                          // of this host; 0: one per core
+  Duration join_limit = std::chrono::seconds(60);   // --dist-timeout: in which all ranks must have joined
   Duration wait_limit = std::chrono::seconds(300);  // --watchdog-timeout: longest a rank waits for a peer
   std::string data_plane_address = "127.0.0.1";     // by which other ranks reach those of this host
   bool speaks_for_node = false;  // this rank logs why it ends: one rank of each host without the controller
   Duration link_delay{0};        // emulated latency of every hop
 
-  // The agreed part as one line of text: what Hello frames carry and compare.
+  // The agreed part as one line, "name value name value ...": what Hello frames carry and compare, field by field
+  // (comm/hello.h). No value has a space.
   std::string Description(uint64_t checkpoint_fingerprint) const;
 };
 

@@ -7,6 +7,7 @@
 
 #include "comm/delayed_communicator.h"
 #include "comm/gloo_world.h"
+#include "comm/ordered_channel.h"
 #include "ops/cpu/cpu_ops.h"
 #include "ops/reference/reference_ops.h"
 #include "pipeline/rank.h"
@@ -54,16 +55,18 @@ comm::Hello HelloOf(const JobSettings& settings, int rank, uint64_t checkpoint_f
 }
 
 int RunRankProcess(const JobSettings& settings, int rank, const std::string& join_address) {
-  constexpr Duration kJoinLimit = std::chrono::seconds(60);
+  const auto secret = comm::GivenSecret("");
+  SLUICE_CHECK(secret.has_value(), "whoever starts a rank process gives it {}", comm::kSecretVariable);
   const auto checkpoint = checkpoint::Checkpoint::Open(settings.model_path);
-  const auto control = comm::Join(comm::ParseAddress(join_address),
-                                  HelloOf(settings, rank, checkpoint->fingerprint()), kJoinLimit);
-  comm::JoinedStore store(*control);
+  auto joined = comm::Join(comm::ParseAddress(join_address),
+                           HelloOf(settings, rank, checkpoint->fingerprint()), *secret, settings.join_limit);
+  comm::JoinedStore store(*joined);
   auto world = comm::MakeGlooWorld(rank, settings.grid.world(), store, settings.data_plane_address,
                                    settings.wait_limit);
   if (settings.link_delay > Duration(0)) world = comm::MakeDelayed(std::move(world), settings.link_delay);
-  comm::SayConnected(*control);
+  comm::SayConnected(*joined);
 
+  const auto control = comm::MakeOrderedChannel(std::move(joined));
   ComputePool pool(std::max(0, settings.compute_threads - 1));
   trace::Recorder recorder(rank);
   const std::string failure = HostRank(settings, rank, *checkpoint, pool, *world, *control, recorder, {});

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "comm/delayed_communicator.h"
+#include "comm/ordered_channel.h"
 #include "comm/thread_world.h"
 #include "engine/rank_set.h"
 
@@ -19,8 +20,8 @@ class ThreadRanks final : public RankSet {
     auto world = comm::MakeThreadWorld(settings.grid.world(), settings.wait_limit);
     for (int rank = 0; rank < settings.grid.world(); ++rank) {
       auto [controller_end, rank_end] = comm::MakeChannelPair();
-      channels_.push_back(std::move(controller_end));
-      rank_channels_.push_back(std::move(rank_end));
+      channels_.push_back(comm::MakeOrderedChannel(std::move(controller_end)));
+      rank_channels_.push_back(comm::MakeOrderedChannel(std::move(rank_end)));
       recorders_.push_back(std::make_unique<trace::Recorder>(rank));
       worlds_.push_back(settings.link_delay > Duration(0)
                             ? comm::MakeDelayed(std::move(world[rank]), settings.link_delay)

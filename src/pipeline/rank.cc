@@ -96,6 +96,7 @@ void Rank::ReadControl() {
         SendHeartbeat(frame->step);
         continue;
       }
+      turns_.Check(*frame);
       std::lock_guard lock(mutex_);
       if (type == MessageType::kPublish) {
         work_.emplace_back(step::DecodeStep(frame->payload));
@@ -108,6 +109,8 @@ void Rank::ReadControl() {
     }
   } catch (const std::exception& error) {
     lost = error.what();
+    // Heard where it was a frame that was bad and not the connection.
+    ReportFailure(control_, FailureOf(error));
   }
   {
     std::lock_guard lock(mutex_);

@@ -18,6 +18,7 @@
 #include "parallel/layer_cut.h"
 #include "pipeline/hop.h"
 #include "pipeline/messages.h"
+#include "pipeline/turns.h"
 #include "step/step.h"
 #include "trace/recorder.h"
 
@@ -80,6 +81,7 @@ class Rank {
   std::unique_ptr<comm::Communicator> lanes_;
   Hop hop_;
   Arena arena_;
+  ControllerTurns turns_;  // of the reading thread
 
   std::mutex mutex_;
   std::condition_variable work_arrived_;
