@@ -34,7 +34,8 @@ void AddJoiningFlags(CLI::App& app, LayoutFlags& f) {
 void CheckJoining(const LayoutFlags& f) {
   const auto secret = comm::GivenSecret(f.job_secret_file);
   if (f.dist_timeout_seconds < 1 || f.dist_timeout_seconds > 86400) {
-    Fail(ErrorKind::kUsage, "--dist-timeout {} is out of range: use 1 to 86400 seconds", f.dist_timeout_seconds);
+    Fail(ErrorKind::kUsage, "--dist-timeout {} is out of range: use 1 to 86400 seconds",
+         f.dist_timeout_seconds);
   }
   if (!f.dist_init_addr.empty() && IsEveryInterface(comm::ParseAddress(f.dist_init_addr).host)) {
     Fail(ErrorKind::kUsage,
@@ -53,14 +54,16 @@ void CheckJoining(const LayoutFlags& f) {
     Fail(ErrorKind::kUsage, "--nnodes {} needs --dist-init-addr host:port, the same on every node", f.nnodes);
   }
   if (IsLoopback(f.data_plane_addr) && !IsLoopback(comm::ParseAddress(f.dist_init_addr).host)) {
-    Fail(ErrorKind::kUsage,
-         "the ranks of other hosts cannot reach --data-plane-addr {}: give this host's own address or network "
-         "interface",
-         f.data_plane_addr);
+    Fail(
+        ErrorKind::kUsage,
+        "the ranks of other hosts cannot reach --data-plane-addr {}: give this host's own address or network "
+        "interface",
+        f.data_plane_addr);
   }
   if (!secret.has_value()) {
     Fail(ErrorKind::kUsage,
-         "--nnodes {} needs a secret by which the nodes know one another: make one with `openssl rand -hex 32` "
+         "--nnodes {} needs a secret by which the nodes know one another: make one with `openssl rand -hex "
+         "32` "
          "and give every node the same, in the environment variable {} or in a file of mode 600 with "
          "--job-secret-file",
          f.nnodes, comm::kSecretVariable);

@@ -10,8 +10,8 @@ namespace sluice::comm {
 // Who a rank says it is when it joins, and which job it was started for.
 struct Hello {
   int rank = -1;
-  int world = 0;            // ranks in the job
-  std::string build;        // the same on all ranks
+  int world = 0;      // ranks in the job
+  std::string build;  // the same on all ranks
   // What must agree of layout, model and limits, as "name value name value ..."; no value has a space.
   // "checkpoint" is the fingerprint of the model's files.
   std::string description;

@@ -22,7 +22,8 @@ namespace {
 constexpr const char* kHowToMake = "make one with `openssl rand -hex 32`";
 
 void FillRandom(std::span<std::byte> bytes) {
-  const int filled = RAND_bytes(reinterpret_cast<unsigned char*>(bytes.data()), static_cast<int>(bytes.size()));
+  const int filled =
+      RAND_bytes(reinterpret_cast<unsigned char*>(bytes.data()), static_cast<int>(bytes.size()));
   SLUICE_CHECK(filled == 1, "the system gave no random bytes");
 }
 
@@ -39,8 +40,8 @@ std::string ReadSecretFile(const std::string& file) {
   SLUICE_CHECK(fstat(opened, &info) == 0, "{}", std::strerror(errno));
   if ((info.st_mode & (S_IRWXG | S_IRWXO)) != 0) {
     Fail(ErrorKind::kUsage,
-         "--job-secret-file {} has mode {:03o}, so that others than its owner can reach it: use chmod 600", file,
-         info.st_mode & 0777U);
+         "--job-secret-file {} has mode {:03o}, so that others than its owner can reach it: use chmod 600",
+         file, info.st_mode & 0777U);
   }
   std::string text(kLongestSecret + 2, '\0');  // more than is allowed, with a line end, is seen to be more
   size_t filled = 0;
@@ -85,10 +86,9 @@ std::string JobSecret::EnvironmentEntry() const { return fmt::format("{}={}", kS
 Mac JobSecret::Sign(std::span<const std::byte> message) const {
   Mac mac;
   unsigned size = 0;
-  const unsigned char* made =
-      HMAC(EVP_sha256(), text_.data(), static_cast<int>(text_.size()),
-           reinterpret_cast<const unsigned char*>(message.data()), message.size(),
-           reinterpret_cast<unsigned char*>(mac.data()), &size);
+  const unsigned char* made = HMAC(EVP_sha256(), text_.data(), static_cast<int>(text_.size()),
+                                   reinterpret_cast<const unsigned char*>(message.data()), message.size(),
+                                   reinterpret_cast<unsigned char*>(mac.data()), &size);
   SLUICE_CHECK(made != nullptr && size == mac.size(), "HMAC-SHA256 gave {} bytes", size);
   return mac;
 }
@@ -109,8 +109,8 @@ std::optional<JobSecret> GivenSecret(const std::string& file) {
   if (!file.empty()) {
     std::string read = ReadSecretFile(file);
     if (text.has_value() && *text != read) {
-      Fail(ErrorKind::kUsage, "{} and --job-secret-file {} hold different secrets: give one of them, or the same",
-           source, file);
+      Fail(ErrorKind::kUsage,
+           "{} and --job-secret-file {} hold different secrets: give one of them, or the same", source, file);
     }
     text = std::move(read);
     source = fmt::format("--job-secret-file {}", file);

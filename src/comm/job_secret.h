@@ -37,10 +37,10 @@ class JobSecret {
   std::string text_;
 };
 
-// The secret the user has given: in the environment variable, in `file` (empty: no file), or the same in both;
-// nothing when in neither. White space at the end of the file is not part of it. Throws Error(kUsage) when the
-// two differ, when one is not a secret, and when the file cannot be read or others than its owner may read or
-// write it: what others can read is no secret, and what they can write is theirs.
+// The secret the user has given: in the environment variable, in `file` (empty: no file), or the same in
+// both; nothing when in neither. White space at the end of the file is not part of it. Throws Error(kUsage)
+// when the two differ, when one is not a secret, and when the file cannot be read or others than its owner
+// may read or write it: what others can read is no secret, and what they can write is theirs.
 std::optional<JobSecret> GivenSecret(const std::string& file);
 
 // Random bytes that have not been used before.

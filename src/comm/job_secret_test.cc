@@ -95,12 +95,14 @@ TEST_F(GivenSecretTest, ComesFromTheVariableTheFileOrBoth) {
 
 TEST_F(GivenSecretTest, SaysWhatIsWrongAndNeverTheSecret) {
   Set("fifteen letters");
-  EXPECT_EQ(Refusal(""),
-            "the job secret of the environment variable SLUICE_JOB_SECRET has 15 characters where 16 to 4096 are "
-            "wanted; make one with `openssl rand -hex 32`");
+  EXPECT_EQ(
+      Refusal(""),
+      "the job secret of the environment variable SLUICE_JOB_SECRET has 15 characters where 16 to 4096 are "
+      "wanted; make one with `openssl rand -hex 32`");
   Set("");
   EXPECT_EQ(Refusal(""),
-            "the job secret of the environment variable SLUICE_JOB_SECRET is empty; make one with `openssl rand -hex "
+            "the job secret of the environment variable SLUICE_JOB_SECRET is empty; make one with `openssl "
+            "rand -hex "
             "32`");
   Set("sixteen letters\x07");
   EXPECT_THAT(Refusal(""), AllOf(HasSubstr("not printable ASCII"), Not(HasSubstr("sixteen"))));
@@ -121,9 +123,10 @@ TEST_F(GivenSecretTest, SaysWhatIsWrongAndNeverTheSecret) {
 TEST_F(GivenSecretTest, AFileOthersCanReachIsRefused) {
   for (const mode_t mode : {0640, 0604, 0620, 0602}) {
     Write(kLetters, mode);
-    EXPECT_EQ(Refusal(file_), fmt::format("--job-secret-file {} has mode {:o}, so that others than its owner can reach "
-                                          "it: use chmod 600",
-                                          file_, mode));
+    EXPECT_EQ(Refusal(file_),
+              fmt::format("--job-secret-file {} has mode {:o}, so that others than its owner can reach "
+                          "it: use chmod 600",
+                          file_, mode));
   }
   Write(kLetters, 0400);
   EXPECT_EQ(Refusal(file_), "");

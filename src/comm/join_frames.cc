@@ -19,7 +19,8 @@ std::array<std::byte, 32> Get32(WireReader& reader) {
 }
 
 // The layout cannot be read in two ways: strings and lists carry their length.
-std::vector<std::byte> Claim(const std::string& role, const Joining& joining, const std::string& sentence = "") {
+std::vector<std::byte> Claim(const std::string& role, const Joining& joining,
+                             const std::string& sentence = "") {
   WireWriter writer;
   writer.PutString(role);
   Put(writer, joining.controllers);

@@ -16,11 +16,11 @@ enum class JoinFrame : uint16_t {
   kChallenge = 0xff00,  // nonce
   kHello = 0xff01,      // nonce, proof of the rank, list of bytes: the encoded Hello
   kWelcome = 0xff02,    // proof of the controller
-  kRefused = 0xff03,    // string sentence, proof of the refusal; both empty for a rank that has proven nothing
-  kSet = 0xff04,        // string key, list of bytes
-  kGet = 0xff05,        // string key, i64 nanoseconds to wait
-  kValue = 0xff06,      // list of bytes
-  kNoValue = 0xff07,    // empty
+  kRefused = 0xff03,  // string sentence, proof of the refusal; both empty for a rank that has proven nothing
+  kSet = 0xff04,      // string key, list of bytes
+  kGet = 0xff05,      // string key, i64 nanoseconds to wait
+  kValue = 0xff06,    // list of bytes
+  kNoValue = 0xff07,  // empty
   kConnected = 0xff08,  // empty
 };
 

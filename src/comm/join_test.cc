@@ -7,8 +7,8 @@
 #include "comm/rendezvous.h"
 #include "comm/test_worlds.h"
 
-// Who does not know the job's secret gets nowhere, on either side, and who does is let in in one way only. Hands
-// play the rank, or the controller, frame by frame.
+// Who does not know the job's secret gets nowhere, on either side, and who does is let in in one way only.
+// Hands play the rank, or the controller, frame by frame.
 namespace sluice::comm {
 namespace {
 
@@ -44,10 +44,13 @@ class ControllerTest : public ::testing::Test {
     EXPECT_EQ(accepted_.get().size(), 1U);
   }
 
-  std::unique_ptr<Channel> Connect() { return TryConnect(rendezvous_.address(), "the controller", seconds(5)); }
+  std::unique_ptr<Channel> Connect() {
+    return TryConnect(rendezvous_.address(), "the controller", seconds(5));
+  }
   // The first two frames of a joining by `secret`; what they were.
   static Joining SayHello(Channel& channel, const JobSecret& secret) {
-    Joining joining{DecodeNonceOrProof(Next(channel, JoinFrame::kChallenge)), MakeNonce(), EncodeHello(kHello)};
+    Joining joining{DecodeNonceOrProof(Next(channel, JoinFrame::kChallenge)), MakeNonce(),
+                    EncodeHello(kHello)};
     SendJoin(channel, JoinFrame::kHello,
              Encode(HelloFrame{joining.ranks, secret.Sign(joining.ClaimOfRank()), joining.hello}));
     return joining;
@@ -83,7 +86,8 @@ TEST_F(ControllerTest, RefusesAnotherSecretWithoutAWordMadeWithItsOwn) {
 
 TEST_F(ControllerTest, RefusesAHelloChangedAfterItWasProven) {
   const auto channel = Connect();
-  Joining joining{DecodeNonceOrProof(Next(*channel, JoinFrame::kChallenge)), MakeNonce(), EncodeHello(kHello)};
+  Joining joining{DecodeNonceOrProof(Next(*channel, JoinFrame::kChallenge)), MakeNonce(),
+                  EncodeHello(kHello)};
   const Mac proof = kSecret.Sign(joining.ClaimOfRank());
   Hello changed = kHello;
   changed.description = "pp 2";
@@ -122,10 +126,8 @@ TEST_F(ControllerTest, ClosesOnAnythingElse) {
     JoinFrame type;
     const std::vector<std::byte>& payload;
   } wrong[] = {{JoinFrame::kHello, long_payload},  // though within the limit of known ranks
-               {JoinFrame::kHello, short_payload},
-               {JoinFrame::kSet, {}},
-               {JoinFrame::kConnected, {}},
-               {JoinFrame::kWelcome, short_payload},
+               {JoinFrame::kHello, short_payload}, {JoinFrame::kSet, {}},
+               {JoinFrame::kConnected, {}},        {JoinFrame::kWelcome, short_payload},
                {static_cast<JoinFrame>(1), {}}};
   for (const auto& [type, payload] : wrong) {
     const auto channel = Connect();

@@ -30,7 +30,10 @@ constexpr Duration kStrangersTime = std::chrono::seconds(10);
 class StartUp {
  public:
   StartUp(const Hello& expected, const JobSecret& secret, Deadline deadline)
-      : expected_(expected), secret_(secret), deadline_(deadline), seats_(static_cast<size_t>(expected.world)) {}
+      : expected_(expected),
+        secret_(secret),
+        deadline_(deadline),
+        seats_(static_cast<size_t>(expected.world)) {}
 
   ~StartUp() {
     // Half-open connections and ranks of a start-up that failed: closing ends their threads' waits.
@@ -128,8 +131,8 @@ class StartUp {
     session.channel.reset();
   }
 
-  // The hello of a stranger that has shown that it knows the secret; nothing for one that was refused or stayed
-  // silent.
+  // The hello of a stranger that has shown that it knows the secret; nothing for one that was refused or
+  // stayed silent.
   std::optional<Hello> Authenticate(Channel& channel, Joining& joining) {
     struct Leave {
       StartUp& start_up;

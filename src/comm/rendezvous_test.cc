@@ -81,9 +81,8 @@ TEST(RendezvousTest, StrangersAreRefusedByNameAndTheJobStillStarts) {
   EXPECT_THAT(Refusal(address, {-1, 3, "build-1", "pp 1 cp 3"}), HasSubstr("rank -1 is not one of"));
   EXPECT_THAT(Refusal(address, {1, 3, "build-2", "pp 1 cp 3"}),
               HasSubstr("rank 1 runs build \"build-2\", the controller \"build-1\""));
-  EXPECT_THAT(
-      Refusal(address, {1, 3, "build-1", "pp 3 cp 1"}),
-      HasSubstr("rank 1 was started with pp 3, cp 1, the controller with pp 1, cp 3"));
+  EXPECT_THAT(Refusal(address, {1, 3, "build-1", "pp 3 cp 1"}),
+              HasSubstr("rank 1 was started with pp 3, cp 1, the controller with pp 1, cp 3"));
 
   const auto first = Join(address, Of(1), kSecret, seconds(10));
   EXPECT_THAT(Refusal(address, Of(1)),
@@ -121,7 +120,8 @@ TEST(RendezvousTest, ARankLostWhileJoiningIsNamedAtOnce) {
     // Waits for a key of the rank that is lost, and learns of the end by its closed connection.
     LostSentence([&] { store.Get("address of 2", seconds(10)); });
   });
-  auto lost = std::async(std::launch::async, [&] { Join(rendezvous.address(), Of(2), kSecret, seconds(10)).reset(); });
+  auto lost = std::async(std::launch::async,
+                         [&] { Join(rendezvous.address(), Of(2), kSecret, seconds(10)).reset(); });
   std::string sentence;
   const double waited = SecondsOf([&] { sentence = LostSentence([&] { rendezvous.Accept(seconds(10)); }); });
   EXPECT_THAT(sentence, HasSubstr("rank 2 was lost while joining: rank 2 closed the control connection"));

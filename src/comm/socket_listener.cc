@@ -152,8 +152,9 @@ std::unique_ptr<Channel> Listener::Accept(const std::string& peer, Duration time
   const int one = accept4(socket_, reinterpret_cast<sockaddr*>(&from), &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
   if (one < 0) return nullptr;
   char host[NI_MAXHOST];
-  const bool named = from.ss_family != AF_UNIX && getnameinfo(reinterpret_cast<const sockaddr*>(&from), size, host,
-                                                              sizeof(host), nullptr, 0, NI_NUMERICHOST) == 0;
+  const bool named =
+      from.ss_family != AF_UNIX && getnameinfo(reinterpret_cast<const sockaddr*>(&from), size, host,
+                                               sizeof(host), nullptr, 0, NI_NUMERICHOST) == 0;
   return MakeSocketChannel(one, named ? fmt::format("{} from {}", peer, host) : peer);
 }
 

@@ -34,8 +34,8 @@ struct JobSettings {
   bool speaks_for_node = false;  // this rank logs why it ends: one rank of each host without the controller
   Duration link_delay{0};        // emulated latency of every hop
 
-  // The agreed part as one line, "name value name value ...": what Hello frames carry and compare, field by field
-  // (comm/hello.h). No value has a space.
+  // The agreed part as one line, "name value name value ...": what Hello frames carry and compare, field by
+  // field (comm/hello.h). No value has a space.
   std::string Description(uint64_t checkpoint_fingerprint) const;
 };
 

@@ -66,7 +66,8 @@ class RankProcess {
     sigemptyset(&none);
     posix_spawnattr_setsigmask(&attributes, &none);
     posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
-    const int error = posix_spawn(&pid_, program.c_str(), nullptr, &attributes, argv.data(), environment.data());
+    const int error =
+        posix_spawn(&pid_, program.c_str(), nullptr, &attributes, argv.data(), environment.data());
     posix_spawnattr_destroy(&attributes);
     if (error != 0) {
       pid_ = -1;

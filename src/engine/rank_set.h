@@ -33,10 +33,10 @@ std::unique_ptr<RankSet> StartThreadRanks(const JobSettings& settings,
 
 // How rank processes are started and found.
 struct ProcessPlan {
-  std::string program;       // the sluice binary
-  int nodes = 1;             // --nnodes
-  int node = 0;              // --node-rank
-  std::string join_address;  // --dist-init-addr; empty with one node: a private Unix socket
+  std::string program;                    // the sluice binary
+  int nodes = 1;                          // --nnodes
+  int node = 0;                           // --node-rank
+  std::string join_address;               // --dist-init-addr; empty with one node: a private Unix socket
   std::optional<comm::JobSecret> secret;  // must be there with several nodes; one node makes its own without
 };
 
