@@ -9,7 +9,8 @@
 #include <utility>
 
 #include "base/checked.h"
-#include "comm/address.h"
+#include "cli/joining_flags.h"
+#include "comm/job_secret.h"
 #include "model/shapes.h"
 
 namespace sluice::cli {
@@ -77,10 +78,6 @@ engine::NumericsChoice NumericsChoiceOf(const std::string& name) {
   Fail(ErrorKind::kUsage, "--numerics {} is not known: use auto, exact or fp8", name);
 }
 
-bool IsLoopback(const std::string& host) {
-  return host == "localhost" || host == "lo" || host == "::1" || host.starts_with("127.");
-}
-
 // Tokens of cache when none are asked for: twice the context, or what half of the host's free memory holds
 // for the ranks on this host, whichever is less.
 int64_t DefaultTotalTokens(const engine::JobSettings& settings, const checkpoint::Checkpoint& checkpoint,
@@ -126,13 +123,7 @@ void AddLayoutFlags(CLI::App& app, LayoutFlags& f) {
   app.add_option("--pp-layer-partition", f.layer_partition, "Layers per (virtual) stage, such as 30,31")
       ->envname("SGLANG_PP_LAYER_PARTITION")
       ->group(parallel);
-  app.add_option("--nnodes", f.nnodes, "Hosts")->group(parallel);
-  app.add_option("--node-rank", f.node_rank, "This host, 0 to nnodes - 1; 0 serves")->group(parallel);
-  app.add_option("--dist-init-addr,--nccl-init-addr", f.dist_init_addr, "host:port where ranks meet")
-      ->group(parallel);
-  app.add_option("--data-plane-addr", f.data_plane_addr,
-                 "Address of this host that other hosts' ranks connect to")
-      ->group(parallel);
+  AddJoiningFlags(app, f);
   app.add_option("--ranks", f.ranks, "CPU ranks as threads (default on one host) or processes")
       ->group(parallel);
 
@@ -198,6 +189,7 @@ engine::JobSettings SettingsOf(const LayoutFlags& f, const checkpoint::Checkpoin
   settings.max_steps_in_flight = std::max(8, 4 * settings.grid.stages);
   settings.loader_threads = static_cast<int>(f.loader_threads);
   settings.data_plane_address = f.data_plane_addr;
+  settings.join_limit = std::chrono::seconds(f.dist_timeout_seconds);
   settings.wait_limit = Duration(static_cast<int64_t>(f.watchdog_timeout_seconds * 1e9));
   settings.stall_limit = Duration(static_cast<int64_t>(f.stall_report_after_seconds * 1e9));
   settings.link_delay = std::chrono::milliseconds(f.link_delay_ms);
@@ -212,17 +204,7 @@ engine::JobSettings SettingsOf(const LayoutFlags& f, const checkpoint::Checkpoin
   if (f.node_rank < 0 || f.node_rank >= f.nnodes) {
     Fail(ErrorKind::kUsage, "--node-rank {} is out of range: use 0 to {}", f.node_rank, f.nnodes - 1);
   }
-  if (f.nnodes > 1 && f.dist_init_addr.empty()) {
-    Fail(ErrorKind::kUsage, "--nnodes {} needs --dist-init-addr host:port, the same on every node", f.nnodes);
-  }
-  if (f.nnodes > 1 && IsLoopback(f.data_plane_addr) &&
-      !IsLoopback(comm::ParseAddress(f.dist_init_addr).host)) {
-    Fail(
-        ErrorKind::kUsage,
-        "the ranks of other hosts cannot reach --data-plane-addr {}: give this host's own address or network "
-        "interface",
-        f.data_plane_addr);
-  }
+  CheckJoining(f);
   if (f.ranks == "threads" && f.nnodes > 1) {
     Fail(ErrorKind::kUsage, "--ranks threads works on one node only: use --ranks processes with --nnodes {}",
          f.nnodes);
@@ -243,6 +225,7 @@ engine::ProcessPlan PlanOf(const LayoutFlags& flags) {
   plan.nodes = static_cast<int>(flags.nnodes);
   plan.node = static_cast<int>(flags.node_rank);
   plan.join_address = flags.dist_init_addr;
+  plan.secret = comm::GivenSecret(flags.job_secret_file);
   return plan;
 }
 

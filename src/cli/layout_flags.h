@@ -30,6 +30,8 @@ struct LayoutFlags {
   int64_t node_rank = 0;
   std::string dist_init_addr;
   std::string data_plane_addr = "127.0.0.1";
+  std::string job_secret_file;
+  int64_t dist_timeout_seconds = 60;
   std::string ranks;  // "threads", "processes" or empty: threads on one node, processes on several
   std::string numerics = "auto";
   std::string ops = "cpu";

@@ -26,6 +26,7 @@ class FaultyChannel final : public Channel {
   void Send(const Frame& frame) override { Pass(EncodeFrame(frame), faults_(frame)); }
   void SendEncoded(std::vector<std::byte> bytes) override { Pass(std::move(bytes), std::nullopt); }
   std::optional<Frame> Receive(Duration timeout) override { return inner_->Receive(timeout); }
+  void LimitReceived(size_t payload_bytes) override { inner_->LimitReceived(payload_bytes); }
   void Close() override {
     {
       std::lock_guard lock(mutex_);

@@ -47,6 +47,9 @@ Job::Job(const JobSettings& settings, std::unique_ptr<RankSet> ranks, JobEvents 
   record_.started_ns = NowNs();
   for (RankState& state : record_.ranks) state.last_heard_ns = state.last_progress_ns = record_.started_ns;
   for (int rank = 0; rank < settings_.grid.world(); ++rank) {
+    turns_.emplace_back(rank == settings_.grid.RanksOfStage(settings_.grid.stages - 1).front());
+  }
+  for (int rank = 0; rank < settings_.grid.world(); ++rank) {
     listeners_.emplace_back([this, rank] { Listen(rank); });
   }
   watchdog_ = std::thread([this] { Watch(); });
@@ -91,6 +94,10 @@ void Job::Listen(int rank) {
 
 void Job::Handle(int rank, const comm::Frame& frame) {
   const auto type = static_cast<pipeline::MessageType>(frame.type);
+  {
+    std::lock_guard lock(mutex_);
+    turns_[rank].Check(frame);
+  }
   if (type == pipeline::MessageType::kResult) {
     step::StepResult result = step::DecodeStepResult(frame.payload);
     {
@@ -192,6 +199,7 @@ std::vector<std::byte> Job::Ask(int rank, comm::Frame request, std::vector<std::
   {
     std::lock_guard lock(mutex_);
     answers[rank].clear();
+    turns_[rank].Asked(request);
   }
   ranks_->channel(rank).Send(request);
   std::unique_lock lock(mutex_);

@@ -11,6 +11,7 @@
 #include "engine/job_settings.h"
 #include "engine/rank_set.h"
 #include "engine/verdict.h"
+#include "pipeline/turns.h"
 #include "schedule/scheduler.h"
 #include "step/step.h"
 
@@ -77,6 +78,7 @@ class Job {
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   JobRecord record_;
+  std::vector<pipeline::RankTurns> turns_;
   std::vector<std::vector<std::byte>> dumps_;  // by rank; empty: none arrived yet
   std::vector<std::vector<std::byte>> spans_;
   Standing standing_;

@@ -36,6 +36,7 @@ std::string Print(const JobSettings& s) {
                         {"compute_threads", s.compute_threads},
                         {"data_plane_address", s.data_plane_address},
                         {"speaks_for_node", s.speaks_for_node},
+                        {"join_limit_ns", s.join_limit.count()},
                         {"wait_limit_ns", s.wait_limit.count()},
                         {"stall_limit_ns", s.stall_limit.count()},
                         {"link_delay_ns", s.link_delay.count()},
@@ -61,6 +62,7 @@ JobSettings ParseJobSettings(const std::string& text) {
     s.compute_threads = json.at("compute_threads");
     s.data_plane_address = json.at("data_plane_address");
     s.speaks_for_node = json.at("speaks_for_node");
+    s.join_limit = Duration(json.at("join_limit_ns").get<int64_t>());
     s.wait_limit = Duration(json.at("wait_limit_ns").get<int64_t>());
     s.stall_limit = Duration(json.at("stall_limit_ns").get<int64_t>());
     s.link_delay = Duration(json.at("link_delay_ns").get<int64_t>());

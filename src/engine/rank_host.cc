@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "comm/gloo_world.h"
+#include "comm/ordered_channel.h"
 #include "engine/faults.h"
 #include "ops/cpu/cpu_ops.h"
 #include "ops/reference/reference_ops.h"
@@ -61,17 +62,18 @@ comm::Hello HelloOf(const JobSettings& settings, int rank, uint64_t checkpoint_f
 }
 
 int RunRankProcess(const JobSettings& settings, int rank, const std::string& join_address) {
-  constexpr Duration kJoinLimit = std::chrono::seconds(60);
+  const auto secret = comm::GivenSecret("");
+  SLUICE_CHECK(secret.has_value(), "whoever starts a rank process gives it {}", comm::kSecretVariable);
   const auto checkpoint = checkpoint::Checkpoint::Open(settings.model_path);
   auto joined = comm::Join(comm::ParseAddress(join_address),
-                           HelloOf(settings, rank, checkpoint->fingerprint()), kJoinLimit);
+                           HelloOf(settings, rank, checkpoint->fingerprint()), *secret, settings.join_limit);
   comm::JoinedStore store(*joined);
   auto world = comm::MakeGlooWorld(rank, settings.grid.world(), store, settings.data_plane_address,
                                    settings.data_plane_limit());
   comm::SayConnected(*joined);
 
   const auto faults = MakeInjector(settings, rank, RankKind::kProcess, *joined);
-  const auto control = WithRankFaults(std::move(joined), faults);
+  const auto control = comm::MakeOrderedChannel(WithRankFaults(std::move(joined), faults));
   world = WithDataFaults(std::move(world), faults);
   ComputePool pool(std::max(0, settings.compute_threads - 1));
   trace::Recorder recorder(rank);

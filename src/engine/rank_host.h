@@ -34,8 +34,8 @@ std::string HostRank(const JobSettings& settings, int rank, const checkpoint::Ch
 // Who `rank` says it is when it joins.
 comm::Hello HelloOf(const JobSettings& settings, int rank, uint64_t checkpoint_fingerprint);
 
-// The whole life of a rank process: joins the controller at `join_address`, builds the data plane, HostRank.
-// Returns the exit code.
+// The whole life of a rank process: joins the controller at `join_address` with the secret in its environment
+// (comm/job_secret.h), builds the data plane, HostRank. Returns the exit code.
 int RunRankProcess(const JobSettings& settings, int rank, const std::string& join_address);
 
 }  // namespace sluice::engine

@@ -4,6 +4,7 @@
 #include <thread>
 #include <utility>
 
+#include "comm/ordered_channel.h"
 #include "comm/thread_world.h"
 #include "engine/faults.h"
 #include "engine/rank_set.h"
@@ -21,8 +22,10 @@ class ThreadRanks final : public RankSet {
     for (int rank = 0; rank < settings.grid.world(); ++rank) {
       auto [controller_end, rank_end] = comm::MakeChannelPair();
       injectors_.push_back(MakeInjector(settings, rank, RankKind::kThread, *rank_end));
-      channels_.push_back(WithPublishFaults(std::move(controller_end), settings, rank));
-      rank_channels_.push_back(WithRankFaults(std::move(rank_end), injectors_.back()));
+      channels_.push_back(
+          comm::MakeOrderedChannel(WithPublishFaults(std::move(controller_end), settings, rank)));
+      rank_channels_.push_back(
+          comm::MakeOrderedChannel(WithRankFaults(std::move(rank_end), injectors_.back())));
       recorders_.push_back(std::make_unique<trace::Recorder>(rank));
       worlds_.push_back(WithDataFaults(std::move(world[rank]), injectors_.back()));
     }

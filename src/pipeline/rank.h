@@ -19,6 +19,7 @@
 #include "pipeline/hop.h"
 #include "pipeline/messages.h"
 #include "pipeline/token_relay.h"
+#include "pipeline/turns.h"
 #include "step/step.h"
 #include "trace/recorder.h"
 
@@ -98,6 +99,7 @@ class Rank {
   Hop hop_;
   TokenRelay tokens_;
   Arena arena_;
+  ControllerTurns turns_;  // of the reading thread
 
   std::mutex mutex_;
   std::condition_variable work_arrived_;
