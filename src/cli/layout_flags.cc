@@ -193,7 +193,10 @@ engine::JobSettings SettingsOf(const LayoutFlags& f, const checkpoint::Checkpoin
   settings.wait_limit = Duration(static_cast<int64_t>(f.watchdog_timeout_seconds * 1e9));
   settings.stall_limit = Duration(static_cast<int64_t>(f.stall_report_after_seconds * 1e9));
   settings.link_delay = std::chrono::milliseconds(f.link_delay_ms);
-  if (!f.fault_plan.empty()) settings.fault_plan = comm::ReadFaultPlan(f.fault_plan, settings.grid.world());
+  if (!f.fault_plan.empty()) {
+    settings.fault_plan = comm::ReadFaultPlan(f.fault_plan, settings.grid.world());
+    if (f.ranks != "processes" && f.nnodes == 1) comm::CheckRunsInThreads(settings.fault_plan);
+  }
   engine::LayerCutOf(settings, config);
   engine::CheckFits(settings, config, checkpoint.is_fp8());
 

@@ -12,10 +12,10 @@ namespace sluice::engine {
 std::string JobSettings::Description(uint64_t checkpoint_fingerprint) const {
   return fmt::format(
       "pp {} tp {} attn_tp {} virtual {} split {} layers [{}] owners {} dense_tp {} numerics {} ops {} pages {} "
-      "steps {} checkpoint {:016x}",
+      "steps {} faults {} checkpoint {:016x}",
       grid.stages, grid.lanes, grid.attn_tp, grid.virtual_stages, static_cast<int>(split_mode),
       fmt::join(layer_sizes, ","), expert_owners, dense_tp ? 1 : 0, static_cast<int>(numerics), ops, cache_pages,
-      max_steps_in_flight, checkpoint_fingerprint);
+      max_steps_in_flight, comm::Print(fault_plan), checkpoint_fingerprint);
 }
 
 std::string Print(const JobSettings& s) {

@@ -41,6 +41,8 @@ class Judge {
   const std::optional<trace::Wait>& WaitOf(int rank) const { return State(rank).heartbeat.wait; }
   std::string Name(int rank) const { return DescribeRank(job_, rank); }
   std::string Place(int rank) const { return DescribePlace(State(rank).heartbeat.place); }
+  // Of a rank that says nothing any more: a fifth of a second old when it fell silent.
+  std::string LastPlace(int rank) const { return "its last word came " + Place(rank); }
   int world() const { return static_cast<int>(job_.ranks.size()); }
   bool TooLong(int64_t age_ns) const { return age_ns > limit_.wait.count(); }
   int64_t WaitAge(int rank) const { return State(rank).last_heard_ns - WaitOf(rank)->since_ns; }
@@ -106,7 +108,7 @@ class Judge {
   std::optional<Verdict> Gone() const {
     for (int rank = 0; rank < world(); ++rank) {
       if (State(rank).gone && State(rank).failure.empty())
-        return Named(rank, fmt::format("is gone: {}, {}", State(rank).gone_reason, Place(rank)));
+        return Named(rank, fmt::format("is gone: {}, {}", State(rank).gone_reason, LastPlace(rank)));
     }
     return std::nullopt;
   }
@@ -129,7 +131,7 @@ class Judge {
       const int64_t silence_ns = now_ns_ - State(rank).last_heard_ns;
       if (State(rank).failure.empty() && TooLong(silence_ns)) {
         return Named(rank, fmt::format("has not been heard of for {:.1f} s, {}", Seconds(silence_ns),
-                                       Place(rank)));
+                                       LastPlace(rank)));
       }
     }
     return std::nullopt;

@@ -192,7 +192,7 @@ const Case kCases[] = {
        Idles(job, 0, kLong);
        Waits(job, 3, 2, WaitKind::kCollective, 5);
      },
-     2, "has not been heard of for 6.0 s, at step 7, pass 0, layer 3; rank 3 (stage 1, lane 1) on node-a waits "
+     2, "has not been heard of for 6.0 s, its last word came at step 7, pass 0, layer 3; rank 3 (stage 1, lane 1) on node-a waits "
         "for it"},
     {"WhatASilentRankWaitedForSaysNothing",
      [](JobRecord& job) {
@@ -230,7 +230,7 @@ const Case kCases[] = {
        job.ranks[3].gone = true;
        job.ranks[3].gone_reason = "killed by signal 9";
      },
-     3, "is gone: killed by signal 9, at step 7, pass 0, layer 3"},
+     3, "is gone: killed by signal 9, its last word came at step 7, pass 0, layer 3"},
     {"AnErrorOfItsOwn",
      [](JobRecord& job) { job.ranks[2].failure = "the index score of row 1 is not a number"; }, 2,
      "failed: the index score of row 1 is not a number"},

@@ -6,7 +6,9 @@
 namespace sluice::pipeline {
 
 StartUpHeartbeats::StartUpHeartbeats(comm::Channel& control, const trace::Recorder& recorder)
-    : control_(control), recorder_(recorder), thread_([this] { Beat(); }) {}
+    : control_(control), recorder_(recorder) {
+  if (Beat()) thread_ = std::thread([this] { Run(); });
+}
 
 StartUpHeartbeats::~StartUpHeartbeats() {
   {
@@ -14,23 +16,28 @@ StartUpHeartbeats::~StartUpHeartbeats() {
     ending_ = true;
   }
   ending_changed_.notify_all();
-  thread_.join();
+  if (thread_.joinable()) thread_.join();
 }
 
-void StartUpHeartbeats::Beat() {
+bool StartUpHeartbeats::Beat() {
   comm::Frame frame;
   frame.type = static_cast<uint16_t>(MessageType::kHeartbeat);
+  frame.payload = Encode(HeartbeatOf(recorder_));
+  try {
+    control_.Send(frame);
+    return true;
+  } catch (const Error&) {
+    return false;
+  }
+}
+
+void StartUpHeartbeats::Run() {
   std::unique_lock lock(mutex_);
-  do {
-    frame.payload = Encode(HeartbeatOf(recorder_));
+  while (!ending_changed_.wait_for(lock, kHeartbeatEvery, [this] { return ending_; })) {
     lock.unlock();
-    try {
-      control_.Send(frame);
-    } catch (const Error&) {
-      return;
-    }
+    if (!Beat()) return;
     lock.lock();
-  } while (!ending_changed_.wait_for(lock, kHeartbeatEvery, [this] { return ending_; }));
+  }
 }
 
 }  // namespace sluice::pipeline

@@ -12,7 +12,7 @@ namespace sluice::pipeline {
 // How often a rank says that it is there, and what it waits for.
 inline constexpr Duration kHeartbeatEvery = std::chrono::milliseconds(200);
 
-// Heartbeats of a rank that is not at work yet: sent by a thread of its own from construction to destruction,
+// Heartbeats of a rank that is not at work yet: one at once, then by a thread of its own until destruction,
 // so that a rank that stops while it loads is found like any other. A controller that is gone is no error here.
 class StartUpHeartbeats {
  public:
@@ -22,7 +22,9 @@ class StartUpHeartbeats {
   StartUpHeartbeats& operator=(const StartUpHeartbeats&) = delete;
 
  private:
-  void Beat();
+  // False when there is nobody to hear it any more.
+  bool Beat();
+  void Run();
 
   comm::Channel& control_;
   const trace::Recorder& recorder_;

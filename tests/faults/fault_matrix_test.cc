@@ -31,12 +31,14 @@ class CaseRun {
   explicit CaseRun(const MatrixCase& one) : case_(one) {}
 
   std::string Run() {
-    const bool starts = case_.when != When::kStartUp || case_.Expected() == Outcome::kSurvives;
+    const bool starts = case_.when != When::kStartUp || Survives();
+    // A second ready frame may find the job begun.
+    const bool may_start = case_.action == comm::FaultAction::kDuplicate;
     const auto settings = FaultSettings(case_.Plan(), kSoft, starts ? kHard : kHardAtStartUp);
     const Deadline begin = Clock::now();
     try {
       FaultJob job(settings);
-      if (!starts) Note("the job became ready");
+      if (!starts && !may_start) Note("the job became ready");
       Work(job);
     } catch (const Error& error) {
       if (starts) Note(fmt::format("the job did not start: {}", error.what()));
