@@ -22,6 +22,12 @@ EngineInfo InfoOf(const JobSettings& settings, const EngineOptions& options,
   info.max_total_tokens = settings.cache_pages * ops::kPageTokens;
   for (const int64_t id : config.eos_token_ids) info.eos_token_ids.push_back(static_cast<int32_t>(id));
   info.numerics = NumericsOf(settings.numerics, checkpoint_is_fp8) == ops::Numerics::kExact ? "exact" : "fp8";
+  const ops::Numerics numerics = NumericsOf(settings.numerics, checkpoint_is_fp8);
+  info.lanes = settings.grid.lanes;
+  info.expert_sum_bytes = config.hidden_size * SizeOf(ops::ActivationType(numerics));
+  info.expert_row_bytes = numerics == ops::Numerics::kFp8 && checkpoint_is_fp8
+                              ? ops::QuantizedRowBytes(config.hidden_size)
+                              : info.expert_sum_bytes;
   return info;
 }
 
@@ -215,7 +221,11 @@ std::vector<RankInfo> LocalEngine::Ranks() {
                      std::move(layers),
                      heartbeat.rows_computed,
                      heartbeat.hop_bytes_sent,
-                     heartbeat.hop_bytes_received});
+                     heartbeat.hop_bytes_received,
+                     heartbeat.expert_choice_bytes,
+                     heartbeat.expert_dispatch_bytes,
+                     heartbeat.expert_return_bytes,
+                     heartbeat.expert_row_owners});
   }
   return infos;
 }

@@ -74,6 +74,11 @@ void Rank::SendHeartbeat(uint64_t asked) {
   heartbeat.rows_computed = rows_computed_;
   heartbeat.hop_bytes_sent = hop_.bytes_sent();
   heartbeat.hop_bytes_received = hop_.bytes_received();
+  const model::ExpertTraffic& experts = stage_->expert_traffic();
+  heartbeat.expert_choice_bytes = experts.choice_bytes;
+  heartbeat.expert_dispatch_bytes = experts.dispatch_bytes;
+  heartbeat.expert_return_bytes = experts.return_bytes;
+  heartbeat.expert_row_owners = experts.row_owners;
   heartbeat.received_step = received_step_;
   control_.Send(FrameOf(MessageType::kHeartbeat, Encode(heartbeat), static_cast<int64_t>(asked)));
 }
