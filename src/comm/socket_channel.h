@@ -30,7 +30,8 @@ class Listener {
 
   // With the port the system chose where 0 was asked for.
   const Address& address() const { return address_; }
-  // The next connection; null when none came within `timeout`.
+  // The next connection; null when none came within `timeout`. A TCP peer's name ends with its address
+  // ("a joining rank from 10.0.0.7").
   std::unique_ptr<Channel> Accept(const std::string& peer, Duration timeout);
 
  private:

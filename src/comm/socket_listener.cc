@@ -147,8 +147,15 @@ Listener::~Listener() {
 std::unique_ptr<Channel> Listener::Accept(const std::string& peer, Duration timeout) {
   pollfd wait{socket_, POLLIN, 0};
   if (poll(&wait, 1, Milliseconds(timeout)) <= 0) return nullptr;
-  const int one = accept4(socket_, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
-  return one < 0 ? nullptr : MakeSocketChannel(one, peer);
+  sockaddr_storage from{};
+  socklen_t size = sizeof(from);
+  const int one = accept4(socket_, reinterpret_cast<sockaddr*>(&from), &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+  if (one < 0) return nullptr;
+  char host[NI_MAXHOST];
+  const bool named =
+      from.ss_family != AF_UNIX && getnameinfo(reinterpret_cast<const sockaddr*>(&from), size, host,
+                                               sizeof(host), nullptr, 0, NI_NUMERICHOST) == 0;
+  return MakeSocketChannel(one, named ? fmt::format("{} from {}", peer, host) : peer);
 }
 
 }  // namespace sluice::comm

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "engine/stall_report.h"
+
 namespace sluice::engine {
 namespace {
 
@@ -246,6 +248,10 @@ void LocalEngine::Work() {
       EndAll(error.what());
     }
   }
+}
+
+StallReport LocalEngine::Report() const {
+  return MakeStallReport(job_->Record(), job_->standing(), NowNs());
 }
 
 std::vector<RankInfo> LocalEngine::Ranks() {

@@ -39,7 +39,10 @@ struct Heartbeat {
   int64_t expert_dispatch_bytes = 0;
   int64_t expert_return_bytes = 0;
   int64_t expert_row_owners = 0;
+  int64_t received_step = -1;  // last published step that has reached the rank
   trace::Place place;
+  trace::Counts counts;
+  std::string host;
   // Clocks differ between hosts: on the wire, and until the controller has put it on its own clock, since_ns
   // is how long the wait has lasted.
   std::optional<trace::Wait> wait;
@@ -48,6 +51,7 @@ struct Heartbeat {
 struct Failure {
   ErrorKind kind = ErrorKind::kInternal;
   std::string sentence;
+  int32_t accused = -1;  // the rank that is to blame, where that is another one
 };
 // kInternal for anything that is not an Error.
 Failure FailureOf(const std::exception& error);
@@ -56,6 +60,9 @@ struct DumpRequest {
   std::vector<int32_t> pages;
   int64_t tokens = 0;
 };
+
+// What a rank's recorder says now; the rest is left as it is by default. `host` is the name of this host.
+Heartbeat HeartbeatOf(const trace::Recorder& recorder);
 
 std::vector<std::byte> Encode(const Heartbeat& heartbeat);
 Heartbeat DecodeHeartbeat(std::span<const std::byte> bytes);

@@ -84,6 +84,34 @@ class FakeEngine : public engine::Engine {
     return verdict_;
   }
 
+  std::string Stall() const override {
+    const std::lock_guard lock(mutex_);
+    return stall_;
+  }
+  engine::StallReport Report() const override {
+    const std::lock_guard lock(mutex_);
+    engine::StallReport report;
+    report.ended = !verdict_.empty();
+    report.verdict = report.ended ? verdict_ : stall_;
+    report.named_rank = report.verdict.empty() ? -1 : 1;
+    report.due_steps = {42};
+    report.ranks.resize(2);
+    engine::RankReport& rank = report.ranks[1];
+    rank.rank = rank.stage = 1;
+    rank.host = "b";
+    rank.activity = "waits";
+    rank.step = 42;
+    rank.op = "hop receive";
+    rank.peer = 0;
+    rank.bytes = 4096;
+    report.text = "the table";
+    return report;
+  }
+
+  void SetStall(std::string stall) {
+    const std::lock_guard lock(mutex_);
+    stall_ = std::move(stall);
+  }
   void SetVerdict(std::string verdict) {
     const std::lock_guard lock(mutex_);
     verdict_ = std::move(verdict);
@@ -199,6 +227,7 @@ class FakeEngine : public engine::Engine {
   engine::RequestId last_id_ = 0;
   int aborts_ = 0;
   std::string verdict_;
+  std::string stall_;
   bool ending_ = false;
   std::thread thread_;
 };

@@ -30,6 +30,34 @@ Json RankEntry(const engine::RankInfo& rank) {
           {"hop_bytes_received", rank.hop_bytes_received}};
 }
 
+Json OrNull(const std::string& text) { return text.empty() ? Json(nullptr) : Json(text); }
+
+Json ReportEntry(const engine::RankReport& rank) {
+  Json wait = nullptr;
+  if (!rank.op.empty()) {
+    wait = {{"op", rank.op},
+            {"peer", rank.peer < 0 ? Json(nullptr) : Json(rank.peer)},
+            {"bytes", rank.bytes},
+            {"seconds", rank.waited_seconds}};
+  }
+  return {{"rank", rank.rank},
+          {"stage", rank.stage},
+          {"lane", rank.lane},
+          {"host", rank.host},
+          {"activity", rank.activity},
+          {"step", rank.step},
+          {"pass", rank.pass},
+          {"layer", rank.layer},
+          {"received_step", rank.received_step},
+          {"wait", std::move(wait)},
+          {"progress_age_seconds", rank.progress_age_seconds},
+          {"heard_age_seconds", rank.heard_age_seconds},
+          {"collectives", rank.collectives},
+          {"hops_sent", rank.hops_sent},
+          {"hops_taken", rank.hops_taken},
+          {"error", OrNull(rank.error)}};
+}
+
 // Bytes that the lanes sent one another for experts, beside what the counted rows make one expect: a row goes to
 // every owner of an expert it chose, and (lanes - 1) / lanes of the owners are other lanes.
 Json ExpertExchange(const engine::EngineInfo& engine, const std::vector<engine::RankInfo>& ranks) {
@@ -67,10 +95,27 @@ HttpResponse OneModel(const Service& service, const std::string& id) {
                  "model");
 }
 
-HttpResponse Health(const Service& service) {
+// The process turns: that this is answered says so.
+HttpResponse Live() { return Answer({{"status", "ok"}}); }
+
+HttpResponse Ready(const Service& service) {
   const std::string verdict = service.engine.Verdict();
   if (!verdict.empty()) throw ApiError(Refusal::kRankLost, verdict);
+  const std::string stall = service.engine.Stall();
+  if (!stall.empty()) throw ApiError(Refusal::kStalled, stall);
   return Answer({{"status", "ok"}});
+}
+
+HttpResponse StallReportAnswer(const Service& service) {
+  const engine::StallReport report = service.engine.Report();
+  Json ranks = Json::array();
+  for (const engine::RankReport& rank : report.ranks) ranks.push_back(ReportEntry(rank));
+  return Answer({{"status", report.ended ? "ended" : report.verdict.empty() ? "ok" : "stalled"},
+                 {"verdict", OrNull(report.verdict)},
+                 {"named_rank", report.named_rank < 0 ? Json(nullptr) : Json(report.named_rank)},
+                 {"due_steps", report.due_steps},
+                 {"ranks", std::move(ranks)},
+                 {"text", report.text}});
 }
 
 HttpResponse ServerDescription(const Service& service) {
