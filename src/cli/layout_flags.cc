@@ -40,6 +40,37 @@ parallel::SplitMode SplitModeOf(const std::string& name) {
        name);
 }
 
+// Refuses what a stage's ranks cannot be used for: every axis is there or is named.
+parallel::Grid GridOf(const LayoutFlags& f) {
+  const int64_t cp = f.cp > 0 ? f.cp : (f.enable_cp ? f.tp : 1);
+  const parallel::Grid grid = parallel::MakeGrid(f.pp, f.tp, f.cp < 0 ? f.cp : cp, f.virtual_stages);
+  if (f.dp > 1 && f.tp % (f.dp * cp) != 0) {
+    Fail(ErrorKind::kUsage,
+         "--tp {} cannot be divided into --dp-size {} x --attn-cp-size {}, and there is no attention data "
+         "parallelism: use --dp-size 1",
+         f.tp, f.dp, cp);
+  }
+  if (f.dp != 1) {
+    Fail(ErrorKind::kUsage,
+         "--dp-size {} asks for attention data parallelism, which there is not: use --dp-size 1; the rows of all "
+         "requests are dealt over the {} ranks of a stage anyway",
+         f.dp, f.tp);
+  }
+  if (f.ep != 1 && f.ep != f.tp) {
+    Fail(ErrorKind::kUsage,
+         "--ep-size {} is neither 1 nor --tp {}: experts are held whole and spread over all ranks of a stage; use "
+         "--ep-size {}",
+         f.ep, f.tp, f.tp);
+  }
+  if (f.moe_dense_tp != 1 && f.moe_dense_tp != f.tp) {
+    Fail(ErrorKind::kUsage,
+         "--moe-dense-tp-size {} is neither 1 nor --tp {}: use 1 to hold the dense MLPs whole on every rank, or {} "
+         "to cut them",
+         f.moe_dense_tp, f.tp, f.tp);
+  }
+  return grid;
+}
+
 engine::NumericsChoice NumericsChoiceOf(const std::string& name) {
   if (name == "auto") return engine::NumericsChoice::kAuto;
   if (name == "exact") return engine::NumericsChoice::kExact;
@@ -72,12 +103,24 @@ void AddLayoutFlags(CLI::App& app, LayoutFlags& f) {
   app.add_option("--tp,--tp-size,--tensor-parallel-size", f.tp, "Ranks per stage")->group(parallel);
   app.add_option("--attn-cp-size", f.cp, "Context-parallel lanes per stage; --tp when CP is enabled")
       ->group(parallel);
+  app.add_option("--dp-size,--dp,--data-parallel-size", f.dp, "Attention data parallelism; only 1")
+      ->group(parallel);
+  app.add_option("--ep-size,--ep,--expert-parallel-size", f.ep,
+                 "1 or --tp: whole experts, spread over the ranks of a stage")
+      ->group(parallel);
+  app.add_option("--expert-owners", f.expert_owners, "Ranks of a stage that hold experts; default all")
+      ->group(parallel);
+  app.add_option("--moe-dense-tp-size", f.moe_dense_tp,
+                 "1: every rank holds the dense MLPs whole; --tp: cut over the ranks of a stage")
+      ->group(parallel);
+  app.add_option("--pp-virtual-stages", f.virtual_stages, "Layer ranges of a stage; a step visits it once for each")
+      ->group(parallel);
   app.add_flag("--enable-nsa-prefill-context-parallel", f.enable_cp, "Deal rows over the ranks of a stage")
       ->group(parallel);
   app.add_option("--nsa-prefill-cp-mode,--cp-strategy", f.cp_mode,
                  "round-robin-split (interleave) or in-seq-split (zigzag)")
       ->group(parallel);
-  app.add_option("--pp-layer-partition", f.layer_partition, "Layers per stage, such as 30,31")
+  app.add_option("--pp-layer-partition", f.layer_partition, "Layers per (virtual) stage, such as 30,31")
       ->envname("SGLANG_PP_LAYER_PARTITION")
       ->group(parallel);
   AddJoiningFlags(app, f);
@@ -126,20 +169,21 @@ engine::JobSettings SettingsOf(const LayoutFlags& f, const checkpoint::Checkpoin
 
   engine::JobSettings settings;
   settings.model_path = std::filesystem::absolute(f.model_path);
-  const int64_t cp = f.cp > 0 ? f.cp : (f.enable_cp ? f.tp : 1);
-  settings.grid = parallel::MakeGrid(f.pp, f.tp, cp);
+  settings.grid = GridOf(f);
+  settings.expert_owners = static_cast<int>(std::clamp<int64_t>(f.expert_owners, -1, parallel::kMaxLanes + 1));
+  settings.dense_tp = f.moe_dense_tp != 1;
   settings.layer_sizes = ParsePartition(f.layer_partition);
   settings.split_mode = SplitModeOf(f.cp_mode);
   settings.numerics = NumericsChoiceOf(f.numerics);
   settings.ops = f.ops;
-  settings.max_steps_in_flight = std::max(8, 2 * settings.grid.stages);
+  settings.max_steps_in_flight = std::max(8, 4 * settings.grid.stages);
   settings.loader_threads = static_cast<int>(f.loader_threads);
   settings.data_plane_address = f.data_plane_addr;
   settings.join_limit = std::chrono::seconds(f.dist_timeout_seconds);
   settings.wait_limit = Duration(static_cast<int64_t>(f.watchdog_timeout_seconds * 1e9));
   settings.link_delay = std::chrono::milliseconds(f.link_delay_ms);
   engine::LayerCutOf(settings, config);
-  engine::CheckFits(settings, config);
+  engine::CheckFits(settings, config, checkpoint.is_fp8());
 
   if (settings.grid.world() % f.nnodes != 0) {
     Fail(ErrorKind::kUsage, "{} ranks cannot be spread evenly over --nnodes {}: use a divisor of {}",

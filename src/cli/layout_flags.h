@@ -18,6 +18,11 @@ struct LayoutFlags {
   int64_t tp = 1;
   int64_t pp = 1;
   int64_t cp = 0;  // 0: not given
+  int64_t dp = 1;
+  int64_t ep = 1;
+  int64_t expert_owners = 0;  // 0: not given
+  int64_t moe_dense_tp = 1;
+  int64_t virtual_stages = 1;
   bool enable_cp = false;
   std::string cp_mode = "round-robin-split";
   std::string layer_partition;  // "30,31"

@@ -102,7 +102,8 @@ void Serve(const ServeFlags& flags, const serve::Json& arguments) {
   server.Start();
   fmt::print("sluice serves {} as \"{}\" at http://{}:{} (pp {} x cp {}, {}, {} cache tokens)\n",
              flags.layout.model_path, info.served_model_name, flags.host, server.port(), settings.grid.stages,
-             settings.grid.lanes, engine.info().numerics, engine.info().max_total_tokens);
+             settings.grid.lanes / settings.grid.attn_tp, engine.info().numerics,
+             engine.info().max_total_tokens);
   std::fflush(stdout);
 
   constexpr timespec kLook{0, 100'000'000};  // how soon the loss of a rank is noticed here

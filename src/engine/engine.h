@@ -18,6 +18,10 @@ struct RankInfo {
   int64_t rows_computed = 0;
   int64_t hop_bytes_sent = 0;
   int64_t hop_bytes_received = 0;
+  int64_t expert_choice_bytes = 0;  // sent to other lanes for MoE layers; model::ExpertTraffic
+  int64_t expert_dispatch_bytes = 0;
+  int64_t expert_return_bytes = 0;
+  int64_t expert_row_owners = 0;
 };
 
 // Limits and identity that requests are checked against.
@@ -27,6 +31,9 @@ struct EngineInfo {
   int64_t max_total_tokens = 0;  // cache capacity; one request may not need more
   std::vector<int32_t> eos_token_ids;
   std::string numerics;  // "exact" or "fp8"
+  int64_t lanes = 1;     // ranks of a stage
+  int64_t expert_row_bytes = 0;  // of a row on its way to an expert, and of a sum on its way back
+  int64_t expert_sum_bytes = 0;
 };
 
 // The facade the server talks to. Thread-safe.

@@ -26,6 +26,16 @@ comm::Frame FrameOf(pipeline::MessageType type, std::vector<std::byte> payload =
 
 }  // namespace
 
+schedule::Limits LimitsOf(const JobSettings& settings, int64_t chunk_rows, int64_t max_running) {
+  const parallel::Grid& grid = settings.grid;
+  return {chunk_rows,
+          max_running,
+          settings.cache_pages,
+          settings.max_steps_in_flight,
+          grid.stages,
+          grid.virtual_stages > 1 ? grid.stages : 1};
+}
+
 Job::Job(const JobSettings& settings, std::unique_ptr<RankSet> ranks, JobEvents events)
     : settings_(settings),
       ranks_(std::move(ranks)),
@@ -138,15 +148,19 @@ void Job::Watch() {
   }
 }
 
-void Job::Publish(const step::Step& step) {
+void Job::Publish(const std::vector<step::Step>& group) {
   {
     std::lock_guard lock(mutex_);
     if (!verdict_.empty()) throw Error(ErrorKind::kRankLost, verdict_);
   }
-  comm::Frame frame = FrameOf(pipeline::MessageType::kPublish, Encode(step));
-  frame.step = static_cast<uint64_t>(step.id);
-  for (int rank = 0; rank < settings_.grid.world(); ++rank) {
-    SendIfThere(rank, frame);
+  for (int visit = 0; visit < settings_.grid.virtual_stages; ++visit) {
+    for (const step::Step& step : group) {
+      comm::Frame frame = visit == 0 ? FrameOf(pipeline::MessageType::kPublish, Encode(step))
+                                     : FrameOf(pipeline::MessageType::kPass);
+      frame.step = static_cast<uint64_t>(step.id);
+      frame.pass = static_cast<uint32_t>(visit);
+      for (int rank = 0; rank < settings_.grid.world(); ++rank) SendIfThere(rank, frame);
+    }
   }
 }
 

@@ -12,9 +12,13 @@
 #include "engine/rank_set.h"
 #include "engine/verdict.h"
 #include "pipeline/turns.h"
+#include "schedule/scheduler.h"
 #include "step/step.h"
 
 namespace sluice::engine {
+
+// The scheduler's limits for a job of these settings.
+schedule::Limits LimitsOf(const JobSettings& settings, int64_t chunk_rows, int64_t max_running);
 
 // What a job tells its owner; called on the job's own threads, must not block and must not call the job.
 struct JobEvents {
@@ -32,8 +36,10 @@ class Job {
   Job(const Job&) = delete;
   Job& operator=(const Job&) = delete;
 
-  // Sends the step to every rank. Throws Error(kRankLost) with the verdict when the job has ended.
-  void Publish(const step::Step& step);
+  // Puts the passes of these steps on every rank's list: the first visit of each step, then the second of
+  // each, and so on, so that with virtual stages a stage works on one step while another is elsewhere. Throws
+  // Error(kRankLost) with the verdict when the job has ended.
+  void Publish(const std::vector<step::Step>& group);
 
   // The cache of a sequence on one rank (cache/stage_cache.h, Dump), after all steps published before.
   std::vector<std::byte> DumpCache(int rank, const std::vector<int32_t>& pages, int64_t tokens);

@@ -20,7 +20,9 @@ enum class NumericsChoice { kAuto, kExact, kFp8 };  // kAuto: fp8 for FP8 checkp
 struct JobSettings {
   std::filesystem::path model_path;  // may differ from host to host; the checkpoint's fingerprint may not
   parallel::Grid grid;
-  std::vector<int64_t> layer_sizes;  // layers per stage; empty: the default cut
+  std::vector<int64_t> layer_sizes;  // layers per virtual stage; empty: the default cut
+  int expert_owners = 0;             // lanes of a stage that hold experts, from the first; 0: all
+  bool dense_tp = false;             // --moe-dense-tp-size tp: dense MLPs are cut over the lanes
   parallel::SplitMode split_mode = parallel::SplitMode::kInterleave;
   NumericsChoice numerics = NumericsChoice::kAuto;
   std::string ops = "cpu";  // "cpu" or "reference"
@@ -47,8 +49,9 @@ JobSettings ParseJobSettings(const std::string& json);
 std::vector<parallel::LayerRange> LayerCutOf(const JobSettings& settings,
                                              const checkpoint::ModelConfig& config);
 
-// Throws Error(kUsage) for an unknown back end and when a lane would be left without vocabulary rows.
-void CheckFits(const JobSettings& settings, const checkpoint::ModelConfig& config);
+// Throws Error(kUsage), naming what would work, for an unknown back end, for a lane that would be left without
+// vocabulary rows or a part of the dense MLPs, and for heads that cannot be cut over the head groups.
+void CheckFits(const JobSettings& settings, const checkpoint::ModelConfig& config, bool checkpoint_is_fp8);
 
 ops::Numerics NumericsOf(NumericsChoice choice, bool checkpoint_is_fp8);
 

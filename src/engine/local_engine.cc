@@ -20,6 +20,12 @@ EngineInfo InfoOf(const JobSettings& settings, const EngineOptions& options,
   info.max_total_tokens = settings.cache_pages * ops::kPageTokens;
   for (const int64_t id : config.eos_token_ids) info.eos_token_ids.push_back(static_cast<int32_t>(id));
   info.numerics = NumericsOf(settings.numerics, checkpoint_is_fp8) == ops::Numerics::kExact ? "exact" : "fp8";
+  const ops::Numerics numerics = NumericsOf(settings.numerics, checkpoint_is_fp8);
+  info.lanes = settings.grid.lanes;
+  info.expert_sum_bytes = config.hidden_size * SizeOf(ops::ActivationType(numerics));
+  info.expert_row_bytes = numerics == ops::Numerics::kFp8 && checkpoint_is_fp8
+                              ? ops::QuantizedRowBytes(config.hidden_size)
+                              : info.expert_sum_bytes;
   return info;
 }
 
@@ -31,8 +37,7 @@ LocalEngine::LocalEngine(const JobSettings& settings, const EngineOptions& optio
     : settings_(settings),
       info_(InfoOf(settings, options, config, checkpoint_is_fp8)),
       layer_cut_(LayerCutOf(settings, config)),
-      scheduler_(
-          {options.chunk_rows, options.max_running, settings.cache_pages, settings.max_steps_in_flight}) {
+      scheduler_(LimitsOf(settings, options.chunk_rows, options.max_running)) {
   JobEvents events;
   events.on_result = [this](step::StepResult result) {
     std::lock_guard lock(mutex_);
@@ -182,7 +187,9 @@ void LocalEngine::Work() {
       }
       if (stopping) return EndAll("the server is shutting down");
       if (!ended.empty()) throw Error(ErrorKind::kRankLost, ended);
-      while (auto step = scheduler_.Next()) job_->Publish(*step);
+      for (auto group = scheduler_.NextGroup(); !group.empty(); group = scheduler_.NextGroup()) {
+        job_->Publish(group);
+      }
     } catch (const Error& error) {
       // A result out of turn means that the ranks and the scheduler no longer agree: nothing can go on.
       std::lock_guard lock(mutex_);
@@ -197,14 +204,22 @@ std::vector<RankInfo> LocalEngine::Ranks() {
   const std::vector<RankState> states = job_->States();
   for (int rank = 0; rank < settings_.grid.world(); ++rank) {
     const auto& heartbeat = states[rank].heartbeat;
-    const parallel::LayerRange layers = layer_cut_[settings_.grid.StageOf(rank)];
+    const parallel::Grid& grid = settings_.grid;
+    std::vector<std::pair<int64_t, int64_t>> layers;
+    for (int range = grid.StageOf(rank); range < grid.layer_ranges(); range += grid.stages) {
+      layers.emplace_back(layer_cut_[range].begin, layer_cut_[range].end);
+    }
     infos.push_back({rank,
-                     settings_.grid.StageOf(rank),
-                     settings_.grid.LaneOf(rank),
-                     {{layers.begin, layers.end}},
+                     grid.StageOf(rank),
+                     grid.LaneOf(rank),
+                     std::move(layers),
                      heartbeat.rows_computed,
                      heartbeat.hop_bytes_sent,
-                     heartbeat.hop_bytes_received});
+                     heartbeat.hop_bytes_received,
+                     heartbeat.expert_choice_bytes,
+                     heartbeat.expert_dispatch_bytes,
+                     heartbeat.expert_return_bytes,
+                     heartbeat.expert_row_owners});
   }
   return infos;
 }

@@ -33,6 +33,8 @@ std::string HostRank(const JobSettings& settings, int rank, const checkpoint::Ch
                                         rank,
                                         LayerCutOf(settings, config),
                                         settings.split_mode,
+                                        settings.expert_owners > 0 ? settings.expert_owners : settings.grid.lanes,
+                                        settings.dense_tp,
                                         settings.cache_pages,
                                         settings.max_steps_in_flight};
     ops = MakeOps(settings, checkpoint.is_fp8(), pool);

@@ -11,12 +11,22 @@ int64_t HopLayout::row_bytes() const {
   return bytes;
 }
 
-Hop::Hop(comm::Communicator& world, int upstream, int downstream, HopLayout layout, int max_in_flight)
+Hop::Hop(comm::Communicator& world, const parallel::Grid& grid, int rank, HopLayout layout, int max_in_flight)
     : world_(world),
-      upstream_(upstream),
-      downstream_(downstream),
+      grid_(grid),
+      stage_(grid.StageOf(rank)),
+      upstream_(grid.Rank((stage_ + grid.stages - 1) % grid.stages, grid.LaneOf(rank))),
+      downstream_(grid.Rank((stage_ + 1) % grid.stages, grid.LaneOf(rank))),
       layout_(std::move(layout)),
       max_in_flight_(max_in_flight) {}
+
+PassId Hop::After(const PassId& pass) const {
+  return {pass.step, stage_ + 1 < grid_.stages ? pass.visit : pass.visit + 1};
+}
+
+uint64_t Hop::TagOf(const PassId& pass) const {
+  return static_cast<uint64_t>(pass.step * grid_.virtual_stages + pass.visit);
+}
 
 Buffer Hop::NewBuffer(int64_t rows) {
   const int64_t bytes = std::max<int64_t>(rows * layout_.row_bytes(), 1);
@@ -34,19 +44,20 @@ void Hop::Recycle(Buffer buffer) {
   free_.push_back(std::move(buffer));
 }
 
-void Hop::Expect(int64_t step, int64_t rows) {
+void Hop::Expect(const PassId& pass, int64_t rows) {
+  if (grid_.stages == 1) return;  // Send puts it here
   const int64_t bytes = rows * layout_.row_bytes();
   Moving moving{NewBuffer(rows), nullptr, bytes};
   if (bytes > 0) {
-    moving.transfer = world_.Receive(upstream_, static_cast<uint64_t>(step),
-                                     {moving.buffer.data(), static_cast<size_t>(bytes)});
+    moving.transfer =
+        world_.Receive(upstream_, TagOf(pass), {moving.buffer.data(), static_cast<size_t>(bytes)});
   }
-  expected_.emplace(step, std::move(moving));
+  expected_.emplace(pass, std::move(moving));
 }
 
-Buffer Hop::Take(int64_t step) {
-  Moving moving = std::move(expected_.at(step));
-  expected_.erase(step);
+Buffer Hop::Take(const PassId& pass) {
+  Moving moving = std::move(expected_.at(pass));
+  expected_.erase(pass);
   if (moving.transfer != nullptr) {
     const trace::ScopedSpan span(world_.recorder(), trace::SpanKind::kHopWait);
     const trace::ScopedWait wait(world_.recorder(), "hop receive", world_.GlobalRank(upstream_));
@@ -56,12 +67,16 @@ Buffer Hop::Take(int64_t step) {
   return std::move(moving.buffer);
 }
 
-void Hop::Send(int64_t step, int64_t rows, Buffer buffer) {
+void Hop::Send(const PassId& pass, int64_t rows, Buffer buffer) {
+  if (grid_.stages == 1) {  // the next visit is this rank's own: nothing travels
+    expected_.emplace(After(pass), Moving{std::move(buffer), nullptr, 0});
+    return;
+  }
   while (static_cast<int>(sending_.size()) >= max_in_flight_) FinishOldestSend();
   Moving moving{std::move(buffer), nullptr, rows * layout_.row_bytes()};
   bytes_sent_ += moving.bytes;
   if (moving.bytes > 0) {
-    moving.transfer = world_.Send(downstream_, static_cast<uint64_t>(step),
+    moving.transfer = world_.Send(downstream_, TagOf(After(pass)),
                                   {moving.buffer.data(), static_cast<size_t>(moving.bytes)});
   }
   sending_.push_back(std::move(moving));

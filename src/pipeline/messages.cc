@@ -26,6 +26,10 @@ std::vector<std::byte> Encode(const Heartbeat& heartbeat) {
   out.Put(heartbeat.rows_computed);
   out.Put(heartbeat.hop_bytes_sent);
   out.Put(heartbeat.hop_bytes_received);
+  out.Put(heartbeat.expert_choice_bytes);
+  out.Put(heartbeat.expert_dispatch_bytes);
+  out.Put(heartbeat.expert_return_bytes);
+  out.Put(heartbeat.expert_row_owners);
   PutPlace(out, heartbeat.place);
   out.Put<uint8_t>(heartbeat.wait.has_value() ? 1 : 0);
   if (heartbeat.wait.has_value()) {
@@ -44,6 +48,10 @@ Heartbeat DecodeHeartbeat(std::span<const std::byte> bytes) {
   heartbeat.rows_computed = in.Get<int64_t>();
   heartbeat.hop_bytes_sent = in.Get<int64_t>();
   heartbeat.hop_bytes_received = in.Get<int64_t>();
+  heartbeat.expert_choice_bytes = in.Get<int64_t>();
+  heartbeat.expert_dispatch_bytes = in.Get<int64_t>();
+  heartbeat.expert_return_bytes = in.Get<int64_t>();
+  heartbeat.expert_row_owners = in.Get<int64_t>();
   heartbeat.place = GetPlace(in);
   if (in.Get<uint8_t>() != 0) {
     trace::Wait wait;

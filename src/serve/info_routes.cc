@@ -30,6 +30,28 @@ Json RankEntry(const engine::RankInfo& rank) {
           {"hop_bytes_received", rank.hop_bytes_received}};
 }
 
+// Bytes that the lanes sent one another for experts, beside what the counted rows make one expect: a row goes to
+// every owner of an expert it chose, and (lanes - 1) / lanes of the owners are other lanes.
+Json ExpertExchange(const engine::EngineInfo& engine, const std::vector<engine::RankInfo>& ranks) {
+  int64_t choices = 0;
+  int64_t dispatch = 0;
+  int64_t returned = 0;
+  int64_t owners = 0;
+  for (const engine::RankInfo& rank : ranks) {
+    choices += rank.expert_choice_bytes;
+    dispatch += rank.expert_dispatch_bytes;
+    returned += rank.expert_return_bytes;
+    owners += rank.expert_row_owners;
+  }
+  const int64_t elsewhere = owners * (engine.lanes - 1) / engine.lanes;
+  return {{"choice_bytes", choices},
+          {"row_owners", owners},
+          {"dispatch_bytes", dispatch},
+          {"dispatch_bytes_formula", elsewhere * engine.expert_row_bytes},
+          {"return_bytes", returned},
+          {"return_bytes_formula", elsewhere * engine.expert_sum_bytes}};
+}
+
 }  // namespace
 
 HttpResponse ModelList(const Service& service) {
@@ -62,9 +84,11 @@ HttpResponse ServerDescription(const Service& service) {
   body["vocab_size"] = engine.vocab_size;
   body["context_length"] = engine.context_length;
   body["max_total_tokens"] = engine.max_total_tokens;
+  const std::vector<engine::RankInfo> infos = service.engine.Ranks();
   Json ranks = Json::array();
-  for (const engine::RankInfo& rank : service.engine.Ranks()) ranks.push_back(RankEntry(rank));
+  for (const engine::RankInfo& rank : infos) ranks.push_back(RankEntry(rank));
   body["ranks"] = std::move(ranks);
+  body["expert_exchange"] = ExpertExchange(engine, infos);
   return Answer(body);
 }
 

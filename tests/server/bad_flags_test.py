@@ -1,9 +1,14 @@
 """Every refused combination of flags ends with exit code 2 (3 for the model's files, 6 for the network) and one sentence that names
-the flag and what would work, before anything is started. Usage: bad_flags_test.py --sluice PROGRAM"""
+the flag and what would work, before anything is started; and the layouts in the accepted rows serve.
+Usage: bad_flags_test.py --sluice PROGRAM"""
 
 import argparse
+import http.client
+import json
 import os
 import pathlib
+import re
+import signal
 import socket
 import subprocess
 import tempfile
@@ -15,8 +20,18 @@ TWO = ["--nnodes", "2", "--tp", "2", CP, "--dist-init-addr", "127.0.0.1:1"]
 
 # flags after `serve --model-path MODEL`, exit code, what the sentence must contain; all with SECRET in the environment
 REFUSED = [
-    (["--tp", "4", "--attn-cp-size", "3"], 2, ["--tp 4", "--attn-cp-size 3", "use --attn-cp-size 4"]),
-    (["--tp", "2"], 2, ["--attn-cp-size 2"]),
+    (["--tp", "4", "--attn-cp-size", "3"], 2, ["--tp 4", "--attn-cp-size 3", "use --attn-cp-size 2, or --tp 6"]),
+    (["--tp", "8", "--attn-cp-size", "4", "--dp-size", "3"], 2, ["--tp 8", "--dp-size 3 x --attn-cp-size 4", "use --dp-size 1"]),
+    (["--tp", "8", "--attn-cp-size", "4", "--dp-size", "2"], 2, ["--dp-size 2", "use --dp-size 1"]),
+    (["--dp-size", "0"], 2, ["--dp-size 0", "use --dp-size 1"]),
+    (["--tp", "16"], 2, ["--tp 16 with --attn-cp-size 1", "8 attention heads over 16 ranks", "use --attn-cp-size 2"]),
+    (["--tp", "4", CP, "--ep-size", "2"], 2, ["--ep-size 2", "--tp 4", "use --ep-size 4"]),
+    (["--tp", "4", CP, "--moe-dense-tp-size", "2"], 2, ["--moe-dense-tp-size 2", "use 1", "4 to cut"]),
+    (["--tp", "8", CP, "--moe-dense-tp-size", "8"], 2, ["--moe-dense-tp-size 8", "512 channels", "use --moe-dense-tp-size 1"]),
+    (["--tp", "2", CP, "--expert-owners", "3"], 2, ["--expert-owners 3", "1 to 2"]),
+    (["--pp-size", "2", "--pp-virtual-stages", "3"], 2, ["--pp-virtual-stages 3", "6 layer ranges", "has 4", "use --pp-virtual-stages 2"]),
+    (["--pp-virtual-stages", "0"], 2, ["--pp-virtual-stages is 0", "1 to"]),
+    (["--pp-size", "2", "--pp-virtual-stages", "2", "--pp-layer-partition", "2,2"], 2, ["2 entries for 4 virtual stages", "1,1,1,1"]),
     (["--tp", "0"], 2, ["--tp is 0", "1 to"]),
     (["--pp-size", "5"], 2, ["--pp-size 5", "--pp-size 4 or less"]),
     (["--pp-size", "0"], 2, ["--pp-size is 0", "1 to"]),
@@ -55,15 +70,49 @@ SECRETS_REFUSED = [
     (SECRET, ("fifteen letters and more\n", 0o600), ["SLUICE_JOB_SECRET and --job-secret-file", "different secrets"]),
 ]
 
+# The same from the environment, as the reference system's launch lines give it.
+REFUSED_PARTITIONS = [
+    ("1,2", ["--pp-layer-partition 1,2", "3 layers", "2,2"]),
+    ("4", ["1 entries for 2 stages", "2,2"]),
+    ("2,x", ["2,x", "30,31"]),
+]
+
+# flags after `serve --model-path MODEL --port 0`, the layers of each stage, ranks
+ACCEPTED = [
+    (["--pp-size", "2", "--tp", "2", CP], [[[0, 2]], [[2, 4]]], 4),
+    (["--pp-size", "2", "--tp", "4", "--attn-cp-size", "2", "--dp-size", "1", "--ep-size", "4"], [[[0, 2]], [[2, 4]]], 8),
+    (["--tp", "2", "--moe-dense-tp-size", "2", "--ep-size", "1"], [[[0, 4]]], 2),
+    (["--pp-size", "2", "--pp-virtual-stages", "2"], [[[0, 1], [2, 3]], [[1, 2], [3, 4]]], 2),
+    (["--pp-size", "2", "--pp-layer-partition", "3,1", "--expert-owners", "1"], [[[0, 3]], [[3, 4]]], 2),
+]
+
+
+def accepted(program, model, flags, layers, ranks):
+    command = [program, "serve", "--model-path", model, "--port", "0", "--context-length", "1024", *flags]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
+        try:
+            line = server.stdout.readline()
+            address = re.search(r"http://([\d.]+):(\d+)", line)
+            assert address, (flags, line, server.stderr.read())
+            connection = http.client.HTTPConnection(address[1], int(address[2]), timeout=60)
+            connection.request("GET", "/get_server_info")
+            found = json.loads(connection.getresponse().read())["ranks"]
+            connection.close()
+        finally:
+            server.send_signal(signal.SIGTERM)
+        assert server.wait(timeout=20) == 0, flags
+    assert len(found) == ranks, (flags, found)
+    assert [[r["layers"] for r in found if r["stage"] == s][0] for s in range(len(layers))] == layers, (flags, found)
+
 
 def environment(secret):
     kept = {name: value for name, value in os.environ.items() if name != "SLUICE_JOB_SECRET"}
     return kept if secret is None else {**kept, "SLUICE_JOB_SECRET": secret}
 
 
-def refused(program, model, flags, code, phrases, secret=SECRET):
+def refused(program, model, flags, code, phrases, secret=SECRET, more=None):
     run = subprocess.run([program, "serve", "--model-path", model, *flags], capture_output=True, text=True, timeout=60,
-                         env=environment(secret))
+                         env={**environment(secret), **(more or {})})
     said = run.stderr + run.stdout
     assert run.returncode == code, (flags, run.returncode, said)
     assert not [phrase for phrase in phrases if phrase not in said], (flags, phrases, said)
@@ -96,13 +145,18 @@ def main():
             refused(program, model, flags, code, phrases)
         for variable, content, phrases in SECRETS_REFUSED:
             refused_secret(program, model, pathlib.Path(directory) / "secret", variable, content, phrases)
+        for partition, phrases in REFUSED_PARTITIONS:
+            refused(program, model, ["--pp-size", "2"], 2, phrases, more={"SGLANG_PP_LAYER_PARTITION": partition})
+        for flags, layers, ranks in ACCEPTED:
+            accepted(program, model, flags, layers, ranks)
         refused(program, str(pathlib.Path(directory) / "nowhere"), [], 3, ["nowhere", "not a directory"])
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
             taken.listen()
             port = taken.getsockname()[1]
             refused(program, model, ["--port", str(port), "--context-length", "1024"], 6, [str(port)])
-    print(f"ok {len(REFUSED) + len(SECRETS_REFUSED) + 2} refusals")
+    refusals = len(REFUSED) + len(SECRETS_REFUSED) + len(REFUSED_PARTITIONS) + 2
+    print(f"ok {refusals} refusals, {len(ACCEPTED)} layouts accepted")
 
 
 if __name__ == "__main__":
