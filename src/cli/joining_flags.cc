@@ -10,8 +10,6 @@ bool IsLoopback(const std::string& host) {
   return host == "localhost" || host == "lo" || host == "::1" || host.starts_with("127.");
 }
 
-bool IsEveryInterface(const std::string& host) { return host == "0.0.0.0" || host == "::" || host == "*"; }
-
 }  // namespace
 
 void AddJoiningFlags(CLI::App& app, LayoutFlags& f) {
@@ -37,13 +35,13 @@ void CheckJoining(const LayoutFlags& f) {
     Fail(ErrorKind::kUsage, "--dist-timeout {} is out of range: use 1 to 86400 seconds",
          f.dist_timeout_seconds);
   }
-  if (!f.dist_init_addr.empty() && IsEveryInterface(comm::ParseAddress(f.dist_init_addr).host)) {
+  if (!f.dist_init_addr.empty() && comm::IsEveryInterface(comm::ParseAddress(f.dist_init_addr).host)) {
     Fail(ErrorKind::kUsage,
          "--dist-init-addr {} would listen on every interface: give the one address of node 0 that the other "
          "nodes reach",
          f.dist_init_addr);
   }
-  if (IsEveryInterface(f.data_plane_addr)) {
+  if (comm::IsEveryInterface(f.data_plane_addr)) {
     Fail(ErrorKind::kUsage,
          "--data-plane-addr {} is every interface: give the one address or interface of this host that the "
          "other nodes reach",
@@ -61,12 +59,12 @@ void CheckJoining(const LayoutFlags& f) {
         f.data_plane_addr);
   }
   if (!secret.has_value()) {
-    Fail(ErrorKind::kUsage,
-         "--nnodes {} needs a secret by which the nodes know one another: make one with `openssl rand -hex "
-         "32` "
-         "and give every node the same, in the environment variable {} or in a file of mode 600 with "
-         "--job-secret-file",
-         f.nnodes, comm::kSecretVariable);
+    Fail(
+        ErrorKind::kUsage,
+        "--nnodes {} needs a secret by which the nodes know one another: make one with "
+        "`openssl rand -hex 32` and give every node the same, in the environment variable {} or in a file of "
+        "mode 600 with --job-secret-file",
+        f.nnodes, comm::kSecretVariable);
   }
 }
 

@@ -120,13 +120,11 @@ TEST_F(ControllerTest, RefusesAProofOfTheOtherRole) {
 }
 
 TEST_F(ControllerTest, ClosesOnAnythingElse) {
-  const std::vector<std::byte> long_payload(kMaxStrangersPayload + 1);
   const std::vector<std::byte> short_payload(63);
   const struct {
     JoinFrame type;
     const std::vector<std::byte>& payload;
-  } wrong[] = {{JoinFrame::kHello, long_payload},  // though within the limit of known ranks
-               {JoinFrame::kHello, short_payload}, {JoinFrame::kSet, {}},
+  } wrong[] = {{JoinFrame::kHello, short_payload}, {JoinFrame::kSet, {}},
                {JoinFrame::kConnected, {}},        {JoinFrame::kWelcome, short_payload},
                {static_cast<JoinFrame>(1), {}}};
   for (const auto& [type, payload] : wrong) {
@@ -135,6 +133,17 @@ TEST_F(ControllerTest, ClosesOnAnythingElse) {
     SendJoin(*channel, type, payload);
     LostSentence([&] { channel->Receive(seconds(5)); });
   }
+}
+
+TEST_F(ControllerTest, TakesNoLongFrameFromAStranger) {
+  const auto channel = Connect();
+  Hello verbose = kHello;
+  verbose.description.assign(kMaxStrangersPayload, 'x');
+  Joining joining{DecodeNonceOrProof(Next(*channel, JoinFrame::kChallenge)), MakeNonce(), EncodeHello(verbose)};
+  // Proven, so that only its length is wrong: a shorter one would be answered.
+  SendJoin(*channel, JoinFrame::kHello,
+           Encode(HelloFrame{joining.ranks, kSecret.Sign(joining.ClaimOfRank()), joining.hello}));
+  LostSentence([&] { channel->Receive(seconds(5)); });
 }
 
 TEST_F(ControllerTest, SilentStrangersKeepNobodyOut) {

@@ -14,9 +14,10 @@ namespace sluice::comm {
 // ("rank 3", "the controller").
 std::unique_ptr<Channel> MakeSocketChannel(int socket, std::string peer);
 
-// Connects once, within `timeout`. Returns null when nobody listens there (yet). Throws Error(kNetwork) when
-// the host's name cannot be resolved.
-std::unique_ptr<Channel> TryConnect(const Address& address, const std::string& peer, Duration timeout);
+// Connects once, within `timeout`. Returns null when nobody listens there (yet), and why in `error`, as
+// errno. Throws Error(kNetwork) when the host's name cannot be resolved.
+std::unique_ptr<Channel> TryConnect(const Address& address, const std::string& peer, Duration timeout,
+                                    int* error = nullptr);
 
 // A listening socket. TCP listens on the given host's address only; a stale Unix socket that nobody listens
 // on is replaced, and the path is removed at the end.

@@ -5,6 +5,7 @@
 
 #include <utility>
 
+#include "base/version.h"
 #include "comm/gloo_world.h"
 #include "comm/ordered_channel.h"
 #include "engine/faults.h"
@@ -65,7 +66,7 @@ std::string HostRank(const JobSettings& settings, int rank, const checkpoint::Ch
 }
 
 comm::Hello HelloOf(const JobSettings& settings, int rank, uint64_t checkpoint_fingerprint) {
-  return {rank, settings.grid.world(), "sluice 0.1.0", settings.Description(checkpoint_fingerprint)};
+  return {rank, settings.grid.world(), kBuild, settings.Description(checkpoint_fingerprint)};
 }
 
 int RunRankProcess(const JobSettings& settings, int rank, const std::string& join_address) {

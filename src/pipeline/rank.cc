@@ -133,7 +133,6 @@ void Rank::ReadControl() {
         SendHeartbeat(frame->step);
         continue;
       }
-      turns_.Check(*frame);
       std::lock_guard lock(mutex_);
       if (type == MessageType::kPublish || type == MessageType::kPass) {
         work_.push_back({NextOnList(*frame), nullptr});

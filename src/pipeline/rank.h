@@ -99,7 +99,6 @@ class Rank {
   Hop hop_;
   TokenRelay tokens_;
   Arena arena_;
-  ControllerTurns turns_;  // of the reading thread
 
   std::mutex mutex_;
   std::condition_variable work_arrived_;

@@ -14,15 +14,6 @@ void TakeAnswer(int& due, const char* what) {
 
 }  // namespace
 
-void ControllerTurns::Check(const comm::Frame& frame) {
-  if (static_cast<MessageType>(frame.type) != MessageType::kPublish) return;
-  if (frame.step != next_step_) {
-    Fail(ErrorKind::kRankLost, "the controller published step {} where step {} was due", frame.step,
-         next_step_);
-  }
-  ++next_step_;
-}
-
 void RankTurns::Asked(const comm::Frame& request) {
   const auto type = static_cast<MessageType>(request.type);
   if (type == MessageType::kSpansRequest) ++spans_due_;
