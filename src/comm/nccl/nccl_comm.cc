@@ -79,9 +79,11 @@ void CheckNcclConfig(const NcclConfig& config, int rank) {
          rank, config.max_channels);
   }
   int version = 0;
-  if (ncclGetVersion(&version) != ncclSuccess || version < NCCL_VERSION_CODE) {
-    Fail(ErrorKind::kUsage, "this program was built with NCCL {} and found {} at run time; install {} or newer",
-         VersionText(NCCL_VERSION_CODE), VersionText(version), VersionText(NCCL_VERSION_CODE));
+  // Options grow with the minor number; an older library would not know some of ours.
+  if (ncclGetVersion(&version) != ncclSuccess || version / 100 < NCCL_VERSION_CODE / 100) {
+    Fail(ErrorKind::kUsage,
+         "this program was built with NCCL {} and found {} at run time; install {}.{} or newer",
+         VersionText(NCCL_VERSION_CODE), VersionText(version), NCCL_MAJOR, NCCL_MINOR);
   }
 #if NCCL_VERSION_CODE < NCCL_VERSION(2, 28, 0)
   if (config.zero_cta) {
@@ -133,7 +135,10 @@ ncclResult_t NcclComm::Run(const std::function<ncclResult_t(ncclComm_t)>& enqueu
   std::lock_guard lock(mutex_);
   if (comm_ == nullptr || stop_) return ncclInProgress;
   const DeviceScope scope(device_);
-  return Settle(enqueue(comm_), give_up);
+  ncclResult_t result = enqueue(comm_);
+  // Some calls say success while NCCL still works on them (ncclCommWindowRegister of 2.28): its state decides.
+  if (result == ncclSuccess) result = ncclInProgress;
+  return Settle(result, give_up);
 }
 
 ncclResult_t NcclComm::Settle(ncclResult_t result, const GiveUp& give_up) {

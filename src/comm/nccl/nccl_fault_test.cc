@@ -1,8 +1,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <atomic>
-
 #include "comm/nccl/nccl_test_support.h"
 
 // Waits that do not end well, between two GPUs: every one ends with the sentence that names the other rank, on
@@ -12,7 +10,6 @@ namespace {
 
 using std::chrono::milliseconds;
 using std::chrono::seconds;
-using ::testing::AllOf;
 using ::testing::HasSubstr;
 
 constexpr Duration kLong = seconds(20);
@@ -118,15 +115,7 @@ TEST_P(NcclFaultTest, SizesThatDisagreeEndTheWorld) {
 void KernelThatWaits(Duration timeout, bool abort, const std::string& expected) {
   auto world = MakeNcclRanks(2, timeout);
   const DeviceBytes buffer(0, 1 << 20);
-  const DeviceBytes sent(1, 1 << 20);
-  // A first transfer, so that the connection stands and the second one does reach the device.
-  OnAllRanks(2, [&](int rank) {
-    const DeviceScope scope(rank);
-    const DeviceStream stream;
-    const auto event = rank == 0 ? world[0]->EnqueueReceive(buffer.span(), stream.get())
-                                 : world[1]->EnqueueSend(sent.span(), stream.get());
-    world[rank]->Await("first", event);
-  });
+  OnAllRanks(2, [&](int rank) { world[rank]->ConnectTransfers(); });
   const DeviceScope scope(0);
   const DeviceStream stream;
   const auto event = world[0]->EnqueueReceive(buffer.span(), stream.get());
@@ -147,6 +136,30 @@ TEST_P(NcclFaultTest, AKernelThatWaitsEndsByTimeOut) {
                   "rank 1 did not come to \"receive hidden\" within 1500 ms; rank 0 has stopped waiting");
 }
 
+#if NCCL_VERSION_CODE >= NCCL_VERSION(2, 28, 0)
+// Copy engines wait on the stream itself, without a kernel that could be told to stop.
+TEST_P(NcclFaultTest, ACopyEngineThatWaitsEndsByTimeOut) {
+  auto world = MakeNcclRanks(2, milliseconds(3000), {.zero_cta = true});
+  std::vector<std::unique_ptr<NcclMemory>> all(2);
+  std::vector<std::unique_ptr<NcclWindow>> windows(2);
+  const std::vector<int64_t> equal = {4096, 4096};
+  OnAllRanks(2, [&](int rank) {
+    const DeviceScope scope(rank);
+    all[rank] = std::make_unique<NcclMemory>(8192);
+    windows[rank] = world[rank]->RegisterWindow(all[rank]->bytes());
+    const auto mine = all[rank]->bytes().subspan(4096 * static_cast<size_t>(rank), 4096);
+    world[rank]->AllGather("first", mine, all[rank]->bytes(), equal);
+  });
+  const DeviceScope scope(0);
+  const DeviceStream stream;
+  const auto event =
+      world[0]->EnqueueAllGather(all[0]->bytes().first(4096), all[0]->bytes(), equal, stream.get());
+  EXPECT_EQ(LostSentence([&] { world[0]->Await("gather", event); }),
+            "rank 1 did not come to \"gather\" within 3000 ms; rank 0 has stopped waiting");
+  EXPECT_TRUE(Drains(stream.get()));
+}
+#endif
+
 // The group's communicator needs both ranks, and NCCL would wait for the second one for ever.
 TEST_P(NcclFaultTest, AGroupThatOneRankDoesNotMakeIsTooLate) {
   auto world = MakeNcclRanks(2, milliseconds(500));
@@ -163,6 +176,7 @@ TEST_P(NcclFaultTest, AGroupThatOneRankDoesNotMakeIsTooLate) {
             "rank 1 did not come to \"connect\" within 500 ms; rank 0 has stopped waiting");
 }
 
+GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(NcclFaultTest);
 INSTANTIATE_TEST_SUITE_P(Gpus, NcclFaultTest, ::testing::ValuesIn(TwoGpus()),
                          [](const auto&) { return std::string("2Gpus"); });
 

@@ -38,6 +38,7 @@ struct NcclPost {
 //   receiver -> sender  kLinkId  before the first kGo
 //   leader -> member    kGroupId NCCL's id for the n-th group the two share
 //   member -> member    kArrived how many operations of that group this rank has begun
+//   anybody -> anybody  kAsk     answered by kAnswer at once, whatever the rank's other threads do
 //   anybody -> all      kFailed  the sentence that ended this rank, which ends the others as well
 //   anybody -> all      kLeave   this rank will not post any more
 // Anything else ends the job with a sentence.
@@ -69,6 +70,8 @@ class NcclRank final : public Endpoint, public std::enable_shared_from_this<Nccl
   void TellArrived(int peer, uint64_t ordinal, uint64_t count);
   void AwaitArrived(int peer, uint64_t ordinal, uint64_t count, std::string_view op, Deadline deadline);
   bool HasArrived(int peer, uint64_t ordinal, uint64_t count);
+  // Whether the peer's process answers within `limit`; one that was stopped does not.
+  bool Answers(int peer, Duration limit);
   void TellGroupId(int peer, uint64_t ordinal, const ncclUniqueId& id);
   ncclUniqueId AwaitGroupId(int peer, uint64_t ordinal, Deadline deadline);
 
@@ -99,6 +102,7 @@ class NcclRank final : public Endpoint, public std::enable_shared_from_this<Nccl
     std::unordered_map<uint64_t, ncclUniqueId> group_ids;          // per ordinal
     std::unique_ptr<NcclLink> incoming;
     std::unique_ptr<NcclLink> outgoing;
+    uint64_t answers = 0;
     bool left = false;
   };
 

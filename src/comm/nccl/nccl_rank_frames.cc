@@ -15,8 +15,10 @@ enum Word : uint16_t {
   kLinkId = 18,
   kGroupId = 19,
   kArrived = 20,
-  kFailed = 21,
-  kLeave = 22,
+  kAsk = 21,
+  kAnswer = 22,
+  kFailed = 23,
+  kLeave = 24,
 };
 
 std::vector<std::byte> Number(uint64_t value) {
@@ -125,6 +127,13 @@ void NcclRank::Hear(int peer, const Frame& frame) {
       peers_[peer].arrived[frame.step] = count;
       break;
     }
+    case kAsk:
+      return Tell(peer, kAnswer, 0, {});
+    case kAnswer: {
+      std::lock_guard lock(mutex_);
+      ++peers_[peer].answers;
+      break;
+    }
     case kLeave: {
       std::lock_guard lock(mutex_);
       peers_[peer].left = true;
@@ -167,6 +176,16 @@ void NcclRank::HearGo(int peer, uint64_t slot) {
 bool NcclRank::HasArrived(int peer, uint64_t ordinal, uint64_t count) {
   std::lock_guard lock(mutex_);
   return peers_[peer].arrived[ordinal] >= count;
+}
+
+bool NcclRank::Answers(int peer, Duration limit) {
+  Peer& other = peers_[peer];
+  std::unique_lock lock(mutex_);
+  const uint64_t before = other.answers;
+  lock.unlock();
+  Tell(peer, kAsk, 0, {});
+  lock.lock();
+  return changed_.wait_for(lock, limit, [&] { return other.answers > before; });
 }
 
 void NcclRank::AwaitArrived(int peer, uint64_t ordinal, uint64_t count, std::string_view op,

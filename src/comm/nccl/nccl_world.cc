@@ -1,6 +1,7 @@
 #include "comm/nccl/nccl_world.h"
 
 #include <algorithm>
+#include <array>
 #include <numeric>
 #include <utility>
 
@@ -9,6 +10,9 @@
 
 namespace sluice::comm {
 namespace {
+
+// How long a rank is asked whether it is alive, once something did not end in time.
+constexpr std::chrono::milliseconds kAnswerLimit{300};
 
 bool AllEqual(std::span<const int64_t> bytes) {
   return std::all_of(bytes.begin(), bytes.end(), [&](int64_t part) { return part == bytes[0]; });
@@ -118,8 +122,13 @@ std::string NcclCommunicator::NotEnded(std::string_view op) const {
   if (missing != rank()) {
     return fmt::format("rank {} did not come to \"{}\" {}", GlobalRank(missing), op, self_->TooLate());
   }
-  return fmt::format("\"{}\" of ranks {} did not end {}, although all of them have begun it", op,
-                     fmt::join(members(), ", "), self_->TooLate());
+  for (int peer = 0; peer < size(); ++peer) {
+    if (peer == rank() || self_->Answers(members()[peer], kAnswerLimit)) continue;
+    return fmt::format("rank {} does not answer, and \"{}\" did not end {}", GlobalRank(peer), op,
+                       self_->TooLate());
+  }
+  return fmt::format("\"{}\" did not end {}, although ranks {} have all begun it and answer", op,
+                     self_->TooLate(), fmt::join(members(), ", "));
 }
 
 void NcclCommunicator::Connect() {
@@ -133,6 +142,18 @@ void NcclCommunicator::Connect() {
     id = self_->AwaitGroupId(members()[0], ordinals()[0], deadline);
   }
   comm_ = self_->MakeComm(id, members(), rank(), deadline, [&] { return NotEnded("connect"); });
+}
+
+void NcclCommunicator::ConnectTransfers() {
+  SLUICE_CHECK(size() == 2, "transfers on a stream are for groups of two, this one has {}", size());
+  const DeviceScope scope(self_->config().device);
+  const NcclMemory byte(2);
+  const std::array<std::span<std::byte>, 2> one = {byte.bytes().first(1), byte.bytes().last(1)};
+  std::array<std::span<const std::byte>, 2> send = {one[rank()], one[rank()]};
+  std::array<std::span<std::byte>, 2> receive = {one[1 - rank()], one[1 - rank()]};
+  send[rank()] = {};
+  receive[rank()] = {};
+  AllToAll("connect transfers", send, receive);
 }
 
 NcclCommunicator::Event NcclCommunicator::Launch(const std::function<ncclResult_t(ncclComm_t)>& enqueue,

@@ -69,6 +69,9 @@ class NcclCommunicator final : public GroupCommunicator {
 
   // Makes the group's NCCL communicator, which its first operation does otherwise: waits for all members.
   void Connect();
+  // In a group of two also what EnqueueSend and EnqueueReceive need, the first of which otherwise waits on the
+  // host until the other rank has called its counterpart.
+  void ConnectTransfers();
   // As AllGather and AllToAll.
   Event EnqueueAllGather(std::span<const std::byte> mine, std::span<std::byte> all,
                          std::span<const int64_t> bytes, cudaStream_t stream);
