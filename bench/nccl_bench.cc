@@ -12,10 +12,10 @@
 #include "base/error.h"
 #include "comm/nccl/nccl_world.h"
 
-// What the NCCL data plane costs and carries between two GPUs of one host: transfers one way and all-gathers of
-// equal parts by size, with NCCL's own number of channels, with a cap, and on copy engines. Device time is that of
-// an operation inside a replayed graph, so the host's launches are not in it; the host's form is timed by the
-// clock, launches, threads and waits included.
+// What the NCCL data plane costs and carries between two GPUs of one host: transfers one way and all-gathers
+// of equal parts by size, with NCCL's own number of channels, with a cap, and on copy engines. Device time is
+// that of an operation inside a replayed graph, so the host's launches are not in it; the host's form is
+// timed by the clock, launches, threads and waits included.
 //   nccl_bench
 namespace sluice {
 namespace {

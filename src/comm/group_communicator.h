@@ -25,9 +25,9 @@ class Endpoint {
   virtual void Abort(std::string_view reason) = 0;
 };
 
-// How many groups a rank shares with each rank of the world. The n-th group that holds both a and b is the n-th
-// on both sides, because both call Subgroup for it in the same order; so n keeps the groups of a pair apart
-// without a word exchanged, whatever groups other ranks make. Thread-safe.
+// How many groups a rank shares with each rank of the world. The n-th group that holds both a and b is the
+// n-th on both sides, because both call Subgroup for it in the same order; so n keeps the groups of a pair
+// apart without a word exchanged, whatever groups other ranks make. Thread-safe.
 class GroupCounts {
  public:
   explicit GroupCounts(int world) : counts_(static_cast<size_t>(world), 0) {}

@@ -13,8 +13,8 @@
 
 namespace sluice::comm {
 
-// Frames between any two ranks of a world, for a data plane whose transfers cannot say who is there: a channel
-// to every other rank and a thread that reads it.
+// Frames between any two ranks of a world, for a data plane whose transfers cannot say who is there: a
+// channel to every other rank and a thread that reads it.
 class PeerMesh {
  public:
   // Both are called on the thread that reads `peer`, frames in the order they were sent; they must not block
@@ -22,10 +22,10 @@ class PeerMesh {
   using OnFrame = std::function<void(int peer, const Frame& frame)>;
   using OnLost = std::function<void(int peer, const std::string& words)>;
 
-  // Connects this rank to all others, each of which makes its mesh with the same size and store. `bind` is the
-  // address of this host that the others reach it by; the system chooses the port. A connection must present
-  // the number that its listener left in the store, so a stranger is turned away; nothing is encrypted.
-  // Returns once all are connected. Throws Error(kNetwork) when `bind` is no address of this host,
+  // Connects this rank to all others, each of which makes its mesh with the same size and store. `bind` is
+  // the address of this host that the others reach it by; the system chooses the port. A connection must
+  // present the number that its listener left in the store, so a stranger is turned away; nothing is
+  // encrypted. Returns once all are connected. Throws Error(kNetwork) when `bind` is no address of this host,
   // Error(kRankLost) naming the rank that did not come within `timeout`.
   PeerMesh(int rank, int size, KeyValueStore& store, const std::string& bind, Duration timeout);
   ~PeerMesh();

@@ -69,7 +69,8 @@ TEST(PeerMeshTest, EveryRankReachesEveryOtherInOrderAndHearsItsEnd) {
         if (line.starts_with(fmt::format("{}:", peer))) own.push_back(line);
       }
       std::vector<std::string> expected;
-      for (int i = 0; i < 3 && peer != rank; ++i) expected.push_back(fmt::format("{}: {}", peer, 10 * i + peer));
+      for (int i = 0; i < 3 && peer != rank; ++i)
+        expected.push_back(fmt::format("{}: {}", peer, 10 * i + peer));
       EXPECT_EQ(own, expected) << "at rank " << rank;
     }
   }

@@ -1,5 +1,7 @@
 #include "comm/nccl/nccl_comm.h"
 
+#include <sys/prctl.h>
+
 #include <algorithm>
 #include <thread>
 #include <utility>
@@ -54,6 +56,9 @@ NcclMemory::~NcclMemory() {
   if (data_ != nullptr) ncclMemFree(data_);
 }
 
+ShortNaps::ShortNaps() : before_(prctl(PR_GET_TIMERSLACK)) { prctl(PR_SET_TIMERSLACK, 1000); }
+ShortNaps::~ShortNaps() { prctl(PR_SET_TIMERSLACK, before_); }
+
 ncclUniqueId NewNcclId() {
   ncclUniqueId id;
   const ncclResult_t result = ncclGetUniqueId(&id);
@@ -70,13 +75,15 @@ void CheckNcclConfig(const NcclConfig& config, int rank) {
   if (cudaGetDeviceCount(&found) != cudaSuccess) found = 0;
   if (config.device < 0 || config.device >= found) {
     Fail(ErrorKind::kUsage,
-         "rank {} is to use CUDA device {}, and {} devices are visible here; give each rank of a host a device "
+         "rank {} is to use CUDA device {}, and {} devices are visible here; give each rank of a host a "
+         "device "
          "of its own below {}",
          rank, config.device, found, found);
   }
   if (config.max_channels < 0) {
-    Fail(ErrorKind::kUsage, "rank {} may use {} NCCL channels; give 0 for NCCL's own choice or a positive number",
-         rank, config.max_channels);
+    Fail(ErrorKind::kUsage,
+         "rank {} may use {} NCCL channels; give 0 for NCCL's own choice or a positive number", rank,
+         config.max_channels);
   }
   int version = 0;
   // Options grow with the minor number; an older library would not know some of ours.
@@ -106,7 +113,8 @@ NcclComm::NcclComm(const ncclUniqueId& id, std::vector<int> members, int place, 
 #if NCCL_VERSION_CODE >= NCCL_VERSION(2, 28, 0)
   if (config.zero_cta) options.CTAPolicy = NCCL_CTA_POLICY_ZERO;
 #endif
-  const ncclResult_t result = ncclCommInitRankConfig(&comm_, static_cast<int>(members_.size()), id, place, &options);
+  const ncclResult_t result =
+      ncclCommInitRankConfig(&comm_, static_cast<int>(members_.size()), id, place, &options);
   if (result != ncclSuccess && result != ncclInProgress) {
     Fail(ErrorKind::kInternal, "NCCL refused to begin a communicator of {} ranks: {}", members_.size(),
          ncclGetErrorString(result));
@@ -136,12 +144,14 @@ ncclResult_t NcclComm::Run(const std::function<ncclResult_t(ncclComm_t)>& enqueu
   if (comm_ == nullptr || stop_) return ncclInProgress;
   const DeviceScope scope(device_);
   ncclResult_t result = enqueue(comm_);
-  // Some calls say success while NCCL still works on them (ncclCommWindowRegister of 2.28): its state decides.
+  // Some calls say success while NCCL still works on them (ncclCommWindowRegister of 2.28): its state
+  // decides.
   if (result == ncclSuccess) result = ncclInProgress;
   return Settle(result, give_up);
 }
 
 ncclResult_t NcclComm::Settle(ncclResult_t result, const GiveUp& give_up) {
+  const ShortNaps naps;
   while (result == ncclInProgress && !stop_ && comm_ != nullptr && !give_up()) {
     const ncclResult_t asked = ncclCommGetAsyncError(comm_, &result);
     if (asked != ncclSuccess) result = asked;

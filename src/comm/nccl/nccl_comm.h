@@ -72,6 +72,18 @@ class NcclMemory {
   size_t bytes_ = 0;
 };
 
+// Lets this thread's sleeps end when they should and not some 50 us later, until the end of the scope.
+class ShortNaps {
+ public:
+  ShortNaps();
+  ~ShortNaps();
+  ShortNaps(const ShortNaps&) = delete;
+  ShortNaps& operator=(const ShortNaps&) = delete;
+
+ private:
+  const int before_;  // nanoseconds
+};
+
 // NCCL's unique id, and a new one. Throws Error(kNetwork) with NCCL's words when it finds no interface.
 ncclUniqueId NewNcclId();
 

@@ -69,8 +69,8 @@ void NcclLink::Run() {
                         : ncclRecv(post->data, post->bytes, ncclUint8, 0, comm, stream_->get());
       };
       rank_.Launch(*comm_, transfer, rank_.NewDeadline(), [&] {
-        return fmt::format("rank {} did not begin the transfer of {} bytes with rank {} {}", peer_, post->bytes,
-                           rank_.rank(), rank_.TooLate());
+        return fmt::format("rank {} did not begin the transfer of {} bytes with rank {} {}", peer_,
+                           post->bytes, rank_.rank(), rank_.TooLate());
       });
       CheckCuda(cudaEventRecord(post->done.get(), stream_->get()), "cudaEventRecord");
       rank_.Launched(*post, comm_);

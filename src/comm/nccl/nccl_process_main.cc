@@ -8,7 +8,8 @@
 #include "comm/nccl/nccl_test_support.h"
 #include "comm/rendezvous.h"
 
-// The life of a rank's process in nccl_process_test: gathers for ever and tells the controller how that ended.
+// The life of a rank's process in nccl_process_test: gathers for ever and tells the controller how that
+// ended.
 //   nccl_rank_process ADDRESS RANK SIZE LIMIT_MS
 int main(int count, char** arguments) {
   using namespace sluice;        // NOLINT: a program of one function

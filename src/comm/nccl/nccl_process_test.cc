@@ -10,8 +10,8 @@
 #include "comm/nccl/nccl_test_support.h"
 #include "comm/rendezvous.h"
 
-// Ranks in processes of their own, which stand beside this test: one of them is killed or stopped in the middle of
-// its collectives, and the others name it.
+// Ranks in processes of their own, which stand beside this test: one of them is killed or stopped in the
+// middle of its collectives, and the others name it.
 namespace sluice::comm {
 namespace {
 
@@ -45,7 +45,8 @@ class NcclProcessTest : public ::testing::TestWithParam<int> {
       for (std::string& word : words) arguments.push_back(word.data());
       arguments.push_back(nullptr);
       pid_t child = -1;
-      ASSERT_EQ(posix_spawn(&child, program.c_str(), nullptr, nullptr, arguments.data(), environ), 0) << program;
+      ASSERT_EQ(posix_spawn(&child, program.c_str(), nullptr, nullptr, arguments.data(), environ), 0)
+          << program;
       children_.push_back(child);
     }
     channels_ = rendezvous_->Accept(seconds(60));
@@ -88,8 +89,9 @@ TEST_P(NcclProcessTest, ARankThatIsStoppedIsNamedAfterTheLimit) {
   const std::string sentence = SentenceOf(0);
   EXPECT_LT(Clock::now() - stopped, seconds(5));
   // Stopped before it came to a collective, or inside of one that both had begun.
-  EXPECT_THAT(sentence, ::testing::AnyOf(HasSubstr("rank 1 did not come to \"gather\" within 2000 ms"),
-                                         HasSubstr("rank 1 does not answer, and \"gather\" did not end within 2000 ms")));
+  EXPECT_THAT(sentence, ::testing::AnyOf(
+                            HasSubstr("rank 1 did not come to \"gather\" within 2000 ms"),
+                            HasSubstr("rank 1 does not answer, and \"gather\" did not end within 2000 ms")));
 }
 
 GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(NcclProcessTest);

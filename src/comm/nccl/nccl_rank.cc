@@ -43,8 +43,8 @@ class NcclTransfer final : public Transfer {
 
 }  // namespace
 
-NcclRank::NcclRank(int rank, int size, KeyValueStore& store, const std::string& bind, const NcclConfig& config,
-                   Duration timeout)
+NcclRank::NcclRank(int rank, int size, KeyValueStore& store, const std::string& bind,
+                   const NcclConfig& config, Duration timeout)
     : rank_(rank),
       config_(config),
       timeout_(timeout),
@@ -79,11 +79,11 @@ void NcclRank::RequireDevice(std::string_view what, std::span<const std::byte> b
   if (bytes.empty()) return;
   cudaPointerAttributes attributes{};
   const cudaError_t error = cudaPointerGetAttributes(&attributes, bytes.data());
-  SLUICE_CHECK(error == cudaSuccess && attributes.type == cudaMemoryTypeDevice &&
-                   attributes.device == config_.device,
-               "{}: {} bytes are not memory of CUDA device {}; NCCL moves device memory only, gloo moves the "
-               "host's",
-               what, bytes.size(), config_.device);
+  SLUICE_CHECK(
+      error == cudaSuccess && attributes.type == cudaMemoryTypeDevice && attributes.device == config_.device,
+      "{}: {} bytes are not memory of CUDA device {}; NCCL moves device memory only, gloo moves the "
+      "host's",
+      what, bytes.size(), config_.device);
 }
 
 std::unique_ptr<Transfer> NcclRank::Send(int to, uint64_t slot, std::span<const std::byte> buffer) {
@@ -168,13 +168,14 @@ void NcclRank::Await(NcclPost& post) {
     }
   }
   AwaitEvent(post.done.get(), *post.comm, deadline, [&] {
-    return fmt::format("rank {} did not {} {} bytes to the end {}", post.peer,
-                       post.sending ? "take" : "send", post.bytes, TooLate());
+    return fmt::format("rank {} did not {} {} bytes to the end {}", post.peer, post.sending ? "take" : "send",
+                       post.bytes, TooLate());
   });
 }
 
 void NcclRank::AwaitEvent(cudaEvent_t event, NcclComm& comm, Deadline deadline,
                           const std::function<std::string()>& late) {
+  const ShortNaps naps;
   microseconds nap = kFirstLook;
   while (true) {
     ThrowIfFailed();
@@ -192,8 +193,9 @@ void NcclRank::AwaitEvent(cudaEvent_t event, NcclComm& comm, Deadline deadline,
   }
 }
 
-std::shared_ptr<NcclComm> NcclRank::MakeComm(const ncclUniqueId& id, const std::vector<int>& members, int place,
-                                             Deadline deadline, const std::function<std::string()>& late) {
+std::shared_ptr<NcclComm> NcclRank::MakeComm(const ncclUniqueId& id, const std::vector<int>& members,
+                                             int place, Deadline deadline,
+                                             const std::function<std::string()>& late) {
   auto comm = std::make_shared<NcclComm>(id, members, place, config_);
   {
     std::lock_guard lock(mutex_);
@@ -208,8 +210,8 @@ std::shared_ptr<NcclComm> NcclRank::MakeComm(const ncclUniqueId& id, const std::
   FailBroken(*comm, result);
 }
 
-void NcclRank::Launch(NcclComm& comm, const std::function<ncclResult_t(ncclComm_t)>& enqueue, Deadline deadline,
-                      const std::function<std::string()>& late) {
+void NcclRank::Launch(NcclComm& comm, const std::function<ncclResult_t(ncclComm_t)>& enqueue,
+                      Deadline deadline, const std::function<std::string()>& late) {
   ThrowIfFailed();
   const auto give_up = [&] { return failed_ || closing_ || Clock::now() >= deadline; };
   const ncclResult_t result = comm.Run(enqueue, give_up);

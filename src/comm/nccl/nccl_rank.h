@@ -30,9 +30,9 @@ struct NcclPost {
   bool launched = false;           // guarded by the rank's mutex
 };
 
-// What the communicators of one rank share. NCCL's transfers carry no tags, occupy SMs while they wait, and do
-// not say who is missing; so ranks tell one another over a PeerMesh what they have come to, and a transfer is
-// launched when both sides have:
+// What the communicators of one rank share. NCCL's transfers carry no tags, occupy SMs while they wait, and
+// do not say who is missing; so ranks tell one another over a PeerMesh what they have come to, and a transfer
+// is launched when both sides have:
 //   sender -> receiver  kPosted  a send of so many bytes is there under this slot
 //   receiver -> sender  kGo      the receive is there too: this slot is the link's next transfer
 //   receiver -> sender  kLinkId  before the first kGo

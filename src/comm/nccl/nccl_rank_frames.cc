@@ -65,7 +65,9 @@ void NcclRank::Tell(int peer, uint16_t word, uint64_t step, std::vector<std::byt
   }
 }
 
-void NcclRank::TellPosted(int peer, uint64_t slot, uint64_t bytes) { Tell(peer, kPosted, slot, Number(bytes)); }
+void NcclRank::TellPosted(int peer, uint64_t slot, uint64_t bytes) {
+  Tell(peer, kPosted, slot, Number(bytes));
+}
 void NcclRank::TellGo(int peer, uint64_t slot) { Tell(peer, kGo, slot, {}); }
 void NcclRank::TellLinkId(int peer, const ncclUniqueId& id) { Tell(peer, kLinkId, 0, Id(id)); }
 void NcclRank::TellGroupId(int peer, uint64_t ordinal, const ncclUniqueId& id) {

@@ -3,8 +3,8 @@
 
 #include "comm/nccl/nccl_test_support.h"
 
-// The stream's form between two GPUs: operations follow what is on the stream, what follows sees their bytes, and
-// they occupy no more of the device than was asked for.
+// The stream's form between two GPUs: operations follow what is on the stream, what follows sees their bytes,
+// and they occupy no more of the device than was asked for.
 namespace sluice::comm {
 namespace {
 
@@ -143,11 +143,13 @@ TEST_P(NcclStreamTest, CopyEnginesMoveEqualParts) {
     CheckCuda(cudaMemsetAsync(in.bytes().data(), 0x33, 2 * kBytes, stream.get()), "cudaMemsetAsync");
     cudaGraphExec_t run = nullptr;
     CheckCuda(cudaGraphInstantiate(&run, graph, 0), "cudaGraphInstantiate");
+    // No rank may allocate or copy through the host while the other's stream waits for it.
+    world[rank]->Barrier("instantiated");
     CheckCuda(cudaGraphLaunch(run, stream.get()), "cudaGraphLaunch");
+    ASSERT_TRUE(Drains(stream.get()));
+    world[rank]->Barrier("run");
     std::vector<std::byte> got(2 * kBytes);
-    CheckCuda(cudaMemcpyAsync(got.data(), in.bytes().data(), got.size(), cudaMemcpyDeviceToHost, stream.get()),
-              "cudaMemcpyAsync");
-    CheckCuda(cudaStreamSynchronize(stream.get()), "cudaStreamSynchronize");
+    CheckCuda(cudaMemcpy(got.data(), in.bytes().data(), got.size(), cudaMemcpyDeviceToHost), "cudaMemcpy");
     EXPECT_EQ(got, Filled(2 * kBytes, 1 + rank));
     world[rank]->Barrier("end");
     cudaGraphExecDestroy(run);

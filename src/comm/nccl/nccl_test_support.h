@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "comm/nccl/nccl_world.h"
@@ -34,7 +35,9 @@ class DeviceBytes {
     CheckCuda(cudaMemset(data_, 0xee, std::max<size_t>(bytes, 1)), "cudaMemset");
     CheckCuda(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
   }
-  DeviceBytes(int device, const std::vector<std::byte>& host) : DeviceBytes(device, host.size()) { Put(host); }
+  DeviceBytes(int device, const std::vector<std::byte>& host) : DeviceBytes(device, host.size()) {
+    Put(host);
+  }
   ~DeviceBytes() { cudaFree(data_); }
   DeviceBytes(const DeviceBytes&) = delete;
   DeviceBytes& operator=(const DeviceBytes&) = delete;
@@ -59,6 +62,16 @@ class DeviceBytes {
   const size_t bytes_;
   void* data_ = nullptr;
 };
+
+// True once nothing runs on the stream any more.
+inline bool Drains(cudaStream_t stream) {
+  const Deadline limit = Clock::now() + std::chrono::seconds(5);
+  while (cudaStreamQuery(stream) == cudaErrorNotReady) {
+    if (Clock::now() >= limit) return false;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  return true;
+}
 
 using NcclRanks = std::vector<std::unique_ptr<NcclCommunicator>>;
 
@@ -89,22 +102,26 @@ inline Captured Capture(cudaStream_t stream, const std::function<void()>& enqueu
   CheckCuda(cudaGraphGetNodes(*graph, nullptr, &count), "cudaGraphGetNodes");
   std::vector<cudaGraphNode_t> nodes(count);
   CheckCuda(cudaGraphGetNodes(*graph, nodes.data(), &count), "cudaGraphGetNodes");
-  // NCCL launches through the driver, so only the driver knows the kernels.
-  using GetParams = CUresult (*)(CUgraphNode, CUDA_KERNEL_NODE_PARAMS*);
-  void* entry = nullptr;
-  cudaDriverEntryPointQueryResult found{};
-  CheckCuda(cudaGetDriverEntryPointByVersion("cuGraphKernelNodeGetParams", &entry, 12000, cudaEnableDefault,
-                                             &found),
-            "cudaGetDriverEntryPointByVersion");
+  // NCCL launches through the driver, and only the driver knows its kernels and all kinds of nodes.
+  const auto entry = [](const char* name) {
+    void* address = nullptr;
+    cudaDriverEntryPointQueryResult found{};
+    CheckCuda(cudaGetDriverEntryPointByVersion(name, &address, 12000, cudaEnableDefault, &found), name);
+    return address;
+  };
+  const auto get_type =
+      reinterpret_cast<CUresult (*)(CUgraphNode, CUgraphNodeType*)>(entry("cuGraphNodeGetType"));
+  const auto get_params = reinterpret_cast<CUresult (*)(CUgraphNode, CUDA_KERNEL_NODE_PARAMS*)>(
+      entry("cuGraphKernelNodeGetParams"));
   Captured captured;
   for (cudaGraphNode_t node : nodes) {
-    cudaGraphNodeType type{};
-    CheckCuda(cudaGraphNodeGetType(node, &type), "cudaGraphNodeGetType");
-    if (type == cudaGraphNodeTypeMemcpy) ++captured.copies;
-    if (type != cudaGraphNodeTypeKernel) continue;
+    CUgraphNodeType type{};
+    EXPECT_EQ(get_type(node, &type), CUDA_SUCCESS);
+    if (type == CU_GRAPH_NODE_TYPE_MEMCPY) ++captured.copies;
+    if (type != CU_GRAPH_NODE_TYPE_KERNEL) continue;
     ++captured.kernels;
     CUDA_KERNEL_NODE_PARAMS params{};
-    EXPECT_EQ(reinterpret_cast<GetParams>(entry)(node, &params), CUDA_SUCCESS);
+    EXPECT_EQ(get_params(node, &params), CUDA_SUCCESS);
     captured.widest = std::max(captured.widest, params.gridDimX);
   }
   return captured;

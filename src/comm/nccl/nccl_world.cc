@@ -203,8 +203,8 @@ NcclCommunicator::Event NcclCommunicator::PutAllToAll(std::span<const std::span<
   return Launch([&](ncclComm_t comm) { return Exchange(comm, rank(), send, receive, stream); }, stream);
 }
 
-void NcclCommunicator::AllGather(std::string_view op, std::span<const std::byte> mine, std::span<std::byte> all,
-                                 std::span<const int64_t> bytes) {
+void NcclCommunicator::AllGather(std::string_view op, std::span<const std::byte> mine,
+                                 std::span<std::byte> all, std::span<const int64_t> bytes) {
   CheckAllGather(mine, all, bytes);
   const trace::ScopedSpan span(recorder_, trace::SpanKind::kCollective);
   AwaitAll(op);
@@ -275,7 +275,8 @@ NcclCommunicator::Event NcclCommunicator::EnqueueEqualAllToAll(std::span<const s
   return EnqueueAllToAll(out, in, stream);
 }
 
-NcclCommunicator::Event NcclCommunicator::EnqueueSend(std::span<const std::byte> buffer, cudaStream_t stream) {
+NcclCommunicator::Event NcclCommunicator::EnqueueSend(std::span<const std::byte> buffer,
+                                                      cudaStream_t stream) {
   SLUICE_CHECK(size() == 2, "a send on a stream is for groups of two, this one has {}", size());
   self_->RequireDevice("send", buffer);
   Arrive();

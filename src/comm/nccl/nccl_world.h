@@ -69,8 +69,8 @@ class NcclCommunicator final : public GroupCommunicator {
 
   // Makes the group's NCCL communicator, which its first operation does otherwise: waits for all members.
   void Connect();
-  // In a group of two also what EnqueueSend and EnqueueReceive need, the first of which otherwise waits on the
-  // host until the other rank has called its counterpart.
+  // In a group of two also what EnqueueSend and EnqueueReceive need, the first of which otherwise waits on
+  // the host until the other rank has called its counterpart.
   void ConnectTransfers();
   // As AllGather and AllToAll.
   Event EnqueueAllGather(std::span<const std::byte> mine, std::span<std::byte> all,
@@ -80,8 +80,8 @@ class NcclCommunicator final : public GroupCommunicator {
   // The parts are equal on all ranks and lie one after the other, in rank order; size() divides their bytes.
   Event EnqueueEqualAllToAll(std::span<const std::byte> send, std::span<std::byte> receive,
                              cudaStream_t stream);
-  // To and from the other rank of a group of two, for instance of a hop. Groups in both directions keep a send
-  // from standing behind a receive that waits.
+  // To and from the other rank of a group of two, for instance of a hop. Groups in both directions keep a
+  // send from standing behind a receive that waits.
   Event EnqueueSend(std::span<const std::byte> buffer, cudaStream_t stream);
   Event EnqueueReceive(std::span<std::byte> buffer, cudaStream_t stream);
 
@@ -103,15 +103,15 @@ class NcclCommunicator final : public GroupCommunicator {
   int FirstMissing() const;
   std::string NotEnded(std::string_view op) const;
   Event Launch(const std::function<ncclResult_t(ncclComm_t)>& enqueue, cudaStream_t stream);
-  Event PutAllGather(std::span<const std::byte> mine, std::span<std::byte> all, std::span<const int64_t> bytes,
-                     cudaStream_t stream);
+  Event PutAllGather(std::span<const std::byte> mine, std::span<std::byte> all,
+                     std::span<const int64_t> bytes, cudaStream_t stream);
   Event PutAllToAll(std::span<const std::span<const std::byte>> send,
                     std::span<const std::span<std::byte>> receive, cudaStream_t stream);
 
   const std::shared_ptr<NcclRank> self_;
-  std::shared_ptr<NcclComm> comm_;         // null until connected
-  std::unique_ptr<DeviceStream> stream_;   // of the host's form
-  uint64_t begun_ = 0;                     // operations of this group, counted alike on every member
+  std::shared_ptr<NcclComm> comm_;        // null until connected
+  std::unique_ptr<DeviceStream> stream_;  // of the host's form
+  uint64_t begun_ = 0;                    // operations of this group, counted alike on every member
 };
 
 // The communicator of `rank` in a world of `size` ranks, threads of one process or processes, each with a GPU
@@ -120,10 +120,11 @@ class NcclCommunicator final : public GroupCommunicator {
 // mesh stands; NCCL's communicators are made when they are first used. `timeout` bounds the connecting and
 // every wait. Nothing is encrypted or authenticated.
 // Throws Error(kUsage) for a device that is not there, a negative channel count, or an NCCL too old;
-// Error(kNetwork) when `bind` is no address of this host; Error(kRankLost) naming the rank that does not come.
-// Sizes that disagree end the world with Error(kInternal). Abort and a lost rank end the other ranks' waits too,
-// with the same sentence. Between the call that posts a transfer and its wait, no thread may allocate or free
-// device memory: CUDA then waits for the whole device, and the transfer may need this process to go on.
+// Error(kNetwork) when `bind` is no address of this host; Error(kRankLost) naming the rank that does not
+// come. Sizes that disagree end the world with Error(kInternal). Abort and a lost rank end the other ranks'
+// waits too, with the same sentence. Between the call that posts a transfer and its wait, no thread may
+// allocate or free device memory: CUDA then waits for the whole device, and the transfer may need this
+// process to go on.
 std::unique_ptr<NcclCommunicator> MakeNcclWorld(int rank, int size, KeyValueStore& store,
                                                 const std::string& bind, const NcclConfig& config,
                                                 Duration timeout);

@@ -9,8 +9,8 @@
 
 #include "comm/nccl/nccl_test_support.h"
 
-// The behaviours of communicator_test.cc over device memory, in worlds of 2 GPUs and of all there are; and what
-// only this back end has to keep. Where there are fewer than 2 GPUs no case is instantiated.
+// The behaviours of communicator_test.cc over device memory, in worlds of 2 GPUs and of all there are; and
+// what only this back end has to keep. Where there are fewer than 2 GPUs no case is instantiated.
 namespace sluice::comm {
 namespace {
 
@@ -44,7 +44,8 @@ std::vector<std::byte> Gathered(const std::vector<int64_t>& sizes) {
 
 TEST_P(NcclWorldTest, AllGathersEqualRaggedAndEmpty) {
   const std::vector<std::vector<int64_t>> shapes = {
-      {1, 0, 300, 77}, {0, 0, 0, 0}, {4, 4, 4, 4}, {0, 0, 5, 0}, {1 << 20, 3, 1, 1 << 19}, {1 << 20, 1 << 20}};
+      {1, 0, 300, 77},          {0, 0, 0, 0},      {4, 4, 4, 4}, {0, 0, 5, 0},
+      {1 << 20, 3, 1, 1 << 19}, {1 << 20, 1 << 20}};
   auto world = World();
   OnAllRanks(Size(), [&](int rank) {
     for (const auto& shape : shapes) {
