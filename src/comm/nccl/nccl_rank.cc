@@ -130,7 +130,8 @@ std::unique_ptr<Transfer> NcclRank::Receive(int from, uint64_t slot, std::span<s
 // Both sides have posted; the lock may be given up.
 void NcclRank::Meet(std::unique_lock<std::mutex>& lock, std::shared_ptr<NcclPost> receive, uint64_t sent) {
   if (sent == receive->bytes) {
-    Link(peers_[receive->peer].incoming, receive->peer, false).Push(std::move(receive));
+    const int from = receive->peer;
+    Link(peers_[from].incoming, from, false).Push(std::move(receive));
     return;
   }
   const std::string sentence = fmt::format("rank {} sends {} bytes and rank {} expects {} under slot {:#x}",
