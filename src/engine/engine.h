@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "engine/request.h"
+#include "trace/times.h"
 
 namespace sluice::engine {
 
@@ -22,6 +23,8 @@ struct RankInfo {
   int64_t expert_dispatch_bytes = 0;
   int64_t expert_return_bytes = 0;
   int64_t expert_row_owners = 0;
+  trace::Times times;        // since the rank was ready
+  trace::BusyPeriod period;  // the last one it took part in
 };
 
 // Where one rank is and what it waits for, from its last heartbeat.
