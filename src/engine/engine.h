@@ -29,6 +29,14 @@ struct EngineInfo {
   std::string numerics;  // "exact" or "fp8"
 };
 
+// How busy the engine is, as of its last step.
+struct EngineLoad {
+  int64_t running = 0;      // requests admitted
+  int64_t waiting = 0;      // requests not admitted yet
+  int64_t used_tokens = 0;  // of the cache, in whole pages reserved for prompts and answers
+  int64_t max_total_tokens = 0;
+};
+
 // The facade the server talks to. Thread-safe.
 class Engine {
  public:
@@ -41,6 +49,7 @@ class Engine {
   // Ends a request early; its last event has FinishReason::kAbort. Unknown or finished ids are ignored.
   virtual void Abort(RequestId id) = 0;
   virtual std::vector<RankInfo> Ranks() = 0;
+  virtual EngineLoad Load() const = 0;
   // Empty while every rank is well; otherwise the sentence of the verdict, naming the rank.
   virtual std::string Verdict() const = 0;
 };

@@ -31,7 +31,8 @@ LocalEngine::LocalEngine(const JobSettings& settings, const EngineOptions& optio
     : settings_(settings),
       info_(InfoOf(settings, options, config, checkpoint_is_fp8)),
       layer_cut_(LayerCutOf(settings, config)),
-      scheduler_(LimitsOf(settings, options.chunk_rows, options.max_running)) {
+      scheduler_(LimitsOf(settings, options.chunk_rows, options.max_running)),
+      load_{0, 0, 0, info_.max_total_tokens} {
   JobEvents events;
   events.on_result = [this](step::StepResult result) {
     std::lock_guard lock(mutex_);
@@ -145,6 +146,22 @@ void LocalEngine::EndAll(const std::string& sentence) {
   }
 }
 
+EngineLoad LocalEngine::CurrentLoad() const {
+  const int64_t pages = scheduler_.pages() - scheduler_.free_pages();
+  return {scheduler_.running(), scheduler_.waiting(), pages * ops::kPageTokens, info_.max_total_tokens};
+}
+
+EngineLoad LocalEngine::Load() const {
+  std::lock_guard lock(mutex_);
+  return load_;
+}
+
+void LocalEngine::NoteLoad() {
+  const EngineLoad load = CurrentLoad();
+  std::lock_guard lock(mutex_);
+  load_ = load;
+}
+
 void LocalEngine::Work() {
   while (true) {
     std::deque<std::pair<RequestId, Running>> submitted;
@@ -184,6 +201,7 @@ void LocalEngine::Work() {
       for (auto group = scheduler_.NextGroup(); !group.empty(); group = scheduler_.NextGroup()) {
         job_->Publish(group);
       }
+      NoteLoad();
     } catch (const Error& error) {
       // A result out of turn means that the ranks and the scheduler no longer agree: nothing can go on.
       std::lock_guard lock(mutex_);

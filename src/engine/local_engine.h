@@ -33,6 +33,7 @@ class LocalEngine final : public Engine {
   void Abort(RequestId id) override;
   std::vector<RankInfo> Ranks() override;
   std::string Verdict() const override { return job_->verdict(); }
+  EngineLoad Load() const override;
 
   Job& job() { return *job_; }
   // Ends every request with an error event and stops the ranks.
@@ -48,6 +49,9 @@ class LocalEngine final : public Engine {
   };
 
   void Work();
+  // The worker thread's, from the scheduler; NoteLoad shows it to the others.
+  EngineLoad CurrentLoad() const;
+  void NoteLoad();
   void Deliver(const step::StepResult& result);
   void Finish(RequestId id, FinishReason reason, Event event);
   void EndAll(const std::string& sentence);
@@ -57,13 +61,14 @@ class LocalEngine final : public Engine {
   std::vector<parallel::LayerRange> layer_cut_;
   schedule::Scheduler scheduler_;
 
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::condition_variable something_;
   std::deque<std::pair<RequestId, Running>> submitted_;
   std::deque<RequestId> aborted_;
   std::deque<step::StepResult> results_;
   std::string ended_;  // the sentence after which nothing runs
   bool stopping_ = false;
+  EngineLoad load_;
   RequestId next_id_ = 1;
 
   std::map<RequestId, Running> running_;  // the worker thread's

@@ -24,8 +24,10 @@ std::string HostRank(const JobSettings& settings, int rank, const checkpoint::Ch
                      ComputePool& pool, comm::Communicator& world, comm::Channel& control,
                      trace::Recorder& recorder, const RankProbes& probes) {
   std::unique_ptr<ops::Ops> ops;
+  std::unique_ptr<comm::Communicator> wrapped;
   std::unique_ptr<pipeline::Rank> worker;
   try {
+    if (probes.wrap_world) wrapped = probes.wrap_world(rank, world);
     const auto& config = checkpoint.config();
     const pipeline::RankOptions options{settings.grid,
                                         rank,
@@ -43,7 +45,8 @@ std::string HostRank(const JobSettings& settings, int rank, const checkpoint::Ch
     if (probes.after_load) probes.after_load(rank, weights);
     auto stage = std::make_unique<model::StageModel>(config, slice, std::move(weights), ops->numerics(),
                                                      settings.cache_pages);
-    worker = std::make_unique<pipeline::Rank>(options, std::move(stage), *ops, world, control, recorder);
+    worker = std::make_unique<pipeline::Rank>(options, std::move(stage), *ops, wrapped != nullptr ? *wrapped : world,
+                                              control, recorder);
   } catch (const std::exception& error) {
     pipeline::ReportFailure(control, pipeline::FailureOf(error));
     return error.what();

@@ -78,6 +78,7 @@ class Scheduler {
   // Rows of the prompt that completed steps have computed; -1 for an id that is unknown or ended.
   int64_t PromptRowsDone(uint64_t id) const;
   int64_t free_pages() const { return pool_.free(); }
+  int64_t pages() const { return pool_.pages(); }
   // Sequences not admitted yet; admitted and not ended; steps published and not completed.
   int64_t waiting() const { return static_cast<int64_t>(waiting_.size()); }
   int64_t running() const { return static_cast<int64_t>(turns_.size()); }

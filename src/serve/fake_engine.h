@@ -73,6 +73,11 @@ class FakeEngine : public engine::Engine {
     return {engine::RankInfo{}, rank};
   }
 
+  engine::EngineLoad Load() const override {
+    const std::lock_guard lock(mutex_);
+    return {static_cast<int64_t>(jobs_.size()), 2, 128, 2000};
+  }
+
   std::string Verdict() const override {
     const std::lock_guard lock(mutex_);
     return verdict_;
