@@ -6,8 +6,9 @@
 #include <thread>
 #include <utility>
 
+#include "cli/joining_flags.h"
 #include "cli/schedule_flags.h"
-#include "comm/address.h"
+#include "comm/job_secret.h"
 
 namespace sluice::cli {
 namespace {
@@ -77,10 +78,6 @@ engine::NumericsChoice NumericsChoiceOf(const std::string& name) {
   Fail(ErrorKind::kUsage, "--numerics {} is not known: use auto, exact or fp8", name);
 }
 
-bool IsLoopback(const std::string& host) {
-  return host == "localhost" || host == "lo" || host == "::1" || host.starts_with("127.");
-}
-
 }  // namespace
 
 void AddLayoutFlags(CLI::App& app, LayoutFlags& f) {
@@ -112,13 +109,7 @@ void AddLayoutFlags(CLI::App& app, LayoutFlags& f) {
   app.add_option("--pp-layer-partition", f.layer_partition, "Layers per (virtual) stage, such as 30,31")
       ->envname("SGLANG_PP_LAYER_PARTITION")
       ->group(parallel);
-  app.add_option("--nnodes", f.nnodes, "Hosts")->group(parallel);
-  app.add_option("--node-rank", f.node_rank, "This host, 0 to nnodes - 1; 0 serves")->group(parallel);
-  app.add_option("--dist-init-addr,--nccl-init-addr", f.dist_init_addr, "host:port where ranks meet")
-      ->group(parallel);
-  app.add_option("--data-plane-addr", f.data_plane_addr,
-                 "Address of this host that other hosts' ranks connect to")
-      ->group(parallel);
+  AddJoiningFlags(app, f);
   app.add_option("--ranks", f.ranks, "CPU ranks as threads (default on one host) or processes")
       ->group(parallel);
 
@@ -128,6 +119,11 @@ void AddLayoutFlags(CLI::App& app, LayoutFlags& f) {
   app.add_option("--numerics", f.numerics, "auto (by the checkpoint), exact (fp32) or fp8")->group(numerics);
   app.add_option("--ops", f.ops, "cpu (SIMD) or reference (naive, double)")->group(numerics);
   app.add_option("--watchdog-timeout", f.watchdog_timeout_seconds, "Seconds a rank may keep another waiting")
+      ->group(numerics);
+  app.add_option("--stall-report-after", f.stall_report_after_seconds,
+                 "Seconds after which a rank that does not arrive is reported and /ready answers 503")
+      ->group(numerics);
+  app.add_option("--fault-plan", f.fault_plan, "JSON file of faults to inflict on the ranks; docs/faults.md")
       ->group(numerics);
   app.add_option("--emulate-link-delay-ms", f.link_delay_ms, "Delay every hop, to see overlap on one host")
       ->group(numerics);
@@ -145,6 +141,11 @@ engine::JobSettings SettingsOf(const LayoutFlags& f, const checkpoint::Checkpoin
          f.watchdog_timeout_seconds);
   }
   CheckScheduleFlags(f, config);
+  // Heartbeats come five times a second: below a second, their jitter would be reported.
+  if (!(f.stall_report_after_seconds >= 1.0) || f.stall_report_after_seconds > 1e7) {
+    Fail(ErrorKind::kUsage, "--stall-report-after {} is out of range: use 1 to 10000000 seconds",
+         f.stall_report_after_seconds);
+  }
 
   engine::JobSettings settings;
   settings.model_path = std::filesystem::absolute(f.model_path);
@@ -160,8 +161,14 @@ engine::JobSettings SettingsOf(const LayoutFlags& f, const checkpoint::Checkpoin
       std::max(8, 4 * settings.grid.stages) + static_cast<int>(f.pp_async_batch_depth);
   settings.loader_threads = LoaderThreadsOf(f);
   settings.data_plane_address = f.data_plane_addr;
+  settings.join_limit = std::chrono::seconds(f.dist_timeout_seconds);
   settings.wait_limit = Duration(static_cast<int64_t>(f.watchdog_timeout_seconds * 1e9));
+  settings.stall_limit = Duration(static_cast<int64_t>(f.stall_report_after_seconds * 1e9));
   settings.link_delay = std::chrono::milliseconds(f.link_delay_ms);
+  if (!f.fault_plan.empty()) {
+    settings.fault_plan = comm::ReadFaultPlan(f.fault_plan, settings.grid.world());
+    if (f.ranks != "processes" && f.nnodes == 1) comm::CheckRunsInThreads(settings.fault_plan);
+  }
   engine::LayerCutOf(settings, config);
   engine::CheckFits(settings, config, checkpoint.is_fp8());
 
@@ -172,17 +179,7 @@ engine::JobSettings SettingsOf(const LayoutFlags& f, const checkpoint::Checkpoin
   if (f.node_rank < 0 || f.node_rank >= f.nnodes) {
     Fail(ErrorKind::kUsage, "--node-rank {} is out of range: use 0 to {}", f.node_rank, f.nnodes - 1);
   }
-  if (f.nnodes > 1 && f.dist_init_addr.empty()) {
-    Fail(ErrorKind::kUsage, "--nnodes {} needs --dist-init-addr host:port, the same on every node", f.nnodes);
-  }
-  if (f.nnodes > 1 && IsLoopback(f.data_plane_addr) &&
-      !IsLoopback(comm::ParseAddress(f.dist_init_addr).host)) {
-    Fail(
-        ErrorKind::kUsage,
-        "the ranks of other hosts cannot reach --data-plane-addr {}: give this host's own address or network "
-        "interface",
-        f.data_plane_addr);
-  }
+  CheckJoining(f);
   if (f.ranks == "threads" && f.nnodes > 1) {
     Fail(ErrorKind::kUsage, "--ranks threads works on one node only: use --ranks processes with --nnodes {}",
          f.nnodes);
@@ -200,6 +197,7 @@ engine::ProcessPlan PlanOf(const LayoutFlags& flags) {
   plan.nodes = static_cast<int>(flags.nnodes);
   plan.node = static_cast<int>(flags.node_rank);
   plan.join_address = flags.dist_init_addr;
+  plan.secret = comm::GivenSecret(flags.job_secret_file);
   return plan;
 }
 

@@ -31,6 +31,8 @@ struct LayoutFlags {
   int64_t node_rank = 0;
   std::string dist_init_addr;
   std::string data_plane_addr = "127.0.0.1";
+  std::string job_secret_file;
+  int64_t dist_timeout_seconds = 60;
   std::string ranks;  // "threads", "processes" or empty: threads on one node, processes on several
   std::string numerics = "auto";
   std::string ops = "cpu";
@@ -45,7 +47,9 @@ struct LayoutFlags {
   int64_t loader_threads = 4;
   std::string model_loader_extra_config;  // JSON
   double watchdog_timeout_seconds = 300.0;
+  double stall_report_after_seconds = 5.0;
   int64_t link_delay_ms = 0;
+  std::string fault_plan;  // a file
 };
 
 void AddLayoutFlags(CLI::App& app, LayoutFlags& flags);

@@ -25,6 +25,8 @@ void AddRankCommand(CLI::App& app) {
   command->callback([flags] {
     // A rank never outlives the process that started it.
     prctl(PR_SET_PDEATHSIG, SIGKILL);
+    // A terminal sends it to all of its processes; it asks the server for a report and is nothing to a rank.
+    std::signal(SIGQUIT, SIG_IGN);
     const engine::JobSettings settings = engine::ParseJobSettings(flags->settings);
     SetLogLevels(settings.log_level, "");
     const int code = engine::RunRankProcess(settings, flags->rank, flags->join);

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <signal.h>
+#include <spdlog/spdlog.h>
 
 #include <cstdio>
 #include <filesystem>
@@ -10,6 +11,7 @@
 #include <thread>
 
 #include "base/log.h"
+#include "base/version.h"
 #include "checkpoint/load_progress.h"
 #include "checkpoint/tensor_map.h"
 #include "cli/layout_flags.h"
@@ -54,12 +56,14 @@ serve::Json ArgumentsOf(const CLI::App& command) {
   return arguments;
 }
 
-// Signals that end the server are waited for, not handled: blocked here and in every thread started later.
-sigset_t BlockEndSignals() {
+// Signals to the server are waited for, not handled: blocked here and in every thread started later.
+// SIGQUIT asks for the stall report; one that comes before the server is up is answered then.
+sigset_t BlockSignals() {
   sigset_t signals;
   sigemptyset(&signals);
   sigaddset(&signals, SIGINT);
   sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGQUIT);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   return signals;
 }
@@ -116,7 +120,7 @@ void Serve(const ServeFlags& flags, const serve::Json& arguments, const std::vec
          flags.served_model_name);
   }
   SetLogLevels(flags.reference.log_level, flags.reference.log_level_http);
-  const sigset_t end_signals = BlockEndSignals();
+  const sigset_t signals = BlockSignals();
   const std::filesystem::path directory = flags.layout.model_path;
   std::shared_ptr<const checkpoint::Checkpoint> checkpoint = checkpoint::Checkpoint::Open(directory);
   engine::JobSettings settings = SettingsOf(flags.layout, *checkpoint);
@@ -147,7 +151,7 @@ void Serve(const ServeFlags& flags, const serve::Json& arguments, const std::vec
   info.served_model_name =
       flags.served_model_name.empty() ? flags.layout.model_path : flags.served_model_name;
   info.model_path = flags.layout.model_path;
-  info.version = "0.1.0";
+  info.version = kVersion;
   // Equal requests give equal bits on equal weights, numerics and back end, whatever the layout.
   info.system_fingerprint = fmt::format("sluice-{}-{}-{:08x}", settings.ops, engine.info().numerics,
                                         static_cast<uint32_t>(checkpoint->fingerprint()));
@@ -166,7 +170,9 @@ void Serve(const ServeFlags& flags, const serve::Json& arguments, const std::vec
 
   constexpr timespec kLook{0, 100'000'000};  // how soon the loss of a rank is noticed here
   while (engine.Verdict().empty()) {
-    if (sigtimedwait(&end_signals, nullptr, &kLook) > 0) {
+    const int signal = sigtimedwait(&signals, nullptr, &kLook);
+    if (signal == SIGQUIT) spdlog::warn("stall report\n{}", engine.Report().text);
+    if (signal == SIGINT || signal == SIGTERM) {
       server.Stop();
       engine.Stop();
       return;

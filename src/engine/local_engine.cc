@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "engine/stall_report.h"
+
 namespace sluice::engine {
 namespace {
 
@@ -248,6 +250,10 @@ void LocalEngine::Work() {
   }
 }
 
+StallReport LocalEngine::Report() const {
+  return MakeStallReport(job_->Record(), job_->standing(), NowNs());
+}
+
 std::vector<RankInfo> LocalEngine::Ranks() {
   std::vector<RankInfo> infos;
   const std::vector<RankState> states = job_->States();
@@ -268,7 +274,9 @@ std::vector<RankInfo> LocalEngine::Ranks() {
                      heartbeat.expert_choice_bytes,
                      heartbeat.expert_dispatch_bytes,
                      heartbeat.expert_return_bytes,
-                     heartbeat.expert_row_owners});
+                     heartbeat.expert_row_owners,
+                     heartbeat.times,
+                     heartbeat.period});
   }
   return infos;
 }

@@ -38,6 +38,8 @@ class LocalEngine final : public Engine {
   std::vector<RankInfo> Ranks() override;
   std::string Verdict() const override { return job_->verdict(); }
   EngineLoad Load() const override;
+  std::string Stall() const override { return job_->standing().stalled; }
+  StallReport Report() const override;
 
   Job& job() { return *job_; }
   // Ends every request with an error event and stops the ranks.

@@ -27,7 +27,9 @@ void HandleCompletion(Service& service, const HttpRequest& request,
                       const std::shared_ptr<Exchange>& exchange);
 HttpResponse ModelList(const Service& service);
 HttpResponse OneModel(const Service& service, const std::string& id);
-HttpResponse Health(const Service& service);
+HttpResponse Live();
+HttpResponse Ready(const Service& service);
+HttpResponse StallReportAnswer(const Service& service);
 HttpResponse ServerDescription(const Service& service);
 HttpResponse ModelDescription(const Service& service);
 HttpResponse MetricsText(const Service& service);

@@ -15,7 +15,10 @@ import tempfile
 
 CP = "--enable-nsa-prefill-context-parallel"
 
-# flags after `serve --model-path MODEL`, exit code, what the sentence must contain
+SECRET = "a secret for the tests"
+TWO = ["--nnodes", "2", "--tp", "2", CP, "--dist-init-addr", "127.0.0.1:1"]
+
+# flags after `serve --model-path MODEL`, exit code, what the sentence must contain; all with SECRET in the environment
 REFUSED = [
     (["--tp", "4", "--attn-cp-size", "3"], 2, ["--tp 4", "--attn-cp-size 3", "use --attn-cp-size 2, or --tp 6"]),
     (["--tp", "8", "--attn-cp-size", "4", "--dp-size", "3"], 2, ["--tp 8", "--dp-size 3 x --attn-cp-size 4", "use --dp-size 1"]),
@@ -40,10 +43,14 @@ REFUSED = [
     (["--ops", "tpu"], 2, ["tpu", "cpu or reference"]),
     (["--nnodes", "2"], 2, ["--nnodes 2", "1 ranks"]),
     (["--nnodes", "2", "--tp", "2", CP], 2, ["--dist-init-addr"]),
-    (["--nnodes", "2", "--tp", "2", CP, "--dist-init-addr", "127.0.0.1:1", "--node-rank", "2"], 2, ["--node-rank 2", "0 to 1"]),
-    (["--nnodes", "2", "--tp", "2", CP, "--dist-init-addr", "127.0.0.1:1", "--ranks", "threads"], 2, ["--ranks threads", "processes"]),
+    ([*TWO, "--node-rank", "2"], 2, ["--node-rank 2", "0 to 1"]),
+    ([*TWO, "--ranks", "threads"], 2, ["--ranks threads", "processes"]),
     (["--nnodes", "2", "--tp", "2", CP, "--dist-init-addr", "node0:2345"], 2, ["--data-plane-addr 127.0.0.1", "own address"]),
     (["--nnodes", "2", "--tp", "2", CP, "--dist-init-addr", "node0"], 2, ["node0", "port"]),
+    (["--nnodes", "2", "--tp", "2", CP, "--dist-init-addr", "0.0.0.0:2345"], 2, ["--dist-init-addr 0.0.0.0:2345", "one address of node 0"]),
+    ([*TWO, "--data-plane-addr", "::"], 2, ["--data-plane-addr ::", "one address or interface"]),
+    (["--dist-timeout", "0"], 2, ["--dist-timeout 0", "1 to 86400"]),
+    (["--job-secret-file", "/nowhere/secret"], 2, ["--job-secret-file /nowhere/secret", "No such file"]),
     (["--tp", "2", CP, "--ranks", "fibres"], 2, ["fibres", "threads or processes"]),
     (["--chunked-prefill-size", "0"], 2, ["--chunked-prefill-size 0", "1 or more"]),
     (["--chunked-prefill-size", "-2"], 2, ["--chunked-prefill-size -2", "-1 for whole prompts"]),
@@ -77,6 +84,16 @@ REFUSED = [
     (["--no-such-flag"], 2, ["--no-such-flag"]),
 ]
 
+# SLUICE_JOB_SECRET (None: not set), what is in --job-secret-file and its mode (None: not given), what the sentence of
+# two nodes must contain; never the secrets
+SECRETS_REFUSED = [
+    (None, None, ["--nnodes 2", "openssl rand -hex 32", "every node the same", "SLUICE_JOB_SECRET", "--job-secret-file"]),
+    ("", None, ["SLUICE_JOB_SECRET is empty", "openssl rand -hex 32"]),
+    ("fifteen letters", None, ["SLUICE_JOB_SECRET has 15 characters where 16", "openssl rand -hex 32"]),
+    (None, ("fifteen letters\n", 0o600), ["--job-secret-file", "has 15 characters where 16"]),
+    (None, (SECRET, 0o644), ["--job-secret-file", "mode 644", "chmod 600"]),
+    (SECRET, ("fifteen letters and more\n", 0o600), ["SLUICE_JOB_SECRET and --job-secret-file", "different secrets"]),
+]
 
 # The same from the environment, as the reference system's launch lines give it.
 REFUSED_PARTITIONS = [
@@ -113,14 +130,33 @@ def accepted(program, model, flags, layers, ranks):
     assert [[r["layers"] for r in found if r["stage"] == s][0] for s in range(len(layers))] == layers, (flags, found)
 
 
-def refused(program, model, flags, code, phrases, environment=None):
+def environment(secret):
+    kept = {name: value for name, value in os.environ.items() if name != "SLUICE_JOB_SECRET"}
+    return kept if secret is None else {**kept, "SLUICE_JOB_SECRET": secret}
+
+
+def refused(program, model, flags, code, phrases, secret=SECRET, more=None):
     run = subprocess.run([program, "serve", "--model-path", model, *flags], capture_output=True, text=True, timeout=60,
-                         env={**os.environ, **(environment or {})})
+                         env={**environment(secret), **(more or {})})
     said = run.stderr + run.stdout
     assert run.returncode == code, (flags, run.returncode, said)
     assert not [phrase for phrase in phrases if phrase not in said], (flags, phrases, said)
     # The network is tried last, after what the flags come to is in the log.
     assert len(said.strip().splitlines()) <= 2 or code == 6 and said.count("sluice: ") == 1, (flags, said)
+    return said
+
+
+def refused_secret(program, model, file, variable, content, phrases):
+    flags = list(TWO)
+    if content is not None:
+        text, mode = content
+        file.unlink(missing_ok=True)
+        file.write_text(text)
+        file.chmod(mode)
+        flags += ["--job-secret-file", str(file)]
+    said = refused(program, model, flags, 2, phrases, variable)
+    for secret in (variable, content and content[0].strip()):
+        assert not secret or secret not in said, said
 
 
 def main():
@@ -134,16 +170,19 @@ def main():
         for flags, code, phrases in REFUSED:
             refused(program, model, flags, code, phrases)
         for partition, phrases in REFUSED_PARTITIONS:
-            refused(program, model, ["--pp-size", "2"], 2, phrases, {"SGLANG_PP_LAYER_PARTITION": partition})
+            refused(program, model, ["--pp-size", "2"], 2, phrases, more={"SGLANG_PP_LAYER_PARTITION": partition})
         for flags, layers, ranks in ACCEPTED:
             accepted(program, model, flags, layers, ranks)
+        for variable, content, phrases in SECRETS_REFUSED:
+            refused_secret(program, model, pathlib.Path(directory) / "secret", variable, content, phrases)
         refused(program, str(pathlib.Path(directory) / "nowhere"), [], 3, ["nowhere", "not a directory"])
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
             taken.listen()
             port = taken.getsockname()[1]
             refused(program, model, ["--port", str(port), "--context-length", "1024"], 6, [str(port)])
-    print(f"ok {len(REFUSED) + len(REFUSED_PARTITIONS) + 2} refusals, {len(ACCEPTED)} layouts accepted")
+    refusals = len(REFUSED) + len(REFUSED_PARTITIONS) + len(SECRETS_REFUSED) + 2
+    print(f"ok {refusals} refusals, {len(ACCEPTED)} layouts accepted")
 
 
 if __name__ == "__main__":
