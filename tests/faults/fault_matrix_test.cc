@@ -115,7 +115,9 @@ class CaseRun {
 
   void Expect(Client& client, bool right) {
     if (!client.WaitUntil(Clock::now() + kAnswer)) return Note("a client was not answered");
-    if (!right) return NamesTheRank(client.error());
+    // A job that ends for what happened at start-up may have answered before.
+    const bool before = case_.when == When::kStartUp && client.error().empty();
+    if (!right && !before) return NamesTheRank(client.error());
     if (!client.error().empty()) return Note("a client got an error: " + client.error());
     if (client.tokens() != RightAnswer()) Note("a client got another answer");
   }

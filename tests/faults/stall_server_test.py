@@ -97,8 +97,9 @@ def check_stall(program, model, directory):
 def check_refusals(program, model, directory):
     plan = directory / "bad.json"
     for content, flags, phrases in REFUSED:
+        given = flags or FLAGS
         plan.write_text(content if isinstance(content, str) else json.dumps(content))
-        run = subprocess.run([program, "serve", "--model-path", model, "--port", "0", *FLAGS, "--fault-plan", str(plan), *flags],
+        run = subprocess.run([program, "serve", "--model-path", model, "--port", "0", "--fault-plan", str(plan), *given],
                              capture_output=True, text=True, timeout=60)
         said = run.stderr + run.stdout
         assert run.returncode == 2, (content, run.returncode, said)
