@@ -53,7 +53,7 @@ class QueueChannel final : public Channel {
       : out_(std::move(out)), in_(std::move(in)) {}
   ~QueueChannel() override { QueueChannel::Close(); }
 
-  void Send(const Frame& frame) override { out_->Push(EncodeFrame(frame), peer_); }
+  void SendEncoded(std::vector<std::byte> bytes) override { out_->Push(std::move(bytes), peer_); }
   std::optional<Frame> Receive(Duration timeout) override {
     CheckUnbroken();
     const auto bytes = in_->Pop(timeout, peer_);

@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "base/clock.h"
 #include "comm/frame.h"
@@ -17,7 +18,9 @@ class Channel {
   virtual ~Channel() = default;
   // Thread-safe. Throws Error(kRankLost) when the peer is gone, when this end is closed, and when the peer
   // takes nothing for kSendLimit.
-  virtual void Send(const Frame& frame) = 0;
+  virtual void Send(const Frame& frame) { SendEncoded(EncodeFrame(frame)); }
+  // The same for the bytes of a frame, right or wrong: for whoever disturbs frames on purpose.
+  virtual void SendEncoded(std::vector<std::byte> bytes) = 0;
   // The next frame; nothing when none came within `timeout`. One thread receives. Throws Error(kRankLost)
   // when the peer is gone and everything it sent was received, when this end is closed, and when a frame is
   // bad. After a bad frame nothing is received any more, every call throws the same sentence; what this end

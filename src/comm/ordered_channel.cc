@@ -22,6 +22,12 @@ class OrderedChannel final : public Channel {
     inner_->Send(counted);
   }
 
+  // As they are: whoever writes frames himself counts them himself.
+  void SendEncoded(std::vector<std::byte> bytes) override {
+    std::lock_guard lock(mutex_);
+    inner_->SendEncoded(std::move(bytes));
+  }
+
   std::optional<Frame> Receive(Duration timeout) override {
     CheckUnbroken();
     auto frame = inner_->Receive(timeout);

@@ -20,6 +20,7 @@ class TamperingChannel final : public Channel {
   TamperingChannel(std::unique_ptr<Channel> inner, Tamper tamper)
       : inner_(std::move(inner)), tamper_(std::move(tamper)) {}
   void Send(const Frame& frame) override { tamper_(frame, *inner_); }
+  void SendEncoded(std::vector<std::byte> bytes) override { inner_->SendEncoded(std::move(bytes)); }
   std::optional<Frame> Receive(Duration timeout) override { return inner_->Receive(timeout); }
   void Close() override { inner_->Close(); }
 

@@ -265,10 +265,11 @@ Rendezvous::Rendezvous(const Address& listen, Hello expected, JobSecret secret)
   SLUICE_CHECK(expected_.world > 0, "{} ranks", expected_.world);
 }
 
-std::vector<std::unique_ptr<Channel>> Rendezvous::Accept(Duration timeout) {
+std::vector<std::unique_ptr<Channel>> Rendezvous::Accept(Duration timeout, const std::function<void()>& look) {
   const Deadline deadline = Clock::now() + timeout;
   StartUp start_up(expected_, secret_, deadline);
   while (!start_up.Complete()) {
+    if (look) look();
     if (Clock::now() >= deadline) start_up.FailMissing(address(), timeout);
     if (!start_up.HasRoom()) {
       std::this_thread::sleep_for(kAcceptSlice);

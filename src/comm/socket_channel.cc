@@ -42,8 +42,7 @@ class SocketChannel final : public Channel {
     close(wake_);
   }
 
-  void Send(const Frame& frame) override {
-    const std::vector<std::byte> bytes = EncodeFrame(frame);
+  void SendEncoded(std::vector<std::byte> bytes) override {
     std::lock_guard lock(send_mutex_);
     const Deadline deadline = Clock::now() + kSendLimit;
     size_t sent = 0;

@@ -16,7 +16,9 @@
 
 #include "comm/ordered_channel.h"
 #include "comm/rendezvous.h"
+#include "engine/faults.h"
 #include "engine/rank_set.h"
+#include "engine/verdict.h"
 
 extern char** environ;  // NOLINT(readability-redundant-declaration)
 
@@ -175,8 +177,10 @@ class ProcessRanks final : public RankSet {
     comm::Rendezvous rendezvous(comm::ParseAddress(listen), HelloOf(settings, -1, checkpoint_fingerprint),
                                 secret);
     processes_ = StartShare(settings, plan, rendezvous.address().ToString(), secret);
-    for (auto& channel : rendezvous.Accept(settings.join_limit)) {
-      channels_.push_back(comm::MakeOrderedChannel(std::move(channel)));
+    for (auto& channel : AcceptAll(rendezvous, settings)) {
+      const auto rank = static_cast<int>(channels_.size());
+      channels_.push_back(
+          comm::MakeOrderedChannel(WithPublishFaults(std::move(channel), settings, rank)));
     }
   }
   ~ProcessRanks() override { Stop(Duration(0)); }
@@ -199,6 +203,32 @@ class ProcessRanks final : public RankSet {
   }
 
  private:
+  // A rank of this host whose process ends is not waited for; and when ranks are lost while they join, one that
+  // was killed is why, and the others ended because of it.
+  std::vector<std::unique_ptr<comm::Channel>> AcceptAll(comm::Rendezvous& rendezvous,
+                                                        const JobSettings& settings) {
+    try {
+      return rendezvous.Accept(settings.join_limit, [&] { FailIfOneEnded(settings, /*killed_only=*/false); });
+    } catch (const Error&) {
+      const Deadline deadline = Clock::now() + kReasonLimit;
+      for (auto& process : processes_) process->WaitUntil(deadline);
+      FailIfOneEnded(settings, /*killed_only=*/true);
+      throw;
+    }
+  }
+
+  void FailIfOneEnded(const JobSettings& settings, bool killed_only) {
+    for (const bool killed : {true, false}) {
+      if (killed_only && !killed) return;
+      for (size_t i = 0; i < processes_.size(); ++i) {
+        if (!processes_[i]->HasEnded() || WIFSIGNALED(processes_[i]->status()) != killed) continue;
+        Fail(ErrorKind::kRankLost, "{} is gone: {}, before all ranks had joined",
+             DescribeRank(settings.grid, share_.first + static_cast<int>(i)),
+             DescribeEnd(processes_[i]->status()));
+      }
+    }
+  }
+
   Share share_;
   SocketDirectory directory_;
   std::vector<std::unique_ptr<RankProcess>> processes_;
