@@ -16,6 +16,7 @@
 #include "doctor/host.h"
 #include "doctor/network.h"
 #include "doctor/time_probe.h"
+#include "engine/build_id.h"
 
 namespace sluice::cli {
 namespace {
@@ -86,7 +87,7 @@ void Doctor(const DoctorFlags& flags) {
   };
   show(LookAtThisHost());
   if (meeting.has_value()) show({doctor::LookAtMeetingPoint(*meeting, timeout)});
-  for (const comm::Address& peer : peers) show(doctor::AskPeer(peer, timeout));
+  for (const comm::Address& peer : peers) show(doctor::AskPeer(peer, engine::BuildId(), timeout));
   fmt::print("{} ok, {} warn, {} bad\n", counts[0], counts[1], counts[2]);
   std::fflush(stdout);
 
@@ -96,7 +97,7 @@ void Doctor(const DoctorFlags& flags) {
                listener->address().ToString());
     std::fflush(stdout);
     constexpr timespec kNow{0, 0};
-    doctor::AnswerProbes(*listener, doctor::WallNs,
+    doctor::AnswerProbes(*listener, engine::BuildId(), doctor::WallNs,
                          [&] { return sigtimedwait(&end_signals, nullptr, &kNow) > 0; });
   }
   if (counts[static_cast<size_t>(doctor::Verdict::kBad)] > 0) throw CLI::RuntimeError(kSomethingIsBad);

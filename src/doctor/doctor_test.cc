@@ -171,7 +171,8 @@ class AnsweringDoctor {
   explicit AnsweringDoctor(Duration ahead)
       : listener_(comm::ParseAddress("127.0.0.1:0")), thread_([this, ahead] {
           AnswerProbes(
-              listener_, [ahead] { return WallNs() + ahead.count(); }, [this] { return stop_.load(); });
+              listener_, "build 1", [ahead] { return WallNs() + ahead.count(); },
+              [this] { return stop_.load(); });
         }) {}
   ~AnsweringDoctor() {
     stop_ = true;
@@ -189,7 +190,7 @@ TEST(TimeProbeTest, MeasuresTheDifferenceOfClocks) {
   for (const Duration ahead : {Duration(0), Duration(seconds(3)), Duration(seconds(-3600))}) {
     const AnsweringDoctor peer(ahead);
     const std::string name = peer.address().ToString();
-    const Findings findings = AskPeer(peer.address(), seconds(5));
+    const Findings findings = AskPeer(peer.address(), "build 1", seconds(5));
     EXPECT_EQ(Of(findings, "peer " + name).verdict, Verdict::kOk);
     EXPECT_EQ(Of(findings, "build of " + name).verdict, Verdict::kOk);
     const Finding& clock = Of(findings, "clock of " + name);
@@ -203,12 +204,21 @@ TEST(TimeProbeTest, MeasuresTheDifferenceOfClocks) {
   }
 }
 
+TEST(TimeProbeTest, AnotherBuildIsBad) {
+  const AnsweringDoctor peer(Duration(0));
+  const std::string name = peer.address().ToString();
+  const Finding build = Of(AskPeer(peer.address(), "build 2", seconds(5)), "build of " + name);
+  EXPECT_EQ(build.verdict, Verdict::kBad);
+  EXPECT_EQ(build.found, "build 1, here it is build 2");
+}
+
 TEST(TimeProbeTest, APeerThatIsNoDoctorIsBad) {
   const comm::Listener silent(comm::ParseAddress("127.0.0.1:0"));
-  EXPECT_EQ(AskPeer(silent.address(), std::chrono::milliseconds(100)).front().verdict, Verdict::kBad);
+  EXPECT_EQ(AskPeer(silent.address(), "build 1", std::chrono::milliseconds(100)).front().verdict,
+            Verdict::kBad);
   comm::Address nobody = silent.address();
   { nobody = comm::Listener(comm::ParseAddress("127.0.0.1:0")).address(); }
-  const Finding refused = AskPeer(nobody, seconds(1)).front();
+  const Finding refused = AskPeer(nobody, "build 1", seconds(1)).front();
   EXPECT_EQ(refused.verdict, Verdict::kBad);
   EXPECT_THAT(refused.found, HasSubstr("Connection refused"));
 }

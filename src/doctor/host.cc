@@ -18,9 +18,9 @@ namespace {
 constexpr uint64_t kMiB = uint64_t{1} << 20;
 constexpr uint64_t kGiB = uint64_t{1} << 30;
 
-Limit LimitOf(int resource, bool hard = false) {
+Limit LimitOf(decltype(RLIMIT_NOFILE) resource, bool hard = false) {
   rlimit limit{};
-  if (getrlimit(static_cast<__rlimit_resource>(resource), &limit) != 0) return std::nullopt;
+  if (getrlimit(resource, &limit) != 0) return std::nullopt;
   const rlim_t value = hard ? limit.rlim_max : limit.rlim_cur;
   return value == RLIM_INFINITY ? Limit() : Limit(value);
 }

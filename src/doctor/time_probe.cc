@@ -9,7 +9,6 @@
 #include <string>
 
 #include "base/error.h"
-#include "base/version.h"
 #include "base/wire.h"
 
 namespace sluice::doctor {
@@ -24,14 +23,14 @@ constexpr Duration kPatience = std::chrono::seconds(2);
 constexpr double kSkewMs = 100;
 
 // Until the peer leaves or is silent.
-void AnswerOne(comm::Channel& channel, const WallClock& now) {
+void AnswerOne(comm::Channel& channel, const std::string& build, const WallClock& now) {
   channel.LimitReceived(kLongestPayload);
   try {
     while (const auto frame = channel.Receive(kPatience)) {
       if (frame->type != kProbe) return;
       WireWriter writer;
       writer.Put<int64_t>(now());
-      writer.PutString(kBuild);
+      writer.PutString(build);
       channel.Send({kAnswer, frame->step, 0, writer.Take()});
     }
   } catch (const Error&) {
@@ -81,13 +80,14 @@ int64_t WallNs() {
       .count();
 }
 
-void AnswerProbes(comm::Listener& listener, const WallClock& now, const std::function<bool()>& stop) {
+void AnswerProbes(comm::Listener& listener, const std::string& build, const WallClock& now,
+                  const std::function<bool()>& stop) {
   while (!stop()) {
-    if (const auto channel = listener.Accept("a doctor", kLook)) AnswerOne(*channel, now);
+    if (const auto channel = listener.Accept("a doctor", kLook)) AnswerOne(*channel, build, now);
   }
 }
 
-Findings AskPeer(const comm::Address& peer, Duration timeout) {
+Findings AskPeer(const comm::Address& peer, const std::string& build, Duration timeout) {
   const std::string name = peer.ToString();
   const std::string what = fmt::format("peer {}", name);
   const char* remedy =
@@ -107,11 +107,11 @@ Findings AskPeer(const comm::Address& peer, Duration timeout) {
     Findings findings{
         Ok(what, fmt::format("it answers in {:.3f} ms", static_cast<double>(best.round_trip_ns) / 1e6)),
         JudgeSkew(name, best)};
-    if (best.build == kBuild) {
+    if (best.build == build) {
       findings.push_back(Ok(fmt::format("build of {}", name), best.build));
     } else {
       findings.push_back(Bad(fmt::format("build of {}", name),
-                             fmt::format("{}, here it is {}", best.build, kBuild),
+                             fmt::format("{}, here it is {}", best.build, build),
                              "ranks of different builds do not join: install one build on every host"));
     }
     return findings;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <functional>
+#include <string>
 
 #include "base/clock.h"
 #include "comm/address.h"
@@ -17,11 +18,12 @@ using WallClock = std::function<int64_t()>;  // nanoseconds since 1970
 int64_t WallNs();
 
 // Answers whoever connects, one after the other, until `stop` says so; it is asked a few times a second.
-void AnswerProbes(comm::Listener& listener, const WallClock& now, const std::function<bool()>& stop);
+void AnswerProbes(comm::Listener& listener, const std::string& build, const WallClock& now,
+                  const std::function<bool()>& stop);
 
 // Whether the doctor at `peer` is reached within `timeout`, how far its clock is from this host's, and
 // whether it is of the same build.
-Findings AskPeer(const comm::Address& peer, Duration timeout);
+Findings AskPeer(const comm::Address& peer, const std::string& build, Duration timeout);
 
 // Whether the system's clock is kept by somebody (NTP, PTP).
 Finding LookAtOwnClock();

@@ -1,8 +1,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <stdlib.h>
 
+#include <filesystem>
 #include <future>
 
+#include "checkpoint/checkpoint_maker.h"
 #include "comm/ordered_channel.h"
 #include "engine/job.h"
 
@@ -78,6 +81,57 @@ TEST(JobOrderTest, ALostAndARepeatedFrameEndTheJob) {
       AllOf(StartsWith("rank 0 (stage 0, lane 0)"), HasSubstr("control frame 3 of it, of type 3, came after "
                                                               "frame 1")));
   EXPECT_THAT(VerdictOf(0, Of(MessageType::kReady, 0, 1)), HasSubstr("came again after frame 1"));
+}
+
+// A rank of a small model in a thread, to be spoken to directly.
+class RankOrderTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    std::string name = (std::filesystem::temp_directory_path() / "sluice-order-XXXXXX").string();
+    ASSERT_NE(mkdtemp(name.data()), nullptr);
+    directory_ = name;
+    checkpoint::MakeOptions options;
+    options.format = checkpoint::WeightFormat::kF32;
+    options.config_overrides = {"hidden_size=128", "num_hidden_layers=2", "num_attention_heads=2",
+                                "vocab_size=300", "intermediate_size=128"};
+    checkpoint::MakeCheckpoint(directory_ / "model", options, checkpoint::PlanCheckpoint(options), {});
+    JobSettings settings;
+    settings.cache_pages = 4;
+    ranks_ = StartThreadRanks(settings, checkpoint::Checkpoint::Open(directory_ / "model"), {});
+    Next(MessageType::kReady);
+  }
+  void TearDown() override {
+    ranks_.reset();
+    std::filesystem::remove_all(directory_);
+  }
+  // The next frame of this type; others, such as heartbeats, are passed over.
+  comm::Frame Next(MessageType type) {
+    const Deadline deadline = Clock::now() + std::chrono::seconds(20);
+    while (Clock::now() < deadline) {
+      auto frame = ranks_->channel(0).Receive(std::chrono::seconds(1));
+      if (frame.has_value() && frame->type == static_cast<uint16_t>(type)) return *std::move(frame);
+    }
+    ADD_FAILURE() << "no frame of type " << static_cast<int>(type);
+    return {};
+  }
+
+  std::filesystem::path directory_;
+  std::unique_ptr<RankSet> ranks_;
+};
+
+TEST_F(RankOrderTest, ARankReportsWhatItHeardOutOfTurn) {
+  step::Step step;
+  step.id = 5;
+  ranks_->channel(0).Send({static_cast<uint16_t>(MessageType::kPublish), 5, 0, Encode(step)});
+  const pipeline::Failure failure = pipeline::DecodeFailure(Next(MessageType::kFailed).payload);
+  EXPECT_EQ(failure.kind, ErrorKind::kRankLost);
+  EXPECT_THAT(failure.sentence, HasSubstr("published step 5 out of turn: step 0 is the next"));
+}
+
+TEST_F(RankOrderTest, ARankReportsAFrameItDoesNotKnow) {
+  ranks_->channel(0).Send({999, 0, 0, {}});
+  EXPECT_THAT(pipeline::DecodeFailure(Next(MessageType::kFailed).payload).sentence,
+              HasSubstr("unknown type 999"));
 }
 
 }  // namespace

@@ -5,9 +5,9 @@
 
 #include <utility>
 
-#include "base/version.h"
 #include "comm/gloo_world.h"
 #include "comm/ordered_channel.h"
+#include "engine/build_id.h"
 #include "engine/faults.h"
 #include "ops/cpu/cpu_ops.h"
 #include "ops/reference/reference_ops.h"
@@ -69,7 +69,7 @@ std::string HostRank(const JobSettings& settings, int rank, const checkpoint::Ch
 }
 
 comm::Hello HelloOf(const JobSettings& settings, int rank, uint64_t checkpoint_fingerprint) {
-  return {rank, settings.grid.world(), kBuild, settings.Description(checkpoint_fingerprint)};
+  return {rank, settings.grid.world(), BuildId(), settings.Description(checkpoint_fingerprint)};
 }
 
 int RunRankProcess(const JobSettings& settings, int rank, const std::string& join_address) {
