@@ -5,19 +5,27 @@
 
 #include <nlohmann/json.hpp>
 
+#include "base/checked.h"
+
 namespace sluice::engine {
 
 std::string JobSettings::Description(uint64_t checkpoint_fingerprint) const {
   return fmt::format(
-      "pp {} cp {} split {} layers [{}] numerics {} ops {} pages {} steps {} checkpoint {:016x}", grid.stages,
-      grid.lanes, static_cast<int>(split_mode), fmt::join(layer_sizes, ","), static_cast<int>(numerics), ops,
-      cache_pages, max_steps_in_flight, checkpoint_fingerprint);
+      "pp {} tp {} attn_tp {} virtual {} split {} layers [{}] owners {} dense_tp {} numerics {} ops {} pages {} "
+      "steps {} faults {} checkpoint {:016x}",
+      grid.stages, grid.lanes, grid.attn_tp, grid.virtual_stages, static_cast<int>(split_mode),
+      fmt::join(layer_sizes, ","), expert_owners, dense_tp ? 1 : 0, static_cast<int>(numerics), ops, cache_pages,
+      max_steps_in_flight, comm::Print(fault_plan), checkpoint_fingerprint);
 }
 
 std::string Print(const JobSettings& s) {
   return nlohmann::json{{"model_path", s.model_path.string()},
                         {"stages", s.grid.stages},
                         {"lanes", s.grid.lanes},
+                        {"attn_tp", s.grid.attn_tp},
+                        {"virtual_stages", s.grid.virtual_stages},
+                        {"expert_owners", s.expert_owners},
+                        {"dense_tp", s.dense_tp},
                         {"layer_sizes", s.layer_sizes},
                         {"split_mode", static_cast<int>(s.split_mode)},
                         {"numerics", static_cast<int>(s.numerics)},
@@ -27,9 +35,13 @@ std::string Print(const JobSettings& s) {
                         {"loader_threads", s.loader_threads},
                         {"compute_threads", s.compute_threads},
                         {"data_plane_address", s.data_plane_address},
+                        {"log_level", s.log_level},
                         {"speaks_for_node", s.speaks_for_node},
+                        {"join_limit_ns", s.join_limit.count()},
                         {"wait_limit_ns", s.wait_limit.count()},
-                        {"link_delay_ns", s.link_delay.count()}}
+                        {"stall_limit_ns", s.stall_limit.count()},
+                        {"link_delay_ns", s.link_delay.count()},
+                        {"fault_plan", comm::Print(s.fault_plan)}}
       .dump();
 }
 
@@ -38,7 +50,9 @@ JobSettings ParseJobSettings(const std::string& text) {
     const auto json = nlohmann::json::parse(text);
     JobSettings s;
     s.model_path = json.at("model_path").get<std::string>();
-    s.grid = {json.at("stages"), json.at("lanes")};
+    s.grid = {json.at("stages"), json.at("lanes"), json.at("attn_tp"), json.at("virtual_stages")};
+    s.expert_owners = json.at("expert_owners");
+    s.dense_tp = json.at("dense_tp");
     s.layer_sizes = json.at("layer_sizes").get<std::vector<int64_t>>();
     s.split_mode = static_cast<parallel::SplitMode>(json.at("split_mode").get<int>());
     s.numerics = static_cast<NumericsChoice>(json.at("numerics").get<int>());
@@ -48,9 +62,14 @@ JobSettings ParseJobSettings(const std::string& text) {
     s.loader_threads = json.at("loader_threads");
     s.compute_threads = json.at("compute_threads");
     s.data_plane_address = json.at("data_plane_address");
+    s.log_level = json.at("log_level");
     s.speaks_for_node = json.at("speaks_for_node");
+    s.join_limit = Duration(json.at("join_limit_ns").get<int64_t>());
     s.wait_limit = Duration(json.at("wait_limit_ns").get<int64_t>());
+    s.stall_limit = Duration(json.at("stall_limit_ns").get<int64_t>());
     s.link_delay = Duration(json.at("link_delay_ns").get<int64_t>());
+    s.fault_plan = comm::ParseFaultPlan(json.at("fault_plan").get<std::string>(), "the fault plan of the job",
+                                        s.grid.world());
     return s;
   } catch (const nlohmann::json::exception& error) {
     Fail(ErrorKind::kUsage, "the settings of a rank are not what sluice serve writes: {}", error.what());
@@ -60,18 +79,60 @@ JobSettings ParseJobSettings(const std::string& text) {
 std::vector<parallel::LayerRange> LayerCutOf(const JobSettings& settings,
                                              const checkpoint::ModelConfig& config) {
   return settings.layer_sizes.empty()
-             ? parallel::DefaultLayerCut(config.num_hidden_layers, settings.grid.stages)
+             ? parallel::DefaultLayerCut(config.num_hidden_layers, settings.grid.stages,
+                                         settings.grid.virtual_stages)
              : parallel::ExplicitLayerCut(config.num_hidden_layers, settings.grid.stages,
-                                          settings.layer_sizes);
+                                          settings.layer_sizes, settings.grid.virtual_stages);
 }
 
-void CheckFits(const JobSettings& settings, const checkpoint::ModelConfig& config) {
+namespace {
+
+// Heads are cut evenly, and an FP8 matrix only where a scale block ends: in the rows of q_b_proj and in the
+// columns of o_proj.
+bool HeadsCanBeCut(const checkpoint::ModelConfig& config, int64_t shards, bool fp8) {
+  if (config.num_attention_heads % shards != 0) return false;
+  const int64_t heads = config.num_attention_heads / shards;
+  const int64_t query = config.qk_nope_head_dim + config.qk_rope_head_dim;
+  return !fp8 || shards == 1 ||
+         (heads * query % ops::kQuantBlock == 0 && heads * config.v_head_dim % ops::kQuantBlock == 0);
+}
+
+void CheckHeads(const JobSettings& settings, const checkpoint::ModelConfig& config, bool fp8) {
+  const parallel::Grid& grid = settings.grid;
+  if (HeadsCanBeCut(config, grid.attn_tp, fp8)) return;
+  // The nearest that works: fewer lanes to a head group, so more context-parallel groups.
+  int shards = grid.attn_tp - 1;
+  while (grid.lanes % shards != 0 || !HeadsCanBeCut(config, shards, fp8)) --shards;
+  Fail(ErrorKind::kUsage,
+       "--tp {} with --attn-cp-size {} cuts {} attention heads over {} ranks{}: use --attn-cp-size {}", grid.lanes,
+       grid.lanes / grid.attn_tp, config.num_attention_heads, grid.attn_tp,
+       config.num_attention_heads % grid.attn_tp != 0
+           ? ", which does not come out even"
+           : ", where FP8 scale blocks of 128 are not cut",
+       grid.lanes / shards);
+}
+
+}  // namespace
+
+void CheckFits(const JobSettings& settings, const checkpoint::ModelConfig& config, bool checkpoint_is_fp8) {
+  const parallel::Grid& grid = settings.grid;
   if (settings.ops != "cpu" && settings.ops != "reference") {
     Fail(ErrorKind::kUsage, "--ops {} is not known: use cpu or reference", settings.ops);
   }
-  if (settings.grid.lanes > config.vocab_size) {
-    Fail(ErrorKind::kUsage, "a vocabulary of {} cannot be cut over {} lanes: use --attn-cp-size {} or less",
-         config.vocab_size, settings.grid.lanes, config.vocab_size);
+  if (grid.lanes > config.vocab_size) {
+    Fail(ErrorKind::kUsage, "a vocabulary of {} cannot be cut over {} lanes: use --tp {} or less",
+         config.vocab_size, grid.lanes, config.vocab_size);
+  }
+  CheckHeads(settings, config, checkpoint_is_fp8);
+  if (settings.dense_tp && CeilDiv(config.intermediate_size, ops::kQuantBlock) < grid.lanes) {
+    Fail(ErrorKind::kUsage,
+         "--moe-dense-tp-size {} cuts the dense MLPs' {} channels into blocks of 128, of which there are {}: use "
+         "--moe-dense-tp-size 1",
+         grid.lanes, config.intermediate_size, CeilDiv(config.intermediate_size, ops::kQuantBlock));
+  }
+  if (settings.expert_owners < 0 || settings.expert_owners > grid.lanes) {
+    Fail(ErrorKind::kUsage, "--expert-owners {} is out of range: a stage has {} ranks, use 1 to {}",
+         settings.expert_owners, grid.lanes, grid.lanes);
   }
 }
 

@@ -6,9 +6,9 @@
 
 namespace sluice::engine {
 
-OfflineRunner::OfflineRunner(const JobSettings& settings, const schedule::Limits& limits,
+OfflineRunner::OfflineRunner(const JobSettings& settings, int64_t chunk_rows, int64_t max_running,
                              std::unique_ptr<RankSet> ranks)
-    : scheduler_(limits) {
+    : scheduler_(LimitsOf(settings, chunk_rows, max_running)) {
   JobEvents events;
   events.on_result = [this](step::StepResult result) {
     std::lock_guard lock(mutex_);
@@ -42,16 +42,18 @@ std::vector<OfflineResult> OfflineRunner::Run(const std::vector<OfflineRequest>&
     scheduler_.Add({next_id_++, request.prompt, request.max_tokens, false, request.sampling});
   }
   while (!index_of.empty()) {
-    while (auto step = scheduler_.Next()) {
-      for (step::StepSequence& sequence : step->sequences) {
-        const auto found = index_of.find(sequence.sequence);
-        if (found == index_of.end()) continue;
-        OfflineResult& result = results[found->second];
-        sequence.return_logits = requests[found->second].return_logits;
-        result.pages = sequence.pages;
-        result.cached_tokens = sequence.first_position + static_cast<int64_t>(sequence.tokens.size());
+    for (auto group = scheduler_.NextGroup(); !group.empty(); group = scheduler_.NextGroup()) {
+      for (step::Step& step : group) {
+        for (step::StepSequence& sequence : step.sequences) {
+          const auto found = index_of.find(sequence.sequence);
+          if (found == index_of.end()) continue;
+          OfflineResult& result = results[found->second];
+          sequence.return_logits = requests[found->second].return_logits;
+          result.pages = sequence.pages;
+          result.cached_tokens = sequence.first_position + static_cast<int64_t>(sequence.tokens.size());
+        }
       }
-      job_->Publish(*step);
+      job_->Publish(group);
     }
     const step::StepResult done = WaitResult();
     scheduler_.Completed(done);

@@ -32,7 +32,9 @@ struct OfflineResult {
 // tests that compare layouts. Same scheduler, same steps, same ranks as the server.
 class OfflineRunner {
  public:
-  OfflineRunner(const JobSettings& settings, const schedule::Limits& limits, std::unique_ptr<RankSet> ranks);
+  // chunk_rows, max_running: as in schedule::Limits.
+  OfflineRunner(const JobSettings& settings, int64_t chunk_rows, int64_t max_running,
+                std::unique_ptr<RankSet> ranks);
 
   // All requests at once, as if they had arrived together; results in their order. Throws Error(kRankLost)
   // with the verdict when a rank is lost.

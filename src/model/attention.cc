@@ -1,25 +1,33 @@
 #include "model/attention.h"
 
+#include "model/partial_sum.h"
 #include "model/shapes.h"
 
 namespace sluice::model {
 
-Attention::Attention(const checkpoint::ModelConfig& config)
+Attention::Attention(const checkpoint::ModelConfig& config, int attn_tp)
     : shape_(AttentionShapeOf(config)),
       indexer_shape_(IndexerShapeOf(config)),
       rms_norm_eps_(static_cast<float>(config.rms_norm_eps)),
       softmax_scale_(static_cast<float>(ops::SoftmaxScale(shape_.query_width(), RopeScalingOf(config)))),
-      inverse_frequencies_(ops::InverseFrequencies(RopeScalingOf(config))) {}
+      inverse_frequencies_(ops::InverseFrequencies(RopeScalingOf(config))) {
+  shape_.heads /= attn_tp;
+}
 
-Tensor Attention::Angles(const Pass& pass) const {
-  const Tensor angles = pass.New(DType::kF32, pass.rows(), shape_.rope);
-  pass.ops().RopeAngles(pass.mine(), inverse_frequencies_, angles);
-  return angles;
+Attention::Rotations Attention::Angles(const Pass& pass) const {
+  const auto of = [&](std::span<const ops::RowPlace> places) {
+    const Tensor angles = pass.New(DType::kF32, static_cast<int64_t>(places.size()), shape_.rope);
+    pass.ops().RopeAngles(places, inverse_frequencies_, angles);
+    return angles;
+  };
+  const Tensor mine = of(pass.mine());
+  return {mine, pass.heads() == nullptr ? mine : of(pass.of_heads())};
 }
 
 Tensor Attention::Forward(const Pass& pass, const AttentionWeights& attention, const IndexerWeights& indexer,
                           const ops::PagedCache& latents, const ops::PagedCache& index_keys,
-                          const Tensor& angles, const Tensor& h, const SelectionSteering& steering) const {
+                          const Rotations& angles, const Tensor& h,
+                          const SelectionSteering& steering) const {
   ops::Ops& ops = pass.ops();
   const int64_t rows = pass.rows();
   const auto format = latents.format;
@@ -37,9 +45,9 @@ Tensor Attention::Forward(const Pass& pass, const AttentionWeights& attention, c
   const Tensor index_key = pass.NewActivation(rows, indexer_shape_.dim);
   ops.Linear(h, *indexer.wk, index_key);
   const Tensor my_rows = pass.NewBytes(rows, latent_bytes + index_bytes);
-  ops.LatentRows(shape_, kv, attention.kv_a_layernorm, rms_norm_eps_, angles,
+  ops.LatentRows(shape_, kv, attention.kv_a_layernorm, rms_norm_eps_, angles.mine,
                  my_rows.ColRange(0, latent_bytes));
-  ops.IndexKeyRows(indexer_shape_, index_key, indexer.k_norm_weight, indexer.k_norm_bias, angles,
+  ops.IndexKeyRows(indexer_shape_, index_key, indexer.k_norm_weight, indexer.k_norm_bias, angles.mine,
                    my_rows.ColRange(latent_bytes, index_bytes));
   const Tensor all_rows = pass.Gather("all-gather latents and index keys", my_rows);
   ops.WriteLatents(all_rows.ColRange(0, latent_bytes), pass.gathered(), pass.pages(), latents);
@@ -53,22 +61,37 @@ Tensor Attention::Forward(const Pass& pass, const AttentionWeights& attention, c
   const DType query_type = ops.numerics() == ops::Numerics::kExact ? DType::kF32 : DType::kF8E4M3;
   const Tensor queries = pass.New(query_type, rows, index_query.cols);
   const Tensor gates = pass.New(DType::kF32, rows, indexer_shape_.heads);
-  ops.IndexQueries(indexer_shape_, index_query, gate_logits, angles, queries, gates);
+  ops.IndexQueries(indexer_shape_, index_query, gate_logits, angles.mine, queries, gates);
   const Tensor selection = pass.New(DType::kI32, rows, indexer_shape_.top_k);
   ops.SelectKeys(indexer_shape_, queries, gates, index_keys, pass.mine(), pass.pages(), selection);
   if (steering) steering(selection);
 
-  // o_t = W_o W_uv softmax(scale * [W_uk^T q_nope; q_pe] . [c; k_pe]) c   over S_t
+  if (pass.heads() == nullptr) {
+    return Attend(pass, attention, latents, angles.mine, query_low, selection,
+                  ops::ActivationType(ops.numerics()));
+  }
+  const Tensor partial =
+      Attend(pass, attention, latents, angles.of_heads, pass.GatherHeads("gather queries", query_low),
+             pass.GatherHeads("gather selections", selection), DType::kF32);
+  return SumOverRanks(pass, *pass.heads(), "sum attention over heads", partial, pass.RowsOfHeads());
+}
+
+// o_t = W_o W_uv softmax(scale * [W_uk^T q_nope; q_pe] . [c; k_pe]) c   over S_t
+Tensor Attention::Attend(const Pass& pass, const AttentionWeights& attention, const ops::PagedCache& latents,
+                         const Tensor& angles, const Tensor& query_low, const Tensor& selection,
+                         DType type) const {
+  ops::Ops& ops = pass.ops();
+  const int64_t rows = query_low.rows;
   const Tensor query = pass.NewActivation(rows, attention.q_b_proj->rows());
   ops.Linear(query_low, *attention.q_b_proj, query);
   const Tensor query_latent = pass.NewActivation(rows, shape_.heads * shape_.latent_width());
   ops.AbsorbQuery(shape_, query, attention.up_keys, angles, query_latent);
   const Tensor out_latent = pass.NewActivation(rows, shape_.heads * shape_.latent);
-  ops.SparseAttention(shape_, query_latent, latents, pass.mine(), pass.pages(), selection, softmax_scale_,
+  ops.SparseAttention(shape_, query_latent, latents, pass.of_heads(), pass.pages(), selection, softmax_scale_,
                       out_latent);
   const Tensor heads = pass.NewActivation(rows, shape_.heads * shape_.value);
   ops.ValueUp(shape_, out_latent, attention.up_values, heads);
-  const Tensor out = pass.NewActivation(rows, attention.o_proj->rows());
+  const Tensor out = pass.New(type, rows, attention.o_proj->rows());
   ops.Linear(heads, *attention.o_proj, out);
   return out;
 }

@@ -15,24 +15,37 @@ using SelectionSteering = std::function<void(const Tensor& selection)>;
 // Per-config constants of the attention block.
 class Attention {
  public:
-  explicit Attention(const checkpoint::ModelConfig& config);
+  // `attn_tp`: lanes that share the heads (parallel/grid.h).
+  Attention(const checkpoint::ModelConfig& config, int attn_tp);
 
-  // The rotation of this lane's rows, computed once per pass: [T, rope] F32, cosines then sines.
-  Tensor Angles(const Pass& pass) const;
+  // The rotations of a pass: [rows, rope] F32, cosines then sines.
+  struct Rotations {
+    Tensor mine;      // of this lane's rows
+    Tensor of_heads;  // of its head group's rows; `mine` without one
+  };
+  Rotations Angles(const Pass& pass) const;
 
   // h [T, hidden], normed -> [T, hidden]. Multi-head latent attention over the keys that the lightning
   // indexer selects (DeepSeek-V3.2 report, equations 1-2; absorbed form of MLA at all times).
   //
   // The latents and index keys of the lane's rows are brought to cache format, exchanged with the other lanes
   // in that format, and written before anything is scored: a chunk sees itself through the cache, and every
-  // lane's cache holds every row. Only the lane's own rows are scored and attended.
+  // lane's cache holds every row. Only the lane's own rows are scored.
+  //
+  // With attention tensor parallelism the head group brings its low-rank queries and selections together;
+  // each lane attends for the rows of all of them with its own heads, and the partial outputs go back to the
+  // rows' owners, who add them (SumOverRanks). No row is scored, and no head computed, twice.
   // `steering`, if any, sees the selection [T, index_topk] I32 and may overwrite it before it is used.
   Tensor Forward(const Pass& pass, const AttentionWeights& attention, const IndexerWeights& indexer,
-                 const ops::PagedCache& latents, const ops::PagedCache& index_keys, const Tensor& angles,
-                 const Tensor& h, const SelectionSteering& steering) const;
+                 const ops::PagedCache& latents, const ops::PagedCache& index_keys,
+                 const Rotations& angles, const Tensor& h, const SelectionSteering& steering) const;
 
  private:
-  ops::AttentionShape shape_;
+  // o = W_o W_uv softmax(...) of this lane's heads for the head group's rows, in `type`.
+  Tensor Attend(const Pass& pass, const AttentionWeights& attention, const ops::PagedCache& latents,
+                const Tensor& angles, const Tensor& query_low, const Tensor& selection, DType type) const;
+
+  ops::AttentionShape shape_;  // with the heads of one lane
   ops::IndexerShape indexer_shape_;
   float rms_norm_eps_;
   float softmax_scale_;

@@ -18,8 +18,7 @@ bool Present(const ExpertTree& tree, int32_t node, std::span<const int32_t> ids)
 }
 
 std::vector<int64_t> RowsFor(const ExpertTree& tree, const Routing& routing, int lane, int owner) {
-  const auto lanes = static_cast<int>(routing.first_row.size()) - 1;
-  const auto [first_leaf, end_leaf] = tree.Owned(owner, lanes);
+  const auto [first_leaf, end_leaf] = tree.Owned(owner);
   const auto experts = tree.ExpertsOf(first_leaf, end_leaf);
   std::vector<int64_t> rows;
   for (int64_t row = 0; row < routing.RowsOf(lane); ++row) {

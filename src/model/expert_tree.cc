@@ -4,7 +4,8 @@
 
 namespace sluice::model {
 
-ExpertTree::ExpertTree(int64_t experts) : experts_(experts), leaves_(std::min<int64_t>(16, experts)) {
+ExpertTree::ExpertTree(int64_t experts, int owners)
+    : experts_(experts), owners_(owners), leaves_(std::min<int64_t>(16, experts)) {
   for (int64_t leaf = 0; leaf < leaves_; ++leaf) {
     nodes_.push_back({leaf, leaf + 1, -1, -1});
     const auto [first, end] = ExpertsOf(leaf, leaf + 1);

@@ -13,11 +13,12 @@ namespace sluice::model {
 // it is. Every node is rounded to the wire type, also when it never leaves its rank. A node none of whose
 // experts was chosen is absent, and a join with an absent side is the other side.
 //
-// Owners hold whole leaves (Owned); each sends the largest subtrees that lie within its leaves (Subtrees), so
-// the receiver finds the same nodes, and the same sums, for any number of owners.
+// The first `owners` lanes of a stage hold whole leaves each (Owned), the others none; each sends the largest
+// subtrees that lie within its leaves (Subtrees), so the receiver finds the same nodes, and the same sums, for
+// any number of owners.
 class ExpertTree {
  public:
-  explicit ExpertTree(int64_t experts);
+  explicit ExpertTree(int64_t experts, int owners = 1);
 
   struct Node {
     int64_t first_leaf = 0;
@@ -34,15 +35,17 @@ class ExpertTree {
   std::pair<int64_t, int64_t> ExpertsOf(int64_t first_leaf, int64_t end_leaf) const {
     return {first_leaf * experts_ / leaves_, end_leaf * experts_ / leaves_};
   }
-  // Leaves [first, end) of owner `owner` of `owners`; empty for some when there are more owners than leaves.
-  std::pair<int64_t, int64_t> Owned(int owner, int owners) const {
-    return {owner * leaves_ / owners, (owner + 1) * leaves_ / owners};
+  // Leaves [first, end) of a lane; empty for some when there are more owners than leaves.
+  std::pair<int64_t, int64_t> Owned(int lane) const {
+    if (lane >= owners_) return {leaves_, leaves_};
+    return {lane * leaves_ / owners_, (lane + 1) * leaves_ / owners_};
   }
   // The largest nodes that lie within leaves [first, end), left to right.
   std::vector<int32_t> Subtrees(int64_t first_leaf, int64_t end_leaf) const;
 
  private:
   int64_t experts_;
+  int owners_;
   int64_t leaves_;
   std::vector<int64_t> leaf_of_expert_;
   std::vector<Node> nodes_;

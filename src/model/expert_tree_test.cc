@@ -28,11 +28,12 @@ TEST(ExpertTree, EveryExpertHasOneLeafAndEveryNodeCoversItsChildren) {
 
 TEST(ExpertTree, SubtreesOfTheOwnersCoverTheLeavesOnceAndAreNodesOfTheTree) {
   for (int64_t experts : {1, 3, 6, 16, 256}) {
-    const ExpertTree tree(experts);
     for (int owners : {1, 2, 3, 4, 5, 8, 16, 20}) {
+      const ExpertTree tree(experts, owners);
       int64_t next_leaf = 0;
-      for (int owner = 0; owner < owners; ++owner) {
-        const auto [first, end] = tree.Owned(owner, owners);
+      for (int lane = 0; lane < owners + 2; ++lane) {
+        const auto [first, end] = tree.Owned(lane);
+        EXPECT_TRUE(lane < owners || first == end) << "lane " << lane << " owns nothing";
         for (const int32_t node : tree.Subtrees(first, end)) {
           EXPECT_EQ(tree.nodes()[node].first_leaf, next_leaf);
           next_leaf = tree.nodes()[node].end_leaf;
@@ -45,10 +46,10 @@ TEST(ExpertTree, SubtreesOfTheOwnersCoverTheLeavesOnceAndAreNodesOfTheTree) {
 }
 
 TEST(ExpertTree, AnAlignedOwnerSendsOneSubtree) {
-  const ExpertTree tree(256);
   for (int owners : {1, 2, 4, 8, 16}) {
+    const ExpertTree tree(256, owners);
     for (int owner = 0; owner < owners; ++owner) {
-      const auto [first, end] = tree.Owned(owner, owners);
+      const auto [first, end] = tree.Owned(owner);
       EXPECT_EQ(tree.Subtrees(first, end).size(), 1U);
     }
   }

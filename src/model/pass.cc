@@ -1,5 +1,7 @@
 #include "model/pass.h"
 
+#include <numeric>
+
 namespace sluice::model {
 
 std::span<std::byte> BytesOf(const Tensor& tensor) {
@@ -7,32 +9,65 @@ std::span<std::byte> BytesOf(const Tensor& tensor) {
   return {static_cast<std::byte*>(tensor.data), static_cast<size_t>(tensor.bytes())};
 }
 
-Pass::Pass(const step::Step& step, comm::Communicator& lanes, parallel::SplitMode mode, ops::Ops& ops,
-           Arena& arena)
+namespace {
+
+Tensor GatherFrom(const Pass& pass, comm::Communicator& group, std::string_view op, const Tensor& mine,
+                  const std::vector<int64_t>& rows) {
+  const Tensor all = pass.New(mine.dtype, std::accumulate(rows.begin(), rows.end(), int64_t{0}), mine.cols);
+  std::vector<int64_t> bytes;
+  bytes.reserve(rows.size());
+  for (const int64_t count : rows) bytes.push_back(count * mine.cols * SizeOf(mine.dtype));
+  group.AllGather(op, BytesOf(mine), BytesOf(all), bytes);
+  return all;
+}
+
+}  // namespace
+
+Pass::Pass(const step::Step& step, comm::Communicator& lanes, comm::Communicator* heads,
+           parallel::SplitMode mode, ops::Ops& ops, Arena& arena)
     : lanes_(lanes),
+      heads_(heads),
       ops_(ops),
       arena_(arena),
       split_(step.RowsOfSequences(), lanes.size(), mode),
       tokens_(step.Tokens()) {
   const std::vector<ops::RowPlace> places = step.Places();
   gathered_.reserve(places.size());
+  size_t first_of_heads = 0;
   for (int lane = 0; lane < lanes.size(); ++lane) {
+    if (heads_ != nullptr && lane == this->lane() - heads_->rank()) first_of_heads = gathered_.size();
     for (const int32_t row : split_.RowsOf(lane)) gathered_.push_back(places[row]);
   }
   for (const int32_t row : split_.RowsOf(lane())) mine_.push_back(places[row]);
+  of_heads_ = mine_;
+  if (heads_ != nullptr) {
+    const std::vector<int64_t> rows = RowsOfHeads();
+    of_heads_ = std::span(gathered_).subspan(
+        first_of_heads, static_cast<size_t>(std::accumulate(rows.begin(), rows.end(), int64_t{0})));
+  }
   for (const auto& sequence : step.sequences) pages_.emplace_back(sequence.pages);
 }
 
+std::vector<int64_t> Pass::RowsOfLanes() const {
+  std::vector<int64_t> rows;
+  for (int lane = 0; lane < lanes_.size(); ++lane) rows.push_back(split_.CountOf(lane));
+  return rows;
+}
+
+std::vector<int64_t> Pass::RowsOfHeads() const {
+  if (heads_ == nullptr) return {rows()};
+  const int first = lane() - heads_->rank();
+  std::vector<int64_t> rows;
+  for (int shard = 0; shard < heads_->size(); ++shard) rows.push_back(split_.CountOf(first + shard));
+  return rows;
+}
+
 Tensor Pass::Gather(std::string_view op, const Tensor& mine) const {
-  if (lanes_.size() == 1) return mine;
-  const Tensor all = New(mine.dtype, split_.rows(), mine.cols);
-  std::vector<int64_t> bytes;
-  bytes.reserve(lanes_.size());
-  for (int lane = 0; lane < lanes_.size(); ++lane) {
-    bytes.push_back(split_.CountOf(lane) * mine.cols * SizeOf(mine.dtype));
-  }
-  lanes_.AllGather(op, BytesOf(mine), BytesOf(all), bytes);
-  return all;
+  return lanes_.size() == 1 ? mine : GatherFrom(*this, lanes_, op, mine, RowsOfLanes());
+}
+
+Tensor Pass::GatherHeads(std::string_view op, const Tensor& mine) const {
+  return heads_ == nullptr ? mine : GatherFrom(*this, *heads_, op, mine, RowsOfHeads());
 }
 
 }  // namespace sluice::model

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -15,19 +16,27 @@ namespace sluice::model {
 // compute them. Lives for one pass.
 class Pass {
  public:
-  Pass(const step::Step& step, comm::Communicator& lanes, parallel::SplitMode mode, ops::Ops& ops,
-       Arena& arena);
+  // `lanes`: all ranks of the stage; `heads`: the lanes of this lane's head group (parallel/grid.h), or
+  // nothing where attention is not cut by heads.
+  Pass(const step::Step& step, comm::Communicator& lanes, comm::Communicator* heads,
+       parallel::SplitMode mode, ops::Ops& ops, Arena& arena);
 
   ops::Ops& ops() const { return ops_; }
   Arena& arena() const { return arena_; }
   comm::Communicator& lanes() const { return lanes_; }
   const parallel::RowSplit& split() const { return split_; }
   int lane() const { return lanes_.rank(); }
+  // The head group, when attention is cut by heads, and how many of the step's rows each of its lanes has.
+  comm::Communicator* heads() const { return heads_; }
+  std::vector<int64_t> RowsOfHeads() const;
+  std::vector<int64_t> RowsOfLanes() const;
 
   int64_t rows() const { return static_cast<int64_t>(mine_.size()); }       // T of this lane
   const std::vector<int32_t>& tokens() const { return tokens_; }            // all rows of the step, in order
   const std::vector<ops::RowPlace>& mine() const { return mine_; }          // this lane's rows
   const std::vector<ops::RowPlace>& gathered() const { return gathered_; }  // all rows, lane 0's first
+  // The rows of the head group, its first lane's first; those of `mine` without one.
+  std::span<const ops::RowPlace> of_heads() const { return of_heads_; }
   const std::vector<ops::PageTable>& pages() const { return pages_; }       // by sequence of the step
 
   Tensor New(DType dtype, int64_t rows, int64_t cols) const { return arena_.New(dtype, rows, cols); }
@@ -39,15 +48,19 @@ class Pass {
   // Every lane's rows of a contiguous tensor, lane 0's first: [split().rows(), cols]. With one lane, `mine`
   // itself.
   Tensor Gather(std::string_view op, const Tensor& mine) const;
+  // The same within the head group: [of_heads().size(), cols].
+  Tensor GatherHeads(std::string_view op, const Tensor& mine) const;
 
  private:
   comm::Communicator& lanes_;
+  comm::Communicator* heads_;
   ops::Ops& ops_;
   Arena& arena_;
   parallel::RowSplit split_;
   std::vector<int32_t> tokens_;
   std::vector<ops::RowPlace> mine_;
   std::vector<ops::RowPlace> gathered_;
+  std::span<const ops::RowPlace> of_heads_;  // a stretch of gathered_: the group's lanes are neighbours
   std::vector<ops::PageTable> pages_;
 };
 

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "model/mlp.h"
 #include "model/shapes.h"
 
 namespace sluice::model {
@@ -11,22 +12,24 @@ StageModel::StageModel(const checkpoint::ModelConfig& config, const StageSlice& 
     : config_(config),
       slice_(slice),
       weights_(std::move(weights)),
-      cache_(CacheShapeOf(config, numerics), slice.layers.size(), cache_pages),
-      attention_(config),
-      moe_(config) {}
+      cache_(CacheShapeOf(config, numerics), std::ssize(weights_.layers), cache_pages),
+      attention_(config, slice.attn_tp),
+      moe_(config, slice.expert_owners) {}
 
 void StageModel::Embed(const Pass& pass, const Tensor& x) const {
   SLUICE_CHECK(slice_.first);
   model::Embed(pass, *weights_.embed_tokens, config_.vocab_size, x);
 }
 
-void StageModel::Layers(const Pass& pass, const Tensor& x, const SelectionHook* hook) {
+void StageModel::Layers(const Pass& pass, int visit, const Tensor& x, const SelectionHook* hook) {
   ops::Ops& ops = pass.ops();
   const auto eps = static_cast<float>(config_.rms_norm_eps);
-  const Tensor angles = attention_.Angles(pass);
+  const Attention::Rotations angles = attention_.Angles(pass);
   const Tensor h = pass.NewActivation(x.rows, x.cols);
-  for (int64_t local = 0; local < slice_.layers.size(); ++local) {
-    const int64_t layer = slice_.layers.begin + local;
+  const parallel::LayerRange& range = slice_.layers[visit];
+  int64_t local = 0;  // of the range's first layer among those of this rank
+  for (int earlier = 0; earlier < visit; ++earlier) local += slice_.layers[earlier].size();
+  for (int64_t layer = range.begin; layer < range.end; ++layer, ++local) {
     if (auto* recorder = pass.lanes().recorder()) {
       trace::Place place = recorder->place();
       place.layer = static_cast<int32_t>(layer);
@@ -45,9 +48,13 @@ void StageModel::Layers(const Pass& pass, const Tensor& x, const SelectionHook* 
             x);
 
     ops.RmsNorm(x, weights.post_attention_layernorm, eps, h);
-    ops.Add(weights.mlp.has_value() ? MlpForward(pass, *weights.mlp, h) : moe_.Forward(pass, *weights.moe, h),
-            x);
+    ops.Add(FeedForward(pass, weights, h), x);
   }
+}
+
+Tensor StageModel::FeedForward(const Pass& pass, const LayerWeights& weights, const Tensor& h) const {
+  if (weights.moe.has_value()) return moe_.Forward(pass, *weights.moe, h);
+  return slice_.dense_tp ? MlpForwardSplit(pass, *weights.mlp, h) : MlpForward(pass, *weights.mlp, h);
 }
 
 void StageModel::Head(const Pass& pass, const Tensor& x, const std::vector<int64_t>& wanted,

@@ -28,16 +28,19 @@ class StageModel {
   const StageSlice& slice() const { return slice_; }
   int64_t hidden_size() const { return config_.hidden_size; }
   cache::StageCache& cache() { return cache_; }
+  const ExpertTraffic& expert_traffic() const { return moe_.traffic(); }
 
   // First stage only: x [T, hidden] = embeddings of the lane's rows.
   void Embed(const Pass& pass, const Tensor& x) const;
-  // x [T, hidden], in place: x += Attn(norm(x)); x += FFN(norm(x)) for each layer.
-  void Layers(const Pass& pass, const Tensor& x, const SelectionHook* hook = nullptr);
+  // x [T, hidden], in place: x += Attn(norm(x)); x += FFN(norm(x)) for each layer of range `visit`.
+  void Layers(const Pass& pass, int visit, const Tensor& x, const SelectionHook* hook = nullptr);
   // Last stage only; see vocabulary.h.
   void Head(const Pass& pass, const Tensor& x, const std::vector<int64_t>& wanted,
             const LogitsSink& sink) const;
 
  private:
+  Tensor FeedForward(const Pass& pass, const LayerWeights& weights, const Tensor& h) const;
+
   checkpoint::ModelConfig config_;
   StageSlice slice_;
   StageWeights weights_;

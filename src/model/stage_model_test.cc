@@ -23,7 +23,7 @@ class OneRank {
       : ops_(std::move(ops)),
         world_(comm::MakeThreadWorld(1, std::chrono::seconds(10))),
         vocab_size_(checkpoint.config().vocab_size) {
-    const StageSlice slice{{0, checkpoint.config().num_hidden_layers}, 0, 1, true, true};
+    const StageSlice slice{.layers = {{0, checkpoint.config().num_hidden_layers}}};
     stage_ = std::make_unique<StageModel>(checkpoint.config(), slice, LoadStage(checkpoint, *ops_, slice),
                                           ops_->numerics(), /*cache_pages=*/8);
   }
@@ -40,10 +40,10 @@ class OneRank {
       for (size_t page = 0; page * 64 < end; ++page) sequence.pages.push_back(static_cast<int32_t>(7 - page));
       sequence.return_logits = true;
       arena_.Reset();
-      const Pass pass(step, *world_.front(), parallel::SplitMode::kInterleave, *ops_, arena_);
+      const Pass pass(step, *world_.front(), nullptr, parallel::SplitMode::kInterleave, *ops_, arena_);
       const Tensor x = pass.NewActivation(pass.rows(), stage_->hidden_size());
       stage_->Embed(pass, x);
-      stage_->Layers(pass, x);
+      stage_->Layers(pass, 0, x);
       stage_->Head(pass, x, WantedRows(step), [&](int64_t, const Tensor& logits) {
         EXPECT_EQ(logits.cols, vocab_size_);
         all.insert(all.end(), logits.Row<float>(0), logits.Row<float>(logits.rows));

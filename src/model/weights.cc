@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
+#include "base/checked.h"
 #include "checkpoint/tensor_map.h"
 
 namespace sluice::model {
@@ -23,6 +26,38 @@ ops::RawMatrix RowsOf(const checkpoint::Checkpoint& checkpoint, const std::strin
   }
   return raw;
 }
+
+// Columns [begin, end) of a stored matrix, copied out. FP8 columns must start on a scale block.
+class ColumnsOf {
+ public:
+  ColumnsOf(const checkpoint::Checkpoint& checkpoint, const std::string& name, int64_t begin, int64_t end) {
+    const checkpoint::StoredTensor stored = checkpoint.Get(name);
+    const int64_t rows = stored.shape[0];
+    const int64_t size = SizeOf(stored.dtype);
+    const int64_t width = (end - begin) * size;
+    bytes_ = Buffer(rows * width);
+    for (int64_t row = 0; row < rows; ++row) {
+      const auto* from = stored.data + (row * stored.shape[1] + begin) * size;
+      std::copy(from, from + width, bytes_.data() + row * width);
+    }
+    raw_ = {stored.dtype, rows, end - begin, bytes_.data(), nullptr};
+    if (stored.dtype != DType::kF8E4M3) return;
+    SLUICE_CHECK(begin % kScaleBlock == 0, "FP8 columns are cut at scale blocks");
+    const auto scales = checkpoint.Get(checkpoint::ScaleName(name));
+    const auto* all = reinterpret_cast<const float*>(scales.data);
+    for (int64_t row = 0; row < scales.shape[0]; ++row) {
+      const auto* from = all + row * scales.shape[1];
+      scales_.insert(scales_.end(), from + begin / kScaleBlock, from + CeilDiv(end, kScaleBlock));
+    }
+    raw_.scales = scales_.data();
+  }
+  const ops::RawMatrix& raw() const { return raw_; }
+
+ private:
+  Buffer bytes_;
+  std::vector<float> scales_;
+  ops::RawMatrix raw_;
+};
 
 ops::RawMatrix Whole(const checkpoint::Checkpoint& checkpoint, const std::string& name) {
   return RowsOf(checkpoint, name, 0, checkpoint.Get(name).shape[0]);
@@ -65,14 +100,28 @@ class Loader {
             Linear(prefix + "down_proj.weight")};
   }
 
-  AttentionWeights Attention(const std::string& prefix, const checkpoint::ModelConfig& config) const {
+  // Rows of gate and up and columns of down: this lane's part of the intermediate width.
+  MlpWeights SplitMlp(const std::string& prefix, int64_t begin, int64_t end) const {
+    const auto rows = [&](const char* name) {
+      return ops_.Pack(RowsOf(checkpoint_, prefix + name, begin, end));
+    };
+    return {rows("gate_proj.weight"), rows("up_proj.weight"),
+            ops_.Pack(ColumnsOf(checkpoint_, prefix + "down_proj.weight", begin, end).raw())};
+  }
+
+  // The heads of shard `shard` of `shards`.
+  AttentionWeights Attention(const std::string& prefix, const checkpoint::ModelConfig& config, int shard,
+                             int shards) const {
+    const int64_t heads = config.num_attention_heads / shards;
+    const int64_t first = shard * heads;
+    const int64_t query = config.qk_nope_head_dim + config.qk_rope_head_dim;
     AttentionWeights weights;
     weights.q_a_proj = Linear(prefix + "q_a_proj.weight");
     weights.q_a_layernorm = Vector(prefix + "q_a_layernorm.weight");
-    weights.q_b_proj = Linear(prefix + "q_b_proj.weight");
+    weights.q_b_proj =
+        ops_.Pack(RowsOf(checkpoint_, prefix + "q_b_proj.weight", first * query, (first + heads) * query));
     weights.kv_a_proj_with_mqa = Linear(prefix + "kv_a_proj_with_mqa.weight");
     weights.kv_a_layernorm = Vector(prefix + "kv_a_layernorm.weight");
-    weights.o_proj = Linear(prefix + "o_proj.weight");
 
     // kv_b_proj holds per head `nope` rows of W_uk, then `value` rows of W_uv. It is dequantised before the
     // split: a head's rows need not align with the scale blocks.
@@ -80,9 +129,14 @@ class Loader {
     const int64_t nope = config.qk_nope_head_dim;
     const int64_t value = config.v_head_dim;
     const int64_t latent = config.kv_lora_rank;
+    weights.o_proj =
+        shards == 1 ? Linear(prefix + "o_proj.weight")
+                    : ops_.Pack(ColumnsOf(checkpoint_, prefix + "o_proj.weight", first * value,
+                                          (first + heads) * value)
+                                    .raw());
     std::vector<float> up_key(latent * nope);
     std::vector<float> up_value(value * latent);
-    for (int64_t head = 0; head < config.num_attention_heads; ++head) {
+    for (int64_t head = first; head < first + heads; ++head) {
       const int64_t first_row = head * (nope + value);
       for (int64_t l = 0; l < latent; ++l) {
         for (int64_t n = 0; n < nope; ++n) up_key[l * nope + n] = ValueAt(kv_b, first_row + n, l);
@@ -100,14 +154,21 @@ class Loader {
   }
 
   MoeWeights Moe(const std::string& prefix, const checkpoint::ModelConfig& config, int lane,
-                 int lanes) const {
+                 int owners) const {
     MoeWeights weights;
     weights.gate = Linear(prefix + "gate.weight");
     weights.e_score_correction_bias = Vector(prefix + "gate.e_score_correction_bias");
-    const ExpertTree tree(config.n_routed_experts);
-    const auto [first_leaf, end_leaf] = tree.Owned(lane, lanes);
+    const ExpertTree tree(config.n_routed_experts, owners);
+    const auto [first_leaf, end_leaf] = tree.Owned(lane);
     const auto [first, end] = tree.ExpertsOf(first_leaf, end_leaf);
     weights.first_expert = first;
+    weights.fp8_experts = ops_.numerics() == ops::Numerics::kFp8;
+    for (int64_t e = 0; e < config.n_routed_experts; ++e) {
+      for (const char* name : {"gate_proj", "up_proj"}) {
+        const auto stored = checkpoint_.Get(fmt::format("{}experts.{}.{}.weight", prefix, e, name));
+        weights.fp8_experts = weights.fp8_experts && stored.dtype == DType::kF8E4M3;
+      }
+    }
     for (int64_t e = first; e < end; ++e)
       weights.experts.push_back(Mlp(fmt::format("{}experts.{}.", prefix, e)));
     if (config.n_shared_experts > 0) weights.shared_experts = Mlp(prefix + "shared_experts.");
@@ -121,23 +182,35 @@ class Loader {
 
 }  // namespace
 
+std::pair<int64_t, int64_t> DenseCut(int64_t intermediate, int lane, int lanes) {
+  const int64_t blocks = CeilDiv(intermediate, kScaleBlock);
+  const auto cut = [&](int64_t at) { return std::min(intermediate, at * blocks / lanes * kScaleBlock); };
+  return {cut(lane), cut(lane + 1)};
+}
+
 StageWeights LoadStage(const checkpoint::Checkpoint& checkpoint, ops::Ops& ops, const StageSlice& slice) {
   const auto& config = checkpoint.config();
   const Loader load(checkpoint, ops);
   const VocabularyRange vocabulary = VocabularyOf(config.vocab_size, slice.lane, slice.lanes);
   StageWeights weights;
   if (slice.first) weights.embed_tokens = load.Table("model.embed_tokens.weight", vocabulary);
-  for (int64_t layer = slice.layers.begin; layer < slice.layers.end; ++layer) {
-    const std::string prefix = fmt::format("model.layers.{}.", layer);
-    LayerWeights& into = weights.layers.emplace_back();
-    into.input_layernorm = load.Vector(prefix + "input_layernorm.weight");
-    into.attention = load.Attention(prefix + "self_attn.", config);
-    into.indexer = load.Indexer(prefix + "self_attn.indexer.");
-    into.post_attention_layernorm = load.Vector(prefix + "post_attention_layernorm.weight");
-    if (config.IsDense(layer)) {
-      into.mlp = load.Mlp(prefix + "mlp.");
-    } else {
-      into.moe = load.Moe(prefix + "mlp.", config, slice.lane, slice.lanes);
+  for (const parallel::LayerRange& range : slice.layers) {
+    for (int64_t layer = range.begin; layer < range.end; ++layer) {
+      const std::string prefix = fmt::format("model.layers.{}.", layer);
+      LayerWeights& into = weights.layers.emplace_back();
+      into.input_layernorm = load.Vector(prefix + "input_layernorm.weight");
+      into.attention =
+          load.Attention(prefix + "self_attn.", config, slice.lane % slice.attn_tp, slice.attn_tp);
+      into.indexer = load.Indexer(prefix + "self_attn.indexer.");
+      into.post_attention_layernorm = load.Vector(prefix + "post_attention_layernorm.weight");
+      if (!config.IsDense(layer)) {
+        into.moe = load.Moe(prefix + "mlp.", config, slice.lane, slice.expert_owners);
+      } else if (slice.dense_tp) {
+        const auto [begin, end] = DenseCut(config.intermediate_size, slice.lane, slice.lanes);
+        into.mlp = load.SplitMlp(prefix + "mlp.", begin, end);
+      } else {
+        into.mlp = load.Mlp(prefix + "mlp.");
+      }
     }
   }
   if (slice.last) {

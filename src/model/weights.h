@@ -2,6 +2,7 @@
 
 #include <memory>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "checkpoint/checkpoint.h"
@@ -18,7 +19,7 @@ using WeightPtr = std::unique_ptr<ops::Weight>;
 struct AttentionWeights {
   WeightPtr q_a_proj;            // [q_lora, hidden]
   OwnedTensor q_a_layernorm;     // [1, q_lora] F32, as every norm below
-  WeightPtr q_b_proj;            // [heads * (nope + rope), q_lora]
+  WeightPtr q_b_proj;            // [heads * (nope + rope), q_lora]; here and below the heads of this lane
   WeightPtr kv_a_proj_with_mqa;  // [latent + rope, hidden]
   OwnedTensor kv_a_layernorm;    // [1, latent]
   // kv_b_proj, kept once, absorbed: per head W_uk^T [latent, nope] and W_uv [value, latent].
@@ -35,16 +36,18 @@ struct IndexerWeights {
   WeightPtr weights_proj;     // [index_heads, hidden]
 };
 
+// Whole, or this lane's part of the intermediate width (StageSlice::dense_tp).
 struct MlpWeights {
   WeightPtr gate_proj;  // [intermediate, hidden]
   WeightPtr up_proj;    // [intermediate, hidden]
   WeightPtr down_proj;  // [hidden, intermediate]
 };
 
-// The router and the shared expert are on every lane, the routed experts are spread over the lanes.
+// The router and the shared expert are on every lane, the routed experts are spread over lanes.
 struct MoeWeights {
   WeightPtr gate;                       // [experts, hidden]
   OwnedTensor e_score_correction_bias;  // [1, experts]
+  bool fp8_experts = false;             // all gate and up projections, on whatever lane, are FP8 weights
   int64_t first_expert = 0;             // of those below
   std::vector<MlpWeights> experts;
   std::optional<MlpWeights> shared_experts;
@@ -70,16 +73,23 @@ inline VocabularyRange VocabularyOf(int64_t vocab_size, int lane, int lanes) {
 
 // Which part of the model a rank holds.
 struct StageSlice {
-  parallel::LayerRange layers;
+  std::vector<parallel::LayerRange> layers;  // one range for every visit of a step
   int lane = 0;
   int lanes = 1;
-  bool first = true;  // embeds
-  bool last = true;   // has the head
+  int attn_tp = 1;        // lanes that share the heads (parallel/grid.h)
+  int expert_owners = 1;  // lanes, from the first, that hold experts
+  bool dense_tp = false;  // dense MLPs are cut over the lanes instead of held whole by each
+  bool first = true;      // embeds
+  bool last = true;       // has the head
 };
+
+// [begin, end) of a dense MLP's intermediate width that `lane` of `lanes` holds: whole blocks of 128, the size
+// of a scale block. Empty for some when there are fewer blocks than lanes.
+std::pair<int64_t, int64_t> DenseCut(int64_t intermediate, int lane, int lanes);
 
 struct StageWeights {
   std::optional<OwnedTensor> embed_tokens;  // [rows of this lane, hidden], type A
-  std::vector<LayerWeights> layers;
+  std::vector<LayerWeights> layers;  // of all ranges, one after the other
   std::optional<OwnedTensor> norm;   // [1, hidden]
   std::optional<WeightPtr> lm_head;  // [rows of this lane, hidden]
 };

@@ -4,6 +4,7 @@
 #include <numeric>
 #include <string_view>
 
+#include "base/checked.h"
 #include "base/error.h"
 
 namespace sluice::parallel {
@@ -15,6 +16,13 @@ void CheckSize(std::string_view flag, int64_t size, int64_t limit) {
        std::clamp<int64_t>(size, 1, limit));
 }
 
+// The largest divisor of tp that is no more than cp.
+int64_t NearestDivisor(int64_t tp, int64_t cp) {
+  int64_t divisor = std::min(tp, cp);
+  while (tp % divisor != 0) --divisor;
+  return divisor;
+}
+
 }  // namespace
 
 std::vector<int> Grid::RanksOfStage(int stage) const {
@@ -23,23 +31,24 @@ std::vector<int> Grid::RanksOfStage(int stage) const {
   return ranks;
 }
 
-Grid MakeGrid(int64_t pp, int64_t tp, int64_t cp) {
+std::vector<int> Grid::RanksOfHeadGroup(int rank) const {
+  std::vector<int> ranks(static_cast<size_t>(attn_tp));
+  std::iota(ranks.begin(), ranks.end(), rank - HeadShardOf(LaneOf(rank)));
+  return ranks;
+}
+
+Grid MakeGrid(int64_t pp, int64_t tp, int64_t cp, int64_t virtual_stages) {
   CheckSize("--pp-size", pp, kMaxStages);
   CheckSize("--tp", tp, kMaxLanes);
   CheckSize("--attn-cp-size", cp, kMaxLanes);
+  CheckSize("--pp-virtual-stages", virtual_stages, kMaxVirtualStages);
   if (tp % cp != 0) {
     Fail(ErrorKind::kUsage,
          "--tp {} cannot be divided into groups of --attn-cp-size {}: use --attn-cp-size {}, or --tp {}", tp,
-         cp, tp, cp);
+         cp, NearestDivisor(tp, cp), CeilDiv(tp, cp) * cp);
   }
-  if (tp != cp) {
-    Fail(
-        ErrorKind::kUsage,
-        "--tp {} with --attn-cp-size {} asks for attention tensor parallelism of {}, which there is not: use "
-        "--attn-cp-size {}, or --tp {}",
-        tp, cp, tp / cp, tp, cp);
-  }
-  return {static_cast<int>(pp), static_cast<int>(cp)};
+  return {static_cast<int>(pp), static_cast<int>(tp), static_cast<int>(tp / cp),
+          static_cast<int>(virtual_stages)};
 }
 
 }  // namespace sluice::parallel

@@ -35,6 +35,28 @@ TEST(LayerCut, SixtyOneLayers) {
   EXPECT_EQ(ExplicitLayerCut(61, 2, sizes), (std::vector<LayerRange>{{0, 31}, {31, 61}}));
 }
 
+TEST(LayerCut, VirtualStagesCutTheModelFiner) {
+  EXPECT_EQ(DefaultLayerCut(61, 2, 2), DefaultLayerCut(61, 4));
+  const std::vector<int64_t> sizes = {15, 15, 15, 16};
+  EXPECT_EQ(ExplicitLayerCut(61, 2, sizes, 2), DefaultLayerCut(61, 4));
+  const auto sentence = [](const auto& cut) {
+    try {
+      cut();
+    } catch (const Error& error) {
+      return std::string(error.what());
+    }
+    return std::string("accepted");
+  };
+  EXPECT_EQ(sentence([] { DefaultLayerCut(7, 3, 3); }),
+            "--pp-size 3 with --pp-virtual-stages 3 needs at least one layer for each of 9 layer ranges, and the "
+            "model has 7: use --pp-virtual-stages 2");
+  EXPECT_EQ(sentence([] { DefaultLayerCut(2, 3, 2); }),
+            "--pp-size 3 with --pp-virtual-stages 2 needs at least one layer for each of 6 layer ranges, and the "
+            "model has 2: use --pp-size 2 or less, without --pp-virtual-stages");
+  EXPECT_EQ(sentence([] { ExplicitLayerCut(61, 2, std::vector<int64_t>{30, 31}, 2); }),
+            "--pp-layer-partition 30,31 has 2 entries for 4 virtual stages; the default cut is 15,15,15,16");
+}
+
 struct Refusal {
   int64_t layers;
   int stages;

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "comm/damage.h"
+
 namespace sluice::pipeline {
 
 int64_t HopLayout::row_bytes() const {
@@ -11,15 +13,29 @@ int64_t HopLayout::row_bytes() const {
   return bytes;
 }
 
-Hop::Hop(comm::Communicator& world, int upstream, int downstream, HopLayout layout, int max_in_flight)
+Hop::Hop(comm::Communicator& world, const parallel::Grid& grid, int rank, HopLayout layout, int max_in_flight)
     : world_(world),
-      upstream_(upstream),
-      downstream_(downstream),
+      grid_(grid),
+      stage_(grid.StageOf(rank)),
+      upstream_(grid.Rank((stage_ + grid.stages - 1) % grid.stages, grid.LaneOf(rank))),
+      downstream_(grid.Rank((stage_ + 1) % grid.stages, grid.LaneOf(rank))),
       layout_(std::move(layout)),
       max_in_flight_(max_in_flight) {}
 
+PassId Hop::After(const PassId& pass) const {
+  return {pass.step, stage_ + 1 < grid_.stages ? pass.visit : pass.visit + 1};
+}
+
+uint64_t Hop::TagOf(const PassId& pass) const {
+  return static_cast<uint64_t>(pass.step * grid_.virtual_stages + pass.visit);
+}
+
+std::span<std::byte> Hop::MessageIn(const Moving& moving) {
+  return {moving.buffer.data(), static_cast<size_t>(moving.bytes) + comm::kSealBytes};
+}
+
 Buffer Hop::NewBuffer(int64_t rows) {
-  const int64_t bytes = std::max<int64_t>(rows * layout_.row_bytes(), 1);
+  const int64_t bytes = rows * layout_.row_bytes() + static_cast<int64_t>(comm::kSealBytes);
   const auto fits =
       std::find_if(free_.begin(), free_.end(), [&](const Buffer& b) { return b.bytes() >= bytes; });
   if (fits == free_.end()) return Buffer(bytes);
@@ -34,37 +50,50 @@ void Hop::Recycle(Buffer buffer) {
   free_.push_back(std::move(buffer));
 }
 
-void Hop::Expect(int64_t step, int64_t rows) {
+void Hop::Expect(const PassId& pass, int64_t rows) {
+  if (grid_.stages == 1) return;  // Send puts it here
   const int64_t bytes = rows * layout_.row_bytes();
   Moving moving{NewBuffer(rows), nullptr, bytes};
   if (bytes > 0) {
-    moving.transfer = world_.Receive(upstream_, static_cast<uint64_t>(step),
-                                     {moving.buffer.data(), static_cast<size_t>(bytes)});
+    moving.transfer = world_.Receive(upstream_, TagOf(pass), MessageIn(moving));
   }
-  expected_.emplace(step, std::move(moving));
+  expected_.emplace(pass, std::move(moving));
 }
 
-Buffer Hop::Take(int64_t step) {
-  Moving moving = std::move(expected_.at(step));
-  expected_.erase(step);
+Buffer Hop::Take(const PassId& pass) {
+  Moving moving = std::move(expected_.at(pass));
+  expected_.erase(pass);
   if (moving.transfer != nullptr) {
     const trace::ScopedSpan span(world_.recorder(), trace::SpanKind::kHopWait);
-    const trace::ScopedWait wait(world_.recorder(), "hop receive", world_.GlobalRank(upstream_));
+    const trace::ScopedWait wait(world_.recorder(), "hop receive", world_.GlobalRank(upstream_),
+                                 trace::WaitKind::kHop, moving.bytes);
     moving.transfer->Wait();
+    if (!comm::IsWhole(MessageIn(moving), TagOf(pass))) {
+      throw comm::PeerError(world_.GlobalRank(upstream_),
+                            fmt::format("the {} bytes of step {}, pass {} from rank {} are not those it sent: "
+                                        "their checksum is wrong",
+                                        moving.bytes, pass.step, pass.visit, world_.GlobalRank(upstream_)));
+    }
   }
+  if (world_.recorder() != nullptr) world_.recorder()->Count(&trace::Counts::taken);
   bytes_received_ += moving.bytes;
   return std::move(moving.buffer);
 }
 
-void Hop::Send(int64_t step, int64_t rows, Buffer buffer) {
+void Hop::Send(const PassId& pass, int64_t rows, Buffer buffer) {
+  if (grid_.stages == 1) {  // the next visit is this rank's own: nothing travels
+    expected_.emplace(After(pass), Moving{std::move(buffer), nullptr, 0});
+    return;
+  }
   while (static_cast<int>(sending_.size()) >= max_in_flight_) FinishOldestSend();
   Moving moving{std::move(buffer), nullptr, rows * layout_.row_bytes()};
   bytes_sent_ += moving.bytes;
   if (moving.bytes > 0) {
-    moving.transfer = world_.Send(downstream_, static_cast<uint64_t>(step),
-                                  {moving.buffer.data(), static_cast<size_t>(moving.bytes)});
+    comm::CloseMessage(MessageIn(moving), TagOf(After(pass)));
+    moving.transfer = world_.Send(downstream_, TagOf(After(pass)), MessageIn(moving));
   }
   sending_.push_back(std::move(moving));
+  if (world_.recorder() != nullptr) world_.recorder()->Count(&trace::Counts::sent);
 }
 
 void Hop::FinishOldestSend() {
@@ -72,7 +101,8 @@ void Hop::FinishOldestSend() {
   sending_.pop_front();
   if (moving.transfer != nullptr) {
     const trace::ScopedSpan span(world_.recorder(), trace::SpanKind::kHopWait);
-    const trace::ScopedWait wait(world_.recorder(), "hop send", world_.GlobalRank(downstream_));
+    const trace::ScopedWait wait(world_.recorder(), "hop send", world_.GlobalRank(downstream_),
+                                 trace::WaitKind::kSend, moving.bytes);
     moving.transfer->Wait();
   }
   Recycle(std::move(moving.buffer));

@@ -1,14 +1,17 @@
 #pragma once
 
 #include <atomic>
+#include <compare>
 #include <cstdint>
 #include <deque>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "comm/communicator.h"
+#include "parallel/grid.h"
 #include "tensor/tensor.h"
 
 namespace sluice::pipeline {
@@ -23,33 +26,45 @@ struct HopLayout {
   int64_t row_bytes() const;
 };
 
-// The hand-over of dealt rows: lane c of stage s sends the rows it owns to lane c of stage s + 1, rows(lane)
-// x row_bytes, nothing gathered and nothing repeated. Receives are posted ahead of need, sends are not waited
-// for: while a step's rows travel, the next step computes.
+// A step's visit of a stage. Passes of one rank come in the order in which the controller published them,
+// which with virtual stages is not that of the steps.
+struct PassId {
+  int64_t step = 0;
+  int32_t visit = 0;
+  auto operator<=>(const PassId&) const = default;
+};
+
+// The hand-over of dealt rows: lane c of a stage sends the rows it owns to lane c of the next, rows(lane) x
+// row_bytes, nothing gathered and nothing repeated. The stages form a ring: from the last stage rows go to the
+// first for the step's next visit. Receives are posted ahead of need, sends are not waited for: while a step's
+// rows travel, the next step computes.
 class Hop {
  public:
-  // upstream, downstream: ranks of `world`; -1 where there is none. max_in_flight bounds the send buffers
-  // held.
-  Hop(comm::Communicator& world, int upstream, int downstream, HopLayout layout, int max_in_flight);
+  // This rank's place: the same lane's ranks of the stages before and after are its neighbours in `world`.
+  // max_in_flight bounds the send buffers held.
+  Hop(comm::Communicator& world, const parallel::Grid& grid, int rank, HopLayout layout, int max_in_flight);
 
-  bool has_upstream() const { return upstream_ >= 0; }
-  bool has_downstream() const { return downstream_ >= 0; }
+  // False for the pass that begins with the embedding, and for the one that ends with the head.
+  bool HasUpstream(const PassId& pass) const { return stage_ > 0 || pass.visit > 0; }
+  bool HasDownstream(const PassId& pass) const {
+    return stage_ + 1 < grid_.stages || pass.visit + 1 < grid_.virtual_stages;
+  }
 
-  // Posts the receive of a step that is to come. Steps in order, each once.
-  void Expect(int64_t step, int64_t rows);
-  // True once Expect was called for the step and Take was not.
-  bool Expects(int64_t step) const { return expected_.contains(step); }
-  // Waits for the rows of a step and hands over their buffer.
-  Buffer Take(int64_t step);
-  // A buffer for `rows` rows that may be sent, or given back by Recycle.
+  // Posts the receive of a pass that is to come; each once.
+  void Expect(const PassId& pass, int64_t rows);
+  // True once Expect was called for the pass and Take was not.
+  bool Expects(const PassId& pass) const { return expected_.contains(pass); }
+  // Waits for the rows of a pass and hands over their buffer.
+  Buffer Take(const PassId& pass);
+  // A buffer for `rows` rows, and their checksum behind them, that may be sent, or given back by Recycle.
   Buffer NewBuffer(int64_t rows);
-  // Starts sending; blocks only when max_in_flight sends are still under way.
-  void Send(int64_t step, int64_t rows, Buffer buffer);
+  // Starts sending what a pass computed; blocks only when max_in_flight sends are still under way.
+  void Send(const PassId& pass, int64_t rows, Buffer buffer);
   void Recycle(Buffer buffer);
   // Waits until everything sent has arrived.
   void Flush();
 
-  // Counted before a send is posted and after a receive is complete; readable from any thread.
+  // Of rows, without checksums. Counted before a send is posted and after a receive is complete; readable from any thread.
   int64_t bytes_sent() const { return bytes_sent_; }
   int64_t bytes_received() const { return bytes_received_; }
 
@@ -60,13 +75,21 @@ class Hop {
     int64_t bytes = 0;
   };
   void FinishOldestSend();
+  // The rows, and behind them the seal (comm/damage.h) that travels with them.
+  static std::span<std::byte> MessageIn(const Moving& moving);
+
+  // The pass of the next stage that works on what `pass` computed.
+  PassId After(const PassId& pass) const;
+  uint64_t TagOf(const PassId& pass) const;
 
   comm::Communicator& world_;
-  int upstream_;
-  int downstream_;
+  const parallel::Grid grid_;
+  const int stage_;
+  const int upstream_;
+  const int downstream_;
   HopLayout layout_;
   int max_in_flight_;
-  std::map<int64_t, Moving> expected_;
+  std::map<PassId, Moving> expected_;
   std::deque<Moving> sending_;
   std::vector<Buffer> free_;
   std::atomic<int64_t> bytes_sent_ = 0;

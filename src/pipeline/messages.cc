@@ -1,6 +1,11 @@
 #include "pipeline/messages.h"
 
+#include <unistd.h>
+
+#include <array>
+
 #include "base/wire.h"
+#include "comm/damage.h"
 
 namespace sluice::pipeline {
 namespace {
@@ -18,7 +23,25 @@ trace::Place GetPlace(WireReader& in) {
   return place;
 }
 
+std::string HostName() {
+  std::array<char, 256> name{};
+  gethostname(name.data(), name.size() - 1);
+  return name.data();
+}
+
 }  // namespace
+
+Heartbeat HeartbeatOf(const trace::Recorder& recorder) {
+  static const std::string host = HostName();
+  Heartbeat heartbeat;
+  heartbeat.progress = recorder.progress();
+  heartbeat.place = recorder.place();
+  heartbeat.counts = recorder.counts();
+  heartbeat.host = host;
+  heartbeat.wait = recorder.CurrentWait();
+  if (heartbeat.wait.has_value()) heartbeat.wait->since_ns = NowNs() - heartbeat.wait->since_ns;
+  return heartbeat;
+}
 
 std::vector<std::byte> Encode(const Heartbeat& heartbeat) {
   WireWriter out;
@@ -26,13 +49,26 @@ std::vector<std::byte> Encode(const Heartbeat& heartbeat) {
   out.Put(heartbeat.rows_computed);
   out.Put(heartbeat.hop_bytes_sent);
   out.Put(heartbeat.hop_bytes_received);
+  out.Put(heartbeat.expert_choice_bytes);
+  out.Put(heartbeat.expert_dispatch_bytes);
+  out.Put(heartbeat.expert_return_bytes);
+  out.Put(heartbeat.expert_row_owners);
+  out.Put(heartbeat.received_step);
   PutPlace(out, heartbeat.place);
+  out.Put(heartbeat.counts.collectives);
+  out.Put(heartbeat.counts.sent);
+  out.Put(heartbeat.counts.taken);
+  out.Put(heartbeat.counts.sampled_step);
+  out.PutString(heartbeat.host);
   out.Put<uint8_t>(heartbeat.wait.has_value() ? 1 : 0);
   if (heartbeat.wait.has_value()) {
     PutPlace(out, heartbeat.wait->place);
     out.PutString(heartbeat.wait->op);
     out.Put(heartbeat.wait->peer);
     out.Put(heartbeat.wait->since_ns);
+    out.Put(heartbeat.wait->kind);
+    out.Put(heartbeat.wait->bytes);
+    out.Put(heartbeat.wait->of_step);
   }
   return out.Take();
 }
@@ -44,13 +80,26 @@ Heartbeat DecodeHeartbeat(std::span<const std::byte> bytes) {
   heartbeat.rows_computed = in.Get<int64_t>();
   heartbeat.hop_bytes_sent = in.Get<int64_t>();
   heartbeat.hop_bytes_received = in.Get<int64_t>();
+  heartbeat.expert_choice_bytes = in.Get<int64_t>();
+  heartbeat.expert_dispatch_bytes = in.Get<int64_t>();
+  heartbeat.expert_return_bytes = in.Get<int64_t>();
+  heartbeat.expert_row_owners = in.Get<int64_t>();
+  heartbeat.received_step = in.Get<int64_t>();
   heartbeat.place = GetPlace(in);
+  heartbeat.counts.collectives = in.Get<uint64_t>();
+  heartbeat.counts.sent = in.Get<uint64_t>();
+  heartbeat.counts.taken = in.Get<uint64_t>();
+  heartbeat.counts.sampled_step = in.Get<int64_t>();
+  heartbeat.host = in.GetString();
   if (in.Get<uint8_t>() != 0) {
     trace::Wait wait;
     wait.place = GetPlace(in);
     wait.op = in.GetString();
     wait.peer = in.Get<int32_t>();
     wait.since_ns = in.Get<int64_t>();
+    wait.kind = in.Get<trace::WaitKind>();
+    wait.bytes = in.Get<int64_t>();
+    wait.of_step = in.Get<int64_t>();
     heartbeat.wait = std::move(wait);
   }
   in.Done();
@@ -59,13 +108,16 @@ Heartbeat DecodeHeartbeat(std::span<const std::byte> bytes) {
 
 Failure FailureOf(const std::exception& error) {
   const auto* known = dynamic_cast<const Error*>(&error);
-  return {known != nullptr ? known->kind() : ErrorKind::kInternal, error.what()};
+  const auto* of_peer = dynamic_cast<const comm::PeerError*>(&error);
+  return {known != nullptr ? known->kind() : ErrorKind::kInternal, error.what(),
+          of_peer != nullptr ? of_peer->peer() : -1};
 }
 
 std::vector<std::byte> Encode(const Failure& failure) {
   WireWriter out;
   out.Put(failure.kind);
   out.PutString(failure.sentence);
+  out.Put(failure.accused);
   return out.Take();
 }
 
@@ -74,6 +126,7 @@ Failure DecodeFailure(std::span<const std::byte> bytes) {
   Failure failure;
   failure.kind = in.Get<ErrorKind>();
   failure.sentence = in.GetString();
+  failure.accused = in.Get<int32_t>();
   in.Done();
   return failure;
 }

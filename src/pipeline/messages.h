@@ -15,7 +15,7 @@
 namespace sluice::pipeline {
 
 enum class MessageType : uint16_t {
-  kPublish = 1,       // controller -> rank: a step (step/step.h) to compute, in order
+  kPublish = 1,       // controller -> rank: a step (step/step.h); its first pass is next in the rank's list
   kResult = 2,        // last stage, lane 0 -> controller: what it found
   kHeartbeat = 3,     // rank -> controller, a few times a second: Heartbeat
   kReady = 4,         // rank -> controller: weights are packed, caches are there
@@ -26,6 +26,7 @@ enum class MessageType : uint16_t {
   kDumpRequest = 9,       // controller -> rank: the cache of a sequence, after the steps published before
   kDump = 10,
   kShutdown = 11,  // controller -> rank: end; the payload is the verdict, empty for a planned end
+  kPass = 12,      // controller -> rank: the pass in the header, a later visit of a published step, is next
 };
 
 // What a rank says of itself, and the counts of /get_server_info.
@@ -34,7 +35,14 @@ struct Heartbeat {
   int64_t rows_computed = 0;
   int64_t hop_bytes_sent = 0;
   int64_t hop_bytes_received = 0;
+  int64_t expert_choice_bytes = 0;  // these four: model::ExpertTraffic
+  int64_t expert_dispatch_bytes = 0;
+  int64_t expert_return_bytes = 0;
+  int64_t expert_row_owners = 0;
+  int64_t received_step = -1;  // last published step that has reached the rank
   trace::Place place;
+  trace::Counts counts;
+  std::string host;
   // Clocks differ between hosts: on the wire, and until the controller has put it on its own clock, since_ns
   // is how long the wait has lasted.
   std::optional<trace::Wait> wait;
@@ -43,6 +51,7 @@ struct Heartbeat {
 struct Failure {
   ErrorKind kind = ErrorKind::kInternal;
   std::string sentence;
+  int32_t accused = -1;  // the rank that is to blame, where that is another one
 };
 // kInternal for anything that is not an Error.
 Failure FailureOf(const std::exception& error);
@@ -51,6 +60,9 @@ struct DumpRequest {
   std::vector<int32_t> pages;
   int64_t tokens = 0;
 };
+
+// What a rank's recorder says now; the rest is left as it is by default. `host` is the name of this host.
+Heartbeat HeartbeatOf(const trace::Recorder& recorder);
 
 std::vector<std::byte> Encode(const Heartbeat& heartbeat);
 Heartbeat DecodeHeartbeat(std::span<const std::byte> bytes);

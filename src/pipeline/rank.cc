@@ -5,10 +5,10 @@
 #include <thread>
 #include <utility>
 
+#include "pipeline/start_up.h"
+
 namespace sluice::pipeline {
 namespace {
-
-constexpr Duration kHeartbeatEvery = std::chrono::milliseconds(200);
 
 HopLayout LayoutOf(const model::StageModel& stage, ops::Numerics numerics) {
   return {{{"hidden", stage.hidden_size() * SizeOf(ops::ActivationType(numerics))}}};
@@ -33,9 +33,20 @@ void ReportFailure(comm::Channel& control, const Failure& failure) {
 }
 
 model::StageSlice SliceOf(const RankOptions& options) {
-  const int stage = options.grid.StageOf(options.rank);
-  return {options.layer_cut[stage], options.grid.LaneOf(options.rank), options.grid.lanes, stage == 0,
-          stage == options.grid.stages - 1};
+  const parallel::Grid& grid = options.grid;
+  const int stage = grid.StageOf(options.rank);
+  model::StageSlice slice;
+  for (int visit = 0; visit < grid.virtual_stages; ++visit) {
+    slice.layers.push_back(options.layer_cut.at(static_cast<size_t>(visit * grid.stages + stage)));
+  }
+  slice.lane = grid.LaneOf(options.rank);
+  slice.lanes = grid.lanes;
+  slice.attn_tp = grid.attn_tp;
+  slice.expert_owners = options.expert_owners;
+  slice.dense_tp = options.dense_tp;
+  slice.first = stage == 0;
+  slice.last = stage == grid.stages - 1;
+  return slice;
 }
 
 Rank::Rank(RankOptions options, std::unique_ptr<model::StageModel> stage, ops::Ops& ops,
@@ -47,25 +58,51 @@ Rank::Rank(RankOptions options, std::unique_ptr<model::StageModel> stage, ops::O
       control_(control),
       recorder_(recorder),
       lanes_(world.Subgroup(options_.grid.RanksOfStage(options_.grid.StageOf(options_.rank)))),
-      hop_(world, stage_->slice().first ? -1 : options_.rank - options_.grid.lanes,
-           stage_->slice().last ? -1 : options_.rank + options_.grid.lanes, LayoutOf(*stage_, ops.numerics()),
-           options_.max_steps_in_flight) {
+      heads_(options_.grid.attn_tp > 1 ? world.Subgroup(options_.grid.RanksOfHeadGroup(options_.rank)) : nullptr),
+      hop_(world, options_.grid, options_.rank, LayoutOf(*stage_, ops.numerics()),
+           options_.max_steps_in_flight * options_.grid.virtual_stages),
+      tokens_(world, options_.grid, options_.rank, options_.max_steps_in_flight) {
   world_.SetRecorder(&recorder_);
   lanes_->SetRecorder(&recorder_);
+  if (heads_ != nullptr) heads_->SetRecorder(&recorder_);
 }
 
 Rank::~Rank() = default;
 
 void Rank::SendHeartbeat(uint64_t asked) {
-  Heartbeat heartbeat;
-  heartbeat.progress = recorder_.progress();
+  Heartbeat heartbeat = HeartbeatOf(recorder_);
   heartbeat.rows_computed = rows_computed_;
   heartbeat.hop_bytes_sent = hop_.bytes_sent();
   heartbeat.hop_bytes_received = hop_.bytes_received();
-  heartbeat.place = recorder_.place();
-  heartbeat.wait = recorder_.CurrentWait();
-  if (heartbeat.wait.has_value()) heartbeat.wait->since_ns = NowNs() - heartbeat.wait->since_ns;
+  const model::ExpertTraffic& experts = stage_->expert_traffic();
+  heartbeat.expert_choice_bytes = experts.choice_bytes;
+  heartbeat.expert_dispatch_bytes = experts.dispatch_bytes;
+  heartbeat.expert_return_bytes = experts.return_bytes;
+  heartbeat.expert_row_owners = experts.row_owners;
+  heartbeat.received_step = received_step_;
   control_.Send(FrameOf(MessageType::kHeartbeat, Encode(heartbeat), static_cast<int64_t>(asked)));
+}
+
+Rank::PassWork Rank::NextOnList(const comm::Frame& frame) {
+  const int last_visit = options_.grid.virtual_stages - 1;
+  if (static_cast<MessageType>(frame.type) == MessageType::kPublish) {
+    PassWork work{std::make_shared<const step::Step>(step::DecodeStep(frame.payload)), 0};
+    if (work.step->id != next_step_) {
+      Fail(ErrorKind::kRankLost, "the controller published step {} out of turn: step {} is the next",
+           work.step->id, next_step_);
+    }
+    ++next_step_;
+    if (last_visit > 0) begun_.emplace(work.step->id, work);
+    return work;
+  }
+  const auto begun = begun_.find(static_cast<int64_t>(frame.step));
+  if (begun == begun_.end() || begun->second.visit + 1 != static_cast<int32_t>(frame.pass)) {
+    Fail(ErrorKind::kRankLost, "the controller listed pass {} of step {} out of turn", frame.pass, frame.step);
+  }
+  ++begun->second.visit;
+  const PassWork work = begun->second;
+  if (work.visit == last_visit) begun_.erase(begun);
+  return work;
 }
 
 void Rank::ReadControl() {
@@ -97,10 +134,11 @@ void Rank::ReadControl() {
         continue;
       }
       std::lock_guard lock(mutex_);
-      if (type == MessageType::kPublish) {
-        work_.emplace_back(step::DecodeStep(frame->payload));
+      if (type == MessageType::kPublish || type == MessageType::kPass) {
+        work_.push_back({NextOnList(*frame), nullptr});
+        if (type == MessageType::kPublish) received_step_ = static_cast<int64_t>(frame->step);
       } else if (type == MessageType::kDumpRequest) {
-        work_.emplace_back(DecodeDumpRequest(frame->payload));
+        work_.push_back({{}, std::make_shared<const DumpRequest>(DecodeDumpRequest(frame->payload))});
       } else {
         Fail(ErrorKind::kRankLost, "the controller sent a frame of unknown type {}", frame->type);
       }
@@ -108,6 +146,11 @@ void Rank::ReadControl() {
     }
   } catch (const std::exception& error) {
     lost = error.what();
+    // Of a frame that was damaged, lost or out of turn on its way here the controller does not know. It is this
+    // rank's connection that is broken; one that has ended hears nothing any more.
+    Failure failure = FailureOf(error);
+    failure.accused = options_.rank;
+    ReportFailure(control_, failure);
   }
   {
     std::lock_guard lock(mutex_);
@@ -121,7 +164,7 @@ void Rank::ReadControl() {
 
 std::optional<Rank::Work> Rank::NextWork() {
   const trace::ScopedSpan span(&recorder_, trace::SpanKind::kIdle);
-  const trace::ScopedWait wait(&recorder_, "next step", -1);
+  const trace::ScopedWait wait(&recorder_, "next step", -1, trace::WaitKind::kWork);
   std::unique_lock lock(mutex_);
   work_arrived_.wait(lock, [this] { return stopping_ || !work_.empty(); });
   if (stopping_) return std::nullopt;
@@ -130,21 +173,22 @@ std::optional<Rank::Work> Rank::NextWork() {
   return work;
 }
 
-// Posts the receives of the steps that are published already, so that their rows can travel while this rank
+// Posts the receives of the passes that are published already, so that their rows can travel while this rank
 // computes earlier ones.
 void Rank::ExpectPublished() {
-  if (!hop_.has_upstream()) return;
-  std::vector<std::pair<int64_t, int64_t>> steps;  // (step, this lane's rows)
+  std::vector<PassWork> expected;
   {
     std::lock_guard lock(mutex_);
     for (const Work& work : work_) {
-      if (const auto* step = std::get_if<step::Step>(&work); step != nullptr && !hop_.Expects(step->id)) {
-        const parallel::RowSplit split(step->RowsOfSequences(), options_.grid.lanes, options_.split_mode);
-        steps.emplace_back(step->id, split.CountOf(stage_->slice().lane));
-      }
+      if (work.dump != nullptr) continue;
+      const PassId id = work.pass.id();
+      if (hop_.HasUpstream(id) && !hop_.Expects(id)) expected.push_back(work.pass);
     }
   }
-  for (const auto& [id, rows] : steps) hop_.Expect(id, rows);
+  for (const PassWork& pass : expected) {
+    const parallel::RowSplit split(pass.step->RowsOfSequences(), options_.grid.lanes, options_.split_mode);
+    hop_.Expect(pass.id(), split.CountOf(stage_->slice().lane));
+  }
 }
 
 step::StepResult Rank::ReadOut(const step::Step& step, const model::Pass& pass, const Tensor& x) {
@@ -181,28 +225,38 @@ step::StepResult Rank::ReadOut(const step::Step& step, const model::Pass& pass, 
   return result;
 }
 
-void Rank::ComputeStep(const step::Step& step) {
+void Rank::ComputePass(const PassWork& work) {
+  const PassId id = work.id();
+  const bool embeds = !hop_.HasUpstream(id);
+  const bool reads_out = !hop_.HasDownstream(id);
   arena_.Reset();
-  const model::Pass pass(step, *lanes_, options_.split_mode, ops_, arena_);
-  if (hop_.has_upstream() && !hop_.Expects(step.id)) hop_.Expect(step.id, pass.rows());
+  step::Step step = *work.step;
+  if (embeds) {
+    tokens_.Expect(step);
+    step = tokens_.Resolve(std::move(step));
+  }
+  const model::Pass pass(step, *lanes_, heads_.get(), options_.split_mode, ops_, arena_);
+  if (!embeds && !hop_.Expects(id)) hop_.Expect(id, pass.rows());
   ExpectPublished();
-  Buffer rows = hop_.has_upstream() ? hop_.Take(step.id) : hop_.NewBuffer(pass.rows());
+  Buffer rows = embeds ? hop_.NewBuffer(pass.rows()) : hop_.Take(id);
   const Tensor x{rows.data(), ops::ActivationType(ops_.numerics()), pass.rows(), stage_->hidden_size(),
                  stage_->hidden_size()};
   step::StepResult result;
   {
     const trace::ScopedSpan span(&recorder_, trace::SpanKind::kCompute);
-    if (!hop_.has_upstream()) stage_->Embed(pass, x);
-    stage_->Layers(pass, x);
-    rows_computed_ += pass.rows();  // before anything leaves: who sees the result finds the counts complete
-    if (!hop_.has_downstream()) result = ReadOut(step, pass, x);
+    if (embeds) stage_->Embed(pass, x);
+    stage_->Layers(pass, id.visit, x);
+    // Before anything leaves: who sees the result finds the counts complete.
+    if (id.visit + 1 == options_.grid.virtual_stages) rows_computed_ += pass.rows();
+    if (reads_out) result = ReadOut(step, pass, x);
   }
-  if (hop_.has_downstream()) {
-    hop_.Send(step.id, pass.rows(), std::move(rows));
-  } else {
-    hop_.Recycle(std::move(rows));
+  if (!reads_out) {
+    hop_.Send(id, pass.rows(), std::move(rows));
+    return;
   }
-  if (!hop_.has_downstream() && stage_->slice().lane == 0) {
+  hop_.Recycle(std::move(rows));
+  if (stage_->slice().lane == 0) {
+    tokens_.Send(step, result);
     control_.Send(FrameOf(MessageType::kResult, Encode(result), step.id));
   }
 }
@@ -213,14 +267,15 @@ std::string Rank::Run() {
   try {
     control_.Send(FrameOf(MessageType::kReady, {}));
     while (auto work = NextWork()) {
-      if (const auto* step = std::get_if<step::Step>(&*work)) {
-        recorder_.SetPlace({step->id, 0, -1});
-        ComputeStep(*step);
-        recorder_.SetPlace({step->id, 0, -1});
-      } else {
-        const auto& request = std::get<DumpRequest>(*work);
-        control_.Send(FrameOf(MessageType::kDump, stage_->cache().Dump(request.pages, request.tokens)));
+      if (work->dump != nullptr) {
+        control_.Send(FrameOf(MessageType::kDump, stage_->cache().Dump(work->dump->pages, work->dump->tokens)));
+        continue;
       }
+      const trace::Place place{work->pass.step->id, work->pass.visit, -1};
+      recorder_.SetPlace(place);
+      if (options_.at_pass) options_.at_pass(place.step);
+      ComputePass(work->pass);
+      recorder_.SetPlace(place);
     }
     std::lock_guard lock(mutex_);
     failure = lost_controller_;

@@ -4,11 +4,11 @@
 #include <condition_variable>
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
-#include <variant>
 #include <vector>
 
 #include "comm/channel.h"
@@ -18,6 +18,8 @@
 #include "parallel/layer_cut.h"
 #include "pipeline/hop.h"
 #include "pipeline/messages.h"
+#include "pipeline/token_relay.h"
+#include "pipeline/turns.h"
 #include "step/step.h"
 #include "trace/recorder.h"
 
@@ -27,10 +29,13 @@ namespace sluice::pipeline {
 struct RankOptions {
   parallel::Grid grid;
   int rank = 0;
-  std::vector<parallel::LayerRange> layer_cut;  // one range per stage
+  std::vector<parallel::LayerRange> layer_cut;  // one range per virtual stage
   parallel::SplitMode split_mode = parallel::SplitMode::kInterleave;
+  int expert_owners = 1;
+  bool dense_tp = false;
   int64_t cache_pages = 0;
   int max_steps_in_flight = 8;
+  std::function<void(int64_t step)> at_pass;  // called as a pass begins, if there; what it throws ends the rank
 };
 
 // The part of the model that `options.rank` holds.
@@ -39,12 +44,12 @@ model::StageSlice SliceOf(const RankOptions& options);
 // Tells the controller why this rank ends. A controller that is gone as well is not an error.
 void ReportFailure(comm::Channel& control, const Failure& failure);
 
-// One rank at work: computes the steps the controller publishes, in their order, each as
+// One rank at work: computes the passes the controller publishes, in their order, each as
 //
-//   rows from the stage before (or the embedding) -> the stage's layers -> rows to the stage after
-//   (or head, sampling and the result frame, on lane 0 of the last stage)
+//   rows from the stage before (or the embedding) -> the layers of this visit -> rows to the stage after
+//   (or head, sampling, the tokens to the first stage and the result frame, on lane 0 of the last stage)
 //
-// Ranks never decide: what is computed, and when, stands in the published steps alone.
+// Ranks never decide: what is computed, and when, stands in the published list alone.
 //
 // Two threads: Run's computes; another reads control frames, posts nothing and computes nothing, and sends a
 // heartbeat every 200 ms, also while the first one waits.
@@ -61,14 +66,26 @@ class Rank {
   std::string Run();
 
  private:
-  using Work = std::variant<step::Step, DumpRequest>;
+  // A pass of the list; the step is shared by its visits.
+  struct PassWork {
+    std::shared_ptr<const step::Step> step;
+    int32_t visit = 0;
+    PassId id() const { return {step->id, visit}; }
+  };
+  // The next thing to do: a pass, or a dump where that is not null.
+  struct Work {
+    PassWork pass;
+    std::shared_ptr<const DumpRequest> dump;
+  };
 
   void ReadControl();
+  // The pass that a kPublish or kPass frame puts on the list. Throws Error(kRankLost) for one out of order.
+  PassWork NextOnList(const comm::Frame& frame);
   // `asked`: the number of the request this answers, 0 for none.
   void SendHeartbeat(uint64_t asked);
   std::optional<Work> NextWork();
   void ExpectPublished();
-  void ComputeStep(const step::Step& step);
+  void ComputePass(const PassWork& work);
   step::StepResult ReadOut(const step::Step& step, const model::Pass& pass, const Tensor& x);
 
   RankOptions options_;
@@ -78,16 +95,21 @@ class Rank {
   comm::Channel& control_;
   trace::Recorder& recorder_;
   std::unique_ptr<comm::Communicator> lanes_;
+  std::unique_ptr<comm::Communicator> heads_;  // null where attention is not cut by heads
   Hop hop_;
+  TokenRelay tokens_;
   Arena arena_;
 
   std::mutex mutex_;
   std::condition_variable work_arrived_;
   std::deque<Work> work_;
+  int64_t next_step_ = 0;              // the one that kPublish must bring; of the thread that reads frames
+  std::map<int64_t, PassWork> begun_;  // likewise: steps with visits to come, and the last one listed
   bool stopping_ = false;
   std::string lost_controller_;  // why the control channel ended, if it did
 
   std::atomic<int64_t> rows_computed_{0};
+  std::atomic<int64_t> received_step_{-1};
 };
 
 }  // namespace sluice::pipeline

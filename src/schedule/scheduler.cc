@@ -20,6 +20,10 @@ const Limits& Checked(const Limits& limits) {
   at_least_one("--max-running-requests", limits.max_running);
   at_least_one("the number of cache pages", limits.pages);
   at_least_one("the number of steps in flight", limits.max_steps_in_flight);
+  at_least_one("the number of stages", limits.stages);
+  at_least_one("the number of steps published together", limits.group_steps);
+  if (limits.prefill_rows != 0) at_least_one("--max-prefill-tokens", limits.prefill_rows);
+  if (limits.step_sequences != 0) at_least_one("--pp-max-micro-batch-size", limits.step_sequences);
   constexpr int64_t kMostPages = std::numeric_limits<int32_t>::max();
   if (limits.pages > kMostPages) {
     Fail(ErrorKind::kUsage, "the number of cache pages is {}; it must be at most {}", limits.pages,
@@ -46,13 +50,17 @@ step::StepSequence Place(const NewSequence& request, const std::vector<int32_t>&
 
 }  // namespace
 
-int64_t Scheduler::Sequence::RowsReady() const {
-  if (ended) return 0;
-  if (prompt_published < prompt_size()) {
-    const int64_t left = prompt_size() - prompt_published;
-    return request.prompt_logprobs ? std::min(left, kLogprobRows) : left;
+int64_t Scheduler::RowsReady(const Sequence& sequence, bool hurry) const {
+  if (sequence.ended) return 0;
+  if (sequence.in_prompt()) {
+    const int64_t left = sequence.prompt_size() - sequence.prompt_published;
+    return sequence.request.prompt_logprobs ? std::min(left, kLogprobRows) : left;
   }
-  return next_token && generated < request.max_tokens ? 1 : 0;
+  if (sequence.samples_published >= sequence.request.max_tokens) return 0;
+  if (sequence.samples_in_flight() == 0) return 1;
+  // One token ahead and no further: what follows a stop token is computed in vain.
+  if (sequence.samples_in_flight() > 1 || sequence.last_sample_step >= group_begin_) return 0;
+  return hurry || next_step_id_ - sequence.last_sample_step >= limits_.stages ? 1 : 0;
 }
 
 Scheduler::Scheduler(const Limits& limits) : limits_(Checked(limits)), pool_(limits.pages) {}
@@ -89,15 +97,22 @@ void Scheduler::Admit() {
   }
 }
 
-std::vector<Scheduler::Grant> Scheduler::Deal() const {
+std::vector<Scheduler::Grant> Scheduler::Deal(bool hurry) const {
+  const int64_t most_sequences =
+      limits_.step_sequences > 0 ? std::min(limits_.step_sequences, limits_.chunk_rows) : limits_.chunk_rows;
+  int64_t prompt_rows_left = limits_.prefill_rows > 0 ? limits_.prefill_rows : limits_.chunk_rows;
   std::vector<Grant> grants;
   for (const uint64_t id : turns_) {
-    if (static_cast<int64_t>(grants.size()) == limits_.chunk_rows) break;
-    const int64_t ready = sequences_.at(id).RowsReady();
-    if (ready > 0) grants.push_back({id, ready, 1});
+    if (static_cast<int64_t>(grants.size()) == most_sequences) break;
+    const Sequence& sequence = sequences_.at(id);
+    const int64_t ready = RowsReady(sequence, hurry);
+    if (ready == 0 || (sequence.in_prompt() && prompt_rows_left == 0)) continue;
+    if (sequence.in_prompt()) --prompt_rows_left;
+    grants.push_back({id, ready, 1});
   }
-  // One row each is dealt; equal shares of the rest, again and again until nobody wants more.
-  int64_t left = limits_.chunk_rows - static_cast<int64_t>(grants.size());
+  // One row each is dealt; equal shares of the rest, again and again until nobody wants more. Only prompts
+  // can take more than one.
+  int64_t left = std::min(limits_.chunk_rows - static_cast<int64_t>(grants.size()), prompt_rows_left);
   while (left > 0) {
     const int64_t hungry = std::ranges::count_if(grants, [](const Grant& g) { return g.rows < g.ready; });
     if (hungry == 0) break;
@@ -138,31 +153,57 @@ step::StepSequence Scheduler::MakePrompt(Sequence& sequence, int64_t rows) {
 }
 
 step::StepSequence Scheduler::MakeDecode(Sequence& sequence) {
-  const int64_t position = sequence.prompt_size() + sequence.generated - 1;
-  step::StepSequence part = Place(sequence.request, sequence.pages, position, {*sequence.next_token});
+  const bool known = sequence.samples_in_flight() == 0;
+  const int64_t position = sequence.prompt_size() + sequence.samples_published - 1;
+  step::StepSequence part =
+      Place(sequence.request, sequence.pages, position, {known ? sequence.last_token : step::kAwaitedToken});
+  if (!known) part.awaits_step = sequence.last_sample_step;
   part.sample = true;
-  sequence.next_token.reset();
   return part;
 }
 
 std::optional<step::Step> Scheduler::Next() {
+  group_begin_ = next_step_id_;
+  return MakeStep();
+}
+
+std::vector<step::Step> Scheduler::NextGroup() {
+  std::vector<step::Step> group;
+  if (steps_in_flight() > 0 && steps_in_flight() + limits_.group_steps > limits_.max_steps_in_flight)
+    return group;
+  group_begin_ = next_step_id_;
+  while (std::ssize(group) < limits_.group_steps) {
+    auto step = MakeStep();
+    if (!step.has_value()) break;
+    group.push_back(std::move(*step));
+  }
+  return group;
+}
+
+std::optional<step::Step> Scheduler::MakeStep() {
   Admit();
   if (steps_in_flight() >= limits_.max_steps_in_flight) return std::nullopt;
-  const std::vector<Grant> grants = Deal();
+  std::vector<Grant> grants = Deal(/*hurry=*/false);
+  if (grants.empty()) grants = Deal(/*hurry=*/true);
   if (grants.empty()) return std::nullopt;
 
   step::Step step;
   step.id = next_step_id_++;
   Flight flight{step.id, {}};
   const auto publish = [&](uint64_t id, int64_t prompt_rows, step::StepSequence part) {
-    ++sequences_.at(id).steps_in_flight;
+    Sequence& sequence = sequences_.at(id);
+    ++sequence.steps_in_flight;
+    if (part.sample) {
+      ++sequence.samples_published;
+      sequence.last_sample_step = step.id;
+    }
     flight.parts.push_back({id, prompt_rows, part.sample});
     step.sequences.push_back(std::move(part));
   };
   std::vector<Grant> prompts;
   for (const Grant& grant : grants) {
     Sequence& sequence = sequences_.at(grant.id);
-    if (sequence.next_token) {
+    if (!sequence.in_prompt()) {
       publish(grant.id, 0, MakeDecode(sequence));
     } else {
       prompts.push_back(grant);
@@ -213,7 +254,7 @@ void Scheduler::Completed(const step::StepResult& result) {
     sequence.prompt_done += part.prompt_rows;
     if (part.sample) {
       ++sequence.generated;
-      sequence.next_token = result.sequences[i].token.token;
+      sequence.last_token = result.sequences[i].token.token;
     }
   }
 }

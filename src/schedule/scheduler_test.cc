@@ -6,6 +6,7 @@
 #include <limits>
 #include <numeric>
 #include <string>
+#include <tuple>
 
 #include "base/error.h"
 
@@ -68,7 +69,6 @@ TEST(Scheduler, ChunksOfOnePromptFlyTogetherAndTheLastOneSamples) {
   EXPECT_FALSE(scheduler.Next());  // three are in flight
   scheduler.Completed(Answer(*a));
   EXPECT_EQ(scheduler.PromptRowsDone(7), 100);
-  EXPECT_FALSE(scheduler.Next());  // the token is not known
   scheduler.Completed(Answer(*b));
   scheduler.Completed(Answer(*c, 42));
   EXPECT_EQ(scheduler.PromptRowsDone(7), 250);
@@ -77,6 +77,7 @@ TEST(Scheduler, ChunksOfOnePromptFlyTogetherAndTheLastOneSamples) {
   ASSERT_TRUE(decode);
   EXPECT_EQ(decode->sequences.at(0).first_position, 250);
   EXPECT_EQ(decode->sequences.at(0).tokens, std::vector<int32_t>{42});
+  EXPECT_EQ(decode->sequences.at(0).awaits_step, -1);
   EXPECT_TRUE(decode->sequences.at(0).sample);
   EXPECT_FALSE(scheduler.Next());
   scheduler.Completed(Answer(*decode, 43));
@@ -86,6 +87,69 @@ TEST(Scheduler, ChunksOfOnePromptFlyTogetherAndTheLastOneSamples) {
   EXPECT_EQ(scheduler.running(), 0);
   EXPECT_EQ(scheduler.free_pages(), 10);
   EXPECT_EQ(scheduler.PromptRowsDone(7), -1);
+}
+
+// (sequence, position, the step whose token it awaits or -1) of every decode row, in the step's order.
+std::vector<std::tuple<uint64_t, int32_t, int64_t>> Decodes(const step::Step& step) {
+  std::vector<std::tuple<uint64_t, int32_t, int64_t>> decodes;
+  for (const step::StepSequence& part : step.sequences) {
+    EXPECT_EQ(part.awaits_step >= 0, part.tokens == std::vector<int32_t>{step::kAwaitedToken});
+    decodes.emplace_back(part.sequence, part.first_position, part.awaits_step);
+  }
+  return decodes;
+}
+using Rows = std::vector<std::tuple<uint64_t, int32_t, int64_t>>;
+
+TEST(Scheduler, ADecodeRowGoesOneTokenAhead) {
+  Scheduler scheduler({.chunk_rows = 100, .pages = 10});
+  scheduler.Add(Prompt(7, 30, 4));
+  const auto prompt = scheduler.Next().value();
+  const auto second = scheduler.Next().value();
+  EXPECT_EQ(Decodes(second), (Rows{{7, 30, 0}}));
+  EXPECT_FALSE(scheduler.Next()) << "two tokens ahead";
+  scheduler.Completed(Answer(prompt));
+  const auto third = scheduler.Next().value();
+  EXPECT_EQ(Decodes(third), (Rows{{7, 31, 1}}));
+  scheduler.Completed(Answer(second));
+  scheduler.Completed(Answer(third, 9));
+  const auto fourth = scheduler.Next().value();
+  EXPECT_EQ(fourth.sequences.at(0).tokens, std::vector<int32_t>{9});
+  EXPECT_FALSE(scheduler.Next()) << "more than max_tokens";
+  scheduler.End(7);
+  EXPECT_EQ(scheduler.free_pages(), 9);
+  scheduler.Completed(Answer(fourth));
+  EXPECT_EQ(scheduler.free_pages(), 10);
+}
+
+TEST(Scheduler, AnAwaitedTokenDoesNotHoldUpAFullPipe) {
+  Scheduler scheduler({.chunk_rows = 100, .pages = 100, .stages = 3});
+  scheduler.Add(Prompt(1, 10, 9));
+  scheduler.Add(Prompt(2, 1000, 1));
+  EXPECT_EQ(Shares(scheduler.Next().value()), (Expected{{1, 10}, {2, 90}}));  // step 0
+  EXPECT_EQ(Shares(scheduler.Next().value()), (Expected{{2, 100}}));
+  EXPECT_EQ(Shares(scheduler.Next().value()), (Expected{{2, 100}}));
+  const auto fourth = scheduler.Next().value();  // three stages after step 0
+  EXPECT_EQ(Shares(fourth), (Expected{{1, 1}, {2, 99}}));
+  EXPECT_EQ(fourth.sequences.at(0).awaits_step, 0);
+  // With nothing else to do it may wait at the first stage as well as here.
+  scheduler.End(2);
+  scheduler.Completed({0, {{1, true, {}, {}, {}}, {2, false, {}, {}, {}}}});
+  EXPECT_EQ(Decodes(scheduler.Next().value()), (Rows{{1, 11, 3}}));
+}
+
+TEST(Scheduler, AGroupAwaitsNoTokenOfItsOwn) {
+  Scheduler scheduler({.chunk_rows = 100, .pages = 100, .max_steps_in_flight = 4, .stages = 2, .group_steps = 2});
+  scheduler.Add(Prompt(1, 150, 9));
+  const auto first = scheduler.NextGroup();
+  ASSERT_EQ(first.size(), 2U);
+  const auto second = scheduler.NextGroup();
+  ASSERT_EQ(second.size(), 1U) << "its token is sampled by the first group";
+  EXPECT_EQ(Decodes(second.front()), (Rows{{1, 150, 1}}));
+  EXPECT_TRUE(scheduler.NextGroup().empty()) << "a whole group does not fit in flight";
+  scheduler.Completed(Answer(first[0]));
+  EXPECT_TRUE(scheduler.NextGroup().empty()) << "two tokens ahead";
+  scheduler.Completed(Answer(first[1]));
+  EXPECT_EQ(Decodes(scheduler.NextGroup().at(0)), (Rows{{1, 151, 2}}));
 }
 
 TEST(Scheduler, PrefillOnlySamplesNothing) {
@@ -136,6 +200,7 @@ TEST(Scheduler, AdmitsInOrderOfArrivalEvenWhenALaterOneWouldFit) {
   scheduler.Completed(Answer(*first));
   scheduler.End(1);
   EXPECT_EQ(Shares(scheduler.Next().value()), (Expected{{2, 200}, {3, 10}}));
+  EXPECT_EQ(Shares(scheduler.Next().value()), (Expected{{2, 1}}));
   scheduler.Add(Prompt(4, 10, 0));  // fits, but two are running
   EXPECT_FALSE(scheduler.Next());
   EXPECT_EQ(scheduler.waiting(), 1);
@@ -261,6 +326,42 @@ TEST(Scheduler, RefusesAnswersOutOfTurnAndKeepsItsState) {
   scheduler.Completed(Answer(*a));
   scheduler.Completed(Answer(*b));
   EXPECT_EQ(scheduler.PromptRowsDone(1), 30);
+}
+
+TEST(Scheduler, PromptRowsOfAStepHaveALimitOfTheirOwn) {
+  Scheduler scheduler(
+      {.chunk_rows = 100, .max_running = 4, .pages = 100, .max_steps_in_flight = 8, .prefill_rows = 30});
+  scheduler.Add(Prompt(1, 10, 2));
+  const auto first = scheduler.Next();
+  ASSERT_TRUE(first);
+  scheduler.Completed(Answer(*first));
+  scheduler.Add(Prompt(2, 70, 1));
+  scheduler.Add(Prompt(3, 70, 1));
+  // One decode row beside the 30 of the prompts.
+  EXPECT_EQ(Shares(*scheduler.Next()), (Expected{{1, 1}, {2, 15}, {3, 15}}));
+  EXPECT_EQ(Shares(*scheduler.Next()), (Expected{{2, 15}, {3, 15}}));
+}
+
+TEST(Scheduler, ALimitOnPromptRowsDoesNotHoldDecodesBack) {
+  Scheduler scheduler(
+      {.chunk_rows = 100, .max_running = 4, .pages = 100, .max_steps_in_flight = 8, .prefill_rows = 1});
+  scheduler.Add(Prompt(1, 1, 2));
+  const auto first = scheduler.Next();
+  scheduler.Add(Prompt(2, 5, 1));
+  scheduler.Add(Prompt(3, 5, 1));
+  scheduler.Completed(Answer(*first));
+  EXPECT_EQ(Shares(*scheduler.Next()), (Expected{{1, 1}, {2, 1}}));
+  EXPECT_EQ(Shares(*scheduler.Next()), (Expected{{3, 1}}));
+  EXPECT_EQ(Shares(*scheduler.Next()), (Expected{{2, 1}}));
+}
+
+TEST(Scheduler, SequencesOfAStepHaveALimitAndTakeTurns) {
+  Scheduler scheduler(
+      {.chunk_rows = 100, .max_running = 4, .pages = 100, .max_steps_in_flight = 8, .step_sequences = 2});
+  for (const uint64_t id : {1, 2, 3}) scheduler.Add(Prompt(id, 120, 1));
+  EXPECT_EQ(Shares(*scheduler.Next()), (Expected{{1, 50}, {2, 50}}));
+  EXPECT_EQ(Shares(*scheduler.Next()), (Expected{{3, 50}, {2, 50}}));
+  EXPECT_EQ(scheduler.running(), 3);
 }
 
 }  // namespace

@@ -18,6 +18,7 @@ struct Watched {
   int64_t prompt_done = 0;
   std::vector<int32_t> generated;
   int64_t decodes_published = 0;
+  int64_t sampled_in_step = -1;  // the step of its last published sample
   bool admitted = false;
   bool ended = false;
   std::map<size_t, int32_t> pages;  // by their place in the sequence, as steps have named them
@@ -31,13 +32,18 @@ struct Watched {
   bool in_prompt() const { return prompt_published < prompt_size(); }
   bool holds_pages() const { return admitted && (!ended || steps_naming_it > 0); }
   bool finished() const { return prompt_done == prompt_size() && generated_size() == request.max_tokens; }
-  int64_t RowsReady() const {
+  int64_t samples_published() const { return in_prompt() ? 0 : 1 + decodes_published; }
+  int64_t samples_in_flight() const { return samples_published() - generated_size(); }
+  // `step`: the one to be made; `group`: the first of its group; `patient`: would not hold up the pipe.
+  int64_t RowsReady(int64_t step, int64_t group, int64_t stages, bool patient) const {
     if (!admitted || ended) return 0;
     if (in_prompt()) {
       const int64_t left = prompt_size() - prompt_published;
       return request.prompt_logprobs ? std::min<int64_t>(left, 256) : left;
     }
-    return generated_size() > decodes_published && generated_size() < request.max_tokens ? 1 : 0;
+    if (samples_published() >= request.max_tokens || samples_in_flight() > 1) return 0;
+    if (samples_in_flight() == 0) return 1;
+    return sampled_in_step < group && (!patient || sampled_in_step + stages <= step) ? 1 : 0;
   }
 };
 
@@ -48,7 +54,9 @@ class Simulation {
         limits_{.chunk_rows = Pick({1, 2, 3, 7, 64, 300, 2000}),
                 .max_running = Pick({1, 2, 5, 20}),
                 .pages = Pick({3, 10, 40, 200}),
-                .max_steps_in_flight = Pick({1, 2, 4, 8})},
+                .max_steps_in_flight = Pick({1, 2, 4, 8}),
+                .stages = Pick({1, 2, 3}),
+                .group_steps = Pick({1, 1, 2, 3})},
         scheduler_(limits_) {}
 
   void Run(int events) {
@@ -69,6 +77,7 @@ class Simulation {
 
   int64_t prompt_rows() const { return prompt_rows_; }
   int64_t decode_rows() const { return decode_rows_; }
+  int64_t awaited_rows() const { return awaited_rows_; }
   int64_t ended_in_flight() const { return ended_in_flight_; }
   int64_t longest_wait() const { return longest_wait_; }
 
@@ -136,31 +145,52 @@ class Simulation {
     ASSERT_EQ(scheduler_.steps_in_flight(), static_cast<int64_t>(flights_.size()));
   }
 
-  void Next() {
-    const auto step = scheduler_.Next();
-    AdmitAsTheRulesSay();
+  std::map<uint64_t, int64_t> Ready(int64_t group) const {
     std::map<uint64_t, int64_t> ready;
-    for (const auto& [id, w] : watched_) {
-      if (w.RowsReady() > 0) ready[id] = w.RowsReady();
+    for (const bool patient : {true, false}) {
+      for (const auto& [id, w] : watched_) {
+        const int64_t rows = w.RowsReady(next_step_, group, limits_.stages, patient);
+        if (rows > 0) ready[id] = rows;
+      }
+      if (!ready.empty()) break;
     }
-    if (static_cast<int64_t>(flights_.size()) == limits_.max_steps_in_flight || ready.empty()) {
-      ASSERT_FALSE(step);
-      return;
-    }
-    ASSERT_TRUE(step) << "a row is ready and nothing is published";
-    ASSERT_EQ(step->id, next_step_++);
-    ASSERT_NO_FATAL_FAILURE(CheckShares(*step, ready));
+    return ready;
+  }
+
+  int64_t InFlight() const { return static_cast<int64_t>(flights_.size()); }
+
+  void Next() {
+    const int64_t begin = next_step_;
+    const bool fits = flights_.empty() || InFlight() + limits_.group_steps <= limits_.max_steps_in_flight;
+    const auto group = scheduler_.NextGroup();
+    ASSERT_TRUE(fits || group.empty());
+    ASSERT_LE(static_cast<int64_t>(group.size()), limits_.group_steps);
+    for (const step::Step& step : group) ASSERT_NO_FATAL_FAILURE(Check(step, begin));
+    if (!fits || static_cast<int64_t>(group.size()) == limits_.group_steps) return;
+    AdmitAsTheRulesSay();
+    ASSERT_TRUE(Ready(begin).empty() || InFlight() == limits_.max_steps_in_flight)
+        << "a row is ready and nothing is published";
+  }
+
+  void Check(const step::Step& step, int64_t group) {
+    AdmitAsTheRulesSay();
+    const std::map<uint64_t, int64_t> ready = Ready(group);
+    ASSERT_LT(InFlight(), limits_.max_steps_in_flight);
+    ASSERT_FALSE(ready.empty()) << "nothing is ready and a step is published";
+    ASSERT_EQ(step.id, next_step_++);
+    ASSERT_NO_FATAL_FAILURE(CheckShares(step, ready));
     bool prompts_begun = false;
-    for (const step::StepSequence& part : step->sequences) {
+    for (const step::StepSequence& part : step.sequences) {
       Watched& w = watched_.at(part.sequence);
       prompts_begun = prompts_begun || w.in_prompt();
       ASSERT_EQ(prompts_begun, w.in_prompt()) << "decodes come first";
       ASSERT_NO_FATAL_FAILURE(w.in_prompt() ? CheckPrompt(part, w) : CheckDecode(part, w));
       ASSERT_NO_FATAL_FAILURE(CheckPages(part, w));
+      if (part.sample) w.sampled_in_step = step.id;
     }
-    ASSERT_NO_FATAL_FAILURE(CheckWaits(*step, ready));
-    for (const step::StepSequence& part : step->sequences) ++watched_.at(part.sequence).steps_naming_it;
-    flights_.push_back(*step);
+    ASSERT_NO_FATAL_FAILURE(CheckWaits(step, ready));
+    for (const step::StepSequence& part : step.sequences) ++watched_.at(part.sequence).steps_naming_it;
+    flights_.push_back(step);
   }
 
   // Nobody twice, nobody without need, no row left unused, and equal shares for those who want more.
@@ -203,7 +233,14 @@ class Simulation {
 
   void CheckDecode(const step::StepSequence& part, Watched& w) {
     ASSERT_EQ(part.first_position, w.prompt_size() + w.decodes_published);
-    ASSERT_EQ(part.tokens, std::vector<int32_t>{w.generated.at(static_cast<size_t>(w.decodes_published))});
+    if (w.samples_in_flight() == 0) {
+      ASSERT_EQ(part.tokens, std::vector<int32_t>{w.generated.back()});
+      ASSERT_EQ(part.awaits_step, -1);
+    } else {
+      ASSERT_EQ(part.tokens, std::vector<int32_t>{step::kAwaitedToken});
+      ASSERT_EQ(part.awaits_step, w.sampled_in_step);
+      ++awaited_rows_;
+    }
     ASSERT_TRUE(part.sample && !part.prompt_logprobs && part.targets.empty());
     ++w.decodes_published;
     ++decode_rows_;
@@ -299,6 +336,7 @@ class Simulation {
   int64_t next_step_ = 0;
   int64_t prompt_rows_ = 0;
   int64_t decode_rows_ = 0;
+  int64_t awaited_rows_ = 0;
   int64_t ended_in_flight_ = 0;
   int64_t longest_wait_ = 0;
 };
@@ -306,6 +344,7 @@ class Simulation {
 TEST(SchedulerSimulation, HundredThousandRandomEvents) {
   int64_t prompt_rows = 0;
   int64_t decode_rows = 0;
+  int64_t awaited_rows = 0;
   int64_t ended_in_flight = 0;
   int64_t longest_wait = 0;
   for (uint32_t seed = 0; seed < 500; ++seed) {
@@ -315,12 +354,14 @@ TEST(SchedulerSimulation, HundredThousandRandomEvents) {
     if (HasFailure()) return;
     prompt_rows += simulation.prompt_rows();
     decode_rows += simulation.decode_rows();
+    awaited_rows += simulation.awaited_rows();
     ended_in_flight += simulation.ended_in_flight();
     longest_wait = std::max(longest_wait, simulation.longest_wait());
   }
   // The events have met what the checks are about.
   EXPECT_GT(prompt_rows, 100000);
   EXPECT_GT(decode_rows, 10000);
+  EXPECT_GT(awaited_rows, 5000);
   EXPECT_GT(ended_in_flight, 500);
   EXPECT_GT(longest_wait, 5);
 }

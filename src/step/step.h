@@ -9,12 +9,18 @@
 
 namespace sluice::step {
 
+// In place of a token that is not known when its step is published.
+inline constexpr int32_t kAwaitedToken = -1;
+
 // The part of one sequence in a step: `tokens` new rows at positions first_position, first_position + 1, ...
 // Earlier positions are in the cache already. The pages hold every position up to the last new one.
 struct StepSequence {
   uint64_t sequence = 0;  // the scheduler's name for it
   int32_t first_position = 0;
   std::vector<int32_t> tokens;   // at least one
+  // >= 0: the one token here is kAwaitedToken, and stands for what this earlier step samples for the
+  // sequence. The last stage sends it to the first directly.
+  int64_t awaits_step = -1;
   std::vector<int32_t> pages;    // ceil((first_position + tokens.size()) / 64) of them
   bool sample = false;           // sample the token that follows the last row
   bool prompt_logprobs = false;  // log-probability of each row's next token (targets), for all rows here

@@ -39,6 +39,10 @@ Step RandomStep(Random& random) {
     sequence.sequence = random.Word();
     sequence.first_position = random.Int(0, 200);
     sequence.tokens = random.Ints(random.Int(1, random.Coin() ? 1 : 150), 0);
+    if (sequence.tokens.size() == 1 && step.id > 0 && random.Coin()) {
+      sequence.tokens = {kAwaitedToken};
+      sequence.awaits_step = static_cast<int64_t>(random.Word() % static_cast<uint64_t>(step.id));
+    }
     const auto end = sequence.first_position + static_cast<int32_t>(sequence.tokens.size());
     sequence.pages = random.Ints((end + 63) / 64, 0);
     sequence.sample = random.Coin();
@@ -123,6 +127,7 @@ TEST(StepWire, LayoutByteByByte) {
       9,  0, 0,    0,    0,    0, 0, 0,                                         // sequence
       64, 0, 0,    0,                                                           // first_position
       1,  0, 0,    0,    0,    0, 0, 0,    0x0D, 0x0C, 0x0B, 0x0A,              // tokens
+      255, 255, 255, 255, 255, 255, 255, 255,                                   // awaits_step
       2,  0, 0,    0,    0,    0, 0, 0,    4,    0,    0,    0,    5, 0, 0, 0,  // pages
       1,  0,                                                                    // sample, prompt_logprobs
       0,  0, 0,    0,    0,    0, 0, 0,                                         // targets
@@ -182,7 +187,7 @@ TEST(StepWire, AFlagIsZeroOrOne) {
   step.sequences[0].tokens = {1};
   step.sequences[0].pages = {0};
   std::vector<std::byte> bytes = Encode(step);
-  constexpr size_t kSampleFlag = 8 + 8 + 8 + 4 + (8 + 4) + (8 + 4);
+  constexpr size_t kSampleFlag = 8 + 8 + 8 + 4 + (8 + 4) + 8 + (8 + 4);
   bytes[kSampleFlag] = std::byte{1};
   EXPECT_TRUE(DecodeStep(bytes).sequences.at(0).sample);
   bytes[kSampleFlag] = std::byte{2};
@@ -202,6 +207,9 @@ TEST(StepWire, EncodeRefusesWhatDecodeWouldRefuse) {
       {[](StepSequence& s) { s.pages.pop_back(); }, "has pages that do not cover"},
       {[](StepSequence& s) { s.pages.push_back(8); }, "has pages that do not cover"},
       {[](StepSequence& s) { s.tokens[1] = -1; }, "has a negative token"},
+      {[](StepSequence& s) { s.awaits_step = -2; }, "does not come before"},
+      {[](StepSequence& s) { s.awaits_step = int64_t{1} << 62; }, "does not come before"},
+      {[](StepSequence& s) { s.awaits_step = 0; }, "awaits a token and has others"},
       {[](StepSequence& s) { s.pages[0] = -1; }, "has a negative page"},
       {[](StepSequence& s) { s.targets[0] = -2; }, "has a target below -1"},
       {[](StepSequence& s) { s.targets.pop_back(); }, "has targets that do not fit"},
@@ -211,6 +219,7 @@ TEST(StepWire, EncodeRefusesWhatDecodeWouldRefuse) {
   };
   for (const Defect& defect : defects) {
     Step step;
+    step.id = 5;
     step.sequences.resize(1);
     StepSequence& sequence = step.sequences[0];
     sequence.first_position = 63;

@@ -11,8 +11,8 @@
 namespace sluice::step {
 namespace {
 
-// What is wrong with a sequence of a step, or nullptr.
-const char* DefectOf(const StepSequence& sequence) {
+// What is wrong with a sequence of step `id`, or nullptr.
+const char* DefectOf(int64_t id, const StepSequence& sequence) {
   const auto below = [](int32_t least) { return [least](int32_t value) { return value < least; }; };
   const auto rows = static_cast<int64_t>(sequence.tokens.size());
   const int64_t end = sequence.first_position + rows;
@@ -22,7 +22,14 @@ const char* DefectOf(const StepSequence& sequence) {
   if (static_cast<int64_t>(sequence.pages.size()) != CeilDiv(end, ops::kPageTokens)) {
     return "has pages that do not cover exactly its positions";
   }
-  if (std::ranges::any_of(sequence.tokens, below(0))) return "has a negative token";
+  if (sequence.awaits_step < -1 || sequence.awaits_step >= id) {
+    return "awaits a token of a step that does not come before";
+  }
+  if (sequence.awaits_step >= 0) {
+    if (rows != 1 || sequence.tokens.front() != kAwaitedToken) return "awaits a token and has others";
+  } else if (std::ranges::any_of(sequence.tokens, below(0))) {
+    return "has a negative token";
+  }
   if (std::ranges::any_of(sequence.pages, below(0))) return "has a negative page";
   if (std::ranges::any_of(sequence.targets, below(-1))) return "has a target below -1";
   if (sequence.targets.size() != (sequence.prompt_logprobs ? sequence.tokens.size() : 0)) {
@@ -82,6 +89,7 @@ StepSequence GetStepSequence(WireReader& reader) {
   sequence.sequence = reader.Get<uint64_t>();
   sequence.first_position = reader.Get<int32_t>();
   sequence.tokens = reader.GetList<int32_t>();
+  sequence.awaits_step = reader.Get<int64_t>();
   sequence.pages = reader.GetList<int32_t>();
   sequence.sample = GetFlag(reader);
   sequence.prompt_logprobs = GetFlag(reader);
@@ -111,11 +119,12 @@ std::vector<std::byte> Encode(const Step& step) {
   writer.Put(step.id);
   writer.Put<uint64_t>(step.sequences.size());
   for (const StepSequence& sequence : step.sequences) {
-    const char* defect = DefectOf(sequence);
+    const char* defect = DefectOf(step.id, sequence);
     SLUICE_CHECK(defect == nullptr, "sequence {} of step {} {}", sequence.sequence, step.id, defect);
     writer.Put(sequence.sequence);
     writer.Put(sequence.first_position);
     writer.PutList(std::span<const int32_t>(sequence.tokens));
+    writer.Put(sequence.awaits_step);
     writer.PutList(std::span<const int32_t>(sequence.pages));
     writer.Put<uint8_t>(sequence.sample);
     writer.Put<uint8_t>(sequence.prompt_logprobs);
@@ -133,7 +142,7 @@ Step DecodeStep(std::span<const std::byte> bytes) {
   const auto count = reader.Get<uint64_t>();
   for (uint64_t i = 0; i < count; ++i) {
     step.sequences.push_back(GetStepSequence(reader));
-    if (const char* defect = DefectOf(step.sequences.back()); defect != nullptr) {
+    if (const char* defect = DefectOf(step.id, step.sequences.back()); defect != nullptr) {
       Fail(ErrorKind::kRankLost, "a control frame for step {} is not valid: sequence {} {}", step.id,
            step.sequences.back().sequence, defect);
     }

@@ -22,7 +22,7 @@ class RankFaults : public testing::TestWithParam<Fault> {};
 
 TEST_P(RankFaults, TheGuiltyRankIsNamed) {
   const Fault& fault = GetParam();
-  engine::JobSettings settings = SettingsOf({2, 2, parallel::SplitMode::kInterleave, 16}, false);
+  engine::JobSettings settings = SettingsOf({2, 2, parallel::SplitMode::kInterleave, 16});
   settings.wait_limit = std::chrono::seconds(2);
   engine::ProcessPlan plan;
   plan.program = SLUICE_PROGRAM;
@@ -31,7 +31,7 @@ TEST_P(RankFaults, TheGuiltyRankIsNamed) {
   for (int rank = 0; rank < 4; ++rank) pids.push_back(ranks->ProcessId(rank));
   int64_t fault_ns = 0;
   {
-    engine::OfflineRunner runner(settings, {16, 8, settings.cache_pages, settings.max_steps_in_flight},
+    engine::OfflineRunner runner(settings, 16, 8,
                                  std::move(ranks));
     engine::OfflineRequest request = PromptSets(TestCheckpoint(false)->config().vocab_size)[2].front();
     request.prompt.resize(2000, 7);

@@ -14,9 +14,9 @@ constexpr int64_t kChunkRows = 32;
 
 // Best of three, so that another process on the machine does not decide.
 double SecondsFor(int64_t chunks, Duration delay) {
-  engine::JobSettings settings = SettingsOf({2, 1, parallel::SplitMode::kInterleave, kChunkRows}, false);
+  engine::JobSettings settings = SettingsOf({2, 1, parallel::SplitMode::kInterleave, kChunkRows});
   settings.link_delay = delay;
-  engine::OfflineRunner runner(settings, {kChunkRows, 8, settings.cache_pages, settings.max_steps_in_flight},
+  engine::OfflineRunner runner(settings, kChunkRows, 8,
                                engine::StartThreadRanks(settings, TestCheckpoint(false), {}));
   engine::OfflineRequest request = PromptSets(TestCheckpoint(false)->config().vocab_size)[2].front();
   request.prompt.resize(chunks * kChunkRows);

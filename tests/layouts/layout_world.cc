@@ -33,11 +33,12 @@ std::filesystem::path MakeTestCheckpoint(const std::filesystem::path& under, boo
   options.format = fp8 ? checkpoint::WeightFormat::kFp8 : checkpoint::WeightFormat::kF32;
   options.seed = 11;
   // Small beside the preset where the layout does not matter; 12 experts so that the canonical tree is
-  // lopsided.
+  // lopsided; 9 layers for 8 ranges, so that the cut is not even.
   options.config_overrides = {"hidden_size=128",
-                              "num_hidden_layers=4",
+                              "num_hidden_layers=9",
+                              "first_k_dense_replace=2",
                               "num_attention_heads=4",
-                              "intermediate_size=256",
+                              "intermediate_size=1024",
                               "vocab_size=301",
                               "n_routed_experts=12",
                               "n_group=2",
@@ -46,6 +47,24 @@ std::filesystem::path MakeTestCheckpoint(const std::filesystem::path& under, boo
   const auto directory = under / (fp8 ? "fp8" : "f32");
   checkpoint::MakeCheckpoint(directory, options, checkpoint::PlanCheckpoint(options), {});
   return directory;
+}
+
+// A rank dumps the layers of its first range, then of its second, ...; the model has them in turn.
+std::vector<std::byte> InLayerOrder(const Layout& layout, int64_t layers,
+                                    const std::vector<std::vector<std::byte>>& dumps) {
+  size_t bytes = 0;
+  for (const auto& dump : dumps) bytes += dump.size();
+  const size_t layer_bytes = bytes / layers;
+  std::vector<size_t> used(dumps.size(), 0);
+  std::vector<std::byte> cache;
+  const auto cut = parallel::DefaultLayerCut(layers, layout.stages, layout.virtual_stages);
+  for (size_t range = 0; range < cut.size(); ++range) {
+    const size_t stage = range % dumps.size();
+    const auto begin = dumps[stage].begin() + static_cast<int64_t>(used[stage]);
+    used[stage] += cut[range].size() * layer_bytes;
+    cache.insert(cache.end(), begin, dumps[stage].begin() + static_cast<int64_t>(used[stage]));
+  }
+  return cache;
 }
 
 engine::OfflineRequest RequestOf(int64_t tokens, uint64_t seed, int64_t vocab_size) {
@@ -62,9 +81,11 @@ engine::OfflineRequest RequestOf(int64_t tokens, uint64_t seed, int64_t vocab_si
 }  // namespace
 
 std::string NameOf(const Layout& layout) {
-  return fmt::format("pp{}_cp{}_{}_chunk{}{}", layout.stages, layout.lanes,
+  return fmt::format("pp{}_cp{}_atp{}_v{}_{}_{}_{}_chunk{}{}{}", layout.stages, layout.lanes / layout.attn_tp,
+                     layout.attn_tp, layout.virtual_stages, layout.one_owner ? "oneowner" : "allown",
+                     layout.fp8 ? "fp8" : "f32",
                      layout.mode == parallel::SplitMode::kInterleave ? "interleave" : "zigzag", layout.chunk,
-                     layout.processes ? "_processes" : "");
+                     layout.dense_tp ? "_densetp" : "", layout.processes ? "_processes" : "");
 }
 
 std::vector<std::vector<engine::OfflineRequest>> PromptSets(int64_t vocab_size) {
@@ -89,19 +110,22 @@ std::shared_ptr<const checkpoint::Checkpoint> TestCheckpoint(bool fp8) {
   return fp8 ? quantised : exact;
 }
 
-engine::JobSettings SettingsOf(const Layout& layout, bool fp8) {
+engine::JobSettings SettingsOf(const Layout& layout) {
   engine::JobSettings settings;
-  settings.model_path = TestCheckpointPath(fp8);
-  settings.grid = {layout.stages, layout.lanes};
+  settings.model_path = TestCheckpointPath(layout.fp8);
+  settings.grid = {layout.stages, layout.lanes, layout.attn_tp, layout.virtual_stages};
   settings.split_mode = layout.mode;
+  settings.expert_owners = layout.one_owner ? 1 : 0;
+  settings.dense_tp = layout.dense_tp;
   settings.cache_pages = kPages;
   settings.wait_limit = std::chrono::seconds(60);
+  engine::CheckFits(settings, TestCheckpoint(layout.fp8)->config(), layout.fp8);
   return settings;
 }
 
-Answers RunLayout(const Layout& layout, bool fp8, std::vector<OpLog>* logs) {
-  const engine::JobSettings settings = SettingsOf(layout, fp8);
-  const auto checkpoint = TestCheckpoint(fp8);
+Answers RunLayout(const Layout& layout, std::vector<OpLog>* logs) {
+  const engine::JobSettings settings = SettingsOf(layout);
+  const auto checkpoint = TestCheckpoint(layout.fp8);
   engine::RankProbes probes;
   if (logs != nullptr) {
     probes.wrap_ops = [logs](int rank, std::unique_ptr<ops::Ops> ops) {
@@ -110,16 +134,16 @@ Answers RunLayout(const Layout& layout, bool fp8, std::vector<OpLog>* logs) {
   }
   engine::ProcessPlan plan;
   plan.program = SLUICE_PROGRAM;
-  engine::OfflineRunner runner(settings, {layout.chunk, 8, kPages, settings.max_steps_in_flight},
+  engine::OfflineRunner runner(settings, layout.chunk, 8,
                                layout.processes
                                    ? engine::StartProcessRanks(settings, checkpoint->fingerprint(), plan)
                                    : engine::StartThreadRanks(settings, checkpoint, probes));
   Answers answers;
   for (const auto& requests : PromptSets(checkpoint->config().vocab_size)) {
     for (engine::OfflineResult& result : runner.Run(requests)) {
-      std::vector<std::byte>& cache = answers.caches.emplace_back();
+      std::vector<std::vector<std::byte>> dumps;  // of lane 0, by stage
       for (int stage = 0; stage < layout.stages; ++stage) {
-        std::vector<std::byte> first;
+        std::vector<std::byte>& first = dumps.emplace_back();
         for (int lane = 0; lane < layout.lanes; ++lane) {
           auto dump =
               runner.job().DumpCache(settings.grid.Rank(stage, lane), result.pages, result.cached_tokens);
@@ -129,8 +153,8 @@ Answers RunLayout(const Layout& layout, bool fp8, std::vector<OpLog>* logs) {
             answers.replicas_agree = answers.replicas_agree && dump == first;
           }
         }
-        cache.insert(cache.end(), first.begin(), first.end());
       }
+      answers.caches.push_back(InLayerOrder(layout, checkpoint->config().num_hidden_layers, dumps));
       answers.rows += result.cached_tokens;
       answers.results.push_back(std::move(result));
     }

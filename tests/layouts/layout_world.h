@@ -13,10 +13,16 @@ namespace sluice::layouts {
 
 struct Layout {
   int stages = 1;
-  int lanes = 1;
+  int lanes = 1;  // of a stage: cp x attn_tp
   parallel::SplitMode mode = parallel::SplitMode::kInterleave;
   int64_t chunk = 100000;  // rows of a step
   bool processes = false;
+  int attn_tp = 1;
+  int virtual_stages = 1;
+  bool one_owner = false;  // lane 0 holds all experts
+  bool dense_tp = false;
+  bool fp8 = false;
+  bool operator==(const Layout&) const = default;
 };
 std::string NameOf(const Layout& layout);
 inline void PrintTo(const Layout& layout, std::ostream* out) { *out << NameOf(layout); }
@@ -29,7 +35,7 @@ std::vector<std::vector<engine::OfflineRequest>> PromptSets(int64_t vocab_size);
 std::shared_ptr<const checkpoint::Checkpoint> TestCheckpoint(bool fp8);
 const std::filesystem::path& TestCheckpointPath(bool fp8);
 
-engine::JobSettings SettingsOf(const Layout& layout, bool fp8);
+engine::JobSettings SettingsOf(const Layout& layout);
 
 // Everything that must not depend on the layout, and the counts that must.
 struct Answers {
@@ -42,6 +48,6 @@ struct Answers {
   int64_t rows = 0;                             // T over all steps
 };
 // `logs`: one per rank, or null; thread ranks only.
-Answers RunLayout(const Layout& layout, bool fp8, std::vector<OpLog>* logs);
+Answers RunLayout(const Layout& layout, std::vector<OpLog>* logs);
 
 }  // namespace sluice::layouts

@@ -73,7 +73,7 @@ OneRank::OneRank(const Vectors& vectors, ops::Numerics numerics, BackEnd back_en
   WriteCheckpoint(vectors, directory.path());
   checkpoint_ = checkpoint::Checkpoint::Open(directory.path());
   model::StageSlice slice;
-  slice.layers = {0, vectors.layers};
+  slice.layers = {{0, vectors.layers}};
   model_ = std::make_unique<model::StageModel>(checkpoint_->config(), slice,
                                                model::LoadStage(*checkpoint_, *ops_, slice), numerics,
                                                std::ssize(pages_));
@@ -92,7 +92,7 @@ std::vector<float> OneRank::Feed(std::span<const int32_t> tokens, std::span<cons
 
   Alone lanes;
   arena_.Reset();
-  const model::Pass pass(step, lanes, parallel::SplitMode::kInterleave, *ops_, arena_);
+  const model::Pass pass(step, lanes, nullptr, parallel::SplitMode::kInterleave, *ops_, arena_);
   const Tensor x = pass.NewActivation(pass.rows(), model_->hidden_size());
   model_->Embed(pass, x);
   model::SelectionHook hook;
@@ -101,7 +101,7 @@ std::vector<float> OneRank::Feed(std::span<const int32_t> tokens, std::span<cons
       on_selection(layer, first + row, {selection.Row<int32_t>(row), static_cast<size_t>(selection.cols)});
     }
   };
-  model_->Layers(pass, x, &hook);
+  model_->Layers(pass, 0, x, &hook);
 
   std::vector<int64_t> rows(wanted.begin(), wanted.end());
   for (int64_t& row : rows) row -= first;
