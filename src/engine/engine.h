@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "engine/request.h"
+#include "trace/times.h"
 
 namespace sluice::engine {
 
@@ -22,6 +23,8 @@ struct RankInfo {
   int64_t expert_dispatch_bytes = 0;
   int64_t expert_return_bytes = 0;
   int64_t expert_row_owners = 0;
+  trace::Times times;        // since the rank was ready
+  trace::BusyPeriod period;  // the last one it took part in
 };
 
 // Where one rank is and what it waits for, from its last heartbeat.
@@ -66,6 +69,14 @@ struct EngineInfo {
   int64_t lanes = 1;     // ranks of a stage
   int64_t expert_row_bytes = 0;  // of a row on its way to an expert, and of a sum on its way back
   int64_t expert_sum_bytes = 0;
+};
+
+// How busy the engine is, as of its last step.
+struct EngineLoad {
+  int64_t running = 0;      // requests admitted
+  int64_t waiting = 0;      // requests not admitted yet
+  int64_t used_tokens = 0;  // of the cache, in whole pages reserved for prompts and answers
+  int64_t max_total_tokens = 0;
 };
 
 // How busy the engine is, as of its last step.

@@ -119,6 +119,8 @@ void Job::Handle(int rank, const comm::Frame& frame) {
       pipeline::Heartbeat heartbeat = pipeline::DecodeHeartbeat(frame.payload);
       if (heartbeat.wait.has_value())
         heartbeat.wait->since_ns = state.last_heard_ns - heartbeat.wait->since_ns;
+      heartbeat.period.begin_ns = state.last_heard_ns - heartbeat.period.begin_ns;
+      heartbeat.period.end_ns = state.last_heard_ns - heartbeat.period.end_ns;
       if (heartbeat.progress != state.heartbeat.progress) state.last_progress_ns = state.last_heard_ns;
       state.heartbeat = std::move(heartbeat);
       state.answered = std::max(state.answered, frame.step);
@@ -215,8 +217,8 @@ std::vector<std::byte> Job::DumpCache(int rank, const std::vector<int32_t>& page
              dumps_);
 }
 
-std::vector<trace::Span> Job::Spans(int rank) {
-  return pipeline::DecodeSpans(Ask(rank, FrameOf(pipeline::MessageType::kSpansRequest), spans_));
+pipeline::RecordedTime Job::Recorded(int rank) {
+  return pipeline::DecodeRecordedTime(Ask(rank, FrameOf(pipeline::MessageType::kSpansRequest), spans_));
 }
 
 std::vector<RankState> Job::States() {

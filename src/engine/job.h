@@ -50,7 +50,9 @@ class Job {
 
   // The cache of a sequence on one rank (cache/stage_cache.h, Dump), after all steps published before.
   std::vector<std::byte> DumpCache(int rank, const std::vector<int32_t>& pages, int64_t tokens);
-  std::vector<trace::Span> Spans(int rank);
+  std::vector<trace::Span> Spans(int rank) { return Recorded(rank).spans; }
+  // Where the time of the rank's latest passes went.
+  std::vector<trace::PassTimes> Passes(int rank) { return Recorded(rank).passes; }
   // What the ranks say of themselves now; of those that do not answer within a second, what they said last.
   std::vector<RankState> States();
   std::string verdict() const;
@@ -63,6 +65,7 @@ class Job {
   void Stop();
 
  private:
+  pipeline::RecordedTime Recorded(int rank);
   void Listen(int rank);
   void Handle(int rank, const comm::Frame& frame);
   void Watch();

@@ -274,7 +274,9 @@ std::vector<RankInfo> LocalEngine::Ranks() {
                      heartbeat.expert_choice_bytes,
                      heartbeat.expert_dispatch_bytes,
                      heartbeat.expert_return_bytes,
-                     heartbeat.expert_row_owners});
+                     heartbeat.expert_row_owners,
+                     heartbeat.times,
+                     heartbeat.period});
   }
   return infos;
 }

@@ -40,10 +40,12 @@ std::string HostRank(const JobSettings& settings, int rank, const checkpoint::Ch
                      ComputePool& pool, comm::Communicator& world, comm::Channel& control,
                      trace::Recorder& recorder, comm::FaultInjector* faults, const RankProbes& probes) {
   std::unique_ptr<ops::Ops> ops;
+  std::unique_ptr<comm::Communicator> wrapped;
   std::unique_ptr<pipeline::Rank> worker;
   try {
     const pipeline::StartUpHeartbeats heartbeats(control, recorder);
     if (faults != nullptr) faults->AtStartUp(recorder);
+    if (probes.wrap_world) wrapped = probes.wrap_world(rank, world);
     const auto& config = checkpoint.config();
     pipeline::RankOptions options = RankOptionsOf(settings, config, rank);
     if (faults != nullptr) options.at_pass = [faults](int64_t step) { faults->AtPass(step); };
@@ -57,7 +59,8 @@ std::string HostRank(const JobSettings& settings, int rank, const checkpoint::Ch
                                                      settings.cache_pages);
     spdlog::debug("rank {}: lane {}, layers from {}, weights packed, {} pages of cache", rank, slice.lane,
                   slice.layers.front().begin, settings.cache_pages);
-    worker = std::make_unique<pipeline::Rank>(options, std::move(stage), *ops, world, control, recorder);
+    worker = std::make_unique<pipeline::Rank>(options, std::move(stage), *ops, wrapped != nullptr ? *wrapped : world,
+                                              control, recorder);
   } catch (const std::exception& error) {
     pipeline::ReportFailure(control, pipeline::FailureOf(error));
     return error.what();

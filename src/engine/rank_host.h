@@ -20,6 +20,8 @@ namespace sluice::engine {
 // Ways for a test to look into a rank that runs in its own process.
 struct RankProbes {
   std::function<std::unique_ptr<ops::Ops>(int rank, std::unique_ptr<ops::Ops>)> wrap_ops;
+  // A communicator of the same ranks that hands on to `world`, which outlives it.
+  std::function<std::unique_ptr<comm::Communicator>(int rank, comm::Communicator& world)> wrap_world;
   std::function<void(int rank, model::StageWeights&)> after_load;
 };
 

@@ -29,6 +29,30 @@ std::string HostName() {
   return name.data();
 }
 
+void PutTimes(WireWriter& out, const trace::Times& times) {
+  out.Put(times.compute_ns);
+  out.Put(times.wait_ns);
+  out.Put(times.hop_ns);
+  out.Put(times.idle_ns);
+}
+trace::Times GetTimes(WireReader& in) {
+  trace::Times times;
+  times.compute_ns = in.Get<int64_t>();
+  times.wait_ns = in.Get<int64_t>();
+  times.hop_ns = in.Get<int64_t>();
+  times.idle_ns = in.Get<int64_t>();
+  return times;
+}
+
+uint64_t GetCount(WireReader& in, size_t element_bytes) {
+  const auto count = in.Get<uint64_t>();
+  if (count > in.left() / element_bytes) {
+    Fail(ErrorKind::kRankLost, "a frame of recorded times announces {} of them, {} bytes are left", count,
+         in.left());
+  }
+  return count;
+}
+
 }  // namespace
 
 Heartbeat HeartbeatOf(const trace::Recorder& recorder) {
@@ -60,6 +84,11 @@ std::vector<std::byte> Encode(const Heartbeat& heartbeat) {
   out.Put(heartbeat.counts.taken);
   out.Put(heartbeat.counts.sampled_step);
   out.PutString(heartbeat.host);
+  PutTimes(out, heartbeat.times);
+  out.Put(heartbeat.period.step);
+  out.Put(heartbeat.period.begin_ns);
+  out.Put(heartbeat.period.end_ns);
+  PutTimes(out, heartbeat.period.times);
   out.Put<uint8_t>(heartbeat.wait.has_value() ? 1 : 0);
   if (heartbeat.wait.has_value()) {
     PutPlace(out, heartbeat.wait->place);
@@ -91,6 +120,11 @@ Heartbeat DecodeHeartbeat(std::span<const std::byte> bytes) {
   heartbeat.counts.taken = in.Get<uint64_t>();
   heartbeat.counts.sampled_step = in.Get<int64_t>();
   heartbeat.host = in.GetString();
+  heartbeat.times = GetTimes(in);
+  heartbeat.period.step = in.Get<int64_t>();
+  heartbeat.period.begin_ns = in.Get<int64_t>();
+  heartbeat.period.end_ns = in.Get<int64_t>();
+  heartbeat.period.times = GetTimes(in);
   if (in.Get<uint8_t>() != 0) {
     trace::Wait wait;
     wait.place = GetPlace(in);
@@ -147,35 +181,50 @@ DumpRequest DecodeDumpRequest(std::span<const std::byte> bytes) {
   return request;
 }
 
-std::vector<std::byte> Encode(const std::vector<trace::Span>& spans) {
+std::vector<std::byte> Encode(const RecordedTime& time) {
   WireWriter out;
-  out.Put<uint64_t>(spans.size());
-  for (const trace::Span& span : spans) {
+  out.Put<uint64_t>(time.spans.size());
+  for (const trace::Span& span : time.spans) {
     out.Put(span.begin_ns);
     out.Put(span.end_ns);
     out.Put(span.kind);
     out.Put(span.step);
     out.Put(span.pass);
   }
+  out.Put<uint64_t>(time.passes.size());
+  for (const trace::PassTimes& pass : time.passes) {
+    out.Put(pass.step);
+    out.Put(pass.pass);
+    out.Put(pass.begin_ns);
+    out.Put(pass.end_ns);
+    PutTimes(out, pass.times);
+  }
   return out.Take();
 }
 
-std::vector<trace::Span> DecodeSpans(std::span<const std::byte> bytes) {
+RecordedTime DecodeRecordedTime(std::span<const std::byte> bytes) {
   constexpr size_t kSpanBytes = 29;
+  constexpr size_t kPassBytes = 60;
   WireReader in(bytes);
-  const auto count = in.Get<uint64_t>();
-  if (count > in.left() / kSpanBytes)
-    Fail(ErrorKind::kRankLost, "a frame of spans announces {} of them", count);
-  std::vector<trace::Span> spans(count);
-  for (trace::Span& span : spans) {
+  RecordedTime time;
+  time.spans.resize(GetCount(in, kSpanBytes));
+  for (trace::Span& span : time.spans) {
     span.begin_ns = in.Get<int64_t>();
     span.end_ns = in.Get<int64_t>();
     span.kind = in.Get<trace::SpanKind>();
     span.step = in.Get<int64_t>();
     span.pass = in.Get<int32_t>();
   }
+  time.passes.resize(GetCount(in, kPassBytes));
+  for (trace::PassTimes& pass : time.passes) {
+    pass.step = in.Get<int64_t>();
+    pass.pass = in.Get<int32_t>();
+    pass.begin_ns = in.Get<int64_t>();
+    pass.end_ns = in.Get<int64_t>();
+    pass.times = GetTimes(in);
+  }
   in.Done();
-  return spans;
+  return time;
 }
 
 }  // namespace sluice::pipeline

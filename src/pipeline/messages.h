@@ -21,7 +21,7 @@ enum class MessageType : uint16_t {
   kReady = 4,         // rank -> controller: weights are packed, caches are there
   kFailed = 5,        // rank -> controller: Failure, the error that ended it
   kSpansRequest = 6,  // controller -> rank: answer with kSpans
-  kSpans = 7,
+  kSpans = 7,         // RecordedTime
   kHeartbeatRequest = 8,  // controller -> rank: a heartbeat at once, of the same step number
   kDumpRequest = 9,       // controller -> rank: the cache of a sequence, after the steps published before
   kDump = 10,
@@ -43,8 +43,10 @@ struct Heartbeat {
   trace::Place place;
   trace::Counts counts;
   std::string host;
-  // Clocks differ between hosts: on the wire, and until the controller has put it on its own clock, since_ns
-  // is how long the wait has lasted.
+  trace::Times times;  // since the rank was ready
+  // Clocks differ between hosts: on the wire, and until the controller has put them on its own clock, since_ns
+  // is how long the wait has lasted, and the period's begin_ns and end_ns how long ago it began and ended.
+  trace::BusyPeriod period;
   std::optional<trace::Wait> wait;
 };
 
@@ -63,6 +65,11 @@ struct DumpRequest {
 
 // What a rank's recorder says now; the rest is left as it is by default. `host` is the name of this host.
 Heartbeat HeartbeatOf(const trace::Recorder& recorder);
+// What is left in a recorder's rings; on the rank's own clock.
+struct RecordedTime {
+  std::vector<trace::Span> spans;
+  std::vector<trace::PassTimes> passes;
+};
 
 std::vector<std::byte> Encode(const Heartbeat& heartbeat);
 Heartbeat DecodeHeartbeat(std::span<const std::byte> bytes);
@@ -70,7 +77,7 @@ std::vector<std::byte> Encode(const Failure& failure);
 Failure DecodeFailure(std::span<const std::byte> bytes);
 std::vector<std::byte> Encode(const DumpRequest& request);
 DumpRequest DecodeDumpRequest(std::span<const std::byte> bytes);
-std::vector<std::byte> Encode(const std::vector<trace::Span>& spans);
-std::vector<trace::Span> DecodeSpans(std::span<const std::byte> bytes);
+std::vector<std::byte> Encode(const RecordedTime& time);
+RecordedTime DecodeRecordedTime(std::span<const std::byte> bytes);
 
 }  // namespace sluice::pipeline

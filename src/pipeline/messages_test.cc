@@ -14,6 +14,8 @@ TEST(Messages, AHeartbeatReadsBack) {
   sent.place = {5, 0, 2};
   sent.counts = {40, 41, 42, 4};
   sent.host = "node-b";
+  sent.times = {1, 2, 3, 4};
+  sent.period = {3, 60, 20, {10, 11, 12, 7}};
   for (const bool waits : {false, true}) {
     if (waits) sent.wait = trace::Wait{{5, 0, 2}, "hop receive", 1, 77, trace::WaitKind::kToken, 4096, 3};
     const Heartbeat got = DecodeHeartbeat(Encode(sent));
@@ -28,6 +30,8 @@ TEST(Messages, AHeartbeatReadsBack) {
     EXPECT_EQ(got.counts.taken, 42U);
     EXPECT_EQ(got.counts.sampled_step, 4);
     EXPECT_EQ(got.host, "node-b");
+    EXPECT_EQ(got.times, sent.times);
+    EXPECT_EQ(got.period, sent.period);
     ASSERT_EQ(got.wait.has_value(), waits);
     if (!waits) continue;
     EXPECT_EQ(got.wait->op, "hop receive");
@@ -39,17 +43,27 @@ TEST(Messages, AHeartbeatReadsBack) {
   }
 }
 
+TEST(Messages, RecordedTimeReadsBack) {
+  const RecordedTime sent{{{1, 2, trace::SpanKind::kIdle, 3, 0}, {2, 5, trace::SpanKind::kSample, 4, 1}},
+                          {{4, 1, 5, 9, {1, 2, 1, 7}}}};
+  const RecordedTime got = DecodeRecordedTime(Encode(sent));
+  ASSERT_EQ(got.spans.size(), 2U);
+  EXPECT_EQ(got.spans[1].end_ns, 5);
+  EXPECT_EQ(got.spans[1].kind, trace::SpanKind::kSample);
+  EXPECT_EQ(got.passes, sent.passes);
+}
+
 TEST(Messages, TruncatedAndLengthenedPayloadsAreErrors) {
   Heartbeat heartbeat;
   heartbeat.wait = trace::Wait{{}, "op", 1, 2, trace::WaitKind::kPeer, 3};
   const std::vector<std::vector<std::byte>> payloads = {
       Encode(heartbeat), Encode(DumpRequest{{1, 2, 3}, 130}), Encode(Failure{ErrorKind::kMemory, "why", 3}),
-      Encode(std::vector<trace::Span>{{1, 2, trace::SpanKind::kIdle, 3, 0}})};
+      Encode(RecordedTime{{{1, 2, trace::SpanKind::kIdle, 3, 0}}, {{4, 1, 5, 9, {1, 2, 1, 7}}}})};
   const auto decode = [](size_t which, const std::vector<std::byte>& bytes) {
     if (which == 0) DecodeHeartbeat(bytes);
     if (which == 1) DecodeDumpRequest(bytes);
     if (which == 2) DecodeFailure(bytes);
-    if (which == 3) DecodeSpans(bytes);
+    if (which == 3) DecodeRecordedTime(bytes);
   };
   for (size_t which = 0; which < payloads.size(); ++which) {
     EXPECT_NO_THROW(decode(which, payloads[which]));

@@ -80,6 +80,11 @@ void Rank::SendHeartbeat(uint64_t asked) {
   heartbeat.expert_return_bytes = experts.return_bytes;
   heartbeat.expert_row_owners = experts.row_owners;
   heartbeat.received_step = received_step_;
+  heartbeat.times = recorder_.times();
+  heartbeat.period = recorder_.period();
+  const int64_t now_ns = NowNs();
+  heartbeat.period.begin_ns = now_ns - heartbeat.period.begin_ns;
+  heartbeat.period.end_ns = now_ns - heartbeat.period.end_ns;
   control_.Send(FrameOf(MessageType::kHeartbeat, Encode(heartbeat), static_cast<int64_t>(asked)));
 }
 
@@ -126,7 +131,7 @@ void Rank::ReadControl() {
         break;
       }
       if (type == MessageType::kSpansRequest) {
-        control_.Send(FrameOf(MessageType::kSpans, Encode(recorder_.Spans())));
+        control_.Send(FrameOf(MessageType::kSpans, Encode(RecordedTime{recorder_.Spans(), recorder_.Passes()})));
         continue;
       }
       if (type == MessageType::kHeartbeatRequest) {
@@ -227,6 +232,8 @@ step::StepResult Rank::ReadOut(const step::Step& step, const model::Pass& pass, 
 
 void Rank::ComputePass(const PassWork& work) {
   const PassId id = work.id();
+  const trace::ScopedPass counted(recorder_, {id.step, id.visit, -1},
+                                  work.step->begins_busy_period && id.visit == 0);
   const bool embeds = !hop_.HasUpstream(id);
   const bool reads_out = !hop_.HasDownstream(id);
   arena_.Reset();
@@ -262,6 +269,7 @@ void Rank::ComputePass(const PassWork& work) {
 }
 
 std::string Rank::Run() {
+  recorder_.StartTimes();
   std::thread reader([this] { ReadControl(); });
   std::string failure;
   try {
@@ -271,11 +279,11 @@ std::string Rank::Run() {
         control_.Send(FrameOf(MessageType::kDump, stage_->cache().Dump(work->dump->pages, work->dump->tokens)));
         continue;
       }
-      const trace::Place place{work->pass.step->id, work->pass.visit, -1};
-      recorder_.SetPlace(place);
-      if (options_.at_pass) options_.at_pass(place.step);
+      if (options_.at_pass) {
+        recorder_.SetPlace({work->pass.step->id, work->pass.visit, -1});
+        options_.at_pass(work->pass.step->id);
+      }
       ComputePass(work->pass);
-      recorder_.SetPlace(place);
     }
     std::lock_guard lock(mutex_);
     failure = lost_controller_;

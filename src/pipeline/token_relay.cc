@@ -70,6 +70,7 @@ void TokenRelay::Send(const step::Step& step, const step::StepResult& result) {
   sending_.push_back(std::move(sending));
   if (world_.recorder() != nullptr) world_.recorder()->NoteSampled(step.id);
   while (sending_.size() > keep_) {
+    const trace::ScopedSpan span(world_.recorder(), trace::SpanKind::kHopWait);
     const trace::ScopedWait wait(world_.recorder(), "token send", grid_.Rank(0, 0), trace::WaitKind::kSend);
     for (auto& transfer : sending_.front().transfers) transfer->Wait();
     sending_.pop_front();

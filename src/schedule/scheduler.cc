@@ -189,6 +189,7 @@ std::optional<step::Step> Scheduler::MakeStep() {
 
   step::Step step;
   step.id = next_step_id_++;
+  step.begins_busy_period = in_flight_.empty();
   Flight flight{step.id, {}};
   const auto publish = [&](uint64_t id, int64_t prompt_rows, step::StepSequence part) {
     Sequence& sequence = sequences_.at(id);

@@ -18,6 +18,29 @@ Json ModelEntry(const Service& service) {
           {"root", service.info.model_path},      {"max_model_len", service.engine.info().context_length}};
 }
 
+double Seconds(int64_t ns) { return static_cast<double>(ns) / 1e9; }
+
+Json StageEntry(size_t stage, const trace::Shares& shares) {
+  return {{"stage", stage},    {"compute", shares.compute}, {"wait", shares.wait},
+          {"hop", shares.hop}, {"idle", shares.idle},       {"bubble", shares.bubble()}};
+}
+
+// Where the time of the last busy period went: `bubble` and, by stage, `stages`.
+void AddBusyShares(const std::vector<engine::RankInfo>& ranks, Json& body) {
+  std::vector<trace::BusyPeriod> periods;
+  std::vector<int32_t> stages;
+  for (const engine::RankInfo& rank : ranks) {
+    periods.push_back(rank.period);
+    stages.push_back(rank.stage);
+  }
+  const auto busy = trace::BusySharesOf(periods, stages);
+  body["bubble"] = busy.has_value() ? Json(busy->all.bubble()) : Json(nullptr);
+  body["busy_seconds"] = busy.has_value() ? busy->seconds : 0.0;
+  body["stages"] = Json::array();
+  if (!busy.has_value()) return;
+  for (size_t s = 0; s < busy->stages.size(); ++s) body["stages"].push_back(StageEntry(s, busy->stages[s]));
+}
+
 Json RankEntry(const engine::RankInfo& rank) {
   Json layers = Json::array();
   for (const auto& [begin, end] : rank.layers) layers.push_back({begin, end});
@@ -27,7 +50,12 @@ Json RankEntry(const engine::RankInfo& rank) {
           {"layers", std::move(layers)},
           {"rows_computed", rank.rows_computed},
           {"hop_bytes_sent", rank.hop_bytes_sent},
-          {"hop_bytes_received", rank.hop_bytes_received}};
+          {"hop_bytes_received", rank.hop_bytes_received},
+          {"time",
+           {{"compute", Seconds(rank.times.compute_ns)},
+            {"wait", Seconds(rank.times.wait_ns)},
+            {"hop", Seconds(rank.times.hop_ns)},
+            {"idle", Seconds(rank.times.idle_ns)}}}};
 }
 
 Json OrNull(const std::string& text) { return text.empty() ? Json(nullptr) : Json(text); }
@@ -134,6 +162,7 @@ HttpResponse ServerDescription(const Service& service) {
   for (const engine::RankInfo& rank : infos) ranks.push_back(RankEntry(rank));
   body["ranks"] = std::move(ranks);
   body["expert_exchange"] = ExpertExchange(engine, infos);
+  AddBusyShares(infos, body);
   return Answer(body);
 }
 

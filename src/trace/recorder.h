@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "trace/time_account.h"
 
 namespace sluice::trace {
 
@@ -19,6 +20,8 @@ struct Place {
 
 enum class SpanKind : uint8_t { kCompute, kCollective, kHopWait, kIdle, kSample };
 const char* NameOf(SpanKind kind);
+// Under which part of the rank's time a span is booked, but for the spans inside it.
+Part PartOf(SpanKind kind);
 
 // A stretch of one rank's time; nanoseconds of the monotonic clock (base/clock.h).
 struct Span {
@@ -61,19 +64,31 @@ struct Counts {
   int64_t sampled_step = -1;  // last step whose sampled tokens were handed to the data plane
 };
 
-// One rank's memory of where its time went and what it waits for: a ring of spans in fixed memory, and the
-// wait in progress. Written by the rank's thread, read by anyone; thread-safe.
+// One rank's memory of where its time went and what it waits for: rings of spans and of passes in fixed memory,
+// the account of its time, and the wait in progress. Written by the rank's thread, read by anyone; thread-safe.
 class Recorder {
  public:
-  explicit Recorder(int32_t rank, size_t capacity = 65536) : rank_(rank), ring_(capacity) {}
+  explicit Recorder(int32_t rank, size_t spans = 65536, size_t passes = 4096)
+      : rank_(rank), ring_(spans), time_(NowNs(), passes) {}
   int32_t rank() const { return rank_; }
 
   void SetPlace(const Place& place);
   Place place() const;
 
-  void Add(SpanKind kind, int64_t begin_ns, int64_t end_ns);
-  // The spans still in the ring, oldest first.
+  // Spans nest; End ends the one begun last, and gives it the place of that moment.
+  void BeginSpan(SpanKind kind);
+  void EndSpan();
+  // The spans still in the ring, oldest end first.
   std::vector<Span> Spans() const;
+
+  // From here on the rank's time is counted (trace/time_account.h).
+  void StartTimes();
+  void BeginPass(const Place& place, bool begins_period);
+  void EndPass();
+  // Now; BusyPeriod and passes as in TimeAccount.
+  Times times() const;
+  BusyPeriod period() const;
+  std::vector<PassTimes> Passes() const;
 
   // Fills in the place and the time.
   void BeginWait(Wait wait);
@@ -91,6 +106,8 @@ class Recorder {
   Place place_;
   std::vector<Span> ring_;
   size_t written_ = 0;
+  std::vector<Span> open_;  // spans begun, innermost last
+  TimeAccount time_;
   uint64_t progress_ = 0;
   std::optional<Wait> wait_;
   Counts counts_;
@@ -99,17 +116,31 @@ class Recorder {
 // Records the span from construction to destruction. A null recorder records nothing.
 class ScopedSpan {
  public:
-  ScopedSpan(Recorder* recorder, SpanKind kind) : recorder_(recorder), kind_(kind), begin_ns_(NowNs()) {}
+  ScopedSpan(Recorder* recorder, SpanKind kind) : recorder_(recorder) {
+    if (recorder_ != nullptr) recorder_->BeginSpan(kind);
+  }
   ~ScopedSpan() {
-    if (recorder_ != nullptr) recorder_->Add(kind_, begin_ns_, NowNs());
+    if (recorder_ != nullptr) recorder_->EndSpan();
   }
   ScopedSpan(const ScopedSpan&) = delete;
   ScopedSpan& operator=(const ScopedSpan&) = delete;
 
  private:
   Recorder* recorder_;
-  SpanKind kind_;
-  int64_t begin_ns_;
+};
+
+// A pass from construction to destruction.
+class ScopedPass {
+ public:
+  ScopedPass(Recorder& recorder, const Place& place, bool begins_period) : recorder_(recorder) {
+    recorder_.BeginPass(place, begins_period);
+  }
+  ~ScopedPass() { recorder_.EndPass(); }
+  ScopedPass(const ScopedPass&) = delete;
+  ScopedPass& operator=(const ScopedPass&) = delete;
+
+ private:
+  Recorder& recorder_;
 };
 
 // Names the wait from construction to destruction. A null recorder names nothing.

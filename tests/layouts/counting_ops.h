@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -18,11 +19,15 @@ struct OpLog {
   std::mutex mutex;
   std::map<std::string, int64_t> rows;
   std::vector<std::pair<int64_t, std::string>> calls;  // (begin in ns, op)
+  std::function<void(const std::string& op)> on_call;   // before the op runs; may be empty, may block
 
   void Add(const char* op, int64_t count) {
-    std::lock_guard lock(mutex);
-    rows[op] += count;
-    calls.emplace_back(NowNs(), op);
+    {
+      std::lock_guard lock(mutex);
+      rows[op] += count;
+      calls.emplace_back(NowNs(), op);
+    }
+    if (on_call) on_call(op);
   }
 };
 

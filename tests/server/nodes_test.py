@@ -1,6 +1,7 @@
 """Two commands on the loopback stand for two nodes: they give the one-node answer, and a rank killed in the middle of
 a prefill is named, its client gets a well-formed error, both commands end with an error and nothing is left running.
 Nodes with different secrets, models or layouts do not find together, and each side says why.
+Clients that leave, waiting or in the middle of their answer, give their cache back.
 
 Standard library only. Usage: nodes_test.py --sluice PROGRAM"""
 
@@ -157,6 +158,32 @@ def check_refused_node(program, models, directory, name, change, phrases):
     print(f"ok a node with another {name} is refused on both sides")
 
 
+def first_event(answer):
+    while not (line := answer.readline()).startswith(b"data: "):
+        assert line, "the stream ended"
+
+
+def check_departed_clients(server):
+    """Two such requests fill the cache, a third waits. Two more get tokens only when all three have given back what
+    they had."""
+    question = {"model": "m", "prompt": [5, 6, 7], "max_tokens": 8, "temperature": 0, "logprobs": 3}
+    rows = lambda: sum(r["rows_computed"] for r in server.call("GET", "/get_server_info")[1]["ranks"] if r["stage"] == 0)
+    before = server.call("POST", "/v1/completions", question)[1]["choices"]
+    rows_before = rows()
+    large = {"model": "m", "prompt": [17 + i * 11 % 900 for i in range(300)], "max_tokens": 16000, "ignore_eos": True,
+             "stream": True}
+    for _ in range(3):
+        running = [server.stream(large), server.stream(large)]
+        for answer in running:
+            first_event(answer)
+        waiting = server.stream(large)
+        for answer in [waiting, *running]:
+            answer.close()
+    assert server.call("POST", "/v1/completions", question)[1]["choices"] == before
+    assert rows() - rows_before < 16000, "an answer went on without its client"
+    print("ok clients that leave give their cache back")
+
+
 def check_killed_rank(two, victim):
     pid = rank_processes(two.join)[victim]
     answer = two.stream({"model": "m", "prompt": [17 + i * 7 % 900 for i in range(12000)], "max_tokens": 2, "stream": True})
@@ -206,6 +233,8 @@ def main():
         try:
             check_one_answer(one, two)
             check_secret_is_kept(two)
+            check_departed_clients(one)
+            check_departed_clients(two)
             assert one.end() == [0], one.log(0)
             check_killed_rank(two, 3)
             two = Serving(program, model, 2, directory)
