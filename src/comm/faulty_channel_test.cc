@@ -70,7 +70,9 @@ TEST(FaultyChannel, EveryFaultButADelayIsFoundByTheOtherEnd) {
     EXPECT_EQ(steps.size(), one.arrive) << NameOf(one.action);
     for (size_t i = 0; i < steps.size(); ++i) EXPECT_EQ(steps[i], i + 1) << NameOf(one.action);
     EXPECT_THAT(sentence, HasSubstr(one.says)) << NameOf(one.action);
-    if (one.action == FaultAction::kDelay) EXPECT_GE(took, 0.195);
+    if (one.action == FaultAction::kDelay) {
+      EXPECT_GE(took, 0.195);
+    }
     EXPECT_LT(took, 9.0) << NameOf(one.action);
   }
 }

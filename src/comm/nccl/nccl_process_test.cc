@@ -44,6 +44,7 @@ class NcclProcessTest : public ::testing::TestWithParam<int> {
       std::vector<std::string> words = {program, address, std::to_string(rank), std::to_string(kSize),
                                         std::to_string(limit_ms)};
       std::vector<char*> arguments;
+      arguments.reserve(words.size() + 1);
       for (std::string& word : words) arguments.push_back(word.data());
       arguments.push_back(nullptr);
       pid_t child = -1;
