@@ -15,6 +15,8 @@ using std::chrono::milliseconds;
 
 // The first frame of a connection: who connects (in `step`) and the number its listener asks for.
 constexpr uint16_t kHere = 1;
+// What ranks tell one another is short; the longest is a sentence.
+constexpr size_t kLongestPayload = size_t{64} << 10;
 constexpr milliseconds kFirstFrame{2000};
 constexpr milliseconds kConnectEvery{20};
 constexpr milliseconds kLook{1000};
@@ -57,7 +59,9 @@ Invitation Decode(const std::vector<char>& text) {
 // The rank that a connection says it is; -1 when it does not know the number or says nothing.
 int Identify(Channel& channel, const std::vector<char>& number, Duration timeout) {
   try {
+    channel.LimitReceived(number.size());
     const auto frame = channel.Receive(timeout);
+    channel.LimitReceived(kLongestPayload);
     if (!frame.has_value() || frame->type != kHere) return -1;
     const auto bytes = std::as_bytes(std::span(number));
     if (!std::equal(frame->payload.begin(), frame->payload.end(), bytes.begin(), bytes.end())) return -1;
@@ -107,6 +111,7 @@ void PeerMesh::Connect(int peer, KeyValueStore& store, Deadline deadline) {
     }
     std::this_thread::sleep_for(kConnectEvery);
   }
+  channels_[peer]->LimitReceived(kLongestPayload);
   const auto bytes = std::as_bytes(std::span(invitation.number));
   channels_[peer]->Send({kHere, static_cast<uint64_t>(rank_), 0, {bytes.begin(), bytes.end()}});
 }

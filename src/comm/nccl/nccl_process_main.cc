@@ -20,7 +20,8 @@ int main(int count, char** arguments) {
   const std::chrono::milliseconds limit(std::atoi(arguments[4]));
   constexpr size_t kBytes = 100'000;
   try {
-    auto channel = Join(ParseAddress(arguments[1]), {rank, size, "b", "j"}, std::chrono::seconds(20));
+    auto channel = Join(ParseAddress(arguments[1]), {rank, size, "b", "j"}, GivenSecret("").value(),
+                        std::chrono::seconds(20));
     std::unique_ptr<NcclCommunicator> world;
     {
       JoinedStore store(*channel);

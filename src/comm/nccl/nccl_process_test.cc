@@ -4,6 +4,7 @@
 #include <limits.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -35,13 +36,15 @@ class NcclProcessTest : public ::testing::TestWithParam<int> {
   void Start(int limit_ms) {
     rendezvous_ = std::make_unique<Rendezvous>(
         ParseAddress(fmt::format("unix:{}sluice_nccl_{}.sock", ::testing::TempDir(), getpid())),
-        Hello{-1, kSize, "b", "j"});
+        Hello{-1, kSize, "b", "j"}, secret_);
+    ASSERT_EQ(putenv(secret_entry_.data()), 0);
     const std::string program = RankProgram();
     const std::string address = rendezvous_->address().ToString();
     for (int rank = 0; rank < kSize; ++rank) {
       std::vector<std::string> words = {program, address, std::to_string(rank), std::to_string(kSize),
                                         std::to_string(limit_ms)};
       std::vector<char*> arguments;
+      arguments.reserve(words.size() + 1);
       for (std::string& word : words) arguments.push_back(word.data());
       arguments.push_back(nullptr);
       pid_t child = -1;
@@ -69,6 +72,8 @@ class NcclProcessTest : public ::testing::TestWithParam<int> {
     }
   }
 
+  static inline const JobSecret secret_ = JobSecret::Random();
+  static inline std::string secret_entry_ = secret_.EnvironmentEntry();  // belongs to the environment
   std::unique_ptr<Rendezvous> rendezvous_;
   std::vector<pid_t> children_;
   std::vector<std::unique_ptr<Channel>> channels_;

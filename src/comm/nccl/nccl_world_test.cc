@@ -228,6 +228,49 @@ TEST_P(NcclWorldTest, AReceivePostedAheadHoldsUpNothing) {
   });
 }
 
+// Transfers of all pairs in both directions, posted in different orders, with collectives in between. All
+// memory is there beforehand: nobody allocates while something is under way.
+TEST_P(NcclWorldTest, StressOfPairs) {
+  constexpr int kRounds = 60;
+  const int size = Size();
+  const auto bytes = [](int round) { return 1 + (round * 4099) % 50'000; };
+  auto world = World();
+  OnAllRanks(size, [&](int rank) {
+    std::vector<std::unique_ptr<DeviceBytes>> out, in;
+    for (int i = 0; i < kRounds * size; ++i) {
+      const int round = i / size;
+      out.push_back(std::make_unique<DeviceBytes>(rank, Part(rank, i % size + round, bytes(round))));
+      in.push_back(std::make_unique<DeviceBytes>(rank, static_cast<size_t>(bytes(round))));
+    }
+    const DeviceBytes mine(rank, Part(rank, 0, 64));
+    const std::vector<int64_t> sizes(static_cast<size_t>(size), 64);
+    const DeviceBytes all(rank, 64 * sizes.size());
+    world[rank]->Barrier("ready");
+    std::vector<std::unique_ptr<Transfer>> transfers;
+    for (int round = 0; round < kRounds; ++round) {
+      const auto tag = static_cast<uint64_t>(round % 3);
+      for (int i = 0; i < size; ++i) {
+        const int peer = (i + round) % size;
+        if (peer == rank) continue;
+        const int at = round * size + peer;
+        const bool first = (round + rank) % 2 == 0;
+        if (first) transfers.push_back(world[rank]->Send(peer, tag, out[at]->span()));
+        transfers.push_back(world[rank]->Receive(peer, tag, in[at]->span()));
+        if (!first) transfers.push_back(world[rank]->Send(peer, tag, out[at]->span()));
+      }
+      if (round % 5 == 0) world[rank]->AllGather("gather", mine.span(), all.span(), sizes);
+      if (round % 7 == 0) transfers.clear();
+    }
+    transfers.clear();
+    world[rank]->Barrier("end");
+    EXPECT_EQ(all.Get(), Gathered(sizes));
+    for (int i = 0; i < kRounds * size; ++i) {
+      if (i % size == rank) continue;
+      ASSERT_EQ(in[i]->Get(), Part(i % size, rank + i / size, bytes(i / size))) << "round " << i / size;
+    }
+  });
+}
+
 TEST_P(NcclWorldTest, WaitsCarryTheirNameAndPeer) {
   auto world = MakeNcclRanks(2, kLong);
   trace::Recorder recorder(0);
