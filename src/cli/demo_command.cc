@@ -42,6 +42,7 @@ struct Layout {
 struct Outcome {
   engine::OfflineResult result;
   std::vector<trace::Lane> lanes;
+  trace::BusyShares busy;
 };
 
 std::shared_ptr<checkpoint::Checkpoint> DemoCheckpoint(const std::filesystem::path& directory) {
@@ -97,6 +98,17 @@ std::vector<trace::Lane> LanesOf(engine::Job& job, const parallel::Grid& grid) {
   return lanes;
 }
 
+trace::BusyShares BusyOf(engine::Job& job, const parallel::Grid& grid) {
+  std::vector<trace::BusyPeriod> periods;
+  std::vector<int32_t> stages;
+  const std::vector<engine::RankState> states = job.States();
+  for (int rank = 0; rank < grid.world(); ++rank) {
+    periods.push_back(states[rank].heartbeat.period);
+    stages.push_back(grid.StageOf(rank));
+  }
+  return trace::BusySharesOf(periods, stages).value();
+}
+
 Outcome RunLayout(const Layout& layout, const DemoFlags& flags, const std::filesystem::path& model,
                   std::shared_ptr<checkpoint::Checkpoint> checkpoint) {
   const engine::JobSettings settings = SettingsFor(layout, model, *checkpoint);
@@ -108,12 +120,12 @@ Outcome RunLayout(const Layout& layout, const DemoFlags& flags, const std::files
     };
   }
   const std::vector<int32_t> prompt = DemoPrompt(checkpoint->config().vocab_size);
-  engine::OfflineRunner runner(settings,
-                               layout.chunk, 4,
+  engine::OfflineRunner runner(settings, layout.chunk, 4,
                                engine::StartThreadRanks(settings, std::move(checkpoint), probes));
   Outcome outcome;
   outcome.result = runner.Run({{prompt, 1, {}, true}}).front();
   outcome.lanes = LanesOf(runner.job(), settings.grid);
+  outcome.busy = BusyOf(runner.job(), settings.grid);
   fmt::print("  {:<34} TTFT {:6.2f} s  {:7.0f} tokens/s  logits {:016x}\n", layout.name,
              outcome.result.first_token_seconds,
              static_cast<double>(kPromptTokens) / outcome.result.first_token_seconds,
@@ -122,11 +134,13 @@ Outcome RunLayout(const Layout& layout, const DemoFlags& flags, const std::files
   return outcome;
 }
 
-void ShowPipeline(const std::vector<trace::Lane>& lanes, const std::filesystem::path& svg_path) {
+void ShowPipeline(const std::vector<trace::Lane>& lanes, const trace::BusyShares& busy, const std::filesystem::path& svg_path) {
   for (const std::string& line : trace::RenderStrip(lanes, kStripWidth)) fmt::print("  {}\n", line);
   std::ofstream(svg_path) << trace::RenderSvg(lanes, "A 4,000-token prompt through 2 stages x 2 lanes");
+  fmt::print("  the ranks' time: compute {:.1f} %, wait {:.1f} %, hop {:.1f} %, idle {:.1f} %\n",
+             100.0 * busy.all.compute, 100.0 * busy.all.wait, 100.0 * busy.all.hop, 100.0 * busy.all.idle);
   fmt::print("  bubble {:.1f} % measured; (S-1) x longest chunk / makespan = {:.1f} %. Picture: {}\n",
-             100.0 * trace::MeasuredBubble(lanes), 100.0 * trace::PipelineFloor(lanes), svg_path.string());
+             100.0 * busy.all.bubble(), 100.0 * trace::PipelineFloor(lanes), svg_path.string());
 }
 
 // Stops one rank process in mid-prefill; the watchdog must name it.
@@ -137,8 +151,7 @@ void ShowPipeline(const std::vector<trace::Lane>& lanes, const std::filesystem::
   engine::ProcessPlan plan = PlanOf({});
   auto ranks = engine::StartProcessRanks(settings, checkpoint.fingerprint(), plan);
   const int victim_pid = ranks->ProcessId(2);
-  engine::OfflineRunner runner(
-      settings, layout.chunk, 4, std::move(ranks));
+  engine::OfflineRunner runner(settings, layout.chunk, 4, std::move(ranks));
   fmt::print("Stopping rank 2 (SIGSTOP) in the middle of the prompt; the watchdog's limit is 2 s ...\n");
   std::fflush(stdout);
   std::thread saboteur([&] {
@@ -182,7 +195,7 @@ void Demo(const DemoFlags& flags) {
   const bool same = same_bits(alone.result.logits, first.result.logits) &&
                     same_bits(alone.result.logits, second.result.logits);
   fmt::print("same answer, bit for bit: {}\n", same ? "yes" : "no");
-  ShowPipeline(first.lanes, std::filesystem::path(flags.directory) / "pipeline.svg");
+  ShowPipeline(first.lanes, first.busy, std::filesystem::path(flags.directory) / "pipeline.svg");
   std::fflush(stdout);
   if (!same) throw CLI::RuntimeError(1);
   if (flags.once) return;

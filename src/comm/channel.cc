@@ -3,6 +3,7 @@
 #include <condition_variable>
 #include <deque>
 #include <mutex>
+#include <utility>
 
 #include "base/error.h"
 
@@ -19,19 +20,17 @@ class Queue {
     changed_.notify_all();
   }
 
-  std::optional<Frame> Pop(Duration timeout, const std::string& peer) {
-    std::vector<std::byte> bytes;
-    {
-      std::unique_lock lock(mutex_);
-      changed_.wait_until(lock, Clock::now() + timeout, [&] { return closed_ || !frames_.empty(); });
-      if (frames_.empty()) {
-        if (closed_) Fail(ErrorKind::kRankLost, "the control channel to {} was closed", peer);
-        return std::nullopt;
-      }
-      bytes = std::move(frames_.front());
-      frames_.pop_front();
+  // The encoded frame; nothing when none came.
+  std::optional<std::vector<std::byte>> Pop(Duration timeout, const std::string& peer) {
+    std::unique_lock lock(mutex_);
+    changed_.wait_until(lock, Clock::now() + timeout, [&] { return closed_ || !frames_.empty(); });
+    if (frames_.empty()) {
+      if (closed_) Fail(ErrorKind::kRankLost, "the control channel to {} was closed", peer);
+      return std::nullopt;
     }
-    return DecodeFrame(bytes);
+    std::vector<std::byte> bytes = std::move(frames_.front());
+    frames_.pop_front();
+    return bytes;
   }
 
   void Close(bool drop) {
@@ -54,8 +53,17 @@ class QueueChannel final : public Channel {
       : out_(std::move(out)), in_(std::move(in)) {}
   ~QueueChannel() override { QueueChannel::Close(); }
 
-  void Send(const Frame& frame) override { out_->Push(EncodeFrame(frame), peer_); }
-  std::optional<Frame> Receive(Duration timeout) override { return in_->Pop(timeout, peer_); }
+  void SendEncoded(std::vector<std::byte> bytes) override { out_->Push(std::move(bytes), peer_); }
+  std::optional<Frame> Receive(Duration timeout) override {
+    CheckUnbroken();
+    const auto bytes = in_->Pop(timeout, peer_);
+    if (!bytes.has_value()) return std::nullopt;
+    try {
+      return DecodeFrame(*bytes, receive_limit_);
+    } catch (const Error& error) {
+      Break(fmt::format("{} broke the control protocol: {}", peer_, error.what()));
+    }
+  }
   void Close() override {
     out_->Close(/*drop=*/false);
     in_->Close(/*drop=*/true);
@@ -67,6 +75,15 @@ class QueueChannel final : public Channel {
 };
 
 }  // namespace
+
+void Channel::Break(std::string sentence) {
+  broken_ = std::move(sentence);
+  throw Error(ErrorKind::kRankLost, broken_);
+}
+
+void Channel::CheckUnbroken() const {
+  if (!broken_.empty()) throw Error(ErrorKind::kRankLost, broken_);
+}
 
 std::pair<std::unique_ptr<Channel>, std::unique_ptr<Channel>> MakeChannelPair() {
   auto there = std::make_shared<Queue>();

@@ -1,6 +1,11 @@
 #include "pipeline/messages.h"
 
+#include <unistd.h>
+
+#include <array>
+
 #include "base/wire.h"
+#include "comm/damage.h"
 
 namespace sluice::pipeline {
 namespace {
@@ -18,7 +23,49 @@ trace::Place GetPlace(WireReader& in) {
   return place;
 }
 
+std::string HostName() {
+  std::array<char, 256> name{};
+  gethostname(name.data(), name.size() - 1);
+  return name.data();
+}
+
+void PutTimes(WireWriter& out, const trace::Times& times) {
+  out.Put(times.compute_ns);
+  out.Put(times.wait_ns);
+  out.Put(times.hop_ns);
+  out.Put(times.idle_ns);
+}
+trace::Times GetTimes(WireReader& in) {
+  trace::Times times;
+  times.compute_ns = in.Get<int64_t>();
+  times.wait_ns = in.Get<int64_t>();
+  times.hop_ns = in.Get<int64_t>();
+  times.idle_ns = in.Get<int64_t>();
+  return times;
+}
+
+uint64_t GetCount(WireReader& in, size_t element_bytes) {
+  const auto count = in.Get<uint64_t>();
+  if (count > in.left() / element_bytes) {
+    Fail(ErrorKind::kRankLost, "a frame of recorded times announces {} of them, {} bytes are left", count,
+         in.left());
+  }
+  return count;
+}
+
 }  // namespace
+
+Heartbeat HeartbeatOf(const trace::Recorder& recorder) {
+  static const std::string host = HostName();
+  Heartbeat heartbeat;
+  heartbeat.progress = recorder.progress();
+  heartbeat.place = recorder.place();
+  heartbeat.counts = recorder.counts();
+  heartbeat.host = host;
+  heartbeat.wait = recorder.CurrentWait();
+  if (heartbeat.wait.has_value()) heartbeat.wait->since_ns = NowNs() - heartbeat.wait->since_ns;
+  return heartbeat;
+}
 
 std::vector<std::byte> Encode(const Heartbeat& heartbeat) {
   WireWriter out;
@@ -26,13 +73,31 @@ std::vector<std::byte> Encode(const Heartbeat& heartbeat) {
   out.Put(heartbeat.rows_computed);
   out.Put(heartbeat.hop_bytes_sent);
   out.Put(heartbeat.hop_bytes_received);
+  out.Put(heartbeat.expert_choice_bytes);
+  out.Put(heartbeat.expert_dispatch_bytes);
+  out.Put(heartbeat.expert_return_bytes);
+  out.Put(heartbeat.expert_row_owners);
+  out.Put(heartbeat.received_step);
   PutPlace(out, heartbeat.place);
+  out.Put(heartbeat.counts.collectives);
+  out.Put(heartbeat.counts.sent);
+  out.Put(heartbeat.counts.taken);
+  out.Put(heartbeat.counts.sampled_step);
+  out.PutString(heartbeat.host);
+  PutTimes(out, heartbeat.times);
+  out.Put(heartbeat.period.step);
+  out.Put(heartbeat.period.begin_ns);
+  out.Put(heartbeat.period.end_ns);
+  PutTimes(out, heartbeat.period.times);
   out.Put<uint8_t>(heartbeat.wait.has_value() ? 1 : 0);
   if (heartbeat.wait.has_value()) {
     PutPlace(out, heartbeat.wait->place);
     out.PutString(heartbeat.wait->op);
     out.Put(heartbeat.wait->peer);
     out.Put(heartbeat.wait->since_ns);
+    out.Put(heartbeat.wait->kind);
+    out.Put(heartbeat.wait->bytes);
+    out.Put(heartbeat.wait->of_step);
   }
   return out.Take();
 }
@@ -44,13 +109,31 @@ Heartbeat DecodeHeartbeat(std::span<const std::byte> bytes) {
   heartbeat.rows_computed = in.Get<int64_t>();
   heartbeat.hop_bytes_sent = in.Get<int64_t>();
   heartbeat.hop_bytes_received = in.Get<int64_t>();
+  heartbeat.expert_choice_bytes = in.Get<int64_t>();
+  heartbeat.expert_dispatch_bytes = in.Get<int64_t>();
+  heartbeat.expert_return_bytes = in.Get<int64_t>();
+  heartbeat.expert_row_owners = in.Get<int64_t>();
+  heartbeat.received_step = in.Get<int64_t>();
   heartbeat.place = GetPlace(in);
+  heartbeat.counts.collectives = in.Get<uint64_t>();
+  heartbeat.counts.sent = in.Get<uint64_t>();
+  heartbeat.counts.taken = in.Get<uint64_t>();
+  heartbeat.counts.sampled_step = in.Get<int64_t>();
+  heartbeat.host = in.GetString();
+  heartbeat.times = GetTimes(in);
+  heartbeat.period.step = in.Get<int64_t>();
+  heartbeat.period.begin_ns = in.Get<int64_t>();
+  heartbeat.period.end_ns = in.Get<int64_t>();
+  heartbeat.period.times = GetTimes(in);
   if (in.Get<uint8_t>() != 0) {
     trace::Wait wait;
     wait.place = GetPlace(in);
     wait.op = in.GetString();
     wait.peer = in.Get<int32_t>();
     wait.since_ns = in.Get<int64_t>();
+    wait.kind = in.Get<trace::WaitKind>();
+    wait.bytes = in.Get<int64_t>();
+    wait.of_step = in.Get<int64_t>();
     heartbeat.wait = std::move(wait);
   }
   in.Done();
@@ -59,13 +142,16 @@ Heartbeat DecodeHeartbeat(std::span<const std::byte> bytes) {
 
 Failure FailureOf(const std::exception& error) {
   const auto* known = dynamic_cast<const Error*>(&error);
-  return {known != nullptr ? known->kind() : ErrorKind::kInternal, error.what()};
+  const auto* of_peer = dynamic_cast<const comm::PeerError*>(&error);
+  return {known != nullptr ? known->kind() : ErrorKind::kInternal, error.what(),
+          of_peer != nullptr ? of_peer->peer() : -1};
 }
 
 std::vector<std::byte> Encode(const Failure& failure) {
   WireWriter out;
   out.Put(failure.kind);
   out.PutString(failure.sentence);
+  out.Put(failure.accused);
   return out.Take();
 }
 
@@ -74,6 +160,7 @@ Failure DecodeFailure(std::span<const std::byte> bytes) {
   Failure failure;
   failure.kind = in.Get<ErrorKind>();
   failure.sentence = in.GetString();
+  failure.accused = in.Get<int32_t>();
   in.Done();
   return failure;
 }
@@ -94,35 +181,50 @@ DumpRequest DecodeDumpRequest(std::span<const std::byte> bytes) {
   return request;
 }
 
-std::vector<std::byte> Encode(const std::vector<trace::Span>& spans) {
+std::vector<std::byte> Encode(const RecordedTime& time) {
   WireWriter out;
-  out.Put<uint64_t>(spans.size());
-  for (const trace::Span& span : spans) {
+  out.Put<uint64_t>(time.spans.size());
+  for (const trace::Span& span : time.spans) {
     out.Put(span.begin_ns);
     out.Put(span.end_ns);
     out.Put(span.kind);
     out.Put(span.step);
     out.Put(span.pass);
   }
+  out.Put<uint64_t>(time.passes.size());
+  for (const trace::PassTimes& pass : time.passes) {
+    out.Put(pass.step);
+    out.Put(pass.pass);
+    out.Put(pass.begin_ns);
+    out.Put(pass.end_ns);
+    PutTimes(out, pass.times);
+  }
   return out.Take();
 }
 
-std::vector<trace::Span> DecodeSpans(std::span<const std::byte> bytes) {
+RecordedTime DecodeRecordedTime(std::span<const std::byte> bytes) {
   constexpr size_t kSpanBytes = 29;
+  constexpr size_t kPassBytes = 60;
   WireReader in(bytes);
-  const auto count = in.Get<uint64_t>();
-  if (count > in.left() / kSpanBytes)
-    Fail(ErrorKind::kRankLost, "a frame of spans announces {} of them", count);
-  std::vector<trace::Span> spans(count);
-  for (trace::Span& span : spans) {
+  RecordedTime time;
+  time.spans.resize(GetCount(in, kSpanBytes));
+  for (trace::Span& span : time.spans) {
     span.begin_ns = in.Get<int64_t>();
     span.end_ns = in.Get<int64_t>();
     span.kind = in.Get<trace::SpanKind>();
     span.step = in.Get<int64_t>();
     span.pass = in.Get<int32_t>();
   }
+  time.passes.resize(GetCount(in, kPassBytes));
+  for (trace::PassTimes& pass : time.passes) {
+    pass.step = in.Get<int64_t>();
+    pass.pass = in.Get<int32_t>();
+    pass.begin_ns = in.Get<int64_t>();
+    pass.end_ns = in.Get<int64_t>();
+    pass.times = GetTimes(in);
+  }
   in.Done();
-  return spans;
+  return time;
 }
 
 }  // namespace sluice::pipeline

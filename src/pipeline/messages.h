@@ -21,7 +21,7 @@ enum class MessageType : uint16_t {
   kReady = 4,         // rank -> controller: weights are packed, caches are there
   kFailed = 5,        // rank -> controller: Failure, the error that ended it
   kSpansRequest = 6,  // controller -> rank: answer with kSpans
-  kSpans = 7,
+  kSpans = 7,         // RecordedTime
   kHeartbeatRequest = 8,  // controller -> rank: a heartbeat at once, of the same step number
   kDumpRequest = 9,       // controller -> rank: the cache of a sequence, after the steps published before
   kDump = 10,
@@ -35,15 +35,25 @@ struct Heartbeat {
   int64_t rows_computed = 0;
   int64_t hop_bytes_sent = 0;
   int64_t hop_bytes_received = 0;
+  int64_t expert_choice_bytes = 0;  // these four: model::ExpertTraffic
+  int64_t expert_dispatch_bytes = 0;
+  int64_t expert_return_bytes = 0;
+  int64_t expert_row_owners = 0;
+  int64_t received_step = -1;  // last published step that has reached the rank
   trace::Place place;
-  // Clocks differ between hosts: on the wire, and until the controller has put it on its own clock, since_ns
-  // is how long the wait has lasted.
+  trace::Counts counts;
+  std::string host;
+  trace::Times times;  // since the rank was ready
+  // Clocks differ between hosts: on the wire, and until the controller has put them on its own clock, since_ns
+  // is how long the wait has lasted, and the period's begin_ns and end_ns how long ago it began and ended.
+  trace::BusyPeriod period;
   std::optional<trace::Wait> wait;
 };
 
 struct Failure {
   ErrorKind kind = ErrorKind::kInternal;
   std::string sentence;
+  int32_t accused = -1;  // the rank that is to blame, where that is another one
 };
 // kInternal for anything that is not an Error.
 Failure FailureOf(const std::exception& error);
@@ -53,13 +63,21 @@ struct DumpRequest {
   int64_t tokens = 0;
 };
 
+// What a rank's recorder says now; the rest is left as it is by default. `host` is the name of this host.
+Heartbeat HeartbeatOf(const trace::Recorder& recorder);
+// What is left in a recorder's rings; on the rank's own clock.
+struct RecordedTime {
+  std::vector<trace::Span> spans;
+  std::vector<trace::PassTimes> passes;
+};
+
 std::vector<std::byte> Encode(const Heartbeat& heartbeat);
 Heartbeat DecodeHeartbeat(std::span<const std::byte> bytes);
 std::vector<std::byte> Encode(const Failure& failure);
 Failure DecodeFailure(std::span<const std::byte> bytes);
 std::vector<std::byte> Encode(const DumpRequest& request);
 DumpRequest DecodeDumpRequest(std::span<const std::byte> bytes);
-std::vector<std::byte> Encode(const std::vector<trace::Span>& spans);
-std::vector<trace::Span> DecodeSpans(std::span<const std::byte> bytes);
+std::vector<std::byte> Encode(const RecordedTime& time);
+RecordedTime DecodeRecordedTime(std::span<const std::byte> bytes);
 
 }  // namespace sluice::pipeline

@@ -212,7 +212,31 @@ TEST_F(AnswerTest, ModelsAndServerInfo) {
   EXPECT_EQ(info["ranks"][0]["layers"], Json::array());
   EXPECT_EQ(info["ranks"][1].dump(),
             R"({"rank":1,"stage":1,"lane":0,"layers":[[2,4],[6,8]],"rows_computed":41,"hop_bytes_sent":42,)"
-            R"("hop_bytes_received":43})");
+            R"("hop_bytes_received":43,"time":{"compute":2.0,"wait":0.5,"hop":0.25,"idle":1.0}})");
+  // Rank 1 had 2 s of 4 compute, 1 s of hop; rank 0 has not begun.
+  EXPECT_EQ(info["bubble"], 0.75);
+  EXPECT_EQ(info["busy_seconds"], 4.0);
+  EXPECT_EQ(info["stages"].dump(),
+            R"([{"stage":0,"compute":0.0,"wait":0.0,"hop":0.0,"idle":1.0,"bubble":1.0},)"
+            R"({"stage":1,"compute":0.5,"wait":0.0,"hop":0.25,"idle":0.25,"bubble":0.5}])");
+}
+
+TEST_F(AnswerTest, TheStallReportHasTheTableAsJsonAndAsText) {
+  StartServer("x");
+  Json report = Get("/stall_report").json();
+  EXPECT_EQ(report["status"], "ok");
+  EXPECT_EQ(report["verdict"], nullptr);
+  engine_->SetStall("rank 0 did not arrive");
+  report = Get("/stall_report").json();
+  EXPECT_EQ(report["status"], "stalled");
+  EXPECT_EQ(report["verdict"], "rank 0 did not arrive");
+  EXPECT_EQ(report["due_steps"], Json::array({42}));
+  EXPECT_EQ(report["text"], "the table");
+  ASSERT_EQ(report["ranks"].size(), 2U);
+  EXPECT_EQ(report["ranks"][0]["wait"], nullptr);
+  EXPECT_EQ(report["ranks"][1]["host"], "b");
+  EXPECT_EQ(report["ranks"][1]["wait"].dump(),
+            R"({"op":"hop receive","peer":0,"bytes":4096,"seconds":0.0})");
 }
 
 TEST_F(AnswerTest, RequestIdsAndConnections) {

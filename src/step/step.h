@@ -35,6 +35,7 @@ struct StepSequence {
 // The only thing the scheduler and the ranks share.
 struct Step {
   int64_t id = 0;  // consecutive from 0
+  bool begins_busy_period = false;  // no other step was under way when it was published (trace/times.h)
   std::vector<StepSequence> sequences;
 
   int64_t rows() const;  // T

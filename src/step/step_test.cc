@@ -34,6 +34,7 @@ class Random {
 Step RandomStep(Random& random) {
   Step step;
   step.id = static_cast<int64_t>(random.Word() >> 1);
+  step.begins_busy_period = random.Coin();
   for (int32_t count = random.Int(0, 4); count > 0; --count) {
     StepSequence sequence;
     sequence.sequence = random.Word();
@@ -113,6 +114,7 @@ TEST(StepWire, RoundTrip) {
 TEST(StepWire, LayoutByteByByte) {
   Step step;
   step.id = 0x0102;
+  step.begins_busy_period = true;
   StepSequence sequence;
   sequence.sequence = 9;
   sequence.first_position = 64;
@@ -123,6 +125,7 @@ TEST(StepWire, LayoutByteByByte) {
   step.sequences = {sequence};
   const std::vector<uint8_t> expected = {
       2,  1, 0,    0,    0,    0, 0, 0,                                         // id
+      1,                                                                        // begins_busy_period
       1,  0, 0,    0,    0,    0, 0, 0,                                         // sequences
       9,  0, 0,    0,    0,    0, 0, 0,                                         // sequence
       64, 0, 0,    0,                                                           // first_position
@@ -187,7 +190,7 @@ TEST(StepWire, AFlagIsZeroOrOne) {
   step.sequences[0].tokens = {1};
   step.sequences[0].pages = {0};
   std::vector<std::byte> bytes = Encode(step);
-  constexpr size_t kSampleFlag = 8 + 8 + 8 + 4 + (8 + 4) + 8 + (8 + 4);
+  constexpr size_t kSampleFlag = 8 + 1 + 8 + 8 + 4 + (8 + 4) + 8 + (8 + 4);
   bytes[kSampleFlag] = std::byte{1};
   EXPECT_TRUE(DecodeStep(bytes).sequences.at(0).sample);
   bytes[kSampleFlag] = std::byte{2};

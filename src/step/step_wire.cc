@@ -6,7 +6,7 @@
 #include "base/wire.h"
 #include "step/step.h"
 
-// Layout: id, count of sequences (64 bits each), then the sequences' fields in the order of the struct.
+// Layout of a step: id (64 bits), flag, count of sequences (64 bits); of a result: without the flag; then the sequences' fields in the order of the struct.
 // A flag is one byte, 0 or 1; lists carry their count before them (base/wire.h).
 namespace sluice::step {
 namespace {
@@ -117,6 +117,7 @@ std::vector<std::byte> Encode(const Step& step) {
   SLUICE_CHECK(step.id >= 0, "step id {}", step.id);
   WireWriter writer;
   writer.Put(step.id);
+  writer.Put<uint8_t>(step.begins_busy_period);
   writer.Put<uint64_t>(step.sequences.size());
   for (const StepSequence& sequence : step.sequences) {
     const char* defect = DefectOf(step.id, sequence);
@@ -139,6 +140,7 @@ Step DecodeStep(std::span<const std::byte> bytes) {
   WireReader reader(bytes);
   Step step;
   step.id = GetId(reader);
+  step.begins_busy_period = GetFlag(reader);
   const auto count = reader.Get<uint64_t>();
   for (uint64_t i = 0; i < count; ++i) {
     step.sequences.push_back(GetStepSequence(reader));

@@ -21,6 +21,21 @@ const char* NameOf(SpanKind kind) {
   return "?";
 }
 
+Part PartOf(SpanKind kind) {
+  switch (kind) {
+    case SpanKind::kCompute:
+    case SpanKind::kSample:
+      return Part::kCompute;
+    case SpanKind::kCollective:
+      return Part::kWait;
+    case SpanKind::kHopWait:
+      return Part::kHop;
+    case SpanKind::kIdle:
+      break;
+  }
+  return Part::kIdle;
+}
+
 void Recorder::SetPlace(const Place& place) {
   std::lock_guard lock(mutex_);
   place_ = place;
@@ -32,10 +47,56 @@ Place Recorder::place() const {
   return place_;
 }
 
-void Recorder::Add(SpanKind kind, int64_t begin_ns, int64_t end_ns) {
+// The clock is read under the lock, so that readings never decrease for whoever reads the times.
+void Recorder::BeginSpan(SpanKind kind) {
   std::lock_guard lock(mutex_);
-  ring_[written_++ % ring_.size()] = {begin_ns, end_ns, kind, place_.step, place_.pass};
+  const int64_t now_ns = NowNs();
+  open_.push_back({now_ns, now_ns, kind, place_.step, place_.pass});
+  time_.Enter(PartOf(kind), now_ns);
   ++progress_;
+}
+
+void Recorder::EndSpan() {
+  std::lock_guard lock(mutex_);
+  const int64_t now_ns = NowNs();
+  time_.Leave(now_ns);
+  ring_[written_++ % ring_.size()] = {open_.back().begin_ns, now_ns, open_.back().kind, place_.step, place_.pass};
+  open_.pop_back();
+  ++progress_;
+}
+
+void Recorder::StartTimes() {
+  std::lock_guard lock(mutex_);
+  time_.Start(NowNs());
+}
+
+void Recorder::BeginPass(const Place& place, bool begins_period) {
+  std::lock_guard lock(mutex_);
+  place_ = place;
+  time_.BeginPass(place.step, place.pass, begins_period, NowNs());
+  ++progress_;
+}
+
+void Recorder::EndPass() {
+  std::lock_guard lock(mutex_);
+  place_.layer = -1;
+  time_.EndPass(NowNs());
+  ++progress_;
+}
+
+Times Recorder::times() const {
+  std::lock_guard lock(mutex_);
+  return time_.TimesAt(NowNs());
+}
+
+BusyPeriod Recorder::period() const {
+  std::lock_guard lock(mutex_);
+  return time_.PeriodAt(NowNs());
+}
+
+std::vector<PassTimes> Recorder::Passes() const {
+  std::lock_guard lock(mutex_);
+  return time_.Passes();
 }
 
 std::vector<Span> Recorder::Spans() const {
@@ -47,9 +108,11 @@ std::vector<Span> Recorder::Spans() const {
   return spans;
 }
 
-void Recorder::BeginWait(std::string op, int32_t peer) {
+void Recorder::BeginWait(Wait wait) {
   std::lock_guard lock(mutex_);
-  wait_ = Wait{place_, std::move(op), peer, NowNs()};
+  wait.place = place_;
+  wait.since_ns = NowNs();
+  wait_ = std::move(wait);
   ++progress_;
 }
 
@@ -62,6 +125,23 @@ void Recorder::EndWait() {
 std::optional<Wait> Recorder::CurrentWait() const {
   std::lock_guard lock(mutex_);
   return wait_;
+}
+
+void Recorder::Count(uint64_t Counts::*which) {
+  std::lock_guard lock(mutex_);
+  ++(counts_.*which);
+  ++progress_;
+}
+
+void Recorder::NoteSampled(int64_t step) {
+  std::lock_guard lock(mutex_);
+  counts_.sampled_step = step;
+  ++progress_;
+}
+
+Counts Recorder::counts() const {
+  std::lock_guard lock(mutex_);
+  return counts_;
 }
 
 uint64_t Recorder::progress() const {

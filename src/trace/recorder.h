@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "trace/time_account.h"
 
 namespace sluice::trace {
 
@@ -19,6 +20,8 @@ struct Place {
 
 enum class SpanKind : uint8_t { kCompute, kCollective, kHopWait, kIdle, kSample };
 const char* NameOf(SpanKind kind);
+// Under which part of the rank's time a span is booked, but for the spans inside it.
+Part PartOf(SpanKind kind);
 
 // A stretch of one rank's time; nanoseconds of the monotonic clock (base/clock.h).
 struct Span {
@@ -29,31 +32,71 @@ struct Span {
   int32_t pass = 0;
 };
 
+// What a wait ends with; the verdict (engine/verdict.h) reasons about it.
+enum class WaitKind : uint8_t {
+  kPeer,        // something from the peer
+  kHop,         // rows from the peer: number Counts::taken + 1 of those it sends to this rank
+  kCollective,  // the peer's part of collective number Counts::collectives
+  kSend,        // the peer takes what was sent to it
+  kToken,       // the tokens that step Wait::of_step sampled, from the peer
+  kWork,        // the controller gives work: idle
+  kOwn,         // something of this rank's own, such as a disk: nobody else can end it
+};
+
 // "Every wait has a name": what a rank waits for right now.
 struct Wait {
   Place place;
-  std::string op;     // "all-gather latents", "hop receive", "next pass" ...
-  int32_t peer = -1;  // global rank waited for; -1: the controller
+  std::string op;     // "all-gather latents", "hop receive", "next step" ...
+  int32_t peer = -1;  // global rank waited for; -1: none, or the controller
   int64_t since_ns = 0;
+  WaitKind kind = WaitKind::kPeer;
+  int64_t bytes = 0;     // that the peer owes or has to take; 0: not known
+  int64_t of_step = -1;  // kToken: whose tokens are due
 };
 
-// One rank's memory of where its time went and what it waits for: a ring of spans in fixed memory, and the
-// wait in progress. Written by the rank's thread, read by anyone; thread-safe.
+// How far a rank has come in what it shares with its peers. The ranks of a stage begin the same collectives in
+// the same order, and a rank takes hops in the order in which its one upstream rank sends them: so counts of
+// two ranks can be compared, and tell a peer that is late from one whose message was lost.
+struct Counts {
+  uint64_t collectives = 0;  // begun
+  uint64_t sent = 0;         // hops handed to the data plane
+  uint64_t taken = 0;        // hops arrived and taken
+  int64_t sampled_step = -1;  // last step whose sampled tokens were handed to the data plane
+};
+
+// One rank's memory of where its time went and what it waits for: rings of spans and of passes in fixed memory,
+// the account of its time, and the wait in progress. Written by the rank's thread, read by anyone; thread-safe.
 class Recorder {
  public:
-  explicit Recorder(int32_t rank, size_t capacity = 65536) : rank_(rank), ring_(capacity) {}
+  explicit Recorder(int32_t rank, size_t spans = 65536, size_t passes = 4096)
+      : rank_(rank), ring_(spans), time_(NowNs(), passes) {}
   int32_t rank() const { return rank_; }
 
   void SetPlace(const Place& place);
   Place place() const;
 
-  void Add(SpanKind kind, int64_t begin_ns, int64_t end_ns);
-  // The spans still in the ring, oldest first.
+  // Spans nest; End ends the one begun last, and gives it the place of that moment.
+  void BeginSpan(SpanKind kind);
+  void EndSpan();
+  // The spans still in the ring, oldest end first.
   std::vector<Span> Spans() const;
 
-  void BeginWait(std::string op, int32_t peer);
+  // From here on the rank's time is counted (trace/time_account.h).
+  void StartTimes();
+  void BeginPass(const Place& place, bool begins_period);
+  void EndPass();
+  // Now; BusyPeriod and passes as in TimeAccount.
+  Times times() const;
+  BusyPeriod period() const;
+  std::vector<PassTimes> Passes() const;
+
+  // Fills in the place and the time.
+  void BeginWait(Wait wait);
   void EndWait();
   std::optional<Wait> CurrentWait() const;
+  void Count(uint64_t Counts::*which);
+  void NoteSampled(int64_t step);
+  Counts counts() const;
   // Increases whenever the rank starts or ends anything: a rank whose count stands still makes no progress.
   uint64_t progress() const;
 
@@ -63,31 +106,50 @@ class Recorder {
   Place place_;
   std::vector<Span> ring_;
   size_t written_ = 0;
+  std::vector<Span> open_;  // spans begun, innermost last
+  TimeAccount time_;
   uint64_t progress_ = 0;
   std::optional<Wait> wait_;
+  Counts counts_;
 };
 
 // Records the span from construction to destruction. A null recorder records nothing.
 class ScopedSpan {
  public:
-  ScopedSpan(Recorder* recorder, SpanKind kind) : recorder_(recorder), kind_(kind), begin_ns_(NowNs()) {}
+  ScopedSpan(Recorder* recorder, SpanKind kind) : recorder_(recorder) {
+    if (recorder_ != nullptr) recorder_->BeginSpan(kind);
+  }
   ~ScopedSpan() {
-    if (recorder_ != nullptr) recorder_->Add(kind_, begin_ns_, NowNs());
+    if (recorder_ != nullptr) recorder_->EndSpan();
   }
   ScopedSpan(const ScopedSpan&) = delete;
   ScopedSpan& operator=(const ScopedSpan&) = delete;
 
  private:
   Recorder* recorder_;
-  SpanKind kind_;
-  int64_t begin_ns_;
+};
+
+// A pass from construction to destruction.
+class ScopedPass {
+ public:
+  ScopedPass(Recorder& recorder, const Place& place, bool begins_period) : recorder_(recorder) {
+    recorder_.BeginPass(place, begins_period);
+  }
+  ~ScopedPass() { recorder_.EndPass(); }
+  ScopedPass(const ScopedPass&) = delete;
+  ScopedPass& operator=(const ScopedPass&) = delete;
+
+ private:
+  Recorder& recorder_;
 };
 
 // Names the wait from construction to destruction. A null recorder names nothing.
 class ScopedWait {
  public:
-  ScopedWait(Recorder* recorder, std::string op, int32_t peer) : recorder_(recorder) {
-    if (recorder_ != nullptr) recorder_->BeginWait(std::move(op), peer);
+  ScopedWait(Recorder* recorder, std::string op, int32_t peer, WaitKind kind = WaitKind::kPeer,
+             int64_t bytes = 0, int64_t of_step = -1)
+      : recorder_(recorder) {
+    if (recorder_ != nullptr) recorder_->BeginWait({{}, std::move(op), peer, 0, kind, bytes, of_step});
   }
   ~ScopedWait() {
     if (recorder_ != nullptr) recorder_->EndWait();

@@ -92,17 +92,6 @@ std::string RenderSvg(const std::vector<Lane>& lanes, const std::string& title) 
   return svg;
 }
 
-double MeasuredBubble(const std::vector<Lane>& lanes) {
-  const Extent extent = ExtentOf(lanes);
-  double busy = 0.0;
-  for (const Lane& lane : lanes) {
-    for (const Span& span : lane.spans) {
-      if (span.kind == SpanKind::kCompute) busy += static_cast<double>(span.end_ns - span.begin_ns);
-    }
-  }
-  return 1.0 - busy / (static_cast<double>(extent.length()) * static_cast<double>(lanes.size()));
-}
-
 double PipelineFloor(const std::vector<Lane>& lanes) {
   int32_t stages = 0;
   int64_t longest = 0;

@@ -21,8 +21,6 @@ std::vector<std::string> RenderStrip(const std::vector<Lane>& lanes, int width);
 // The same as an SVG document.
 std::string RenderSvg(const std::vector<Lane>& lanes, const std::string& title);
 
-// Share of the time of all lanes, from the first compute to the last, in which they do not compute.
-double MeasuredBubble(const std::vector<Lane>& lanes);
 // (stages - 1) x longest step / makespan: what a full pipe cannot avoid.
 double PipelineFloor(const std::vector<Lane>& lanes);
 

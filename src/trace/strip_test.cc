@@ -24,8 +24,7 @@ TEST(Strip, LettersWhereALaneComputesDotsWhereItWaits) {
   EXPECT_THAT(lines[1], testing::EndsWith("|..AABBCC|"));
 }
 
-TEST(Strip, BubbleIsTheShareOfTimeWithoutCompute) {
-  EXPECT_DOUBLE_EQ(MeasuredBubble(TwoStages()), 0.25);
+TEST(Strip, AFullPipeCannotAvoidTheLongestStepForEachFurtherStage) {
   EXPECT_DOUBLE_EQ(PipelineFloor(TwoStages()), 0.25);  // (2 - 1) x 10 / 40
 }
 
@@ -39,7 +38,7 @@ TEST(Recorder, KeepsTheNewestSpansAndTheWaitInProgress) {
   Recorder recorder(3, 2);
   for (int64_t step = 0; step < 3; ++step) {
     recorder.SetPlace({step, 0, -1});
-    recorder.Add(SpanKind::kCompute, step, step + 1);
+    const ScopedSpan span(&recorder, SpanKind::kCompute);
   }
   const auto spans = recorder.Spans();
   ASSERT_EQ(spans.size(), 2U);

@@ -68,6 +68,14 @@ class CountingOps final : public ops::Ops {
     log_.Add("CopyRows", y.rows);
     inner_->CopyRows(x, source, y);
   }
+  void QuantizeRows(const Tensor& x, const Tensor& rows) override {
+    log_.Add("QuantizeRows", x.rows);
+    inner_->QuantizeRows(x, rows);
+  }
+  void DequantizeRows(const Tensor& rows, const Tensor& y) override {
+    log_.Add("DequantizeRows", y.rows);
+    inner_->DequantizeRows(rows, y);
+  }
   void RopeAngles(std::span<const ops::RowPlace> places, std::span<const float> inv_freq,
                   const Tensor& out) override {
     log_.Add("RopeAngles", out.rows);
