@@ -66,4 +66,8 @@ bool AwaitBehind(engine::Job& job, int rank, int64_t step) {
   return AskUntil([&] { return IsBehind(job.States()[rank], step); });
 }
 
+bool AwaitBegun(engine::Job& job, int rank, int64_t step) {
+  return AskUntil([&] { return job.States()[rank].heartbeat.place.step >= step; });
+}
+
 }  // namespace sluice::aborts

@@ -25,7 +25,8 @@ bool AwaitIdle(const engine::Engine& engine);  // nothing runs or waits and ever
 
 // The pass of `step` is behind this rank: it has sent what it had to send.
 bool IsBehind(const engine::RankState& rank, int64_t step);
-// Asks until that is so; false after a minute.
+// Ask until that is so, or until the rank has begun the step; false after a minute.
 bool AwaitBehind(engine::Job& job, int rank, int64_t step);
+bool AwaitBegun(engine::Job& job, int rank, int64_t step);
 
 }  // namespace sluice::aborts

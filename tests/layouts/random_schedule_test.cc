@@ -125,11 +125,15 @@ class Phase {
       arrived_.notify_all();
     };
     engine::Job job(settings_, Start(settings_, fp8_, processes_), std::move(events));
+    int64_t rounds_of_step = 0;
+    int64_t last_published = 0;
     while (published_ < steps && !testing::Test::HasFailure()) {
+      rounds_of_step = published_ == std::exchange(last_published, published_) ? rounds_of_step + 1 : 0;
+      ASSERT_LT(rounds_of_step, 1000) << "nothing is published: pages are lost, or somebody starves";
       while (std::ssize(outstanding_) < most_outstanding_ && Pick({0, 1, 2}) > 0) Add(scheduler);
-      for (int left = Pick({0, 0, 0, 0, 1, 3}); left > 0; --left) AbortSomeone(scheduler);
+      AbortSome(scheduler);
       for (int groups = Pick({1, 1, 2, 8}); groups > 0; --groups) Publish(scheduler, job);
-      for (int left = Pick({0, 0, 0, 0, 1, 3}); left > 0; --left) AbortSomeone(scheduler);
+      AbortSome(scheduler);
       for (int results = Pick({0, 1, 1, 2, 8}); results > 0; --results) Complete(scheduler);
     }
     while (scheduler.steps_in_flight() > 0 && !testing::Test::HasFailure()) Complete(scheduler);
@@ -158,6 +162,10 @@ class Phase {
     known_of_[next_id_++] = &known;
   }
 
+  void AbortSome(schedule::Scheduler& scheduler) {
+    for (int left = Pick({0, 0, 0, 0, 1, 3}); left > 0; --left) AbortSomeone(scheduler);
+  }
+
   // The oldest are at work: they are chosen more often than those that wait.
   void AbortSomeone(schedule::Scheduler& scheduler) {
     if (outstanding_.empty()) return;
@@ -182,6 +190,7 @@ class Phase {
         const bool in_prompt = part.first_position < std::ssize(of.known->request.prompt);
         prompt = prompt || in_prompt;
         decode = decode || !in_prompt;
+        CheckPagesAreFree(part);
         for (const int32_t page : part.pages) {
           const uint64_t before = std::exchange(user_of_page_[page], part.sequence);
           met_.pages_used_again += before != 0 && before != part.sequence ? 1 : 0;
@@ -194,6 +203,20 @@ class Phase {
       ++met_.steps;
     }
     if (!group.empty()) job.Publish(group);
+  }
+
+  // No page is named for two sequences by steps under way.
+  void CheckPagesAreFree(const step::StepSequence& part) const {
+    for (const step::Step& step : flights_) {
+      for (const step::StepSequence& other : step.sequences) {
+        if (other.sequence == part.sequence) continue;
+        for (const int32_t page : other.pages) {
+          EXPECT_EQ(std::ranges::count(part.pages, page), 0)
+              << "page " << page << " of sequence " << other.sequence << ", which step " << step.id
+              << " still names, was given to sequence " << part.sequence;
+        }
+      }
+    }
   }
 
   step::StepResult WaitResult() {
