@@ -100,7 +100,7 @@ class FakeEngine : public engine::Engine {
     report.ranks.resize(2);
     engine::RankReport& rank = report.ranks[1];
     rank.rank = rank.stage = 1;
-    rank.host = "b";
+    rank.host = "node-b";
     rank.activity = "waits";
     rank.step = 42;
     rank.op = "hop receive";
