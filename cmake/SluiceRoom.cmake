@@ -2,10 +2,18 @@
 #
 # A room is a folder under src/ with one library: every .cc beside this CMakeLists except tests and
 # benchmarks becomes `sluice_NAME`; every *_test.cc becomes one executable `NAME_test` whose cases
-# CTest lists one by one. USES names the rooms it includes from.
+# CTest lists one by one. USES names the rooms it includes from. A folder below with a CMakeLists of its own is left
+# to that, for what not every build has (a device's library).
 function(sluice_room name)
   cmake_parse_arguments(ROOM "" "" "USES;LIBS;TEST_LIBS" ${ARGN})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/*.cc")
+  file(GLOB_RECURSE parts CONFIGURE_DEPENDS RELATIVE "${CMAKE_CURRENT_SOURCE_DIR}" "CMakeLists.txt")
+  list(REMOVE_ITEM parts "CMakeLists.txt")
+  foreach(part IN LISTS parts)
+    cmake_path(GET part PARENT_PATH folder)
+    file(GLOB_RECURSE inner "${CMAKE_CURRENT_SOURCE_DIR}/${folder}/*.cc")
+    list(REMOVE_ITEM sources "" ${inner})
+  endforeach()
   set(tests ${sources})
   list(FILTER tests INCLUDE REGEX "_test\\.cc$")
   list(FILTER sources EXCLUDE REGEX "_(test|bench|main)\\.cc$")

@@ -8,4 +8,10 @@ namespace sluice {
 // spdlog's names (trace, debug, info, warning, error, critical, off). Throws Error(kUsage) for another.
 void InitLogging(const std::string& level);
 
+// After InitLogging. `http_level` is that of HttpLog; empty: the same. Throws Error(kUsage) as InitLogging.
+void SetLogLevels(const std::string& level, const std::string& http_level);
+
+// Where the line about each HTTP request goes; it has a level of its own.
+spdlog::logger& HttpLog();
+
 }  // namespace sluice

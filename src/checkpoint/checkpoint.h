@@ -60,7 +60,8 @@ class Checkpoint {
   virtual int64_t tensor_bytes() const = 0;
   // Tensors of nextn layers, which are not loaded.
   virtual int64_t nextn_tensor_count() const = 0;
-  // A fingerprint of config and tensor index (names, dtypes, shapes, sizes), for ranks to compare.
+  // A fingerprint of config, tensor index (names, dtypes, shapes, sizes) and samples of the weights, for
+  // ranks to compare: it tells models apart, also those of one architecture. It does not find a damaged byte.
   virtual uint64_t fingerprint() const = 0;
 };
 

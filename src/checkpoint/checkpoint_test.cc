@@ -392,6 +392,21 @@ TEST_F(CheckpointFiles, PreloadReportsEveryByteAndReadsOnlyWhatIsNamed) {
   }
 }
 
+TEST(CheckpointFingerprint, TellsModelsOfOneArchitectureApart) {
+  const auto fingerprint = [](size_t tensor, std::byte value) {
+    const TempDirectory directory;
+    const CheckpointPlan plan = SmallPlan(WeightFormat::kF32, {});
+    std::vector<TensorToWrite> tensors = ConstantTensors(plan, WeightFormat::kF32);
+    tensors[tensor].fill = [value](std::span<std::byte> out) { std::fill(out.begin(), out.end(), value); };
+    WriteDirectory(directory.path(), plan, std::move(tensors));
+    return Checkpoint::Open(directory.path())->fingerprint();
+  };
+  const uint64_t base = fingerprint(0, std::byte{0});
+  EXPECT_EQ(fingerprint(7, std::byte{0}), base);
+  EXPECT_NE(fingerprint(0, std::byte{1}), base);
+  EXPECT_NE(fingerprint(7, std::byte{1}), base);
+}
+
 TEST(CheckpointFingerprint, DependsOnConfigAndTensorsNotOnShards) {
   const auto fingerprint = [](WeightFormat format, int64_t shard_bytes, std::vector<std::string> overrides) {
     const TempDirectory directory;

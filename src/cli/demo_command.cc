@@ -120,8 +120,7 @@ Outcome RunLayout(const Layout& layout, const DemoFlags& flags, const std::files
     };
   }
   const std::vector<int32_t> prompt = DemoPrompt(checkpoint->config().vocab_size);
-  engine::OfflineRunner runner(settings,
-                               layout.chunk, 4,
+  engine::OfflineRunner runner(settings, layout.chunk, 4,
                                engine::StartThreadRanks(settings, std::move(checkpoint), probes));
   Outcome outcome;
   outcome.result = runner.Run({{prompt, 1, {}, true}}).front();
@@ -152,8 +151,7 @@ void ShowPipeline(const std::vector<trace::Lane>& lanes, const trace::BusyShares
   engine::ProcessPlan plan = PlanOf({});
   auto ranks = engine::StartProcessRanks(settings, checkpoint.fingerprint(), plan);
   const int victim_pid = ranks->ProcessId(2);
-  engine::OfflineRunner runner(
-      settings, layout.chunk, 4, std::move(ranks));
+  engine::OfflineRunner runner(settings, layout.chunk, 4, std::move(ranks));
   fmt::print("Stopping rank 2 (SIGSTOP) in the middle of the prompt; the watchdog's limit is 2 s ...\n");
   std::fflush(stdout);
   std::thread saboteur([&] {

@@ -1,16 +1,14 @@
 #include "cli/layout_flags.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <charconv>
 #include <filesystem>
 #include <thread>
 #include <utility>
 
-#include "base/checked.h"
-#include "comm/address.h"
-#include "model/shapes.h"
+#include "cli/joining_flags.h"
+#include "cli/schedule_flags.h"
+#include "comm/job_secret.h"
 
 namespace sluice::cli {
 namespace {
@@ -43,21 +41,30 @@ parallel::SplitMode SplitModeOf(const std::string& name) {
 parallel::Grid GridOf(const LayoutFlags& f) {
   const int64_t cp = f.cp > 0 ? f.cp : (f.enable_cp ? f.tp : 1);
   const parallel::Grid grid = parallel::MakeGrid(f.pp, f.tp, f.cp < 0 ? f.cp : cp, f.virtual_stages);
+  if (f.dp > 1 && f.tp % (f.dp * cp) != 0) {
+    Fail(ErrorKind::kUsage,
+         "--tp {} cannot be divided into --dp-size {} x --attn-cp-size {}, and there is no attention data "
+         "parallelism: use --dp-size 1",
+         f.tp, f.dp, cp);
+  }
   if (f.dp != 1) {
     Fail(ErrorKind::kUsage,
-         "--dp-size {} asks for attention data parallelism, which there is not: use --dp-size 1; the rows of all "
+         "--dp-size {} asks for attention data parallelism, which there is not: use --dp-size 1; the rows of "
+         "all "
          "requests are dealt over the {} ranks of a stage anyway",
          f.dp, f.tp);
   }
   if (f.ep != 1 && f.ep != f.tp) {
     Fail(ErrorKind::kUsage,
-         "--ep-size {} is neither 1 nor --tp {}: experts are held whole and spread over all ranks of a stage; use "
+         "--ep-size {} is neither 1 nor --tp {}: experts are held whole and spread over all ranks of a "
+         "stage; use "
          "--ep-size {}",
          f.ep, f.tp, f.tp);
   }
   if (f.moe_dense_tp != 1 && f.moe_dense_tp != f.tp) {
     Fail(ErrorKind::kUsage,
-         "--moe-dense-tp-size {} is neither 1 nor --tp {}: use 1 to hold the dense MLPs whole on every rank, or {} "
+         "--moe-dense-tp-size {} is neither 1 nor --tp {}: use 1 to hold the dense MLPs whole on every rank, "
+         "or {} "
          "to cut them",
          f.moe_dense_tp, f.tp, f.tp);
   }
@@ -69,25 +76,6 @@ engine::NumericsChoice NumericsChoiceOf(const std::string& name) {
   if (name == "exact") return engine::NumericsChoice::kExact;
   if (name == "fp8") return engine::NumericsChoice::kFp8;
   Fail(ErrorKind::kUsage, "--numerics {} is not known: use auto, exact or fp8", name);
-}
-
-bool IsLoopback(const std::string& host) {
-  return host == "localhost" || host == "lo" || host == "::1" || host.starts_with("127.");
-}
-
-// Tokens of cache when none are asked for: twice the context, or what half of the host's free memory holds
-// for the ranks on this host, whichever is less.
-int64_t DefaultTotalTokens(const engine::JobSettings& settings, const checkpoint::Checkpoint& checkpoint,
-                           int64_t context_length, int64_t nodes) {
-  const auto& config = checkpoint.config();
-  const auto numerics = engine::NumericsOf(settings.numerics, checkpoint.is_fp8());
-  const int64_t host_bytes = static_cast<int64_t>(sysconf(_SC_AVPHYS_PAGES)) * sysconf(_SC_PAGESIZE);
-  // Every lane of a stage holds the whole stage's cache, so the ranks of a host together hold each layer
-  // `lanes` times, less what other hosts hold.
-  const int64_t token_bytes =
-      model::CacheShapeOf(config, numerics).token_bytes() * config.num_hidden_layers * settings.grid.lanes;
-  const int64_t fits = host_bytes / 2 * nodes / std::max<int64_t>(token_bytes, 1);
-  return std::max<int64_t>(ops::kPageTokens, std::min(2 * context_length, fits));
 }
 
 }  // namespace
@@ -110,7 +98,8 @@ void AddLayoutFlags(CLI::App& app, LayoutFlags& f) {
   app.add_option("--moe-dense-tp-size", f.moe_dense_tp,
                  "1: every rank holds the dense MLPs whole; --tp: cut over the ranks of a stage")
       ->group(parallel);
-  app.add_option("--pp-virtual-stages", f.virtual_stages, "Layer ranges of a stage; a step visits it once for each")
+  app.add_option("--pp-virtual-stages", f.virtual_stages,
+                 "Layer ranges of a stage; a step visits it once for each")
       ->group(parallel);
   app.add_flag("--enable-nsa-prefill-context-parallel", f.enable_cp, "Deal rows over the ranks of a stage")
       ->group(parallel);
@@ -120,30 +109,21 @@ void AddLayoutFlags(CLI::App& app, LayoutFlags& f) {
   app.add_option("--pp-layer-partition", f.layer_partition, "Layers per (virtual) stage, such as 30,31")
       ->envname("SGLANG_PP_LAYER_PARTITION")
       ->group(parallel);
-  app.add_option("--nnodes", f.nnodes, "Hosts")->group(parallel);
-  app.add_option("--node-rank", f.node_rank, "This host, 0 to nnodes - 1; 0 serves")->group(parallel);
-  app.add_option("--dist-init-addr,--nccl-init-addr", f.dist_init_addr, "host:port where ranks meet")
-      ->group(parallel);
-  app.add_option("--data-plane-addr", f.data_plane_addr,
-                 "Address of this host that other hosts' ranks connect to")
-      ->group(parallel);
+  AddJoiningFlags(app, f);
   app.add_option("--ranks", f.ranks, "CPU ranks as threads (default on one host) or processes")
       ->group(parallel);
 
-  const char* schedule = "Memory and schedule";
-  app.add_option("--chunked-prefill-size", f.chunked_prefill_size, "Rows of one step")->group(schedule);
-  app.add_option("--max-running-requests", f.max_running_requests, "Requests admitted at once")
-      ->group(schedule);
-  app.add_option("--context-length", f.context_length, "Longest prompt and answer; default the model's")
-      ->group(schedule);
-  app.add_option("--max-total-tokens", f.max_total_tokens, "Tokens the cache holds; default what fits")
-      ->group(schedule);
+  AddScheduleFlags(app, f);
 
   const char* numerics = "Numerics and waiting";
   app.add_option("--numerics", f.numerics, "auto (by the checkpoint), exact (fp32) or fp8")->group(numerics);
   app.add_option("--ops", f.ops, "cpu (SIMD) or reference (naive, double)")->group(numerics);
-  app.add_option("--loader-threads", f.loader_threads, "Threads that read the checkpoint")->group(numerics);
   app.add_option("--watchdog-timeout", f.watchdog_timeout_seconds, "Seconds a rank may keep another waiting")
+      ->group(numerics);
+  app.add_option("--stall-report-after", f.stall_report_after_seconds,
+                 "Seconds after which a rank that does not arrive is reported and /ready answers 503")
+      ->group(numerics);
+  app.add_option("--fault-plan", f.fault_plan, "JSON file of faults to inflict on the ranks; docs/faults.md")
       ->group(numerics);
   app.add_option("--emulate-link-delay-ms", f.link_delay_ms, "Delay every hop, to see overlap on one host")
       ->group(numerics);
@@ -154,36 +134,41 @@ engine::JobSettings SettingsOf(const LayoutFlags& f, const checkpoint::Checkpoin
   const auto at_least = [](const char* flag, int64_t value, int64_t least) {
     if (value < least) Fail(ErrorKind::kUsage, "{} {} is out of range: use {} or more", flag, value, least);
   };
-  at_least("--chunked-prefill-size", f.chunked_prefill_size, 1);
-  at_least("--max-running-requests", f.max_running_requests, 1);
-  at_least("--context-length", f.context_length, 0);
-  at_least("--max-total-tokens", f.max_total_tokens, 0);
-  at_least("--loader-threads", f.loader_threads, 1);
   at_least("--nnodes", f.nnodes, 1);
   at_least("--emulate-link-delay-ms", f.link_delay_ms, 0);
   if (!(f.watchdog_timeout_seconds > 0.0) || f.watchdog_timeout_seconds > 1e7) {
     Fail(ErrorKind::kUsage, "--watchdog-timeout {} is out of range: use seconds above 0, at most 10000000",
          f.watchdog_timeout_seconds);
   }
-  if (f.context_length > config.max_position_embeddings) {
-    Fail(ErrorKind::kUsage, "--context-length {} is more than the model's {}: use {} or less",
-         f.context_length, config.max_position_embeddings, config.max_position_embeddings);
+  CheckScheduleFlags(f, config);
+  // Heartbeats come five times a second: below a second, their jitter would be reported.
+  if (!(f.stall_report_after_seconds >= 1.0) || f.stall_report_after_seconds > 1e7) {
+    Fail(ErrorKind::kUsage, "--stall-report-after {} is out of range: use 1 to 10000000 seconds",
+         f.stall_report_after_seconds);
   }
 
   engine::JobSettings settings;
   settings.model_path = std::filesystem::absolute(f.model_path);
   settings.grid = GridOf(f);
-  settings.expert_owners = static_cast<int>(std::clamp<int64_t>(f.expert_owners, -1, parallel::kMaxLanes + 1));
+  settings.expert_owners =
+      static_cast<int>(std::clamp<int64_t>(f.expert_owners, -1, parallel::kMaxLanes + 1));
   settings.dense_tp = f.moe_dense_tp != 1;
   settings.layer_sizes = ParsePartition(f.layer_partition);
   settings.split_mode = SplitModeOf(f.cp_mode);
   settings.numerics = NumericsChoiceOf(f.numerics);
   settings.ops = f.ops;
-  settings.max_steps_in_flight = std::max(8, 4 * settings.grid.stages);
-  settings.loader_threads = static_cast<int>(f.loader_threads);
+  settings.max_steps_in_flight =
+      std::max(8, 4 * settings.grid.stages) + static_cast<int>(f.pp_async_batch_depth);
+  settings.loader_threads = LoaderThreadsOf(f);
   settings.data_plane_address = f.data_plane_addr;
+  settings.join_limit = std::chrono::seconds(f.dist_timeout_seconds);
   settings.wait_limit = Duration(static_cast<int64_t>(f.watchdog_timeout_seconds * 1e9));
+  settings.stall_limit = Duration(static_cast<int64_t>(f.stall_report_after_seconds * 1e9));
   settings.link_delay = std::chrono::milliseconds(f.link_delay_ms);
+  if (!f.fault_plan.empty()) {
+    settings.fault_plan = comm::ReadFaultPlan(f.fault_plan, settings.grid.world());
+    if (f.ranks != "processes" && f.nnodes == 1) comm::CheckRunsInThreads(settings.fault_plan);
+  }
   engine::LayerCutOf(settings, config);
   engine::CheckFits(settings, config, checkpoint.is_fp8());
 
@@ -194,17 +179,7 @@ engine::JobSettings SettingsOf(const LayoutFlags& f, const checkpoint::Checkpoin
   if (f.node_rank < 0 || f.node_rank >= f.nnodes) {
     Fail(ErrorKind::kUsage, "--node-rank {} is out of range: use 0 to {}", f.node_rank, f.nnodes - 1);
   }
-  if (f.nnodes > 1 && f.dist_init_addr.empty()) {
-    Fail(ErrorKind::kUsage, "--nnodes {} needs --dist-init-addr host:port, the same on every node", f.nnodes);
-  }
-  if (f.nnodes > 1 && IsLoopback(f.data_plane_addr) &&
-      !IsLoopback(comm::ParseAddress(f.dist_init_addr).host)) {
-    Fail(
-        ErrorKind::kUsage,
-        "the ranks of other hosts cannot reach --data-plane-addr {}: give this host's own address or network "
-        "interface",
-        f.data_plane_addr);
-  }
+  CheckJoining(f);
   if (f.ranks == "threads" && f.nnodes > 1) {
     Fail(ErrorKind::kUsage, "--ranks threads works on one node only: use --ranks processes with --nnodes {}",
          f.nnodes);
@@ -212,10 +187,7 @@ engine::JobSettings SettingsOf(const LayoutFlags& f, const checkpoint::Checkpoin
   if (!f.ranks.empty() && f.ranks != "threads" && f.ranks != "processes") {
     Fail(ErrorKind::kUsage, "--ranks {} is not known: use threads or processes", f.ranks);
   }
-  const int64_t context = f.context_length > 0 ? f.context_length : config.max_position_embeddings;
-  const int64_t tokens = f.max_total_tokens > 0 ? f.max_total_tokens
-                                                : DefaultTotalTokens(settings, checkpoint, context, f.nnodes);
-  settings.cache_pages = CeilDiv(tokens, ops::kPageTokens);
+  settings.cache_pages = CachePagesOf(f, settings, checkpoint);
   return settings;
 }
 
@@ -225,6 +197,7 @@ engine::ProcessPlan PlanOf(const LayoutFlags& flags) {
   plan.nodes = static_cast<int>(flags.nnodes);
   plan.node = static_cast<int>(flags.node_rank);
   plan.join_address = flags.dist_init_addr;
+  plan.secret = comm::GivenSecret(flags.job_secret_file);
   return plan;
 }
 

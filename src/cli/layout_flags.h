@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "checkpoint/checkpoint.h"
@@ -30,6 +31,8 @@ struct LayoutFlags {
   int64_t node_rank = 0;
   std::string dist_init_addr;
   std::string data_plane_addr = "127.0.0.1";
+  std::string job_secret_file;
+  int64_t dist_timeout_seconds = 60;
   std::string ranks;  // "threads", "processes" or empty: threads on one node, processes on several
   std::string numerics = "auto";
   std::string ops = "cpu";
@@ -37,9 +40,16 @@ struct LayoutFlags {
   int64_t max_running_requests = 64;
   int64_t context_length = 0;    // 0: the model's
   int64_t max_total_tokens = 0;  // 0: what fits
+  std::optional<double> mem_fraction_static;
+  std::optional<int64_t> max_prefill_tokens;
+  std::optional<int64_t> pp_max_micro_batch_size;
+  int64_t pp_async_batch_depth = 0;
   int64_t loader_threads = 4;
+  std::string model_loader_extra_config;  // JSON
   double watchdog_timeout_seconds = 300.0;
+  double stall_report_after_seconds = 5.0;
   int64_t link_delay_ms = 0;
+  std::string fault_plan;  // a file
 };
 
 void AddLayoutFlags(CLI::App& app, LayoutFlags& flags);

@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 
+#include "base/log.h"
 #include "engine/rank_host.h"
 
 namespace sluice::cli {
@@ -24,8 +25,11 @@ void AddRankCommand(CLI::App& app) {
   command->callback([flags] {
     // A rank never outlives the process that started it.
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    const int code =
-        engine::RunRankProcess(engine::ParseJobSettings(flags->settings), flags->rank, flags->join);
+    // A terminal sends it to all of its processes; it asks the server for a report and is nothing to a rank.
+    std::signal(SIGQUIT, SIG_IGN);
+    const engine::JobSettings settings = engine::ParseJobSettings(flags->settings);
+    SetLogLevels(settings.log_level, "");
+    const int code = engine::RunRankProcess(settings, flags->rank, flags->join);
     if (code != 0) throw CLI::RuntimeError(code);
   });
 }

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <signal.h>
+#include <spdlog/spdlog.h>
 
 #include <cstdio>
 #include <filesystem>
@@ -9,9 +10,12 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "base/log.h"
 #include "checkpoint/load_progress.h"
 #include "checkpoint/tensor_map.h"
 #include "cli/layout_flags.h"
+#include "cli/reference_flags.h"
+#include "cli/schedule_flags.h"
 #include "engine/local_engine.h"
 #include "serve/server.h"
 #include "text/tokenizer.h"
@@ -21,13 +25,14 @@ namespace {
 
 struct ServeFlags {
   LayoutFlags layout;
+  ReferenceFlags reference;
   std::string host = "127.0.0.1";
   int64_t port = 30000;
   std::string served_model_name;  // empty: the model path
 };
 
 // Every option with its value, as /get_server_info shows it: dashes become underscores, numbers and switches
-// keep their type.
+// keep their type, what was not given and has no default is null.
 serve::Json ArgumentsOf(const CLI::App& command) {
   serve::Json arguments = serve::Json::object();
   for (const CLI::Option* option : command.get_options()) {
@@ -38,53 +43,106 @@ serve::Json ArgumentsOf(const CLI::App& command) {
       arguments[name] = option->count() > 0;
       continue;
     }
-    const std::string value = option->count() > 0 ? option->results().back() : option->get_default_str();
-    const auto number = serve::Json::parse(value, nullptr, /*allow_exceptions=*/false);
-    arguments[name] = number.is_number() ? number : serve::Json(value);
+    std::vector<std::string> values = option->results();
+    if (values.empty()) values.push_back(option->get_default_str());
+    serve::Json list = serve::Json::array();
+    for (const std::string& value : values) {
+      const auto number = serve::Json::parse(value, nullptr, /*allow_exceptions=*/false);
+      list.push_back(number.is_number() ? number : value.empty() ? serve::Json(nullptr) : serve::Json(value));
+    }
+    arguments[name] = option->get_items_expected_max() > 1 ? list : list.back();
   }
   return arguments;
 }
 
-// Signals that end the server are waited for, not handled: blocked here and in every thread started later.
-sigset_t BlockEndSignals() {
+// Signals to the server are waited for, not handled: blocked here and in every thread started later.
+// SIGQUIT asks for the stall report; one that comes before the server is up is answered then.
+sigset_t BlockSignals() {
   sigset_t signals;
   sigemptyset(&signals);
   sigaddset(&signals, SIGINT);
   sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGQUIT);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   return signals;
 }
 
-void Preload(const engine::JobSettings& settings, const checkpoint::Checkpoint& checkpoint) {
+// Reads what the ranks of this host will pack into its page cache; layers of other hosts' stages are left
+// out.
+void Preload(const engine::JobSettings& settings, const checkpoint::Checkpoint& checkpoint,
+             const LayoutFlags& flags) {
+  const auto& config = checkpoint.config();
+  const auto cut = engine::LayerCutOf(settings, config);
+  const int ranks = settings.grid.world() / static_cast<int>(flags.nnodes);
+  const int first_rank = ranks * static_cast<int>(flags.node_rank);
+  const int first_stage = settings.grid.StageOf(first_rank);
+  const int last_stage = settings.grid.StageOf(first_rank + ranks - 1);
   std::vector<std::string> names;
-  for (const checkpoint::TensorSpec& spec :
-       checkpoint::TensorsOf(checkpoint.config(), checkpoint::WholeModel(checkpoint.config()))) {
-    names.push_back(spec.name);
+  const auto add = [&](const checkpoint::ModelPart& part) {
+    for (const checkpoint::TensorSpec& spec : checkpoint::TensorsOf(config, part)) names.push_back(spec.name);
+  };
+  for (int range = 0; range < settings.grid.layer_ranges(); ++range) {
+    const int stage = range % settings.grid.stages;
+    if (stage < first_stage || stage > last_stage) continue;
+    add({cut[range].begin, cut[range].end, 0, config.n_routed_experts});
   }
+  add({0, 0, 0, 0, first_stage == 0, last_stage == settings.grid.stages - 1});
   checkpoint::LoadProgressBar bar("Loading", stderr);
   checkpoint.Preload(names, settings.loader_threads, bar.callback());
 }
 
-void Serve(const ServeFlags& flags, const serve::Json& arguments) {
+// What the flags come to on this host, for the log: memory, steps, and the flags that change nothing here.
+void Describe(const ServeFlags& flags, const engine::JobSettings& settings,
+              const checkpoint::Checkpoint& checkpoint, const std::vector<std::string>& notes) {
+  const engine::EngineOptions options = EngineOptionsOf(flags.layout, settings);
+  const int64_t context =
+      options.context_length > 0 ? options.context_length : checkpoint.config().max_position_embeddings;
+  spdlog::info("{}", MemoryOf(flags.layout, settings, checkpoint).Line());
+  spdlog::info(
+      "max_total_num_tokens={}, chunked_prefill_size={}, max_prefill_tokens={}, max_running_requests={}, "
+      "context_len={}, steps_in_flight={}",
+      settings.cache_pages * ops::kPageTokens, flags.layout.chunked_prefill_size,
+      options.prefill_rows > 0 ? options.prefill_rows : options.chunk_rows, options.max_running, context,
+      settings.max_steps_in_flight);
+  if (notes.empty()) return;
+  spdlog::info("flags that change nothing on this back end:");
+  for (const std::string& note : notes) spdlog::info("  {}", note);
+}
+
+void Serve(const ServeFlags& flags, const serve::Json& arguments, const std::vector<std::string>& notes) {
   if (flags.port < 0 || flags.port > 65535) {
     Fail(ErrorKind::kUsage, "--port {} is out of range: use 1 to 65535, or 0 for any free one", flags.port);
   }
-  const sigset_t end_signals = BlockEndSignals();
+  if (flags.served_model_name.find(':') != std::string::npos) {
+    Fail(ErrorKind::kUsage,
+         "--served-model-name {} has a ':', which is kept for adapters of a model: use a name without one",
+         flags.served_model_name);
+  }
+  SetLogLevels(flags.reference.log_level, flags.reference.log_level_http);
+  const sigset_t signals = BlockSignals();
   const std::filesystem::path directory = flags.layout.model_path;
   std::shared_ptr<const checkpoint::Checkpoint> checkpoint = checkpoint::Checkpoint::Open(directory);
-  const engine::JobSettings settings = SettingsOf(flags.layout, *checkpoint);
+  engine::JobSettings settings = SettingsOf(flags.layout, *checkpoint);
+  settings.log_level = flags.reference.log_level;
+  const auto numerics = engine::NumericsOf(settings.numerics, checkpoint->is_fp8());
+  CheckReferenceFlags(flags.reference, numerics == ops::Numerics::kFp8);
+  Describe(flags, settings, *checkpoint, notes);
+  Preload(settings, *checkpoint, flags.layout);
   if (flags.layout.node_rank > 0) {
+    spdlog::info(
+        "node {} of {} computes and does not serve: what its flags say of HTTP, metrics and parsers is node "
+        "0's",
+        flags.layout.node_rank, flags.layout.nnodes);
     const int code = engine::RunNode(settings, PlanOf(flags.layout));
     if (code != 0) throw CLI::RuntimeError(code);
     return;
   }
   const auto tokenizer = text::Tokenizer::Load(directory / "tokenizer.json");
-  if (flags.layout.ranks != "processes" && flags.layout.nnodes == 1) Preload(settings, *checkpoint);
 
-  engine::LocalEngine engine(
-      settings,
-      {flags.layout.chunked_prefill_size, flags.layout.max_running_requests, flags.layout.context_length},
-      checkpoint->config(), checkpoint->is_fp8(), StartRanks(flags.layout, settings, checkpoint));
+  engine::EngineOptions engine_options = EngineOptionsOf(flags.layout, settings);
+  engine_options.decode_log_interval = flags.reference.decode_log_interval;
+  engine::LocalEngine engine(settings, engine_options, checkpoint->config(), checkpoint->is_fp8(),
+                             StartRanks(flags.layout, settings, checkpoint));
   serve::ServerOptions options;
   options.host = flags.host;
   options.port = static_cast<uint16_t>(flags.port);
@@ -97,16 +155,23 @@ void Serve(const ServeFlags& flags, const serve::Json& arguments) {
   info.system_fingerprint = fmt::format("sluice-{}-{}-{:08x}", settings.ops, engine.info().numerics,
                                         static_cast<uint32_t>(checkpoint->fingerprint()));
   info.arguments = arguments;
-  serve::Server server(options, engine, *tokenizer, info);
+  serve::Metrics metrics({info.served_model_name, flags.reference.collect_tokens_histogram,
+                          !flags.reference.metrics_compat.empty()});
+  const serve::Watchers watchers{flags.reference.enable_metrics ? &metrics : nullptr,
+                                 flags.reference.enable_request_time_stats_logging};
+  serve::Server server(options, engine, *tokenizer, info, watchers);
   server.Start();
   fmt::print("sluice serves {} as \"{}\" at http://{}:{} (pp {} x cp {}, {}, {} cache tokens)\n",
              flags.layout.model_path, info.served_model_name, flags.host, server.port(), settings.grid.stages,
-             settings.grid.lanes, engine.info().numerics, engine.info().max_total_tokens);
+             settings.grid.lanes / settings.grid.attn_tp, engine.info().numerics,
+             engine.info().max_total_tokens);
   std::fflush(stdout);
 
   constexpr timespec kLook{0, 100'000'000};  // how soon the loss of a rank is noticed here
   while (engine.Verdict().empty()) {
-    if (sigtimedwait(&end_signals, nullptr, &kLook) > 0) {
+    const int signal = sigtimedwait(&signals, nullptr, &kLook);
+    if (signal == SIGQUIT) spdlog::warn("stall report\n{}", engine.Report().text);
+    if (signal == SIGINT || signal == SIGTERM) {
       server.Stop();
       engine.Stop();
       return;
@@ -125,11 +190,12 @@ void AddServeCommand(CLI::App& app) {
   CLI::App* command = app.add_subcommand("serve", "Serve a checkpoint over the OpenAI API");
   command->option_defaults()->always_capture_default();
   AddLayoutFlags(*command, flags->layout);
+  AddReferenceFlags(*command, flags->reference);
   command->add_option("--host", flags->host, "Address to listen on");
   command->add_option("--port", flags->port, "Port to listen on; 0 for any free one");
   command->add_option("--served-model-name", flags->served_model_name,
                       "Name in /v1/models and answers; default the model path");
-  command->callback([flags, command] { Serve(*flags, ArgumentsOf(*command)); });
+  command->callback([flags, command] { Serve(*flags, ArgumentsOf(*command), NotesOnFlags(*command)); });
 }
 
 void ServeDemo(const std::filesystem::path& model, int port) {
@@ -142,7 +208,7 @@ void ServeDemo(const std::filesystem::path& model, int port) {
   flags.layout.chunked_prefill_size = 512;
   flags.port = port;
   flags.served_model_name = "demo";
-  Serve(flags, {{"model_path", model.string()}, {"pp_size", 2}, {"tp", 2}, {"port", port}});
+  Serve(flags, {{"model_path", model.string()}, {"pp_size", 2}, {"tp", 2}, {"port", port}}, {});
 }
 
 }  // namespace sluice::cli

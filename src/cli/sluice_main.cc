@@ -8,18 +8,21 @@
 #include "cli/check_command.h"
 #include "cli/checkpoint_command.h"
 #include "cli/demo_command.h"
+#include "cli/doctor_command.h"
 #include "cli/exit_codes.h"
 #include "cli/rank_command.h"
 #include "cli/serve_command.h"
+#include "engine/build_id.h"
 
 int main(int argc, char** argv) {
   CLI::App app("sluice: DeepSeek-V3.2-class models, long prompts answered soon", "sluice");
   app.require_subcommand(1);
-  app.set_version_flag("--version", "sluice 0.1.0");
+  app.set_version_flag("--version", sluice::engine::BuildId());
   sluice::cli::AddServeCommand(app);
   sluice::cli::AddDemoCommand(app);
   sluice::cli::AddCheckpointCommand(app);
   sluice::cli::AddCheckCommand(app);
+  sluice::cli::AddDoctorCommand(app);
   sluice::cli::AddRankCommand(app);
   try {
     sluice::InitLogging("info");

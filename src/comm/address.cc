@@ -20,6 +20,8 @@ std::string Address::ToString() const {
                                              : fmt::format("[{}]:{}", host, port);
 }
 
+bool IsEveryInterface(std::string_view host) { return host == "0.0.0.0" || host == "::" || host == "*"; }
+
 Address ParseAddress(std::string_view text) {
   Address address;
   if (text.starts_with(kUnixPrefix)) {

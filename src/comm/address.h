@@ -21,4 +21,7 @@ struct Address {
 // Throws Error(kUsage) naming the text and what is wrong with it.
 Address ParseAddress(std::string_view text);
 
+// Whether `host` stands for every interface of this host instead of one ("0.0.0.0", "::", "*").
+bool IsEveryInterface(std::string_view host);
+
 }  // namespace sluice::comm

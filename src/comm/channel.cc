@@ -1,8 +1,11 @@
 #include "comm/channel.h"
 
+#include <array>
 #include <condition_variable>
 #include <deque>
 #include <mutex>
+#include <optional>
+#include <utility>
 
 #include "base/error.h"
 
@@ -13,6 +16,7 @@ namespace {
 struct Sent {
   std::array<std::byte, kFrameHeaderBytes> header{};
   Payload payload;
+  std::optional<std::vector<std::byte>> encoded;  // instead of both, when the bytes came as they are
 };
 
 // One direction.
@@ -27,21 +31,17 @@ class Queue {
     changed_.notify_one();  // one thread receives; not under the lock, or it would wake only to wait again
   }
 
-  std::optional<Frame> Pop(Duration timeout, const std::string& peer) {
-    Sent sent;
-    {
-      std::unique_lock lock(mutex_);
-      changed_.wait_until(lock, Clock::now() + timeout, [&] { return closed_ || !frames_.empty(); });
-      if (frames_.empty()) {
-        if (closed_) Fail(ErrorKind::kRankLost, "the control channel to {} was closed", peer);
-        return std::nullopt;
-      }
-      sent = std::move(frames_.front());
-      frames_.pop_front();
+  // Nothing when none came.
+  std::optional<Sent> Pop(Duration timeout, const std::string& peer) {
+    std::unique_lock lock(mutex_);
+    changed_.wait_until(lock, Clock::now() + timeout, [&] { return closed_ || !frames_.empty(); });
+    if (frames_.empty()) {
+      if (closed_) Fail(ErrorKind::kRankLost, "the control channel to {} was closed", peer);
+      return std::nullopt;
     }
-    CheckFrame(sent.header, sent.payload.bytes());
-    const FrameHeader fields = DecodeFrameHeader(sent.header);
-    return Frame{fields.type, fields.step, fields.pass, std::move(sent.payload)};
+    Sent sent = std::move(frames_.front());
+    frames_.pop_front();
+    return sent;
   }
 
   void Close(bool drop) {
@@ -64,8 +64,23 @@ class QueueChannel final : public Channel {
       : out_(std::move(out)), in_(std::move(in)) {}
   ~QueueChannel() override { QueueChannel::Close(); }
 
-  void Send(const Frame& frame) override { out_->Push({EncodeFrameHeader(frame), frame.payload}, peer_); }
-  std::optional<Frame> Receive(Duration timeout) override { return in_->Pop(timeout, peer_); }
+  void Send(const Frame& frame) override {
+    out_->Push({EncodeFrameHeader(frame), frame.payload, std::nullopt}, peer_);
+  }
+  void SendEncoded(std::vector<std::byte> bytes) override { out_->Push({{}, {}, std::move(bytes)}, peer_); }
+  std::optional<Frame> Receive(Duration timeout) override {
+    CheckUnbroken();
+    auto sent = in_->Pop(timeout, peer_);
+    if (!sent.has_value()) return std::nullopt;
+    try {
+      if (sent->encoded.has_value()) return DecodeFrame(*sent->encoded, receive_limit_);
+      const FrameHeader fields = DecodeFrameHeader(sent->header, receive_limit_);
+      CheckFrame(sent->header, sent->payload.bytes());
+      return Frame{fields.type, fields.step, fields.pass, std::move(sent->payload), fields.number};
+    } catch (const Error& error) {
+      Break(fmt::format("{} broke the control protocol: {}", peer_, error.what()));
+    }
+  }
   void Close() override {
     out_->Close(/*drop=*/false);
     in_->Close(/*drop=*/true);
@@ -77,6 +92,15 @@ class QueueChannel final : public Channel {
 };
 
 }  // namespace
+
+void Channel::Break(std::string sentence) {
+  broken_ = std::move(sentence);
+  throw Error(ErrorKind::kRankLost, broken_);
+}
+
+void Channel::CheckUnbroken() const {
+  if (!broken_.empty()) throw Error(ErrorKind::kRankLost, broken_);
+}
 
 std::pair<std::unique_ptr<Channel>, std::unique_ptr<Channel>> MakeChannelPair() {
   auto there = std::make_shared<Queue>();

@@ -139,16 +139,33 @@ TEST_F(RawSocketTest, AFrameMayArriveByteByByte) {
   EXPECT_EQ(channel_->Receive(Duration(0)), frame);
 }
 
-TEST_F(RawSocketTest, ABadFrameClosesTheConnection) {
+TEST_F(RawSocketTest, NothingIsReceivedAfterABadFrame) {
   auto bytes = EncodeFrame(Numbered(5, 40));
   bytes.back() ^= std::byte{1};
   Write(bytes);
+  Write(EncodeFrame(Numbered(6, 40)));
   EXPECT_THAT(
       LostSentence([&] { channel_->Receive(seconds(5)); }),
       HasSubstr("rank 3 broke the control protocol: a control frame of type 1 with 40 bytes has checksum"));
-  LostSentence([&] { channel_->Receive(seconds(5)); });
-  std::byte end;
-  EXPECT_EQ(read(raw_, &end, 1), 0);
+  EXPECT_THAT(LostSentence([&] { channel_->Receive(seconds(5)); }), HasSubstr("has checksum"));
+  // The peer can be told why.
+  channel_->Send(Numbered(7, 0));
+  std::vector<std::byte> told(kFrameHeaderBytes);
+  EXPECT_EQ(read(raw_, told.data(), told.size()), static_cast<ssize_t>(kFrameHeaderBytes));
+  EXPECT_EQ(DecodeFrame(told), Numbered(7, 0));
+  channel_->Close();
+  EXPECT_EQ(read(raw_, told.data(), 1), 0);
+}
+
+TEST_F(RawSocketTest, ALongFrameIsRefusedByItsHeaderAlone) {
+  channel_->LimitReceived(1000);
+  Write(EncodeFrame(Numbered(5, 1000)));
+  EXPECT_EQ(channel_->Receive(seconds(5)), Numbered(5, 1000));
+  const auto bytes = EncodeFrame(Numbered(6, 1001));
+  Write(std::span(bytes).first(kFrameHeaderBytes));
+  EXPECT_EQ(
+      LostSentence([&] { channel_->Receive(seconds(5)); }),
+      "rank 3 broke the control protocol: a control frame of type 1 announces 1001 bytes, the limit is 1000");
 }
 
 TEST_F(RawSocketTest, AnEndInMidFrameIsNamed) {

@@ -50,6 +50,7 @@ void Communicator::Mesh(std::string_view op, std::span<const std::span<const std
                         std::span<const std::span<std::byte>> receive) {
   const uint64_t tag = kTagLimit + collectives_++ % kTagLimit;
   const trace::ScopedSpan span(recorder_, trace::SpanKind::kCollective);
+  if (recorder_ != nullptr) recorder_->Count(&trace::Counts::collectives);
   std::vector<std::unique_ptr<Transfer>> receives(receive.size());
   std::vector<std::unique_ptr<Transfer>> sends(send.size());
   // Receives first: a send that finds its receive posted needs no second look.
@@ -66,10 +67,14 @@ void Communicator::Mesh(std::string_view op, std::span<const std::span<const std
     std::memmove(receive[rank()].data(), own.data(), own.size());
   }
   for (int peer = 0; peer < size(); ++peer) {
-    if (receives[peer] == nullptr && sends[peer] == nullptr) continue;
-    const trace::ScopedWait wait(recorder_, std::string(op), GlobalRank(peer));
-    if (receives[peer] != nullptr) receives[peer]->Wait();
-    if (sends[peer] != nullptr) sends[peer]->Wait();
+    const auto await = [&](Transfer& transfer, trace::WaitKind kind, size_t bytes) {
+      const trace::ScopedWait wait(recorder_, std::string(op), GlobalRank(peer), kind,
+                                   static_cast<int64_t>(bytes));
+      transfer.Wait();
+    };
+    if (receives[peer] != nullptr)
+      await(*receives[peer], trace::WaitKind::kCollective, receive[peer].size());
+    if (sends[peer] != nullptr) await(*sends[peer], trace::WaitKind::kSend, send[peer].size());
   }
 }
 

@@ -9,7 +9,7 @@
 namespace sluice::comm {
 namespace {
 
-constexpr size_t kChecksumAt = 24;
+constexpr size_t kChecksumAt = 32;
 
 // The payload first: its own sum is the same for every frame that carries it.
 uint32_t Checksum(std::span<const std::byte> header, uint32_t of_payload) {
@@ -27,6 +27,7 @@ std::array<std::byte, kFrameHeaderBytes> EncodeFrameHeader(const Frame& frame) {
   writer.Put(kFrameVersion);
   writer.Put(frame.type);
   writer.Put(frame.step);
+  writer.Put(frame.number);
   writer.Put(frame.pass);
   writer.Put(static_cast<uint32_t>(frame.payload.size()));
   const std::vector<std::byte> bytes = writer.Take();
@@ -46,7 +47,7 @@ std::vector<std::byte> EncodeFrame(const Frame& frame) {
   return bytes;
 }
 
-FrameHeader DecodeFrameHeader(std::span<const std::byte, kFrameHeaderBytes> bytes) {
+FrameHeader DecodeFrameHeader(std::span<const std::byte, kFrameHeaderBytes> bytes, size_t limit) {
   WireReader reader(bytes);
   FrameHeader header;
   if (const auto magic = reader.Get<uint32_t>(); magic != kFrameMagic) {
@@ -61,12 +62,13 @@ FrameHeader DecodeFrameHeader(std::span<const std::byte, kFrameHeaderBytes> byte
   }
   header.type = reader.Get<uint16_t>();
   header.step = reader.Get<uint64_t>();
+  header.number = reader.Get<uint64_t>();
   header.pass = reader.Get<uint32_t>();
   header.payload_bytes = reader.Get<uint32_t>();
   header.checksum = reader.Get<uint32_t>();
-  if (header.payload_bytes > kMaxFramePayload) {
+  if (header.payload_bytes > limit) {
     Fail(ErrorKind::kRankLost, "a control frame of type {} announces {} bytes, the limit is {}", header.type,
-         header.payload_bytes, kMaxFramePayload);
+         header.payload_bytes, limit);
   }
   return header;
 }
@@ -81,14 +83,14 @@ void CheckFrame(std::span<const std::byte, kFrameHeaderBytes> header, std::span<
   }
 }
 
-Frame DecodeFrame(std::span<const std::byte> bytes) {
+Frame DecodeFrame(std::span<const std::byte> bytes, size_t limit) {
   if (bytes.size() < kFrameHeaderBytes) {
     Fail(ErrorKind::kRankLost, "a control frame is cut short: {} of {} header bytes", bytes.size(),
          kFrameHeaderBytes);
   }
   const auto header_bytes = bytes.first<kFrameHeaderBytes>();
   const auto payload = bytes.subspan(kFrameHeaderBytes);
-  const FrameHeader header = DecodeFrameHeader(header_bytes);
+  const FrameHeader header = DecodeFrameHeader(header_bytes, limit);
   if (payload.size() < header.payload_bytes) {
     Fail(ErrorKind::kRankLost, "a control frame of type {} is cut short: {} of {} payload bytes", header.type,
          payload.size(), header.payload_bytes);
@@ -98,8 +100,8 @@ Frame DecodeFrame(std::span<const std::byte> bytes) {
          payload.size() - header.payload_bytes);
   }
   CheckFrame(header_bytes, payload);
-  return {header.type, header.step, header.pass,
-          std::vector<std::byte>(payload.begin(), payload.end())};
+  return {header.type, header.step, header.pass, std::vector<std::byte>(payload.begin(), payload.end()),
+          header.number};
 }
 
 }  // namespace sluice::comm

@@ -18,10 +18,11 @@ using ::testing::HasSubstr;
 constexpr int kSize = 4;
 constexpr uint16_t kRunning = 1;
 constexpr uint16_t kFailed = 2;
+const JobSecret kSecret = JobSecret::Random();
 
 // The life of a rank's process: gathers for ever and tells the controller how that ended.
 void RankProcess(const Address& controller, int rank) {
-  auto channel = Join(controller, {rank, kSize, "b", "j"}, seconds(10));
+  auto channel = Join(controller, {rank, kSize, "b", "j"}, kSecret, seconds(10));
   std::unique_ptr<Communicator> world;
   {
     JoinedStore store(*channel);
@@ -50,7 +51,7 @@ void RankProcess(const Address& controller, int rank) {
 TEST(GlooProcessTest, SurvivorsNameTheKilledRankWithinASecond) {
   Rendezvous rendezvous(
       ParseAddress(fmt::format("unix:{}sluice_gloo_{}.sock", ::testing::TempDir(), getpid())),
-      {-1, kSize, "b", "j"});
+      {-1, kSize, "b", "j"}, kSecret);
   std::vector<pid_t> children;
   for (int rank = 0; rank < kSize; ++rank) {
     const pid_t child = fork();

@@ -16,9 +16,53 @@ constexpr Duration kAnswerLimit = std::chrono::seconds(5);
 
 double Seconds(Duration duration) { return std::chrono::duration<double>(duration).count(); }
 
+// A rank's way from the connection to the controller's proof.
+struct Joiner {
+  Channel& channel;
+  const Address& address;
+  int rank;
+  Deadline deadline;
+  Duration timeout;
+
+  Frame Next() const {
+    auto frame = channel.Receive(std::max(deadline - Clock::now(), Duration(0)));
+    if (!frame.has_value()) {
+      Fail(ErrorKind::kRankLost, "the controller at {} did not answer rank {} within {:.1f} s",
+           address.ToString(), rank, Seconds(timeout));
+    }
+    return *std::move(frame);
+  }
+  Frame Next(JoinFrame type) const {
+    Frame frame = Next();
+    if (TypeOf(frame) != type) FailUnexpected(channel, frame);
+    return frame;
+  }
+
+  // Returns when the controller has welcomed this rank and proven itself. Nothing it says without a proof is
+  // believed, or shown.
+  void TakeAnswer(const Joining& joining, const JobSecret& secret) const {
+    const Frame frame = Next();
+    if (TypeOf(frame) == JoinFrame::kRefused) {
+      const RefusedFrame refused = DecodeRefusedFrame(frame);
+      if (secret.Verifies(joining.ClaimOfRefusal(refused.sentence), refused.proof)) {
+        Fail(ErrorKind::kUsage, "the controller at {} refused: {}", address.ToString(), refused.sentence);
+      }
+    } else if (TypeOf(frame) != JoinFrame::kWelcome) {
+      FailUnexpected(channel, frame);
+    } else if (secret.Verifies(joining.ClaimOfController(), DecodeNonceOrProof(frame))) {
+      return;
+    }
+    Fail(ErrorKind::kUsage,
+         "the controller at {} does not know the job secret of rank {}; give every node the same {} or "
+         "--job-secret-file",
+         address.ToString(), rank, kSecretVariable);
+  }
+};
+
 }  // namespace
 
-std::unique_ptr<Channel> Join(const Address& address, const Hello& hello, Duration timeout) {
+std::unique_ptr<Channel> Join(const Address& address, const Hello& hello, const JobSecret& secret,
+                              Duration timeout) {
   const Deadline deadline = Clock::now() + timeout;
   std::unique_ptr<Channel> channel;
   while (channel == nullptr) {
@@ -31,22 +75,14 @@ std::unique_ptr<Channel> Join(const Address& address, const Hello& hello, Durati
     channel = TryConnect(address, "the controller", std::min(left, kLongestConnect));
     if (channel == nullptr) std::this_thread::sleep_for(std::min(left, kRetryEvery));
   }
-  WireWriter writer;
-  writer.Put<int32_t>(hello.rank);
-  writer.Put<int32_t>(hello.world);
-  writer.PutString(hello.build);
-  writer.PutString(hello.description);
-  SendJoin(*channel, JoinFrame::kHello, writer.Take());
-  const auto answer = channel->Receive(std::max(deadline - Clock::now(), Duration(0)));
-  if (!answer.has_value()) {
-    Fail(ErrorKind::kRankLost, "the controller at {} did not answer rank {} within {:.1f} s",
-         address.ToString(), hello.rank, Seconds(timeout));
-  }
-  if (TypeOf(*answer) == JoinFrame::kRefused) {
-    WireReader reader(answer->payload);
-    Fail(ErrorKind::kUsage, "the controller at {} refused: {}", address.ToString(), reader.GetString());
-  }
-  if (TypeOf(*answer) != JoinFrame::kWelcome) FailUnexpected(*channel, *answer);
+  channel->LimitReceived(kMaxStrangersPayload);
+  const Joiner joiner{*channel, address, hello.rank, deadline, timeout};
+  Joining joining{{}, MakeNonce(), EncodeHello(hello)};
+  joining.controllers = DecodeNonceOrProof(joiner.Next(JoinFrame::kChallenge));
+  SendJoin(*channel, JoinFrame::kHello,
+           Encode(HelloFrame{joining.ranks, secret.Sign(joining.ClaimOfRank()), joining.hello}));
+  joiner.TakeAnswer(joining, secret);
+  channel->LimitReceived(kMaxFramePayload);
   return channel;
 }
 

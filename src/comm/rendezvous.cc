@@ -1,5 +1,7 @@
 #include "comm/rendezvous.h"
 
+#include <spdlog/spdlog.h>
+
 #include <algorithm>
 #include <condition_variable>
 #include <list>
@@ -18,49 +20,20 @@ namespace {
 constexpr Duration kAcceptSlice = std::chrono::milliseconds(20);
 constexpr Duration kGetSlice = std::chrono::milliseconds(50);
 constexpr Duration kGrace = std::chrono::seconds(1);
-// Connections that have not said who they are, beyond one for each rank, before more are turned away.
+// Connections that have not proven who they are, beyond one for each rank, before others must wait for theirs
+// to be accepted; and how long each may take to prove it.
 constexpr int kStrangers = 16;
-
-Hello DecodeHello(std::span<const std::byte> payload) {
-  WireReader reader(payload);
-  Hello hello;
-  hello.rank = reader.Get<int32_t>();
-  hello.world = reader.Get<int32_t>();
-  hello.build = reader.GetString();
-  hello.description = reader.GetString();
-  reader.Done();
-  return hello;
-}
-
-// Why `hello` may not join, or empty.
-std::string Objection(const Hello& hello, const Hello& expected) {
-  if (hello.world != expected.world) {
-    return fmt::format(
-        "rank {} was started for a job of {} ranks, this job has {}; give every node the same layout",
-        hello.rank, hello.world, expected.world);
-  }
-  if (hello.rank < 0 || hello.rank >= expected.world) {
-    return fmt::format("rank {} is not one of this job's ranks 0 to {}", hello.rank, expected.world - 1);
-  }
-  if (hello.build != expected.build) {
-    return fmt::format("rank {} runs build \"{}\", the controller \"{}\"; install one build on every node",
-                       hello.rank, hello.build, expected.build);
-  }
-  if (hello.description != expected.description) {
-    return fmt::format(
-        "rank {} was started for the job \"{}\", the controller for \"{}\"; give every node the same "
-        "model and arguments",
-        hello.rank, hello.description, expected.description);
-  }
-  return "";
-}
+constexpr Duration kStrangersTime = std::chrono::seconds(10);
 
 // All ranks' way through the start-up. Each connection is served by a thread of its own until its rank is
 // connected; Accept watches.
 class StartUp {
  public:
-  StartUp(const Hello& expected, Deadline deadline)
-      : expected_(expected), deadline_(deadline), seats_(static_cast<size_t>(expected.world)) {}
+  StartUp(const Hello& expected, const JobSecret& secret, Deadline deadline)
+      : expected_(expected),
+        secret_(secret),
+        deadline_(deadline),
+        seats_(static_cast<size_t>(expected.world)) {}
 
   ~StartUp() {
     // Half-open connections and ranks of a start-up that failed: closing ends their threads' waits.
@@ -73,10 +46,15 @@ class StartUp {
     }
   }
 
+  bool HasRoom() {
+    std::lock_guard lock(mutex_);
+    return strangers_ < expected_.world + kStrangers;
+  }
+
   void Add(std::unique_ptr<Channel> channel) {
+    channel->LimitReceived(kMaxStrangersPayload);
     {
       std::lock_guard lock(mutex_);
-      if (strangers_ >= expected_.world + kStrangers) return;
       ++strangers_;
     }
     Session& session = sessions_.emplace_back();
@@ -153,7 +131,9 @@ class StartUp {
     session.channel.reset();
   }
 
-  std::optional<Frame> ReceiveFromStranger(Channel& channel) {
+  // The hello of a stranger that has shown that it knows the secret; nothing for one that was refused or
+  // stayed silent.
+  std::optional<Hello> Authenticate(Channel& channel, Joining& joining) {
     struct Leave {
       StartUp& start_up;
       ~Leave() {
@@ -161,41 +141,64 @@ class StartUp {
         --start_up.strangers_;
       }
     } const leave{*this};
-    return channel.Receive(Left());
-  }
-
-  // The rank that has been given its seat, or nothing for a connection that was refused or stayed silent.
-  std::optional<int> Welcome(Channel& channel) {
-    const auto frame = ReceiveFromStranger(channel);
-    std::unique_lock lock(mutex_);
+    joining.controllers = MakeNonce();
+    SendJoin(channel, JoinFrame::kChallenge, Encode(joining.controllers));
+    const auto frame = channel.Receive(std::min(Left(), kStrangersTime));
     if (!frame.has_value()) return std::nullopt;
     if (TypeOf(*frame) != JoinFrame::kHello) FailUnexpected(channel, *frame);
-    const Hello hello = DecodeHello(frame->payload);
-    std::string objection = Objection(hello, expected_);
-    if (objection.empty() && seats_[hello.rank].taken) {
-      objection =
-          fmt::format("rank {} has joined already; do two nodes have the same --node-rank?", hello.rank);
+    HelloFrame said = DecodeHelloFrame(*frame);
+    joining.ranks = said.ranks;
+    joining.hello = std::move(said.hello);
+    if (secret_.Verifies(joining.ClaimOfRank(), said.proof)) {
+      channel.LimitReceived(kMaxFramePayload);
+      return DecodeHello(joining.hello);
     }
+    // It learns that it was refused, and nothing that was made with the secret.
+    NoteRefusal(fmt::format("{} did not know the job secret; has every node the same?", channel.peer()));
+    SendJoin(channel, JoinFrame::kRefused, Encode(RefusedFrame{}));
+    return std::nullopt;
+  }
+
+  // The rank that has been given its seat, or nothing for a connection that got none.
+  std::optional<int> Welcome(Channel& channel) {
+    Joining joining;
+    const auto hello = Authenticate(channel, joining);
+    if (!hello.has_value()) return std::nullopt;
+    channel.SetPeer(fmt::format("rank {}", hello->rank));
+    const std::string objection = TakeSeat(*hello);
     if (!objection.empty()) {
-      last_refusal_ = objection;
-      lock.unlock();
-      WireWriter writer;
-      writer.PutString(objection);
-      SendJoin(channel, JoinFrame::kRefused, writer.Take());
+      NoteRefusal(objection);
+      SendJoin(channel, JoinFrame::kRefused,
+               Encode(RefusedFrame{objection, secret_.Sign(joining.ClaimOfRefusal(objection))}));
       return std::nullopt;
     }
-    seats_[hello.rank].taken = true;
-    lock.unlock();
-    channel.SetPeer(fmt::format("rank {}", hello.rank));
     try {
-      SendJoin(channel, JoinFrame::kWelcome);
+      SendJoin(channel, JoinFrame::kWelcome, Encode(secret_.Sign(joining.ClaimOfController())));
     } catch (const Error&) {
       // It left before it knew of its seat: the next one of its rank may have it.
-      lock.lock();
-      seats_[hello.rank].taken = false;
+      std::lock_guard lock(mutex_);
+      seats_[hello->rank].taken = false;
       throw;
     }
-    return hello.rank;
+    return hello->rank;
+  }
+
+  // Why the rank may not have its seat; empty: it has it.
+  std::string TakeSeat(const Hello& hello) {
+    std::string objection = Objection(hello, expected_);
+    if (!objection.empty()) return objection;
+    std::lock_guard lock(mutex_);
+    if (seats_[hello.rank].taken) {
+      return fmt::format("rank {} has joined already; do two nodes have the same --node-rank?", hello.rank);
+    }
+    seats_[hello.rank].taken = true;
+    return "";
+  }
+
+  void NoteRefusal(const std::string& refusal) {
+    spdlog::warn("refused to join: {}", refusal);
+    std::lock_guard lock(mutex_);
+    last_refusal_ = refusal;
   }
 
   // Until the rank says that it is connected.
@@ -242,6 +245,7 @@ class StartUp {
   }
 
   const Hello expected_;
+  const JobSecret& secret_;
   const Deadline deadline_;
   LocalStore store_;
   std::list<Session> sessions_;  // a list: its threads hold references
@@ -256,17 +260,22 @@ class StartUp {
 
 }  // namespace
 
-Rendezvous::Rendezvous(const Address& listen, Hello expected)
-    : expected_(std::move(expected)), listener_(listen) {
+Rendezvous::Rendezvous(const Address& listen, Hello expected, JobSecret secret)
+    : expected_(std::move(expected)), secret_(std::move(secret)), listener_(listen) {
   SLUICE_CHECK(expected_.world > 0, "{} ranks", expected_.world);
 }
 
-std::vector<std::unique_ptr<Channel>> Rendezvous::Accept(Duration timeout) {
+std::vector<std::unique_ptr<Channel>> Rendezvous::Accept(Duration timeout, const std::function<void()>& look) {
   const Deadline deadline = Clock::now() + timeout;
-  StartUp start_up(expected_, deadline);
+  StartUp start_up(expected_, secret_, deadline);
   while (!start_up.Complete()) {
+    if (look) look();
     if (Clock::now() >= deadline) start_up.FailMissing(address(), timeout);
-    if (auto channel = listener_.Accept("a joining rank", kAcceptSlice)) start_up.Add(std::move(channel));
+    if (!start_up.HasRoom()) {
+      std::this_thread::sleep_for(kAcceptSlice);
+    } else if (auto channel = listener_.Accept("a joining rank", kAcceptSlice)) {
+      start_up.Add(std::move(channel));
+    }
   }
   return start_up.TakeChannels();
 }

@@ -42,8 +42,7 @@ class SocketChannel final : public Channel {
     close(wake_);
   }
 
-  void Send(const Frame& frame) override {
-    const std::vector<std::byte> bytes = EncodeFrame(frame);
+  void SendEncoded(std::vector<std::byte> bytes) override {
     std::lock_guard lock(send_mutex_);
     const Deadline deadline = Clock::now() + kSendLimit;
     size_t sent = 0;
@@ -69,6 +68,7 @@ class SocketChannel final : public Channel {
     const Deadline deadline = Clock::now() + timeout;
     while (true) {
       CheckOpen();
+      CheckUnbroken();
       if (ReadMore()) {
         if (auto frame = TakeFrame()) return frame;
       } else if (!Await(POLLIN, deadline)) {
@@ -118,7 +118,7 @@ class SocketChannel final : public Channel {
     try {
       if (filled_ < wanted()) return std::nullopt;
       if (!in_payload_) {
-        fields_ = DecodeFrameHeader(header_);
+        fields_ = DecodeFrameHeader(header_, receive_limit_);
         in_payload_ = true;
         filled_ = 0;
       }
@@ -128,12 +128,11 @@ class SocketChannel final : public Channel {
       if (filled_ < fields_.payload_bytes) return std::nullopt;
       CheckFrame(header_, payload_);
     } catch (const Error& error) {
-      Close();
-      Fail(ErrorKind::kRankLost, "{} broke the control protocol: {}", peer_, error.what());
+      Break(fmt::format("{} broke the control protocol: {}", peer_, error.what()));
     }
     in_payload_ = false;
     filled_ = 0;
-    return Frame{fields_.type, fields_.step, fields_.pass, std::exchange(payload_, {})};
+    return Frame{fields_.type, fields_.step, fields_.pass, std::exchange(payload_, {}), fields_.number};
   }
 
   size_t wanted() const { return in_payload_ ? payload_.size() : kFrameHeaderBytes; }

@@ -14,9 +14,10 @@ namespace sluice::comm {
 // ("rank 3", "the controller").
 std::unique_ptr<Channel> MakeSocketChannel(int socket, std::string peer);
 
-// Connects once, within `timeout`. Returns null when nobody listens there (yet). Throws Error(kNetwork) when
-// the host's name cannot be resolved.
-std::unique_ptr<Channel> TryConnect(const Address& address, const std::string& peer, Duration timeout);
+// Connects once, within `timeout`. Returns null when nobody listens there (yet), and why in `error`, as
+// errno. Throws Error(kNetwork) when the host's name cannot be resolved.
+std::unique_ptr<Channel> TryConnect(const Address& address, const std::string& peer, Duration timeout,
+                                    int* error = nullptr);
 
 // A listening socket. TCP listens on the given host's address only; a stale Unix socket that nobody listens
 // on is replaced, and the path is removed at the end.
@@ -30,7 +31,8 @@ class Listener {
 
   // With the port the system chose where 0 was asked for.
   const Address& address() const { return address_; }
-  // The next connection; null when none came within `timeout`.
+  // The next connection; null when none came within `timeout`. A TCP peer's name ends with its address
+  // ("a joining rank from 10.0.0.7").
   std::unique_ptr<Channel> Accept(const std::string& peer, Duration timeout);
 
  private:

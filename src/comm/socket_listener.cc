@@ -62,13 +62,13 @@ int Milliseconds(Duration duration) {
   return static_cast<int>(std::clamp<int64_t>(count, 0, 1'000'000));
 }
 
-// True once a connect that was begun has succeeded within the timeout.
-bool Connected(int socket, Duration timeout) {
+// The error of a connect that was begun, 0 once it has succeeded within the timeout.
+int ConnectError(int socket, Duration timeout) {
   pollfd wait{socket, POLLOUT, 0};
-  if (poll(&wait, 1, Milliseconds(timeout)) <= 0) return false;
+  if (poll(&wait, 1, Milliseconds(timeout)) <= 0) return ETIMEDOUT;
   int error = 0;
   socklen_t size = sizeof(error);
-  return getsockopt(socket, SOL_SOCKET, SO_ERROR, &error, &size) == 0 && error == 0;
+  return getsockopt(socket, SOL_SOCKET, SO_ERROR, &error, &size) == 0 ? error : errno;
 }
 
 // While nobody listens on a port of the ephemeral range, the system may pick that very port for the
@@ -102,17 +102,22 @@ void RemoveStaleSocket(const Address& address) {
 
 }  // namespace
 
-std::unique_ptr<Channel> TryConnect(const Address& address, const std::string& peer, Duration timeout) {
+std::unique_ptr<Channel> TryConnect(const Address& address, const std::string& peer, Duration timeout,
+                                    int* error) {
+  int last = EADDRNOTAVAIL;
   for (const Resolved& target : Resolve(address, false)) {
     const int one = socket(target.family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (one < 0) continue;
-    const bool connected =
-        connect(one, target.get(), target.bytes) == 0 || (errno == EINPROGRESS && Connected(one, timeout));
-    if (connected && !ConnectedToItself(one)) {
-      return MakeSocketChannel(one, peer);
+    if (one < 0) {
+      last = errno;
+      continue;
     }
+    last = connect(one, target.get(), target.bytes) == 0 ? 0 : errno;
+    if (last == EINPROGRESS) last = ConnectError(one, timeout);
+    if (last == 0 && ConnectedToItself(one)) last = ECONNREFUSED;
+    if (last == 0) return MakeSocketChannel(one, peer);
     close(one);
   }
+  if (error != nullptr) *error = last;
   return nullptr;
 }
 
@@ -147,8 +152,15 @@ Listener::~Listener() {
 std::unique_ptr<Channel> Listener::Accept(const std::string& peer, Duration timeout) {
   pollfd wait{socket_, POLLIN, 0};
   if (poll(&wait, 1, Milliseconds(timeout)) <= 0) return nullptr;
-  const int one = accept4(socket_, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
-  return one < 0 ? nullptr : MakeSocketChannel(one, peer);
+  sockaddr_storage from{};
+  socklen_t size = sizeof(from);
+  const int one = accept4(socket_, reinterpret_cast<sockaddr*>(&from), &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+  if (one < 0) return nullptr;
+  char host[NI_MAXHOST];
+  const bool named =
+      from.ss_family != AF_UNIX && getnameinfo(reinterpret_cast<const sockaddr*>(&from), size, host,
+                                               sizeof(host), nullptr, 0, NI_NUMERICHOST) == 0;
+  return MakeSocketChannel(one, named ? fmt::format("{} from {}", peer, host) : peer);
 }
 
 }  // namespace sluice::comm

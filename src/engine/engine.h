@@ -19,8 +19,44 @@ struct RankInfo {
   int64_t rows_computed = 0;
   int64_t hop_bytes_sent = 0;
   int64_t hop_bytes_received = 0;
+  int64_t expert_choice_bytes = 0;  // sent to other lanes for MoE layers; model::ExpertTraffic
+  int64_t expert_dispatch_bytes = 0;
+  int64_t expert_return_bytes = 0;
+  int64_t expert_row_owners = 0;
   trace::Times times;        // since the rank was ready
   trace::BusyPeriod period;  // the last one it took part in
+};
+
+// Where one rank is and what it waits for, from its last heartbeat.
+struct RankReport {
+  int32_t rank = 0;
+  int32_t stage = 0;
+  int32_t lane = 0;
+  std::string host;      // empty before its first heartbeat
+  std::string activity;  // "computes", "waits", "idle", "starts", "failed", "gone"
+  int64_t step = -1;     // -1: before the first
+  int32_t pass = 0;
+  int32_t layer = -1;          // -1: outside the layers
+  int64_t received_step = -1;  // last published step that has reached it
+  std::string op;              // of the wait in progress; empty: none
+  int32_t peer = -1;           // of the wait; -1: none, or the controller
+  int64_t bytes = 0;           // of the wait; 0: not known
+  double waited_seconds = 0.0;
+  double progress_age_seconds = 0.0;
+  double heard_age_seconds = 0.0;
+  uint64_t collectives = 0;  // begun
+  uint64_t hops_sent = 0;
+  uint64_t hops_taken = 0;
+  std::string error;  // why it failed or is gone
+};
+
+struct StallReport {
+  bool ended = false;   // the job is over
+  std::string verdict;  // empty while every rank is well
+  int32_t named_rank = -1;
+  std::vector<int64_t> due_steps;  // published, without result
+  std::vector<RankReport> ranks;
+  std::string text;  // all of it as a table for a log
 };
 
 // Limits and identity that requests are checked against.
@@ -30,6 +66,17 @@ struct EngineInfo {
   int64_t max_total_tokens = 0;  // cache capacity; one request may not need more
   std::vector<int32_t> eos_token_ids;
   std::string numerics;  // "exact" or "fp8"
+  int64_t lanes = 1;     // ranks of a stage
+  int64_t expert_row_bytes = 0;  // of a row on its way to an expert, and of a sum on its way back
+  int64_t expert_sum_bytes = 0;
+};
+
+// How busy the engine is, as of its last step.
+struct EngineLoad {
+  int64_t running = 0;      // requests admitted
+  int64_t waiting = 0;      // requests not admitted yet
+  int64_t used_tokens = 0;  // of the cache, in whole pages reserved for prompts and answers
+  int64_t max_total_tokens = 0;
 };
 
 // The facade the server talks to. Thread-safe.
@@ -44,8 +91,14 @@ class Engine {
   // Ends a request early; its last event has FinishReason::kAbort. Unknown or finished ids are ignored.
   virtual void Abort(RequestId id) = 0;
   virtual std::vector<RankInfo> Ranks() = 0;
+  virtual EngineLoad Load() const = 0;
   // Empty while every rank is well; otherwise the sentence of the verdict, naming the rank.
   virtual std::string Verdict() const = 0;
+  // Empty while every rank arrives in time; otherwise the sentence that names the one that does not. Unlike a
+  // verdict it passes when the rank comes.
+  virtual std::string Stall() const = 0;
+  // At once, also when ranks do not answer.
+  virtual StallReport Report() const = 0;
 };
 
 }  // namespace sluice::engine

@@ -40,10 +40,15 @@ Job::Job(const JobSettings& settings, std::unique_ptr<RankSet> ranks, JobEvents 
     : settings_(settings),
       ranks_(std::move(ranks)),
       events_(std::move(events)),
-      states_(settings.grid.world()),
       dumps_(settings.grid.world()),
       spans_(settings.grid.world()) {
-  for (RankState& state : states_) state.last_heard_ns = state.last_progress_ns = NowNs();
+  record_.grid = settings.grid;
+  record_.ranks.resize(static_cast<size_t>(settings.grid.world()));
+  record_.started_ns = NowNs();
+  for (RankState& state : record_.ranks) state.last_heard_ns = state.last_progress_ns = record_.started_ns;
+  for (int rank = 0; rank < settings_.grid.world(); ++rank) {
+    turns_.emplace_back(rank == settings_.grid.RanksOfStage(settings_.grid.stages - 1).front());
+  }
   for (int rank = 0; rank < settings_.grid.world(); ++rank) {
     listeners_.emplace_back([this, rank] { Listen(rank); });
   }
@@ -52,8 +57,9 @@ Job::Job(const JobSettings& settings, std::unique_ptr<RankSet> ranks, JobEvents 
   {
     std::unique_lock lock(mutex_);
     changed_.wait_for(lock, kLoadLimit, [&] {
-      all_ready = std::all_of(states_.begin(), states_.end(), [](const RankState& s) { return s.ready; });
-      return all_ready || !verdict_.empty();
+      all_ready = std::all_of(record_.ranks.begin(), record_.ranks.end(),
+                              [](const RankState& s) { return s.ready; });
+      return all_ready || !standing_.ended.empty();
     });
   }
   if (!all_ready) {
@@ -79,20 +85,31 @@ void Job::Listen(int rank) {
     reason = error.what();
   }
   const std::string system_reason = ranks_->ReasonGone(rank);
+  if (!system_reason.empty()) reason = fmt::format("{} ({})", system_reason, reason);
   std::lock_guard lock(mutex_);
   if (stopping_) return;
-  states_[rank].gone = true;
-  states_[rank].gone_reason = system_reason.empty() ? reason : system_reason;
+  record_.ranks[rank].gone = true;
+  record_.ranks[rank].gone_reason = reason;
 }
 
 void Job::Handle(int rank, const comm::Frame& frame) {
   const auto type = static_cast<pipeline::MessageType>(frame.type);
+  {
+    std::lock_guard lock(mutex_);
+    turns_[rank].Check(frame);
+  }
   if (type == pipeline::MessageType::kResult) {
-    if (events_.on_result) events_.on_result(step::DecodeStepResult(frame.payload));
+    step::StepResult result = step::DecodeStepResult(frame.payload);
+    {
+      std::lock_guard lock(mutex_);
+      std::erase_if(record_.due, [&](const DueStep& due) { return due.step == result.id; });
+      record_.last_result_ns = NowNs();
+    }
+    if (events_.on_result) events_.on_result(std::move(result));
     return;
   }
   std::lock_guard lock(mutex_);
-  RankState& state = states_[rank];
+  RankState& state = record_.ranks[rank];
   state.last_heard_ns = NowNs();
   switch (type) {
     case pipeline::MessageType::kReady:
@@ -112,7 +129,8 @@ void Job::Handle(int rank, const comm::Frame& frame) {
     case pipeline::MessageType::kFailed: {
       const pipeline::Failure failure = pipeline::DecodeFailure(frame.payload);
       state.failure = failure.sentence;
-      state.failure_is_a_lost_peer = failure.kind == ErrorKind::kRankLost;
+      state.accused = failure.accused < settings_.grid.world() ? failure.accused : -1;
+      state.failure_is_a_lost_peer = failure.kind == ErrorKind::kRankLost && state.accused < 0;
       break;
     }
     case pipeline::MessageType::kDump:
@@ -131,22 +149,42 @@ void Job::Watch() {
   std::unique_lock lock(mutex_);
   while (!stopping_) {
     changed_.wait_for(lock, kWatchEvery);
-    if (stopping_ || !verdict_.empty()) continue;
-    const auto verdict = FindVerdict(settings_.grid, states_, settings_.wait_limit, NowNs());
-    if (!verdict.has_value()) continue;
-    verdict_ = *verdict;
+    if (stopping_ || !standing_.ended.empty()) continue;
+    const int64_t now_ns = NowNs();
+    const auto verdict = FindVerdict(record_, {settings_.wait_limit, /*judges_computing=*/true}, now_ns);
+    if (!verdict.has_value()) {
+      NoteStall(FindVerdict(record_, {settings_.stall_limit, /*judges_computing=*/false}, now_ns));
+      continue;
+    }
+    standing_.ended = verdict->sentence;
+    standing_.rank = verdict->rank;
     changed_.notify_all();
     lock.unlock();
-    spdlog::error("{}", *verdict);
-    if (events_.on_end) events_.on_end(*verdict);
+    spdlog::error("{}", verdict->sentence);
+    if (events_.on_end) events_.on_end(verdict->sentence);
     lock.lock();
   }
+}
+
+void Job::NoteStall(const std::optional<Verdict>& stall) {
+  if (!stall.has_value()) {
+    if (standing_.stalled.empty()) return;
+    spdlog::info("the stall is over after {:.1f} s: {} has arrived",
+                 static_cast<double>(NowNs() - stalled_since_ns_) / 1e9, DescribeRank(record_, standing_.rank));
+    standing_ = {};
+    return;
+  }
+  if (standing_.stalled.empty()) stalled_since_ns_ = NowNs();
+  if (stall->rank != standing_.rank) spdlog::warn("stalled: {}", stall->sentence);
+  standing_.stalled = stall->sentence;  // with its latest ages
+  standing_.rank = stall->rank;
 }
 
 void Job::Publish(const std::vector<step::Step>& group) {
   {
     std::lock_guard lock(mutex_);
-    if (!verdict_.empty()) throw Error(ErrorKind::kRankLost, verdict_);
+    if (!standing_.ended.empty()) throw Error(ErrorKind::kRankLost, standing_.ended);
+    for (const step::Step& step : group) record_.due.push_back({step.id, NowNs()});
   }
   for (int visit = 0; visit < settings_.grid.virtual_stages; ++visit) {
     for (const step::Step& step : group) {
@@ -163,13 +201,14 @@ std::vector<std::byte> Job::Ask(int rank, comm::Frame request, std::vector<std::
   {
     std::lock_guard lock(mutex_);
     answers[rank].clear();
+    turns_[rank].Asked(request);
   }
   ranks_->channel(rank).Send(request);
   std::unique_lock lock(mutex_);
-  if (!changed_.wait_for(lock, kAnswerLimit, [&] { return !answers[rank].empty() || !verdict_.empty(); })) {
-    Fail(ErrorKind::kRankLost, "{} did not answer within 60 s", DescribeRank(settings_.grid, rank));
+  if (!changed_.wait_for(lock, kAnswerLimit, [&] { return !answers[rank].empty() || !standing_.ended.empty(); })) {
+    Fail(ErrorKind::kRankLost, "{} did not answer within 60 s", DescribeRank(record_.grid, rank));
   }
-  if (answers[rank].empty()) throw Error(ErrorKind::kRankLost, verdict_);
+  if (answers[rank].empty()) throw Error(ErrorKind::kRankLost, standing_.ended);
   return std::move(answers[rank]);
 }
 
@@ -191,10 +230,10 @@ std::vector<RankState> Job::States() {
   for (int rank = 0; rank < settings_.grid.world(); ++rank) SendIfThere(rank, request);
   std::unique_lock lock(mutex_);
   changed_.wait_for(lock, kStateLimit, [&] {
-    return std::all_of(states_.begin(), states_.end(),
+    return std::all_of(record_.ranks.begin(), record_.ranks.end(),
                        [&](const RankState& s) { return s.answered >= request.step; });
   });
-  return states_;
+  return record_.ranks;
 }
 
 // The end of a connection is noticed by the rank's listener, and the watchdog names the rank.
@@ -202,13 +241,20 @@ void Job::SendIfThere(int rank, const comm::Frame& frame) {
   try {
     ranks_->channel(rank).Send(frame);
   } catch (const Error& error) {
-    spdlog::debug("{}: {}", DescribeRank(settings_.grid, rank), error.what());
+    spdlog::debug("{}: {}", DescribeRank(record_.grid, rank), error.what());
   }
 }
 
-std::string Job::verdict() const {
+std::string Job::verdict() const { return standing().ended; }
+
+Standing Job::standing() const {
   std::lock_guard lock(mutex_);
-  return verdict_;
+  return standing_;
+}
+
+JobRecord Job::Record() const {
+  std::lock_guard lock(mutex_);
+  return record_;
 }
 
 void Job::Stop() {
@@ -218,7 +264,7 @@ void Job::Stop() {
     stopping_ = true;
     changed_.notify_all();
   }
-  const auto reason = std::as_bytes(std::span(verdict_));
+  const auto reason = std::as_bytes(std::span(standing_.ended));
   for (int rank = 0; rank < settings_.grid.world(); ++rank) {
     SendIfThere(rank, FrameOf(pipeline::MessageType::kShutdown, {reason.begin(), reason.end()}));
   }

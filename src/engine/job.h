@@ -11,6 +11,7 @@
 #include "engine/job_settings.h"
 #include "engine/rank_set.h"
 #include "engine/verdict.h"
+#include "pipeline/turns.h"
 #include "schedule/scheduler.h"
 #include "step/step.h"
 
@@ -23,6 +24,13 @@ schedule::Limits LimitsOf(const JobSettings& settings, int64_t chunk_rows, int64
 struct JobEvents {
   std::function<void(step::StepResult)> on_result;         // in the order of the steps
   std::function<void(const std::string& verdict)> on_end;  // once, when a rank is lost
+};
+
+// The verdicts in force: sentences, empty while there is nothing to say.
+struct Standing {
+  std::string ended;    // after JobSettings::wait_limit, or at once for a rank that is gone: nothing runs any more
+  std::string stalled;  // after JobSettings::stall_limit: somebody does not arrive; it may still come
+  int rank = -1;        // whom the sentence names; -1: nobody
 };
 
 // The controller's view of the ranks: publishes steps, receives results, keeps everyone's records and draws
@@ -48,6 +56,10 @@ class Job {
   // What the ranks say of themselves now; of those that do not answer within a second, what they said last.
   std::vector<RankState> States();
   std::string verdict() const;
+  Standing standing() const;
+  // What the watchdog knows, without asking the ranks: at most a heartbeat old for every rank that still sends
+  // them.
+  JobRecord Record() const;
 
   // Ends all ranks. Safe to call twice.
   void Stop();
@@ -57,6 +69,8 @@ class Job {
   void Listen(int rank);
   void Handle(int rank, const comm::Frame& frame);
   void Watch();
+  // Notes whom the soft limit names now, and logs a change. With mutex_ held.
+  void NoteStall(const std::optional<Verdict>& stall);
   void SendIfThere(int rank, const comm::Frame& frame);
   std::vector<std::byte> Ask(int rank, comm::Frame request, std::vector<std::vector<std::byte>>& answers);
 
@@ -66,10 +80,12 @@ class Job {
 
   mutable std::mutex mutex_;
   std::condition_variable changed_;
-  std::vector<RankState> states_;
+  JobRecord record_;
+  std::vector<pipeline::RankTurns> turns_;
   std::vector<std::vector<std::byte>> dumps_;  // by rank; empty: none arrived yet
   std::vector<std::vector<std::byte>> spans_;
-  std::string verdict_;
+  Standing standing_;
+  int64_t stalled_since_ns_ = 0;
   bool stopping_ = false;
   uint64_t heartbeat_requests_ = 0;
 

@@ -12,10 +12,10 @@ namespace sluice::engine {
 std::string JobSettings::Description(uint64_t checkpoint_fingerprint) const {
   return fmt::format(
       "pp {} tp {} attn_tp {} virtual {} split {} layers [{}] owners {} dense_tp {} numerics {} ops {} pages {} "
-      "steps {} checkpoint {:016x}",
+      "steps {} faults {} checkpoint {:016x}",
       grid.stages, grid.lanes, grid.attn_tp, grid.virtual_stages, static_cast<int>(split_mode),
       fmt::join(layer_sizes, ","), expert_owners, dense_tp ? 1 : 0, static_cast<int>(numerics), ops, cache_pages,
-      max_steps_in_flight, checkpoint_fingerprint);
+      max_steps_in_flight, comm::Print(fault_plan), checkpoint_fingerprint);
 }
 
 std::string Print(const JobSettings& s) {
@@ -35,9 +35,13 @@ std::string Print(const JobSettings& s) {
                         {"loader_threads", s.loader_threads},
                         {"compute_threads", s.compute_threads},
                         {"data_plane_address", s.data_plane_address},
+                        {"log_level", s.log_level},
                         {"speaks_for_node", s.speaks_for_node},
+                        {"join_limit_ns", s.join_limit.count()},
                         {"wait_limit_ns", s.wait_limit.count()},
-                        {"link_delay_ns", s.link_delay.count()}}
+                        {"stall_limit_ns", s.stall_limit.count()},
+                        {"link_delay_ns", s.link_delay.count()},
+                        {"fault_plan", comm::Print(s.fault_plan)}}
       .dump();
 }
 
@@ -58,9 +62,14 @@ JobSettings ParseJobSettings(const std::string& text) {
     s.loader_threads = json.at("loader_threads");
     s.compute_threads = json.at("compute_threads");
     s.data_plane_address = json.at("data_plane_address");
+    s.log_level = json.at("log_level");
     s.speaks_for_node = json.at("speaks_for_node");
+    s.join_limit = Duration(json.at("join_limit_ns").get<int64_t>());
     s.wait_limit = Duration(json.at("wait_limit_ns").get<int64_t>());
+    s.stall_limit = Duration(json.at("stall_limit_ns").get<int64_t>());
     s.link_delay = Duration(json.at("link_delay_ns").get<int64_t>());
+    s.fault_plan = comm::ParseFaultPlan(json.at("fault_plan").get<std::string>(), "the fault plan of the job",
+                                        s.grid.world());
     return s;
   } catch (const nlohmann::json::exception& error) {
     Fail(ErrorKind::kUsage, "the settings of a rank are not what sluice serve writes: {}", error.what());

@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "checkpoint/model_config.h"
+#include "comm/fault_plan.h"
 #include "ops/ops.h"
 #include "parallel/grid.h"
 #include "parallel/layer_cut.h"
@@ -30,12 +31,21 @@ struct JobSettings {
   int max_steps_in_flight = 8;
   int loader_threads = 4;
   int compute_threads = 0;                          // of this host; 0: one per core
+  Duration join_limit = std::chrono::seconds(60);   // --dist-timeout: in which all ranks must have joined
   Duration wait_limit = std::chrono::seconds(300);  // --watchdog-timeout: longest a rank waits for a peer
+  Duration stall_limit = std::chrono::seconds(5);   // --stall-report-after: longest before that is reported
   std::string data_plane_address = "127.0.0.1";     // by which other ranks reach those of this host
+  std::string log_level = "info";                   // --log-level, of rank processes
   bool speaks_for_node = false;  // this rank logs why it ends: one rank of each host without the controller
   Duration link_delay{0};        // emulated latency of every hop
+  comm::FaultPlan fault_plan;    // --fault-plan: what goes wrong on purpose
 
-  // The agreed part as one line of text: what Hello frames carry and compare.
+  // How long a wait of the data plane lasts at most. Beyond wait_limit, so that it is the controller that ends
+  // a stall, with everybody's records before it; a rank's own limit is for when there is no controller.
+  Duration data_plane_limit() const { return wait_limit + std::chrono::seconds(3); }
+
+  // The agreed part as one line, "name value name value ...": what Hello frames carry and compare, field by
+  // field (comm/hello.h). No value has a space.
   std::string Description(uint64_t checkpoint_fingerprint) const;
 };
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "engine/stall_report.h"
+
 namespace sluice::engine {
 namespace {
 
@@ -10,6 +12,13 @@ TokenLogprobs LogprobsOf(const ops::Sampled& sampled) {
   TokenLogprobs logprobs{sampled.logprob, {}};
   for (const auto& entry : sampled.top) logprobs.top.push_back({entry.token, entry.logprob});
   return logprobs;
+}
+
+schedule::Limits LimitsFor(const JobSettings& settings, const EngineOptions& options) {
+  schedule::Limits limits = LimitsOf(settings, options.chunk_rows, options.max_running);
+  limits.prefill_rows = options.prefill_rows;
+  limits.step_sequences = options.step_sequences;
+  return limits;
 }
 
 EngineInfo InfoOf(const JobSettings& settings, const EngineOptions& options,
@@ -20,6 +29,12 @@ EngineInfo InfoOf(const JobSettings& settings, const EngineOptions& options,
   info.max_total_tokens = settings.cache_pages * ops::kPageTokens;
   for (const int64_t id : config.eos_token_ids) info.eos_token_ids.push_back(static_cast<int32_t>(id));
   info.numerics = NumericsOf(settings.numerics, checkpoint_is_fp8) == ops::Numerics::kExact ? "exact" : "fp8";
+  const ops::Numerics numerics = NumericsOf(settings.numerics, checkpoint_is_fp8);
+  info.lanes = settings.grid.lanes;
+  info.expert_sum_bytes = config.hidden_size * SizeOf(ops::ActivationType(numerics));
+  info.expert_row_bytes = numerics == ops::Numerics::kFp8 && checkpoint_is_fp8
+                              ? ops::QuantizedRowBytes(config.hidden_size)
+                              : info.expert_sum_bytes;
   return info;
 }
 
@@ -31,7 +46,9 @@ LocalEngine::LocalEngine(const JobSettings& settings, const EngineOptions& optio
     : settings_(settings),
       info_(InfoOf(settings, options, config, checkpoint_is_fp8)),
       layer_cut_(LayerCutOf(settings, config)),
-      scheduler_(LimitsOf(settings, options.chunk_rows, options.max_running)) {
+      scheduler_(LimitsFor(settings, options)),
+      load_{0, 0, 0, info_.max_total_tokens},
+      step_log_(options.decode_log_interval) {
   JobEvents events;
   events.on_result = [this](step::StepResult result) {
     std::lock_guard lock(mutex_);
@@ -93,6 +110,7 @@ void LocalEngine::Abort(RequestId id) {
 void LocalEngine::Finish(RequestId id, FinishReason reason, Event event) {
   const auto it = running_.find(id);
   event.finish = reason;
+  event.started_ns = it->second.started_ns;
   it->second.sink(std::move(event));
   running_.erase(it);
   scheduler_.End(id);
@@ -100,6 +118,7 @@ void LocalEngine::Finish(RequestId id, FinishReason reason, Event event) {
 
 void LocalEngine::Deliver(const step::StepResult& result) {
   scheduler_.Completed(result);
+  step_log_.Completed(result.id, CurrentLoad(), NowNs());
   for (const step::SequenceResult& sequence : result.sequences) {
     const auto it = running_.find(sequence.sequence);
     if (it == running_.end()) continue;  // ended while the step was under way
@@ -118,6 +137,7 @@ void LocalEngine::Deliver(const step::StepResult& result) {
       if (running.prompt_done == prompt) event.prompt_logprobs = std::move(running.prompt_logprobs);
     }
     event.prompt_tokens_done = running.prompt_done;
+    event.started_ns = running.started_ns;
     if (sequence.sampled) {
       ++running.generated;
       const auto& stops = running.request.stop_token_ids;
@@ -142,6 +162,44 @@ void LocalEngine::EndAll(const std::string& sentence) {
     Event event;
     event.error = sentence;
     Finish(running_.begin()->first, FinishReason::kError, std::move(event));
+  }
+}
+
+EngineLoad LocalEngine::CurrentLoad() const {
+  const int64_t pages = scheduler_.pages() - scheduler_.free_pages();
+  return {scheduler_.running(), scheduler_.waiting(), pages * ops::kPageTokens, info_.max_total_tokens};
+}
+
+EngineLoad LocalEngine::Load() const {
+  std::lock_guard lock(mutex_);
+  return load_;
+}
+
+void LocalEngine::NoteLoad() {
+  const EngineLoad load = CurrentLoad();
+  std::lock_guard lock(mutex_);
+  load_ = load;
+}
+
+void LocalEngine::NoteStep(const step::Step& step) {
+  const int64_t now = NowNs();
+  StepLog::Content content;
+  for (const step::StepSequence& part : step.sequences) {
+    Running& running = running_.at(part.sequence);
+    const auto rows = static_cast<int64_t>(part.tokens.size());
+    const bool prompt = part.first_position < static_cast<int64_t>(running.request.prompt.size());
+    (prompt ? content.prompt_rows : content.decode_rows) += rows;
+    if (running.started_ns != 0) continue;
+    running.started_ns = now;
+    ++content.new_sequences;
+  }
+  step_log_.Published(step.id, content, now);
+}
+
+void LocalEngine::PublishReady() {
+  for (auto group = scheduler_.NextGroup(); !group.empty(); group = scheduler_.NextGroup()) {
+    for (const step::Step& step : group) NoteStep(step);
+    job_->Publish(group);
   }
 }
 
@@ -182,9 +240,8 @@ void LocalEngine::Work() {
       }
       if (stopping) return EndAll("the server is shutting down");
       if (!ended.empty()) throw Error(ErrorKind::kRankLost, ended);
-      for (auto group = scheduler_.NextGroup(); !group.empty(); group = scheduler_.NextGroup()) {
-        job_->Publish(group);
-      }
+      PublishReady();
+      NoteLoad();
     } catch (const Error& error) {
       // A result out of turn means that the ranks and the scheduler no longer agree: nothing can go on.
       std::lock_guard lock(mutex_);
@@ -192,6 +249,10 @@ void LocalEngine::Work() {
       EndAll(error.what());
     }
   }
+}
+
+StallReport LocalEngine::Report() const {
+  return MakeStallReport(job_->Record(), job_->standing(), NowNs());
 }
 
 std::vector<RankInfo> LocalEngine::Ranks() {
@@ -211,6 +272,10 @@ std::vector<RankInfo> LocalEngine::Ranks() {
                      heartbeat.rows_computed,
                      heartbeat.hop_bytes_sent,
                      heartbeat.hop_bytes_received,
+                     heartbeat.expert_choice_bytes,
+                     heartbeat.expert_dispatch_bytes,
+                     heartbeat.expert_return_bytes,
+                     heartbeat.expert_row_owners,
                      heartbeat.times,
                      heartbeat.period});
   }

@@ -9,14 +9,18 @@
 
 #include "engine/engine.h"
 #include "engine/job.h"
+#include "engine/step_log.h"
 #include "schedule/scheduler.h"
 
 namespace sluice::engine {
 
 struct EngineOptions {
-  int64_t chunk_rows = 8192;   // --chunked-prefill-size
-  int64_t max_running = 64;    // --max-running-requests
-  int64_t context_length = 0;  // --context-length; 0: the model's
+  int64_t chunk_rows = 8192;         // --chunked-prefill-size
+  int64_t max_running = 64;          // --max-running-requests
+  int64_t context_length = 0;        // --context-length; 0: the model's
+  int64_t prefill_rows = 0;          // --max-prefill-tokens; 0: as chunk_rows
+  int64_t step_sequences = 0;        // --pp-max-micro-batch-size; 0: any number
+  int64_t decode_log_interval = 40;  // --decode-log-interval
 };
 
 // The engine in the controller's process: one thread owns the scheduler, publishes steps ahead of need and
@@ -33,6 +37,9 @@ class LocalEngine final : public Engine {
   void Abort(RequestId id) override;
   std::vector<RankInfo> Ranks() override;
   std::string Verdict() const override { return job_->verdict(); }
+  EngineLoad Load() const override;
+  std::string Stall() const override { return job_->standing().stalled; }
+  StallReport Report() const override;
 
   Job& job() { return *job_; }
   // Ends every request with an error event and stops the ranks.
@@ -45,10 +52,16 @@ class LocalEngine final : public Engine {
     int64_t prompt_tokens = 0;
     int64_t generated = 0;
     int64_t prompt_done = 0;
+    int64_t started_ns = 0;  // when its first row was published
     std::vector<TokenLogprobs> prompt_logprobs;
   };
 
   void Work();
+  void PublishReady();
+  void NoteStep(const step::Step& step);
+  // The worker thread's, from the scheduler; NoteLoad shows it to the others.
+  EngineLoad CurrentLoad() const;
+  void NoteLoad();
   void Deliver(const step::StepResult& result);
   void Finish(RequestId id, FinishReason reason, Event event);
   void EndAll(const std::string& sentence);
@@ -58,16 +71,18 @@ class LocalEngine final : public Engine {
   std::vector<parallel::LayerRange> layer_cut_;
   schedule::Scheduler scheduler_;
 
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::condition_variable something_;
   std::deque<std::pair<RequestId, Running>> submitted_;
   std::deque<RequestId> aborted_;
   std::deque<step::StepResult> results_;
   std::string ended_;  // the sentence after which nothing runs
   bool stopping_ = false;
+  EngineLoad load_;
   RequestId next_id_ = 1;
 
-  std::map<RequestId, Running> running_;  // the worker thread's
+  std::map<RequestId, Running> running_;  // the worker thread's, as is step_log_
+  StepLog step_log_;
   std::unique_ptr<Job> job_;
   std::thread worker_;
 };

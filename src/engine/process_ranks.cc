@@ -10,11 +10,15 @@
 #include <cstring>
 #include <filesystem>
 #include <mutex>
+#include <string_view>
 #include <thread>
 #include <utility>
 
+#include "comm/ordered_channel.h"
 #include "comm/rendezvous.h"
+#include "engine/faults.h"
 #include "engine/rank_set.h"
+#include "engine/verdict.h"
 
 extern char** environ;  // NOLINT(readability-redundant-declaration)
 
@@ -29,17 +33,34 @@ std::string DescribeEnd(int status) {
   return fmt::format("its process ended with exit code {}", WEXITSTATUS(status));
 }
 
+// This process's environment, with the secret in it: a command line can be read by everybody on the host, an
+// environment by the same user only.
+std::vector<std::string> EnvironmentWith(const comm::JobSecret& secret) {
+  const std::string name = fmt::format("{}=", comm::kSecretVariable);
+  std::vector<std::string> variables{secret.EnvironmentEntry()};
+  for (char** variable = environ; *variable != nullptr; ++variable) {
+    if (!std::string_view(*variable).starts_with(name)) variables.emplace_back(*variable);
+  }
+  return variables;
+}
+
 // A child process that is ended with this object. Thread-safe: the rank's listener asks how it ended while
 // another thread stops it.
 class RankProcess {
  public:
-  RankProcess(const std::string& program, const std::string& settings, int rank, const std::string& join) {
+  RankProcess(const std::string& program, const std::string& settings, int rank, const std::string& join,
+              const comm::JobSecret& secret) {
     std::vector<std::string> words{program,  "rank", "--settings", settings, "--rank", std::to_string(rank),
                                    "--join", join};
     std::vector<char*> argv;
     argv.reserve(words.size() + 1);
     for (std::string& word : words) argv.push_back(word.data());
     argv.push_back(nullptr);
+    std::vector<std::string> variables = EnvironmentWith(secret);
+    std::vector<char*> environment;
+    environment.reserve(variables.size() + 1);
+    for (std::string& variable : variables) environment.push_back(variable.data());
+    environment.push_back(nullptr);
     // The server waits for its signals in one thread and blocks them; a rank must not inherit that.
     posix_spawnattr_t attributes;
     posix_spawnattr_init(&attributes);
@@ -47,7 +68,8 @@ class RankProcess {
     sigemptyset(&none);
     posix_spawnattr_setsigmask(&attributes, &none);
     posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
-    const int error = posix_spawn(&pid_, program.c_str(), nullptr, &attributes, argv.data(), environ);
+    const int error =
+        posix_spawn(&pid_, program.c_str(), nullptr, &attributes, argv.data(), environment.data());
     posix_spawnattr_destroy(&attributes);
     if (error != 0) {
       pid_ = -1;
@@ -103,8 +125,14 @@ Share ShareOf(const JobSettings& settings, const ProcessPlan& plan) {
   return {plan.node * count, count};
 }
 
+comm::JobSecret SecretOf(const ProcessPlan& plan) {
+  SLUICE_CHECK(plan.secret.has_value() || plan.nodes == 1, "{} nodes cannot agree on a random secret",
+               plan.nodes);
+  return plan.secret.has_value() ? *plan.secret : comm::JobSecret::Random();
+}
+
 std::vector<std::unique_ptr<RankProcess>> StartShare(JobSettings settings, const ProcessPlan& plan,
-                                                     const std::string& join) {
+                                                     const std::string& join, const comm::JobSecret& secret) {
   const Share share = ShareOf(settings, plan);
   const auto cores = static_cast<int>(std::thread::hardware_concurrency());
   if (settings.compute_threads == 0) settings.compute_threads = std::max(1, cores / share.count);
@@ -112,7 +140,7 @@ std::vector<std::unique_ptr<RankProcess>> StartShare(JobSettings settings, const
   processes.reserve(share.count);
   for (int rank = share.first; rank < share.first + share.count; ++rank) {
     settings.speaks_for_node = plan.node > 0 && rank == share.first;
-    processes.push_back(std::make_unique<RankProcess>(plan.program, Print(settings), rank, join));
+    processes.push_back(std::make_unique<RankProcess>(plan.program, Print(settings), rank, join, secret));
   }
   return processes;
 }
@@ -145,9 +173,15 @@ class ProcessRanks final : public RankSet {
   ProcessRanks(const JobSettings& settings, uint64_t checkpoint_fingerprint, const ProcessPlan& plan)
       : share_(ShareOf(settings, plan)) {
     const std::string listen = plan.join_address.empty() ? directory_.Address() : plan.join_address;
-    comm::Rendezvous rendezvous(comm::ParseAddress(listen), HelloOf(settings, -1, checkpoint_fingerprint));
-    processes_ = StartShare(settings, plan, rendezvous.address().ToString());
-    channels_ = rendezvous.Accept(plan.join_limit);
+    const comm::JobSecret secret = SecretOf(plan);
+    comm::Rendezvous rendezvous(comm::ParseAddress(listen), HelloOf(settings, -1, checkpoint_fingerprint),
+                                secret);
+    processes_ = StartShare(settings, plan, rendezvous.address().ToString(), secret);
+    for (auto& channel : AcceptAll(rendezvous, settings)) {
+      const auto rank = static_cast<int>(channels_.size());
+      channels_.push_back(
+          comm::MakeOrderedChannel(WithPublishFaults(std::move(channel), settings, rank)));
+    }
   }
   ~ProcessRanks() override { Stop(Duration(0)); }
 
@@ -169,6 +203,32 @@ class ProcessRanks final : public RankSet {
   }
 
  private:
+  // A rank of this host whose process ends is not waited for; and when ranks are lost while they join, one that
+  // was killed is why, and the others ended because of it.
+  std::vector<std::unique_ptr<comm::Channel>> AcceptAll(comm::Rendezvous& rendezvous,
+                                                        const JobSettings& settings) {
+    try {
+      return rendezvous.Accept(settings.join_limit, [&] { FailIfOneEnded(settings, /*killed_only=*/false); });
+    } catch (const Error&) {
+      const Deadline deadline = Clock::now() + kReasonLimit;
+      for (auto& process : processes_) process->WaitUntil(deadline);
+      FailIfOneEnded(settings, /*killed_only=*/true);
+      throw;
+    }
+  }
+
+  void FailIfOneEnded(const JobSettings& settings, bool killed_only) {
+    for (const bool killed : {true, false}) {
+      if (killed_only && !killed) return;
+      for (size_t i = 0; i < processes_.size(); ++i) {
+        if (!processes_[i]->HasEnded() || WIFSIGNALED(processes_[i]->status()) != killed) continue;
+        Fail(ErrorKind::kRankLost, "{} is gone: {}, before all ranks had joined",
+             DescribeRank(settings.grid, share_.first + static_cast<int>(i)),
+             DescribeEnd(processes_[i]->status()));
+      }
+    }
+  }
+
   Share share_;
   SocketDirectory directory_;
   std::vector<std::unique_ptr<RankProcess>> processes_;
@@ -183,7 +243,7 @@ std::unique_ptr<RankSet> StartProcessRanks(const JobSettings& settings, uint64_t
 }
 
 int RunNode(const JobSettings& settings, const ProcessPlan& plan) {
-  const auto processes = StartShare(settings, plan, plan.join_address);
+  const auto processes = StartShare(settings, plan, plan.join_address, SecretOf(plan));
   int code = 0;
   for (const auto& process : processes) {
     while (!process->WaitUntil(Clock::now() + std::chrono::hours(1))) {

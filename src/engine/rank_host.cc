@@ -5,11 +5,14 @@
 
 #include <utility>
 
-#include "comm/delayed_communicator.h"
 #include "comm/gloo_world.h"
+#include "comm/ordered_channel.h"
+#include "engine/build_id.h"
+#include "engine/faults.h"
 #include "ops/cpu/cpu_ops.h"
 #include "ops/reference/reference_ops.h"
 #include "pipeline/rank.h"
+#include "pipeline/start_up.h"
 
 namespace sluice::engine {
 
@@ -20,21 +23,32 @@ std::unique_ptr<ops::Ops> MakeOps(const JobSettings& settings, bool checkpoint_i
   Fail(ErrorKind::kUsage, "there is no back end {}: use cpu or reference", settings.ops);
 }
 
+pipeline::RankOptions RankOptionsOf(const JobSettings& settings, const checkpoint::ModelConfig& config,
+                                    int rank) {
+  return {settings.grid,
+          rank,
+          LayerCutOf(settings, config),
+          settings.split_mode,
+          settings.expert_owners > 0 ? settings.expert_owners : settings.grid.lanes,
+          settings.dense_tp,
+          settings.cache_pages,
+          settings.max_steps_in_flight,
+          {}};
+}
+
 std::string HostRank(const JobSettings& settings, int rank, const checkpoint::Checkpoint& checkpoint,
                      ComputePool& pool, comm::Communicator& world, comm::Channel& control,
-                     trace::Recorder& recorder, const RankProbes& probes) {
+                     trace::Recorder& recorder, comm::FaultInjector* faults, const RankProbes& probes) {
   std::unique_ptr<ops::Ops> ops;
+  std::unique_ptr<comm::Communicator> wrapped;
   std::unique_ptr<pipeline::Rank> worker;
   try {
+    const pipeline::StartUpHeartbeats heartbeats(control, recorder);
+    if (faults != nullptr) faults->AtStartUp(recorder);
+    if (probes.wrap_world) wrapped = probes.wrap_world(rank, world);
     const auto& config = checkpoint.config();
-    const pipeline::RankOptions options{settings.grid,
-                                        rank,
-                                        LayerCutOf(settings, config),
-                                        settings.split_mode,
-                                        settings.expert_owners > 0 ? settings.expert_owners : settings.grid.lanes,
-                                        settings.dense_tp,
-                                        settings.cache_pages,
-                                        settings.max_steps_in_flight};
+    pipeline::RankOptions options = RankOptionsOf(settings, config, rank);
+    if (faults != nullptr) options.at_pass = [faults](int64_t step) { faults->AtPass(step); };
     ops = MakeOps(settings, checkpoint.is_fp8(), pool);
     if (probes.wrap_ops) ops = probes.wrap_ops(rank, std::move(ops));
     const model::StageSlice slice = pipeline::SliceOf(options);
@@ -43,7 +57,10 @@ std::string HostRank(const JobSettings& settings, int rank, const checkpoint::Ch
     if (probes.after_load) probes.after_load(rank, weights);
     auto stage = std::make_unique<model::StageModel>(config, slice, std::move(weights), ops->numerics(),
                                                      settings.cache_pages);
-    worker = std::make_unique<pipeline::Rank>(options, std::move(stage), *ops, world, control, recorder);
+    spdlog::debug("rank {}: lane {}, layers from {}, weights packed, {} pages of cache", rank, slice.lane,
+                  slice.layers.front().begin, settings.cache_pages);
+    worker = std::make_unique<pipeline::Rank>(options, std::move(stage), *ops, wrapped != nullptr ? *wrapped : world,
+                                              control, recorder);
   } catch (const std::exception& error) {
     pipeline::ReportFailure(control, pipeline::FailureOf(error));
     return error.what();
@@ -52,23 +69,27 @@ std::string HostRank(const JobSettings& settings, int rank, const checkpoint::Ch
 }
 
 comm::Hello HelloOf(const JobSettings& settings, int rank, uint64_t checkpoint_fingerprint) {
-  return {rank, settings.grid.world(), "sluice 0.1.0", settings.Description(checkpoint_fingerprint)};
+  return {rank, settings.grid.world(), BuildId(), settings.Description(checkpoint_fingerprint)};
 }
 
 int RunRankProcess(const JobSettings& settings, int rank, const std::string& join_address) {
-  constexpr Duration kJoinLimit = std::chrono::seconds(60);
+  const auto secret = comm::GivenSecret("");
+  SLUICE_CHECK(secret.has_value(), "whoever starts a rank process gives it {}", comm::kSecretVariable);
   const auto checkpoint = checkpoint::Checkpoint::Open(settings.model_path);
-  const auto control = comm::Join(comm::ParseAddress(join_address),
-                                  HelloOf(settings, rank, checkpoint->fingerprint()), kJoinLimit);
-  comm::JoinedStore store(*control);
+  auto joined = comm::Join(comm::ParseAddress(join_address),
+                           HelloOf(settings, rank, checkpoint->fingerprint()), *secret, settings.join_limit);
+  comm::JoinedStore store(*joined);
   auto world = comm::MakeGlooWorld(rank, settings.grid.world(), store, settings.data_plane_address,
-                                   settings.wait_limit);
-  if (settings.link_delay > Duration(0)) world = comm::MakeDelayed(std::move(world), settings.link_delay);
-  comm::SayConnected(*control);
+                                   settings.data_plane_limit());
+  comm::SayConnected(*joined);
 
+  const auto faults = MakeInjector(settings, rank, RankKind::kProcess, *joined);
+  const auto control = comm::MakeOrderedChannel(WithRankFaults(std::move(joined), faults));
+  world = WithDataFaults(std::move(world), faults);
   ComputePool pool(std::max(0, settings.compute_threads - 1));
   trace::Recorder recorder(rank);
-  const std::string failure = HostRank(settings, rank, *checkpoint, pool, *world, *control, recorder, {});
+  const std::string failure = HostRank(settings, rank, *checkpoint, pool, *world, *control, recorder,
+                                       faults.get(), {});
   if (failure.empty()) return 0;
   if (settings.speaks_for_node) spdlog::error("the job ended: {}", failure);
   return 5;

@@ -1,11 +1,13 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "checkpoint/checkpoint.h"
 #include "comm/channel.h"
+#include "comm/job_secret.h"
 #include "engine/job_settings.h"
 #include "engine/rank_host.h"
 
@@ -31,15 +33,15 @@ std::unique_ptr<RankSet> StartThreadRanks(const JobSettings& settings,
 
 // How rank processes are started and found.
 struct ProcessPlan {
-  std::string program;       // the sluice binary
-  int nodes = 1;             // --nnodes
-  int node = 0;              // --node-rank
-  std::string join_address;  // --dist-init-addr; empty with one node: a private Unix socket
-  Duration join_limit = std::chrono::seconds(60);
+  std::string program;                    // the sluice binary
+  int nodes = 1;                          // --nnodes
+  int node = 0;                           // --node-rank
+  std::string join_address;               // --dist-init-addr; empty with one node: a private Unix socket
+  std::optional<comm::JobSecret> secret;  // must be there with several nodes; one node makes its own without
 };
 
 // Starts this node's share of the ranks as processes and, on node 0, waits until all ranks of all nodes have
-// joined. Throws Error(kRankLost) naming the ranks that have not joined within the limit.
+// joined. Throws Error(kRankLost) naming the ranks that have not joined within settings.join_limit.
 std::unique_ptr<RankSet> StartProcessRanks(const JobSettings& settings, uint64_t checkpoint_fingerprint,
                                            const ProcessPlan& plan);
 

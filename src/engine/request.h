@@ -39,6 +39,8 @@ struct Event {
   // Tokens sampled since the last event, with their log-probabilities.
   std::vector<int32_t> tokens;
   std::vector<TokenLogprobs> logprobs;
+  // When the first row of the prompt was published, on the monotonic clock (NowNs); 0: not yet.
+  int64_t started_ns = 0;
   // Prompt progress: tokens of the prompt computed so far.
   int64_t prompt_tokens_done = 0;
   // With prompt_logprobs, once, when the prompt is done: entry i is of prompt token i; entry 0 is empty.

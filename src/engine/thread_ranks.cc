@@ -4,8 +4,9 @@
 #include <thread>
 #include <utility>
 
-#include "comm/delayed_communicator.h"
+#include "comm/ordered_channel.h"
 #include "comm/thread_world.h"
+#include "engine/faults.h"
 #include "engine/rank_set.h"
 
 namespace sluice::engine {
@@ -16,20 +17,22 @@ class ThreadRanks final : public RankSet {
   ThreadRanks(const JobSettings& settings, std::shared_ptr<const checkpoint::Checkpoint> checkpoint,
               const RankProbes& probes)
       : settings_(settings), checkpoint_(std::move(checkpoint)), probes_(probes), pool_(Workers(settings)) {
-    auto world = comm::MakeThreadWorld(settings.grid.world(), settings.wait_limit);
+    comm::CheckRunsInThreads(settings.fault_plan);
+    auto world = comm::MakeThreadWorld(settings.grid.world(), settings.data_plane_limit());
     for (int rank = 0; rank < settings.grid.world(); ++rank) {
       auto [controller_end, rank_end] = comm::MakeChannelPair();
-      channels_.push_back(std::move(controller_end));
-      rank_channels_.push_back(std::move(rank_end));
+      injectors_.push_back(MakeInjector(settings, rank, RankKind::kThread, *rank_end));
+      channels_.push_back(
+          comm::MakeOrderedChannel(WithPublishFaults(std::move(controller_end), settings, rank)));
+      rank_channels_.push_back(
+          comm::MakeOrderedChannel(WithRankFaults(std::move(rank_end), injectors_.back())));
       recorders_.push_back(std::make_unique<trace::Recorder>(rank));
-      worlds_.push_back(settings.link_delay > Duration(0)
-                            ? comm::MakeDelayed(std::move(world[rank]), settings.link_delay)
-                            : std::move(world[rank]));
+      worlds_.push_back(WithDataFaults(std::move(world[rank]), injectors_.back()));
     }
     for (int rank = 0; rank < settings.grid.world(); ++rank) {
       threads_.emplace_back([this, rank] {
         HostRank(settings_, rank, *checkpoint_, pool_, *worlds_[rank], *rank_channels_[rank],
-                 *recorders_[rank], probes_);
+                 *recorders_[rank], injectors_[rank].get(), probes_);
         rank_channels_[rank]->Close();
       });
     }
@@ -61,6 +64,7 @@ class ThreadRanks final : public RankSet {
   std::shared_ptr<const checkpoint::Checkpoint> checkpoint_;
   RankProbes probes_;
   ComputePool pool_;
+  std::vector<std::shared_ptr<comm::FaultInjector>> injectors_;
   std::vector<std::unique_ptr<comm::Channel>> channels_;
   std::vector<std::unique_ptr<comm::Channel>> rank_channels_;
   std::vector<std::unique_ptr<trace::Recorder>> recorders_;

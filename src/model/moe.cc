@@ -1,5 +1,7 @@
 #include "model/moe.h"
 
+#include <numeric>
+
 #include "model/mlp.h"
 #include "model/shapes.h"
 
@@ -48,6 +50,7 @@ Routing Moe::Route(const Pass& pass, const MoeWeights& weights, const Tensor& h)
   pass.ops().Route(shape_, logits, weights.e_score_correction_bias, mine.ColRange(0, shape_.top_k),
                    weight_half(mine));
   const Tensor all = pass.Gather("all-gather expert choices", mine);
+  traffic_.choice_bytes += (pass.split().lanes() - 1) * mine.bytes();
   Routing routing{all.ColRange(0, shape_.top_k), weight_half(all), {0}};
   for (int lane = 0; lane < pass.split().lanes(); ++lane) {
     routing.first_row.push_back(routing.first_row.back() + pass.split().CountOf(lane));
@@ -116,6 +119,30 @@ Tensor Moe::Subtrees(const Pass& pass, const MoeWeights& weights, const Routing&
   return packed;
 }
 
+Tensor Moe::Dispatch(const Pass& pass, const MoeWeights& weights, const Tensor& h,
+                     const std::vector<int64_t>& rows, const std::vector<int64_t>& counts,
+                     const std::vector<int64_t>& arriving_counts) const {
+  ops::Ops& ops = pass.ops();
+  // Nothing travels on one lane: there the experts' own quantisation is enough.
+  const bool quantize = weights.fp8_experts && pass.split().lanes() > 1;
+  Tensor from = h;
+  if (quantize) {
+    from = pass.NewBytes(h.rows, ops::QuantizedRowBytes(h.cols));
+    ops.QuantizeRows(h, from);
+  }
+  const auto arriving = std::accumulate(arriving_counts.begin(), arriving_counts.end(), int64_t{0});
+  const Tensor outgoing = pass.New(from.dtype, static_cast<int64_t>(rows.size()), from.cols);
+  ops.CopyRows(from, rows, outgoing);
+  const Tensor arrived = pass.New(from.dtype, arriving, from.cols);
+  ExchangeRows(pass, "dispatch rows to experts", outgoing, counts, arrived, arriving_counts);
+  traffic_.dispatch_bytes +=
+      (static_cast<int64_t>(rows.size()) - counts[pass.lane()]) * from.cols * SizeOf(from.dtype);
+  if (!quantize) return arrived;
+  const Tensor x = pass.NewActivation(arriving, h.cols);
+  ops.DequantizeRows(arrived, x);
+  return x;
+}
+
 Tensor Moe::Forward(const Pass& pass, const MoeWeights& weights, const Tensor& h) const {
   ops::Ops& ops = pass.ops();
   const int lanes = pass.split().lanes();
@@ -136,10 +163,8 @@ Tensor Moe::Forward(const Pass& pass, const MoeWeights& weights, const Tensor& h
     for (const int64_t row : from_lane) received.push_back({lane, row});
     received_counts.push_back(static_cast<int64_t>(from_lane.size()));
   }
-  const Tensor outgoing = pass.NewActivation(static_cast<int64_t>(sent_rows.size()), h.cols);
-  ops.CopyRows(h, sent_rows, outgoing);
-  const Tensor arrived = pass.NewActivation(static_cast<int64_t>(received.size()), h.cols);
-  ExchangeRows(pass, "dispatch rows to experts", outgoing, sent_counts, arrived, received_counts);
+  traffic_.row_owners += static_cast<int64_t>(sent_rows.size());
+  const Tensor arrived = Dispatch(pass, weights, h, sent_rows, sent_counts, received_counts);
 
   std::vector<int64_t> returned_counts;
   const Tensor returned = Subtrees(pass, weights, routing, received, arrived, returned_counts);
@@ -169,6 +194,7 @@ Tensor Moe::Forward(const Pass& pass, const MoeWeights& weights, const Tensor& h
   const Tensor nodes = pass.NewActivation(plan.rows(), h.cols);
   ExchangeRows(pass, "return expert sums", returned, returned_counts, nodes.RowRange(0, coming),
                coming_counts);
+  traffic_.return_bytes += (returned.rows - returned_counts[me]) * returned.cols * SizeOf(returned.dtype);
   ops.JoinNodes(plan.joins(), nodes);
   const Tensor out = pass.NewActivation(h.rows, h.cols);
   ops.CopyRows(nodes, roots, out);

@@ -162,6 +162,13 @@ class Loader {
     const auto [first_leaf, end_leaf] = tree.Owned(lane);
     const auto [first, end] = tree.ExpertsOf(first_leaf, end_leaf);
     weights.first_expert = first;
+    weights.fp8_experts = ops_.numerics() == ops::Numerics::kFp8;
+    for (int64_t e = 0; e < config.n_routed_experts; ++e) {
+      for (const char* name : {"gate_proj", "up_proj"}) {
+        const auto stored = checkpoint_.Get(fmt::format("{}experts.{}.{}.weight", prefix, e, name));
+        weights.fp8_experts = weights.fp8_experts && stored.dtype == DType::kF8E4M3;
+      }
+    }
     for (int64_t e = first; e < end; ++e)
       weights.experts.push_back(Mlp(fmt::format("{}experts.{}.", prefix, e)));
     if (config.n_shared_experts > 0) weights.shared_experts = Mlp(prefix + "shared_experts.");

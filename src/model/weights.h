@@ -47,6 +47,7 @@ struct MlpWeights {
 struct MoeWeights {
   WeightPtr gate;                       // [experts, hidden]
   OwnedTensor e_score_correction_bias;  // [1, experts]
+  bool fp8_experts = false;             // all gate and up projections, on whatever lane, are FP8 weights
   int64_t first_expert = 0;             // of those below
   std::vector<MlpWeights> experts;
   std::optional<MlpWeights> shared_experts;

@@ -2,7 +2,8 @@
 
 #include <cstdint>
 
-// Byte layouts of the two caches a layer keeps, and of the rows that travel between lanes to fill them.
+// Byte layouts of the two caches a layer keeps, and of the rows that travel between lanes to fill them; and of
+// quantised hidden states on their way to experts.
 //
 // Latents, token-contiguous: page p holds kPageTokens rows, row j at j * LatentRowBytes.
 //   kF32:  latent[512] fp32 | k_pe[64] fp32                                          2304 bytes
@@ -22,6 +23,9 @@ enum class CacheFormat : uint8_t { kF32, kFp8 };
 inline constexpr int64_t kPageTokens = 64;
 inline constexpr int64_t kQuantBlock = 128;  // consecutive channels that share one scale
 
+constexpr int64_t QuantizedRowBytes(int64_t channels) {
+  return channels + 4 * ((channels + kQuantBlock - 1) / kQuantBlock);
+}
 constexpr int64_t LatentRowBytes(CacheFormat format, int64_t latent, int64_t rope) {
   return format == CacheFormat::kF32 ? 4 * (latent + rope)
                                      : latent + 4 * ((latent + kQuantBlock - 1) / kQuantBlock) + 2 * rope;

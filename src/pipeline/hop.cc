@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "comm/damage.h"
+
 namespace sluice::pipeline {
 
 int64_t HopLayout::row_bytes() const {
@@ -28,8 +30,12 @@ uint64_t Hop::TagOf(const PassId& pass) const {
   return static_cast<uint64_t>(pass.step * grid_.virtual_stages + pass.visit);
 }
 
+std::span<std::byte> Hop::MessageIn(const Moving& moving) {
+  return {moving.buffer.data(), static_cast<size_t>(moving.bytes) + comm::kSealBytes};
+}
+
 Buffer Hop::NewBuffer(int64_t rows) {
-  const int64_t bytes = std::max<int64_t>(rows * layout_.row_bytes(), 1);
+  const int64_t bytes = rows * layout_.row_bytes() + static_cast<int64_t>(comm::kSealBytes);
   const auto fits =
       std::find_if(free_.begin(), free_.end(), [&](const Buffer& b) { return b.bytes() >= bytes; });
   if (fits == free_.end()) return Buffer(bytes);
@@ -49,8 +55,7 @@ void Hop::Expect(const PassId& pass, int64_t rows) {
   const int64_t bytes = rows * layout_.row_bytes();
   Moving moving{NewBuffer(rows), nullptr, bytes};
   if (bytes > 0) {
-    moving.transfer =
-        world_.Receive(upstream_, TagOf(pass), {moving.buffer.data(), static_cast<size_t>(bytes)});
+    moving.transfer = world_.Receive(upstream_, TagOf(pass), MessageIn(moving));
   }
   expected_.emplace(pass, std::move(moving));
 }
@@ -60,9 +65,17 @@ Buffer Hop::Take(const PassId& pass) {
   expected_.erase(pass);
   if (moving.transfer != nullptr) {
     const trace::ScopedSpan span(world_.recorder(), trace::SpanKind::kHopWait);
-    const trace::ScopedWait wait(world_.recorder(), "hop receive", world_.GlobalRank(upstream_));
+    const trace::ScopedWait wait(world_.recorder(), "hop receive", world_.GlobalRank(upstream_),
+                                 trace::WaitKind::kHop, moving.bytes);
     moving.transfer->Wait();
+    if (!comm::IsWhole(MessageIn(moving), TagOf(pass))) {
+      throw comm::PeerError(world_.GlobalRank(upstream_),
+                            fmt::format("the {} bytes of step {}, pass {} from rank {} are not those it sent: "
+                                        "their checksum is wrong",
+                                        moving.bytes, pass.step, pass.visit, world_.GlobalRank(upstream_)));
+    }
   }
+  if (world_.recorder() != nullptr) world_.recorder()->Count(&trace::Counts::taken);
   bytes_received_ += moving.bytes;
   return std::move(moving.buffer);
 }
@@ -76,10 +89,11 @@ void Hop::Send(const PassId& pass, int64_t rows, Buffer buffer) {
   Moving moving{std::move(buffer), nullptr, rows * layout_.row_bytes()};
   bytes_sent_ += moving.bytes;
   if (moving.bytes > 0) {
-    moving.transfer = world_.Send(downstream_, TagOf(After(pass)),
-                                  {moving.buffer.data(), static_cast<size_t>(moving.bytes)});
+    comm::CloseMessage(MessageIn(moving), TagOf(After(pass)));
+    moving.transfer = world_.Send(downstream_, TagOf(After(pass)), MessageIn(moving));
   }
   sending_.push_back(std::move(moving));
+  if (world_.recorder() != nullptr) world_.recorder()->Count(&trace::Counts::sent);
 }
 
 void Hop::FinishOldestSend() {
@@ -87,7 +101,8 @@ void Hop::FinishOldestSend() {
   sending_.pop_front();
   if (moving.transfer != nullptr) {
     const trace::ScopedSpan span(world_.recorder(), trace::SpanKind::kHopWait);
-    const trace::ScopedWait wait(world_.recorder(), "hop send", world_.GlobalRank(downstream_));
+    const trace::ScopedWait wait(world_.recorder(), "hop send", world_.GlobalRank(downstream_),
+                                 trace::WaitKind::kSend, moving.bytes);
     moving.transfer->Wait();
   }
   Recycle(std::move(moving.buffer));

@@ -6,6 +6,7 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -55,7 +56,7 @@ class Hop {
   bool Expects(const PassId& pass) const { return expected_.contains(pass); }
   // Waits for the rows of a pass and hands over their buffer.
   Buffer Take(const PassId& pass);
-  // A buffer for `rows` rows that may be sent, or given back by Recycle.
+  // A buffer for `rows` rows, and their checksum behind them, that may be sent, or given back by Recycle.
   Buffer NewBuffer(int64_t rows);
   // Starts sending what a pass computed; blocks only when max_in_flight sends are still under way.
   void Send(const PassId& pass, int64_t rows, Buffer buffer);
@@ -63,7 +64,7 @@ class Hop {
   // Waits until everything sent has arrived.
   void Flush();
 
-  // Counted before a send is posted and after a receive is complete; readable from any thread.
+  // Of rows, without checksums. Counted before a send is posted and after a receive is complete; readable from any thread.
   int64_t bytes_sent() const { return bytes_sent_; }
   int64_t bytes_received() const { return bytes_received_; }
 
@@ -74,6 +75,8 @@ class Hop {
     int64_t bytes = 0;
   };
   void FinishOldestSend();
+  // The rows, and behind them the seal (comm/damage.h) that travels with them.
+  static std::span<std::byte> MessageIn(const Moving& moving);
 
   // The pass of the next stage that works on what `pass` computed.
   PassId After(const PassId& pass) const;

@@ -1,6 +1,11 @@
 #include "pipeline/messages.h"
 
+#include <unistd.h>
+
+#include <array>
+
 #include "base/wire.h"
+#include "comm/damage.h"
 
 namespace sluice::pipeline {
 namespace {
@@ -16,6 +21,12 @@ trace::Place GetPlace(WireReader& in) {
   place.pass = in.Get<int32_t>();
   place.layer = in.Get<int32_t>();
   return place;
+}
+
+std::string HostName() {
+  std::array<char, 256> name{};
+  gethostname(name.data(), name.size() - 1);
+  return name.data();
 }
 
 void PutTimes(WireWriter& out, const trace::Times& times) {
@@ -44,13 +55,35 @@ uint64_t GetCount(WireReader& in, size_t element_bytes) {
 
 }  // namespace
 
+Heartbeat HeartbeatOf(const trace::Recorder& recorder) {
+  static const std::string host = HostName();
+  Heartbeat heartbeat;
+  heartbeat.progress = recorder.progress();
+  heartbeat.place = recorder.place();
+  heartbeat.counts = recorder.counts();
+  heartbeat.host = host;
+  heartbeat.wait = recorder.CurrentWait();
+  if (heartbeat.wait.has_value()) heartbeat.wait->since_ns = NowNs() - heartbeat.wait->since_ns;
+  return heartbeat;
+}
+
 std::vector<std::byte> Encode(const Heartbeat& heartbeat) {
   WireWriter out;
   out.Put(heartbeat.progress);
   out.Put(heartbeat.rows_computed);
   out.Put(heartbeat.hop_bytes_sent);
   out.Put(heartbeat.hop_bytes_received);
+  out.Put(heartbeat.expert_choice_bytes);
+  out.Put(heartbeat.expert_dispatch_bytes);
+  out.Put(heartbeat.expert_return_bytes);
+  out.Put(heartbeat.expert_row_owners);
+  out.Put(heartbeat.received_step);
   PutPlace(out, heartbeat.place);
+  out.Put(heartbeat.counts.collectives);
+  out.Put(heartbeat.counts.sent);
+  out.Put(heartbeat.counts.taken);
+  out.Put(heartbeat.counts.sampled_step);
+  out.PutString(heartbeat.host);
   PutTimes(out, heartbeat.times);
   out.Put(heartbeat.period.step);
   out.Put(heartbeat.period.begin_ns);
@@ -62,6 +95,9 @@ std::vector<std::byte> Encode(const Heartbeat& heartbeat) {
     out.PutString(heartbeat.wait->op);
     out.Put(heartbeat.wait->peer);
     out.Put(heartbeat.wait->since_ns);
+    out.Put(heartbeat.wait->kind);
+    out.Put(heartbeat.wait->bytes);
+    out.Put(heartbeat.wait->of_step);
   }
   return out.Take();
 }
@@ -73,7 +109,17 @@ Heartbeat DecodeHeartbeat(std::span<const std::byte> bytes) {
   heartbeat.rows_computed = in.Get<int64_t>();
   heartbeat.hop_bytes_sent = in.Get<int64_t>();
   heartbeat.hop_bytes_received = in.Get<int64_t>();
+  heartbeat.expert_choice_bytes = in.Get<int64_t>();
+  heartbeat.expert_dispatch_bytes = in.Get<int64_t>();
+  heartbeat.expert_return_bytes = in.Get<int64_t>();
+  heartbeat.expert_row_owners = in.Get<int64_t>();
+  heartbeat.received_step = in.Get<int64_t>();
   heartbeat.place = GetPlace(in);
+  heartbeat.counts.collectives = in.Get<uint64_t>();
+  heartbeat.counts.sent = in.Get<uint64_t>();
+  heartbeat.counts.taken = in.Get<uint64_t>();
+  heartbeat.counts.sampled_step = in.Get<int64_t>();
+  heartbeat.host = in.GetString();
   heartbeat.times = GetTimes(in);
   heartbeat.period.step = in.Get<int64_t>();
   heartbeat.period.begin_ns = in.Get<int64_t>();
@@ -85,6 +131,9 @@ Heartbeat DecodeHeartbeat(std::span<const std::byte> bytes) {
     wait.op = in.GetString();
     wait.peer = in.Get<int32_t>();
     wait.since_ns = in.Get<int64_t>();
+    wait.kind = in.Get<trace::WaitKind>();
+    wait.bytes = in.Get<int64_t>();
+    wait.of_step = in.Get<int64_t>();
     heartbeat.wait = std::move(wait);
   }
   in.Done();
@@ -93,13 +142,16 @@ Heartbeat DecodeHeartbeat(std::span<const std::byte> bytes) {
 
 Failure FailureOf(const std::exception& error) {
   const auto* known = dynamic_cast<const Error*>(&error);
-  return {known != nullptr ? known->kind() : ErrorKind::kInternal, error.what()};
+  const auto* of_peer = dynamic_cast<const comm::PeerError*>(&error);
+  return {known != nullptr ? known->kind() : ErrorKind::kInternal, error.what(),
+          of_peer != nullptr ? of_peer->peer() : -1};
 }
 
 std::vector<std::byte> Encode(const Failure& failure) {
   WireWriter out;
   out.Put(failure.kind);
   out.PutString(failure.sentence);
+  out.Put(failure.accused);
   return out.Take();
 }
 
@@ -108,6 +160,7 @@ Failure DecodeFailure(std::span<const std::byte> bytes) {
   Failure failure;
   failure.kind = in.Get<ErrorKind>();
   failure.sentence = in.GetString();
+  failure.accused = in.Get<int32_t>();
   in.Done();
   return failure;
 }

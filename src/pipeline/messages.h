@@ -35,7 +35,14 @@ struct Heartbeat {
   int64_t rows_computed = 0;
   int64_t hop_bytes_sent = 0;
   int64_t hop_bytes_received = 0;
+  int64_t expert_choice_bytes = 0;  // these four: model::ExpertTraffic
+  int64_t expert_dispatch_bytes = 0;
+  int64_t expert_return_bytes = 0;
+  int64_t expert_row_owners = 0;
+  int64_t received_step = -1;  // last published step that has reached the rank
   trace::Place place;
+  trace::Counts counts;
+  std::string host;
   trace::Times times;  // since the rank was ready
   // Clocks differ between hosts: on the wire, and until the controller has put them on its own clock, since_ns
   // is how long the wait has lasted, and the period's begin_ns and end_ns how long ago it began and ended.
@@ -46,6 +53,7 @@ struct Heartbeat {
 struct Failure {
   ErrorKind kind = ErrorKind::kInternal;
   std::string sentence;
+  int32_t accused = -1;  // the rank that is to blame, where that is another one
 };
 // kInternal for anything that is not an Error.
 Failure FailureOf(const std::exception& error);
@@ -55,6 +63,8 @@ struct DumpRequest {
   int64_t tokens = 0;
 };
 
+// What a rank's recorder says now; the rest is left as it is by default. `host` is the name of this host.
+Heartbeat HeartbeatOf(const trace::Recorder& recorder);
 // What is left in a recorder's rings; on the rank's own clock.
 struct RecordedTime {
   std::vector<trace::Span> spans;

@@ -5,10 +5,10 @@
 #include <thread>
 #include <utility>
 
+#include "pipeline/start_up.h"
+
 namespace sluice::pipeline {
 namespace {
-
-constexpr Duration kHeartbeatEvery = std::chrono::milliseconds(200);
 
 HopLayout LayoutOf(const model::StageModel& stage, ops::Numerics numerics) {
   return {{{"hidden", stage.hidden_size() * SizeOf(ops::ActivationType(numerics))}}};
@@ -70,17 +70,19 @@ Rank::Rank(RankOptions options, std::unique_ptr<model::StageModel> stage, ops::O
 Rank::~Rank() = default;
 
 void Rank::SendHeartbeat(uint64_t asked) {
-  Heartbeat heartbeat;
-  heartbeat.progress = recorder_.progress();
+  Heartbeat heartbeat = HeartbeatOf(recorder_);
   heartbeat.rows_computed = rows_computed_;
   heartbeat.hop_bytes_sent = hop_.bytes_sent();
   heartbeat.hop_bytes_received = hop_.bytes_received();
-  heartbeat.place = recorder_.place();
-  heartbeat.wait = recorder_.CurrentWait();
+  const model::ExpertTraffic& experts = stage_->expert_traffic();
+  heartbeat.expert_choice_bytes = experts.choice_bytes;
+  heartbeat.expert_dispatch_bytes = experts.dispatch_bytes;
+  heartbeat.expert_return_bytes = experts.return_bytes;
+  heartbeat.expert_row_owners = experts.row_owners;
+  heartbeat.received_step = received_step_;
   heartbeat.times = recorder_.times();
   heartbeat.period = recorder_.period();
   const int64_t now_ns = NowNs();
-  if (heartbeat.wait.has_value()) heartbeat.wait->since_ns = now_ns - heartbeat.wait->since_ns;
   heartbeat.period.begin_ns = now_ns - heartbeat.period.begin_ns;
   heartbeat.period.end_ns = now_ns - heartbeat.period.end_ns;
   control_.Send(FrameOf(MessageType::kHeartbeat, Encode(heartbeat), static_cast<int64_t>(asked)));
@@ -139,6 +141,7 @@ void Rank::ReadControl() {
       std::lock_guard lock(mutex_);
       if (type == MessageType::kPublish || type == MessageType::kPass) {
         work_.push_back({NextOnList(*frame), nullptr});
+        if (type == MessageType::kPublish) received_step_ = static_cast<int64_t>(frame->step);
       } else if (type == MessageType::kDumpRequest) {
         work_.push_back({{}, std::make_shared<const DumpRequest>(DecodeDumpRequest(frame->payload))});
       } else {
@@ -148,6 +151,11 @@ void Rank::ReadControl() {
     }
   } catch (const std::exception& error) {
     lost = error.what();
+    // Of a frame that was damaged, lost or out of turn on its way here the controller does not know. It is this
+    // rank's connection that is broken; one that has ended hears nothing any more.
+    Failure failure = FailureOf(error);
+    failure.accused = options_.rank;
+    ReportFailure(control_, failure);
   }
   {
     std::lock_guard lock(mutex_);
@@ -161,7 +169,7 @@ void Rank::ReadControl() {
 
 std::optional<Rank::Work> Rank::NextWork() {
   const trace::ScopedSpan span(&recorder_, trace::SpanKind::kIdle);
-  const trace::ScopedWait wait(&recorder_, "next step", -1);
+  const trace::ScopedWait wait(&recorder_, "next step", -1, trace::WaitKind::kWork);
   std::unique_lock lock(mutex_);
   work_arrived_.wait(lock, [this] { return stopping_ || !work_.empty(); });
   if (stopping_) return std::nullopt;
@@ -270,6 +278,10 @@ std::string Rank::Run() {
       if (work->dump != nullptr) {
         control_.Send(FrameOf(MessageType::kDump, stage_->cache().Dump(work->dump->pages, work->dump->tokens)));
         continue;
+      }
+      if (options_.at_pass) {
+        recorder_.SetPlace({work->pass.step->id, work->pass.visit, -1});
+        options_.at_pass(work->pass.step->id);
       }
       ComputePass(work->pass);
     }

@@ -19,6 +19,7 @@
 #include "pipeline/hop.h"
 #include "pipeline/messages.h"
 #include "pipeline/token_relay.h"
+#include "pipeline/turns.h"
 #include "step/step.h"
 #include "trace/recorder.h"
 
@@ -34,6 +35,7 @@ struct RankOptions {
   bool dense_tp = false;
   int64_t cache_pages = 0;
   int max_steps_in_flight = 8;
+  std::function<void(int64_t step)> at_pass;  // called as a pass begins, if there; what it throws ends the rank
 };
 
 // The part of the model that `options.rank` holds.
@@ -107,6 +109,7 @@ class Rank {
   std::string lost_controller_;  // why the control channel ended, if it did
 
   std::atomic<int64_t> rows_computed_{0};
+  std::atomic<int64_t> received_step_{-1};
 };
 
 }  // namespace sluice::pipeline

@@ -5,12 +5,16 @@
 #include <utility>
 
 #include "base/error.h"
+#include "comm/damage.h"
 
 namespace sluice::pipeline {
 namespace {
 
 // Apart from the tags of the hop, which count passes from 0.
 uint64_t TagOf(int64_t step) { return comm::kTagLimit / 2 + static_cast<uint64_t>(step); }
+
+// Behind the tokens of a message.
+constexpr size_t kSealTokens = comm::kSealBytes / sizeof(int32_t);
 
 std::vector<uint64_t> SampledSequences(const step::Step& step) {
   std::vector<uint64_t> sequences;
@@ -37,7 +41,7 @@ void TokenRelay::Expect(const step::Step& step) {
     sampled_.erase(sampled_.begin());
   }
   Sampled& sampled = sampled_[step.id];
-  sampled.tokens.assign(sequences.size(), step::kAwaitedToken);
+  sampled.tokens.assign(sequences.size() + kSealTokens, step::kAwaitedToken);
   sampled.sequences = std::move(sequences);
   if (rank_ != sampler_) {
     sampled.transfer =
@@ -51,6 +55,8 @@ void TokenRelay::Send(const step::Step& step, const step::StepResult& result) {
     if (sequence.sampled) sending.tokens.push_back(sequence.token.token);
   }
   if (sending.tokens.empty()) return;
+  sending.tokens.resize(sending.tokens.size() + kSealTokens);
+  comm::CloseMessage(std::as_writable_bytes(std::span(sending.tokens)), TagOf(step.id));
   for (int lane = 0; lane < grid_.lanes; ++lane) {
     const int to = grid_.Rank(0, lane);
     if (to == rank_) {
@@ -62,9 +68,10 @@ void TokenRelay::Send(const step::Step& step, const step::StepResult& result) {
   }
   if (sending.transfers.empty()) return;
   sending_.push_back(std::move(sending));
+  if (world_.recorder() != nullptr) world_.recorder()->NoteSampled(step.id);
   while (sending_.size() > keep_) {
     const trace::ScopedSpan span(world_.recorder(), trace::SpanKind::kHopWait);
-    const trace::ScopedWait wait(world_.recorder(), "token send", grid_.Rank(0, 0));
+    const trace::ScopedWait wait(world_.recorder(), "token send", grid_.Rank(0, 0), trace::WaitKind::kSend);
     for (auto& transfer : sending_.front().transfers) transfer->Wait();
     sending_.pop_front();
   }
@@ -78,8 +85,15 @@ TokenRelay::Sampled& TokenRelay::Arrived(int64_t step) {
   }
   if (found->second.transfer != nullptr) {
     const trace::ScopedSpan span(world_.recorder(), trace::SpanKind::kHopWait);
-    const trace::ScopedWait wait(world_.recorder(), "token receive", world_.GlobalRank(sampler_));
+    const trace::ScopedWait wait(world_.recorder(), "token receive", world_.GlobalRank(sampler_),
+                                 trace::WaitKind::kToken,
+                                 static_cast<int64_t>(found->second.tokens.size() * sizeof(int32_t)), step);
     found->second.transfer->Wait();
+    if (!comm::IsWhole(std::as_bytes(std::span(found->second.tokens)), TagOf(step))) {
+      throw comm::PeerError(
+          sampler_, fmt::format("the tokens of step {} from rank {} are not those it sent: their checksum is wrong",
+                                step, sampler_));
+    }
     found->second.transfer.reset();
   }
   return found->second;

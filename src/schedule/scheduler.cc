@@ -22,6 +22,8 @@ const Limits& Checked(const Limits& limits) {
   at_least_one("the number of steps in flight", limits.max_steps_in_flight);
   at_least_one("the number of stages", limits.stages);
   at_least_one("the number of steps published together", limits.group_steps);
+  if (limits.prefill_rows != 0) at_least_one("--max-prefill-tokens", limits.prefill_rows);
+  if (limits.step_sequences != 0) at_least_one("--pp-max-micro-batch-size", limits.step_sequences);
   constexpr int64_t kMostPages = std::numeric_limits<int32_t>::max();
   if (limits.pages > kMostPages) {
     Fail(ErrorKind::kUsage, "the number of cache pages is {}; it must be at most {}", limits.pages,
@@ -96,14 +98,21 @@ void Scheduler::Admit() {
 }
 
 std::vector<Scheduler::Grant> Scheduler::Deal(bool hurry) const {
+  const int64_t most_sequences =
+      limits_.step_sequences > 0 ? std::min(limits_.step_sequences, limits_.chunk_rows) : limits_.chunk_rows;
+  int64_t prompt_rows_left = limits_.prefill_rows > 0 ? limits_.prefill_rows : limits_.chunk_rows;
   std::vector<Grant> grants;
   for (const uint64_t id : turns_) {
-    if (static_cast<int64_t>(grants.size()) == limits_.chunk_rows) break;
-    const int64_t ready = RowsReady(sequences_.at(id), hurry);
-    if (ready > 0) grants.push_back({id, ready, 1});
+    if (static_cast<int64_t>(grants.size()) == most_sequences) break;
+    const Sequence& sequence = sequences_.at(id);
+    const int64_t ready = RowsReady(sequence, hurry);
+    if (ready == 0 || (sequence.in_prompt() && prompt_rows_left == 0)) continue;
+    if (sequence.in_prompt()) --prompt_rows_left;
+    grants.push_back({id, ready, 1});
   }
-  // One row each is dealt; equal shares of the rest, again and again until nobody wants more.
-  int64_t left = limits_.chunk_rows - static_cast<int64_t>(grants.size());
+  // One row each is dealt; equal shares of the rest, again and again until nobody wants more. Only prompts
+  // can take more than one.
+  int64_t left = std::min(limits_.chunk_rows - static_cast<int64_t>(grants.size()), prompt_rows_left);
   while (left > 0) {
     const int64_t hungry = std::ranges::count_if(grants, [](const Grant& g) { return g.rows < g.ready; });
     if (hungry == 0) break;
@@ -146,8 +155,8 @@ step::StepSequence Scheduler::MakePrompt(Sequence& sequence, int64_t rows) {
 step::StepSequence Scheduler::MakeDecode(Sequence& sequence) {
   const bool known = sequence.samples_in_flight() == 0;
   const int64_t position = sequence.prompt_size() + sequence.samples_published - 1;
-  step::StepSequence part = Place(sequence.request, sequence.pages, position,
-                                  {known ? sequence.last_token : step::kAwaitedToken});
+  step::StepSequence part =
+      Place(sequence.request, sequence.pages, position, {known ? sequence.last_token : step::kAwaitedToken});
   if (!known) part.awaits_step = sequence.last_sample_step;
   part.sample = true;
   return part;
@@ -160,7 +169,8 @@ std::optional<step::Step> Scheduler::Next() {
 
 std::vector<step::Step> Scheduler::NextGroup() {
   std::vector<step::Step> group;
-  if (steps_in_flight() > 0 && steps_in_flight() + limits_.group_steps > limits_.max_steps_in_flight) return group;
+  if (steps_in_flight() > 0 && steps_in_flight() + limits_.group_steps > limits_.max_steps_in_flight)
+    return group;
   group_begin_ = next_step_id_;
   while (std::ssize(group) < limits_.group_steps) {
     auto step = MakeStep();

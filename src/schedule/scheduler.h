@@ -18,6 +18,8 @@ struct Limits {
   int64_t max_steps_in_flight = 8;  // steps published and not yet answered
   int64_t stages = 1;               // of the pipeline: steps that are under way side by side
   int64_t group_steps = 1;          // most steps that are published together (NextGroup)
+  int64_t prefill_rows = 0;         // --max-prefill-tokens: prompt rows of one step; 0: as chunk_rows
+  int64_t step_sequences = 0;       // --pp-max-micro-batch-size: sequences of one step; 0: any number
 };
 
 // The head makes the log-probabilities of at most this many prompt rows of a sequence in one step.
@@ -48,7 +50,8 @@ struct NewSequence {
 // hold up the first stage until the last is done, so it goes into a step only when nothing else is ready.
 //
 // When more sequences are ready than a step has rows, those longest without a row get one each, decode or
-// prompt: a ready sequence never waits longer than running() steps.
+// prompt: a ready sequence never waits longer than running() steps. That holds with step_sequences as well;
+// with prefill_rows for prompts among themselves.
 //
 // The step with the last row of the prompt samples, and so does every decode row, unless max_tokens is 0.
 // After max_tokens sampled tokens, or the whole prompt when max_tokens is 0, a sequence has no more rows and
@@ -78,6 +81,7 @@ class Scheduler {
   // Rows of the prompt that completed steps have computed; -1 for an id that is unknown or ended.
   int64_t PromptRowsDone(uint64_t id) const;
   int64_t free_pages() const { return pool_.free(); }
+  int64_t pages() const { return pool_.pages(); }
   // Sequences not admitted yet; admitted and not ended; steps published and not completed.
   int64_t waiting() const { return static_cast<int64_t>(waiting_.size()); }
   int64_t running() const { return static_cast<int64_t>(turns_.size()); }
@@ -86,14 +90,14 @@ class Scheduler {
  private:
   struct Sequence {
     NewSequence request;
-    std::vector<int32_t> pages;         // empty until admitted
-    int64_t prompt_published = 0;       // prompt rows in published steps
-    int64_t prompt_done = 0;            // prompt rows in completed steps
-    int64_t samples_published = 0;      // published rows after which a token is sampled
-    int64_t last_sample_step = -1;      // the step of the last of them
-    int64_t generated = 0;              // sampled tokens that have come back
-    int32_t last_token = 0;             // the last of them
-    int64_t steps_in_flight = 0;        // published steps that name it
+    std::vector<int32_t> pages;     // empty until admitted
+    int64_t prompt_published = 0;   // prompt rows in published steps
+    int64_t prompt_done = 0;        // prompt rows in completed steps
+    int64_t samples_published = 0;  // published rows after which a token is sampled
+    int64_t last_sample_step = -1;  // the step of the last of them
+    int64_t generated = 0;          // sampled tokens that have come back
+    int32_t last_token = 0;         // the last of them
+    int64_t steps_in_flight = 0;    // published steps that name it
     bool ended = false;
 
     int64_t prompt_size() const { return static_cast<int64_t>(request.prompt.size()); }
@@ -133,7 +137,7 @@ class Scheduler {
   Limits limits_;
   PagePool pool_;
   int64_t next_step_id_ = 0;
-  int64_t group_begin_ = 0;  // the first step of the group being made
+  int64_t group_begin_ = 0;                 // the first step of the group being made
   std::map<uint64_t, Sequence> sequences_;  // waiting, running, and ended but still named by a step in flight
   std::deque<uint64_t> waiting_;            // by arrival
   std::vector<uint64_t> turns_;             // running; the longest without a row first

@@ -328,5 +328,41 @@ TEST(Scheduler, RefusesAnswersOutOfTurnAndKeepsItsState) {
   EXPECT_EQ(scheduler.PromptRowsDone(1), 30);
 }
 
+TEST(Scheduler, PromptRowsOfAStepHaveALimitOfTheirOwn) {
+  Scheduler scheduler(
+      {.chunk_rows = 100, .max_running = 4, .pages = 100, .max_steps_in_flight = 8, .prefill_rows = 30});
+  scheduler.Add(Prompt(1, 10, 2));
+  const auto first = scheduler.Next();
+  ASSERT_TRUE(first);
+  scheduler.Completed(Answer(*first));
+  scheduler.Add(Prompt(2, 70, 1));
+  scheduler.Add(Prompt(3, 70, 1));
+  // One decode row beside the 30 of the prompts.
+  EXPECT_EQ(Shares(*scheduler.Next()), (Expected{{1, 1}, {2, 15}, {3, 15}}));
+  EXPECT_EQ(Shares(*scheduler.Next()), (Expected{{2, 15}, {3, 15}}));
+}
+
+TEST(Scheduler, ALimitOnPromptRowsDoesNotHoldDecodesBack) {
+  Scheduler scheduler(
+      {.chunk_rows = 100, .max_running = 4, .pages = 100, .max_steps_in_flight = 8, .prefill_rows = 1});
+  scheduler.Add(Prompt(1, 1, 2));
+  const auto first = scheduler.Next();
+  scheduler.Add(Prompt(2, 5, 1));
+  scheduler.Add(Prompt(3, 5, 1));
+  scheduler.Completed(Answer(*first));
+  EXPECT_EQ(Shares(*scheduler.Next()), (Expected{{1, 1}, {2, 1}}));
+  EXPECT_EQ(Shares(*scheduler.Next()), (Expected{{3, 1}}));
+  EXPECT_EQ(Shares(*scheduler.Next()), (Expected{{2, 1}}));
+}
+
+TEST(Scheduler, SequencesOfAStepHaveALimitAndTakeTurns) {
+  Scheduler scheduler(
+      {.chunk_rows = 100, .max_running = 4, .pages = 100, .max_steps_in_flight = 8, .step_sequences = 2});
+  for (const uint64_t id : {1, 2, 3}) scheduler.Add(Prompt(id, 120, 1));
+  EXPECT_EQ(Shares(*scheduler.Next()), (Expected{{1, 50}, {2, 50}}));
+  EXPECT_EQ(Shares(*scheduler.Next()), (Expected{{3, 50}, {2, 50}}));
+  EXPECT_EQ(scheduler.running(), 3);
+}
+
 }  // namespace
 }  // namespace sluice::schedule

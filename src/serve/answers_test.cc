@@ -221,6 +221,24 @@ TEST_F(AnswerTest, ModelsAndServerInfo) {
             R"({"stage":1,"compute":0.5,"wait":0.0,"hop":0.25,"idle":0.25,"bubble":0.5}])");
 }
 
+TEST_F(AnswerTest, TheStallReportHasTheTableAsJsonAndAsText) {
+  StartServer("x");
+  Json report = Get("/stall_report").json();
+  EXPECT_EQ(report["status"], "ok");
+  EXPECT_EQ(report["verdict"], nullptr);
+  engine_->SetStall("rank 0 did not arrive");
+  report = Get("/stall_report").json();
+  EXPECT_EQ(report["status"], "stalled");
+  EXPECT_EQ(report["verdict"], "rank 0 did not arrive");
+  EXPECT_EQ(report["due_steps"], Json::array({42}));
+  EXPECT_EQ(report["text"], "the table");
+  ASSERT_EQ(report["ranks"].size(), 2U);
+  EXPECT_EQ(report["ranks"][0]["wait"], nullptr);
+  EXPECT_EQ(report["ranks"][1]["host"], "node-b");
+  EXPECT_EQ(report["ranks"][1]["wait"].dump(),
+            R"({"op":"hop receive","peer":0,"bytes":4096,"seconds":0.0})");
+}
+
 TEST_F(AnswerTest, RequestIdsAndConnections) {
   StartServer("x");
   RawClient client(server_->port());

@@ -41,6 +41,7 @@ constexpr std::array kRows{
     Row{Refusal::kQueueFull, 503, "overloaded_error", "queue_full", "Retry-After", "1"},
     Row{Refusal::kDraining, 503, kUnavailable, "draining", "Retry-After", "5"},
     Row{Refusal::kRankLost, 503, kUnavailable, "rank_lost", "Retry-After", "10"},
+    Row{Refusal::kStalled, 503, kUnavailable, "stalled", "Retry-After", "5"},
     Row{Refusal::kInternal, 500, "server_error", "internal", "x-should-retry", "false"},
 };
 

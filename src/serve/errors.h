@@ -31,6 +31,7 @@ enum class Refusal {
   kQueueFull,
   kDraining,
   kRankLost,
+  kStalled,
   kInternal,
 };
 

@@ -223,6 +223,24 @@ TEST_F(ErrorTable, AVerdictIsUnavailable) {
   }
 }
 
+TEST_F(ErrorTable, AStallIsNotReadyButLiveAndPasses) {
+  StartServer();
+  engine_->SetStall("rank 1 (stage 1, lane 0) did not arrive");
+  for (const char* path : {"/ready", "/health"}) {
+    const RawAnswer answer = Get(path);
+    ExpectRefused(answer, 503, "unavailable_error", "stalled");
+    EXPECT_NE(answer.body.find("rank 1 (stage 1, lane 0) did not arrive"), std::string::npos);
+    EXPECT_EQ(answer.header("retry-after"), "5");
+  }
+  EXPECT_EQ(Get("/live").json(), (Json{{"status", "ok"}}));
+  EXPECT_EQ(Complete(Json::object()).status, 200) << "a stall may pass: requests are still taken";
+  engine_->SetStall("");
+  EXPECT_EQ(Get("/ready").json(), (Json{{"status", "ok"}}));
+  engine_->SetVerdict("rank 1 is gone");
+  ExpectRefused(Get("/ready"), 503, "unavailable_error", "rank_lost");
+  EXPECT_EQ(Get("/live").status, 200);
+}
+
 TEST(ApiErrors, OurOwnFaultsAreAnsweredWithAnIncidentAlone) {
   const ApiError error = ToApiError(std::runtime_error("secret at 0x7ffd"));
   EXPECT_EQ(error.status(), 500);

@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "engine/engine.h"
 
@@ -75,11 +76,44 @@ class FakeEngine : public engine::Engine {
     return {engine::RankInfo{}, rank};
   }
 
+  engine::EngineLoad Load() const override {
+    const std::lock_guard lock(mutex_);
+    return {static_cast<int64_t>(jobs_.size()), 2, 128, 2000};
+  }
+
   std::string Verdict() const override {
     const std::lock_guard lock(mutex_);
     return verdict_;
   }
 
+  std::string Stall() const override {
+    const std::lock_guard lock(mutex_);
+    return stall_;
+  }
+  engine::StallReport Report() const override {
+    const std::lock_guard lock(mutex_);
+    engine::StallReport report;
+    report.ended = !verdict_.empty();
+    report.verdict = report.ended ? verdict_ : stall_;
+    report.named_rank = report.verdict.empty() ? -1 : 1;
+    report.due_steps = {42};
+    report.ranks.resize(2);
+    engine::RankReport& rank = report.ranks[1];
+    rank.rank = rank.stage = 1;
+    rank.host = "node-b";
+    rank.activity = "waits";
+    rank.step = 42;
+    rank.op = "hop receive";
+    rank.peer = 0;
+    rank.bytes = 4096;
+    report.text = "the table";
+    return report;
+  }
+
+  void SetStall(std::string stall) {
+    const std::lock_guard lock(mutex_);
+    stall_ = std::move(stall);
+  }
   void SetVerdict(std::string verdict) {
     const std::lock_guard lock(mutex_);
     verdict_ = std::move(verdict);
@@ -106,6 +140,7 @@ class FakeEngine : public engine::Engine {
     std::size_t done;
     std::chrono::steady_clock::time_point due;
     bool silent = false;  // holds for ever
+    int64_t submitted_ns = NowNs();
   };
 
   static engine::TokenLogprobs Logprobs(const engine::Request& request, int32_t token, float value) {
@@ -128,6 +163,7 @@ class FakeEngine : public engine::Engine {
       }
     }
     event.prompt_tokens_done = static_cast<int64_t>(request.prompt.size());
+    event.started_ns = job.submitted_ns;
     const auto limit = static_cast<std::size_t>(request.max_tokens);
     for (int i = 0; i < job.script.tokens_per_event; ++i) {
       if (job.done >= limit) {
@@ -193,6 +229,7 @@ class FakeEngine : public engine::Engine {
   engine::RequestId last_id_ = 0;
   int aborts_ = 0;
   std::string verdict_;
+  std::string stall_;
   bool ending_ = false;
   std::thread thread_;
 };

@@ -7,6 +7,7 @@
 #include <iterator>
 #include <utility>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "serve/ids.h"
 #include "serve/sse.h"
@@ -72,6 +73,9 @@ void Generation::Start() {
   const std::weak_ptr<Generation> weak = weak_from_this();
   try {
     for (std::size_t i = 0; i < choices_.size(); ++i) {
+      choices_[i].watch =
+          RequestWatch(plan_.watchers, static_cast<int64_t>(choices_[i].request.prompt.size()));
+      choices_[i].watch.Submitted(NowNs());
       // An engine thread calls the sink: it only hands the event over to the exchange's own order.
       choices_[i].id = engine_.Submit(choices_[i].request, [weak, i](engine::Event event) {
         const auto self = weak.lock();
@@ -84,13 +88,13 @@ void Generation::Start() {
     }
   } catch (...) {
     over_ = true;
-    AbortRest();
+    AbortRest("refused");
     list_.Remove(this);
     throw;
   }
   exchange_->OnGone([weak] {
     if (const auto self = weak.lock(); self && !self->over_) {
-      self->AbortRest();
+      self->AbortRest("client gone");
       self->Leave();
     }
   });
@@ -113,6 +117,7 @@ void Generation::OnEvent(std::size_t index, engine::Event event) {
   Choice& choice = choices_[index];
   if (over_ || choice.finished) return;
   try {
+    choice.watch.Progress(static_cast<int64_t>(event.tokens.size()), event.started_ns, NowNs());
     if (event.finish == engine::FinishReason::kError || event.finish == engine::FinishReason::kAbort) {
       const std::string verdict = engine_.Verdict();
       if (!verdict.empty()) return End(ApiError(Refusal::kRankLost, verdict));
@@ -168,7 +173,7 @@ void Generation::FinishFrom(Choice& choice, const engine::Event& event, Delta& d
     choice.finish_reason = "stop";
     choice.stop_reason = *choice.text.stop();
     if (!event.finish) engine_.Abort(choice.id);
-    return;
+    return Note(choice, choice.finish_reason, false);
   }
   const bool stopped = event.finish == engine::FinishReason::kStop;
   choice.finish_reason = stopped ? "stop" : "length";
@@ -176,6 +181,12 @@ void Generation::FinishFrom(Choice& choice, const engine::Event& event, Delta& d
   if (stopped && std::find(eos.begin(), eos.end(), event.stop_token) == eos.end()) {
     choice.stop_reason = event.stop_token;
   }
+  Note(choice, choice.finish_reason, false);
+}
+
+void Generation::Note(Choice& choice, const std::string& reason, bool aborted) {
+  const std::string name = choices_.size() == 1 ? id_ : fmt::format("{}[{}]", id_, choice.index);
+  choice.watch.Ended(name, reason, aborted, NowNs());
 }
 
 void Generation::Stream(Choice& choice, const Delta& delta) {
@@ -229,7 +240,7 @@ void Generation::EndIfAllFinished() {
 
 void Generation::End(const ApiError& error) {
   if (over_) return;
-  AbortRest();
+  AbortRest(error.what());
   if (plan_.stream) {
     exchange_->Write(SseEvent(error.Body()));
     exchange_->Write(kSseDone);
@@ -245,9 +256,11 @@ void Generation::Leave() {
   list_.Remove(this);
 }
 
-void Generation::AbortRest() {
+void Generation::AbortRest(const std::string& reason) {
   for (Choice& choice : choices_) {
-    if (choice.submitted && !choice.finished) engine_.Abort(choice.id);
+    if (!choice.submitted || choice.finished) continue;
+    engine_.Abort(choice.id);
+    Note(choice, reason, true);
   }
 }
 

@@ -14,6 +14,7 @@
 #include "serve/errors.h"
 #include "serve/exchange.h"
 #include "serve/json.h"
+#include "serve/request_watch.h"
 #include "serve/token_text.h"
 #include "text/tokenizer.h"
 
@@ -40,6 +41,7 @@ struct Choice {
   std::vector<engine::TokenLogprobs> prompt_logprobs;
   TextOffset offset;  // of the tokens listed so far
   engine::RequestId id = 0;
+  RequestWatch watch;
   bool submitted = false;
   bool opened = false;  // stream: the first chunk is out
   bool finished = false;
@@ -97,6 +99,7 @@ struct GenerationPlan {
   int64_t max_prompts = 0;  // under way at once, in the whole server
   std::string model;
   std::string fingerprint;
+  Watchers watchers;
   HeaderList headers;  // of the answer, x-ignored-fields for one
 };
 
@@ -118,10 +121,13 @@ class Generation : public std::enable_shared_from_this<Generation> {
   Delta Take(Choice& choice, engine::Event& event);
   void FinishFrom(Choice& choice, const engine::Event& event, Delta& delta);
   void Stream(Choice& choice, const Delta& delta);
+  // Tells the choice's watch that it has ended.
+  void Note(Choice& choice, const std::string& reason, bool aborted);
   void EndIfAllFinished();
   void End(const ApiError& error);
   void Leave();
-  void AbortRest();
+  // `reason` is for the log.
+  void AbortRest(const std::string& reason);
   Json Chunk(Json choices) const;
   Json Usage() const;
 

@@ -355,8 +355,8 @@ class Session : public HttpSession {
 
   void Log(int status) const {
     const double seconds = static_cast<double>(NowNs() - started_) * 1e-9;
-    spdlog::info("{} {} {} {:.3f} s {}", method_.empty() ? "-" : method_, Quoted(target_), status, seconds,
-                 request_id_);
+    HttpLog().info("{} {} {} {:.3f} s {}", method_.empty() ? "-" : method_, Quoted(target_), status, seconds,
+                   request_id_);
   }
 
   const std::shared_ptr<HttpCore> core_;

@@ -58,6 +58,56 @@ Json RankEntry(const engine::RankInfo& rank) {
             {"idle", Seconds(rank.times.idle_ns)}}}};
 }
 
+Json OrNull(const std::string& text) { return text.empty() ? Json(nullptr) : Json(text); }
+
+Json ReportEntry(const engine::RankReport& rank) {
+  Json wait = nullptr;
+  if (!rank.op.empty()) {
+    wait = {{"op", rank.op},
+            {"peer", rank.peer < 0 ? Json(nullptr) : Json(rank.peer)},
+            {"bytes", rank.bytes},
+            {"seconds", rank.waited_seconds}};
+  }
+  return {{"rank", rank.rank},
+          {"stage", rank.stage},
+          {"lane", rank.lane},
+          {"host", rank.host},
+          {"activity", rank.activity},
+          {"step", rank.step},
+          {"pass", rank.pass},
+          {"layer", rank.layer},
+          {"received_step", rank.received_step},
+          {"wait", std::move(wait)},
+          {"progress_age_seconds", rank.progress_age_seconds},
+          {"heard_age_seconds", rank.heard_age_seconds},
+          {"collectives", rank.collectives},
+          {"hops_sent", rank.hops_sent},
+          {"hops_taken", rank.hops_taken},
+          {"error", OrNull(rank.error)}};
+}
+
+// Bytes that the lanes sent one another for experts, beside what the counted rows make one expect: a row goes to
+// every owner of an expert it chose, and (lanes - 1) / lanes of the owners are other lanes.
+Json ExpertExchange(const engine::EngineInfo& engine, const std::vector<engine::RankInfo>& ranks) {
+  int64_t choices = 0;
+  int64_t dispatch = 0;
+  int64_t returned = 0;
+  int64_t owners = 0;
+  for (const engine::RankInfo& rank : ranks) {
+    choices += rank.expert_choice_bytes;
+    dispatch += rank.expert_dispatch_bytes;
+    returned += rank.expert_return_bytes;
+    owners += rank.expert_row_owners;
+  }
+  const int64_t elsewhere = owners * (engine.lanes - 1) / engine.lanes;
+  return {{"choice_bytes", choices},
+          {"row_owners", owners},
+          {"dispatch_bytes", dispatch},
+          {"dispatch_bytes_formula", elsewhere * engine.expert_row_bytes},
+          {"return_bytes", returned},
+          {"return_bytes_formula", elsewhere * engine.expert_sum_bytes}};
+}
+
 }  // namespace
 
 HttpResponse ModelList(const Service& service) {
@@ -73,10 +123,27 @@ HttpResponse OneModel(const Service& service, const std::string& id) {
                  "model");
 }
 
-HttpResponse Health(const Service& service) {
+// The process turns: that this is answered says so.
+HttpResponse Live() { return Answer({{"status", "ok"}}); }
+
+HttpResponse Ready(const Service& service) {
   const std::string verdict = service.engine.Verdict();
   if (!verdict.empty()) throw ApiError(Refusal::kRankLost, verdict);
+  const std::string stall = service.engine.Stall();
+  if (!stall.empty()) throw ApiError(Refusal::kStalled, stall);
   return Answer({{"status", "ok"}});
+}
+
+HttpResponse StallReportAnswer(const Service& service) {
+  const engine::StallReport report = service.engine.Report();
+  Json ranks = Json::array();
+  for (const engine::RankReport& rank : report.ranks) ranks.push_back(ReportEntry(rank));
+  return Answer({{"status", report.ended ? "ended" : report.verdict.empty() ? "ok" : "stalled"},
+                 {"verdict", OrNull(report.verdict)},
+                 {"named_rank", report.named_rank < 0 ? Json(nullptr) : Json(report.named_rank)},
+                 {"due_steps", report.due_steps},
+                 {"ranks", std::move(ranks)},
+                 {"text", report.text}});
 }
 
 HttpResponse ServerDescription(const Service& service) {
@@ -94,8 +161,27 @@ HttpResponse ServerDescription(const Service& service) {
   Json ranks = Json::array();
   for (const engine::RankInfo& rank : infos) ranks.push_back(RankEntry(rank));
   body["ranks"] = std::move(ranks);
+  body["expert_exchange"] = ExpertExchange(engine, infos);
   AddBusyShares(infos, body);
   return Answer(body);
+}
+
+HttpResponse ModelDescription(const Service& service) {
+  return Answer({{"model_path", service.info.model_path},
+                 {"tokenizer_path", service.info.model_path},
+                 {"is_generation", true},
+                 {"served_model_name", service.info.served_model_name},
+                 {"max_model_len", service.engine.info().context_length}});
+}
+
+HttpResponse MetricsText(const Service& service) {
+  if (service.watchers.metrics == nullptr) {
+    throw ApiError(Refusal::kUnknownUrl, "there is no /metrics; start the server with --enable-metrics");
+  }
+  HttpResponse response;
+  response.content_type = "text/plain; version=0.0.4; charset=utf-8";
+  response.body = service.watchers.metrics->Text(service.engine.Load());
+  return response;
 }
 
 }  // namespace sluice::serve

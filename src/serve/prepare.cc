@@ -93,6 +93,7 @@ GenerationPlan PlanOf(const Service& service, const ApiRequest& request) {
   plan.logprobs = request.top_logprobs.has_value();
   plan.return_token_ids = request.return_token_ids;
   plan.max_prompts = service.options.max_prompts;
+  plan.watchers = service.watchers;
   plan.model = service.info.served_model_name;
   plan.fingerprint = service.info.system_fingerprint;
   if (!request.ignored_fields.empty()) {

@@ -20,6 +20,10 @@ struct RouteRow {
   Run run;
 };
 
+void AnswerReady(Service& service, const HttpRequest&, const std::shared_ptr<Exchange>& exchange) {
+  exchange->Respond(Ready(service));
+}
+
 constexpr std::array kRoutes{
     RouteRow{"/v1/chat/completions", "POST", "POST", HandleChat},
     RouteRow{"/v1/completions", "POST", "POST", HandleCompletion},
@@ -31,13 +35,27 @@ constexpr std::array kRoutes{
              [](Service& service, const HttpRequest& request, const std::shared_ptr<Exchange>& exchange) {
                exchange->Respond(OneModel(service, request.path.substr(kModelPrefix.size())));
              }},
-    RouteRow{"/health", "GET", "GET, HEAD",
+    RouteRow{"/live", "GET", "GET, HEAD",
+             [](Service&, const HttpRequest&, const std::shared_ptr<Exchange>& exchange) {
+               exchange->Respond(Live());
+             }},
+    RouteRow{"/ready", "GET", "GET, HEAD", AnswerReady},
+    RouteRow{"/health", "GET", "GET, HEAD", AnswerReady},
+    RouteRow{"/stall_report", "GET", "GET, HEAD",
              [](Service& service, const HttpRequest&, const std::shared_ptr<Exchange>& exchange) {
-               exchange->Respond(Health(service));
+               exchange->Respond(StallReportAnswer(service));
              }},
     RouteRow{"/get_server_info", "GET", "GET, HEAD",
              [](Service& service, const HttpRequest&, const std::shared_ptr<Exchange>& exchange) {
                exchange->Respond(ServerDescription(service));
+             }},
+    RouteRow{"/get_model_info", "GET", "GET, HEAD",
+             [](Service& service, const HttpRequest&, const std::shared_ptr<Exchange>& exchange) {
+               exchange->Respond(ModelDescription(service));
+             }},
+    RouteRow{"/metrics", "GET", "GET, HEAD",
+             [](Service& service, const HttpRequest&, const std::shared_ptr<Exchange>& exchange) {
+               exchange->Respond(MetricsText(service));
              }},
 };
 

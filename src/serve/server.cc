@@ -17,10 +17,10 @@ constexpr std::chrono::milliseconds kVerdictPeriod{250};
 
 struct Server::Parts {
   Parts(ServerOptions server_options, engine::Engine& engine, const text::Tokenizer& tokenizer,
-        ServerInfo server_info)
+        ServerInfo server_info, const Watchers& watchers)
       : options(std::move(server_options)),
         info(std::move(server_info)),
-        service{options, info, engine, tokenizer, generations, std::time(nullptr)},
+        service{options, info, engine, tokenizer, generations, watchers, std::time(nullptr)},
         http(options, [this](const HttpRequest& request, const std::shared_ptr<Exchange>& exchange) {
           Route(service, request, exchange);
         }) {}
@@ -52,8 +52,8 @@ struct Server::Parts {
 };
 
 Server::Server(ServerOptions options, engine::Engine& engine, const text::Tokenizer& tokenizer,
-               ServerInfo info)
-    : parts_(std::make_unique<Parts>(std::move(options), engine, tokenizer, std::move(info))) {}
+               ServerInfo info, const Watchers& watchers)
+    : parts_(std::make_unique<Parts>(std::move(options), engine, tokenizer, std::move(info), watchers)) {}
 
 Server::~Server() { Stop(); }
 

@@ -8,6 +8,7 @@
 
 #include "engine/engine.h"
 #include "serve/json.h"
+#include "serve/request_watch.h"
 #include "text/tokenizer.h"
 
 namespace sluice::serve {
@@ -43,8 +44,10 @@ struct ServerInfo {
 // The OpenAI-compatible HTTP server. docs/api.md has the routes, fields, limits and errors.
 class Server {
  public:
-  // `engine` and `tokenizer` must outlive the server.
-  Server(ServerOptions options, engine::Engine& engine, const text::Tokenizer& tokenizer, ServerInfo info);
+  // `engine`, `tokenizer` and the metrics of `watchers` must outlive the server. Without metrics there is no
+  // GET /metrics.
+  Server(ServerOptions options, engine::Engine& engine, const text::Tokenizer& tokenizer, ServerInfo info,
+         const Watchers& watchers = {});
   ~Server();
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;

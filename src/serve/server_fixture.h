@@ -65,7 +65,7 @@ class ServerTest : public ::testing::Test {
   void StartServer(const Script& script, engine::EngineInfo info = TestEngineInfo()) {
     engine_ =
         std::make_unique<FakeEngine>(std::move(info), [script](const engine::Request&) { return script; });
-    server_ = std::make_unique<Server>(options_, *engine_, TestTokenizer(), TestServerInfo());
+    server_ = std::make_unique<Server>(options_, *engine_, TestTokenizer(), TestServerInfo(), watchers_);
     server_->Start();
   }
   void StartServer(const std::string& answer = "Hello") {
@@ -105,6 +105,7 @@ class ServerTest : public ::testing::Test {
   }
 
   ServerOptions options_;
+  Watchers watchers_;
   std::unique_ptr<FakeEngine> engine_;
   std::unique_ptr<Server> server_;
 };

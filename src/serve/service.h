@@ -17,6 +17,7 @@ struct Service {
   engine::Engine& engine;
   const text::Tokenizer& tokenizer;
   GenerationList& generations;
+  Watchers watchers;
   int64_t started = 0;
 };
 
@@ -26,8 +27,12 @@ void HandleCompletion(Service& service, const HttpRequest& request,
                       const std::shared_ptr<Exchange>& exchange);
 HttpResponse ModelList(const Service& service);
 HttpResponse OneModel(const Service& service, const std::string& id);
-HttpResponse Health(const Service& service);
+HttpResponse Live();
+HttpResponse Ready(const Service& service);
+HttpResponse StallReportAnswer(const Service& service);
 HttpResponse ServerDescription(const Service& service);
+HttpResponse ModelDescription(const Service& service);
+HttpResponse MetricsText(const Service& service);
 
 // Finds the route of a request and runs it; every exception becomes an error answer.
 void Route(Service& service, const HttpRequest& request, const std::shared_ptr<Exchange>& exchange);

@@ -108,9 +108,11 @@ std::vector<Span> Recorder::Spans() const {
   return spans;
 }
 
-void Recorder::BeginWait(std::string op, int32_t peer) {
+void Recorder::BeginWait(Wait wait) {
   std::lock_guard lock(mutex_);
-  wait_ = Wait{place_, std::move(op), peer, NowNs()};
+  wait.place = place_;
+  wait.since_ns = NowNs();
+  wait_ = std::move(wait);
   ++progress_;
 }
 
@@ -123,6 +125,23 @@ void Recorder::EndWait() {
 std::optional<Wait> Recorder::CurrentWait() const {
   std::lock_guard lock(mutex_);
   return wait_;
+}
+
+void Recorder::Count(uint64_t Counts::*which) {
+  std::lock_guard lock(mutex_);
+  ++(counts_.*which);
+  ++progress_;
+}
+
+void Recorder::NoteSampled(int64_t step) {
+  std::lock_guard lock(mutex_);
+  counts_.sampled_step = step;
+  ++progress_;
+}
+
+Counts Recorder::counts() const {
+  std::lock_guard lock(mutex_);
+  return counts_;
 }
 
 uint64_t Recorder::progress() const {

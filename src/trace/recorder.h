@@ -32,12 +32,36 @@ struct Span {
   int32_t pass = 0;
 };
 
+// What a wait ends with; the verdict (engine/verdict.h) reasons about it.
+enum class WaitKind : uint8_t {
+  kPeer,        // something from the peer
+  kHop,         // rows from the peer: number Counts::taken + 1 of those it sends to this rank
+  kCollective,  // the peer's part of collective number Counts::collectives
+  kSend,        // the peer takes what was sent to it
+  kToken,       // the tokens that step Wait::of_step sampled, from the peer
+  kWork,        // the controller gives work: idle
+  kOwn,         // something of this rank's own, such as a disk: nobody else can end it
+};
+
 // "Every wait has a name": what a rank waits for right now.
 struct Wait {
   Place place;
-  std::string op;     // "all-gather latents", "hop receive", "next pass" ...
-  int32_t peer = -1;  // global rank waited for; -1: the controller
+  std::string op;     // "all-gather latents", "hop receive", "next step" ...
+  int32_t peer = -1;  // global rank waited for; -1: none, or the controller
   int64_t since_ns = 0;
+  WaitKind kind = WaitKind::kPeer;
+  int64_t bytes = 0;     // that the peer owes or has to take; 0: not known
+  int64_t of_step = -1;  // kToken: whose tokens are due
+};
+
+// How far a rank has come in what it shares with its peers. The ranks of a stage begin the same collectives in
+// the same order, and a rank takes hops in the order in which its one upstream rank sends them: so counts of
+// two ranks can be compared, and tell a peer that is late from one whose message was lost.
+struct Counts {
+  uint64_t collectives = 0;  // begun
+  uint64_t sent = 0;         // hops handed to the data plane
+  uint64_t taken = 0;        // hops arrived and taken
+  int64_t sampled_step = -1;  // last step whose sampled tokens were handed to the data plane
 };
 
 // One rank's memory of where its time went and what it waits for: rings of spans and of passes in fixed memory,
@@ -66,9 +90,13 @@ class Recorder {
   BusyPeriod period() const;
   std::vector<PassTimes> Passes() const;
 
-  void BeginWait(std::string op, int32_t peer);
+  // Fills in the place and the time.
+  void BeginWait(Wait wait);
   void EndWait();
   std::optional<Wait> CurrentWait() const;
+  void Count(uint64_t Counts::*which);
+  void NoteSampled(int64_t step);
+  Counts counts() const;
   // Increases whenever the rank starts or ends anything: a rank whose count stands still makes no progress.
   uint64_t progress() const;
 
@@ -82,6 +110,7 @@ class Recorder {
   TimeAccount time_;
   uint64_t progress_ = 0;
   std::optional<Wait> wait_;
+  Counts counts_;
 };
 
 // Records the span from construction to destruction. A null recorder records nothing.
@@ -117,8 +146,10 @@ class ScopedPass {
 // Names the wait from construction to destruction. A null recorder names nothing.
 class ScopedWait {
  public:
-  ScopedWait(Recorder* recorder, std::string op, int32_t peer) : recorder_(recorder) {
-    if (recorder_ != nullptr) recorder_->BeginWait(std::move(op), peer);
+  ScopedWait(Recorder* recorder, std::string op, int32_t peer, WaitKind kind = WaitKind::kPeer,
+             int64_t bytes = 0, int64_t of_step = -1)
+      : recorder_(recorder) {
+    if (recorder_ != nullptr) recorder_->BeginWait({{}, std::move(op), peer, 0, kind, bytes, of_step});
   }
   ~ScopedWait() {
     if (recorder_ != nullptr) recorder_->EndWait();

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -18,11 +19,15 @@ struct OpLog {
   std::mutex mutex;
   std::map<std::string, int64_t> rows;
   std::vector<std::pair<int64_t, std::string>> calls;  // (begin in ns, op)
+  std::function<void(const std::string& op)> on_call;   // before the op runs; may be empty, may block
 
   void Add(const char* op, int64_t count) {
-    std::lock_guard lock(mutex);
-    rows[op] += count;
-    calls.emplace_back(NowNs(), op);
+    {
+      std::lock_guard lock(mutex);
+      rows[op] += count;
+      calls.emplace_back(NowNs(), op);
+    }
+    if (on_call) on_call(op);
   }
 };
 
@@ -62,6 +67,14 @@ class CountingOps final : public ops::Ops {
   void CopyRows(const Tensor& x, std::span<const int64_t> source, const Tensor& y) override {
     log_.Add("CopyRows", y.rows);
     inner_->CopyRows(x, source, y);
+  }
+  void QuantizeRows(const Tensor& x, const Tensor& rows) override {
+    log_.Add("QuantizeRows", x.rows);
+    inner_->QuantizeRows(x, rows);
+  }
+  void DequantizeRows(const Tensor& rows, const Tensor& y) override {
+    log_.Add("DequantizeRows", y.rows);
+    inner_->DequantizeRows(rows, y);
   }
   void RopeAngles(std::span<const ops::RowPlace> places, std::span<const float> inv_freq,
                   const Tensor& out) override {

@@ -1,3 +1,4 @@
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -127,6 +128,47 @@ void ExpectOpRows(const Layout& layout, const Answers& answers, std::vector<OpLo
   }
 }
 
+// What a stage's lanes send one another for experts, beside the formulas of docs/life-of-a-chunk.md: choices to
+// the byte; rows as rows x (owners of a row) x (C - 1) / C x row bytes, which holds for owners that the router
+// does not prefer by where a row lives; sums likewise.
+void ExpectExpertTraffic(const Layout& layout, const Answers& answers) {
+  const auto& config = TestCheckpoint(layout.fp8)->config();
+  const double elsewhere = (layout.lanes - 1.0) / layout.lanes;
+  const int64_t row_bytes =
+      layout.fp8 ? ops::QuantizedRowBytes(config.hidden_size) : config.hidden_size * 4;
+  const int64_t sum_bytes = config.hidden_size * (layout.fp8 ? 2 : 4);
+  for (int stage = 0; stage < layout.stages; ++stage) {
+    const int64_t moe_layers = LayersOf(layout, stage).moe;
+    int64_t choices = 0;
+    int64_t dispatch = 0;
+    int64_t returned = 0;
+    int64_t owners = 0;
+    for (int lane = 0; lane < layout.lanes; ++lane) {
+      const auto& heartbeat = answers.states[stage * layout.lanes + lane].heartbeat;
+      choices += heartbeat.expert_choice_bytes;
+      dispatch += heartbeat.expert_dispatch_bytes;
+      returned += heartbeat.expert_return_bytes;
+      owners += heartbeat.expert_row_owners;
+    }
+    const int64_t rows = answers.rows * moe_layers;
+    EXPECT_EQ(choices, (layout.lanes - 1) * rows * 8 * config.num_experts_per_tok) << "stage " << stage;
+    if (layout.one_owner) {
+      EXPECT_EQ(owners, rows) << "stage " << stage;
+    }
+    const double formula = static_cast<double>(owners) * elsewhere * static_cast<double>(row_bytes);
+    fmt::print("stage {}: {} rows x layers, {:.2f} owners a row; dispatch {} bytes, formula {:.0f}; return {} bytes\n",
+               stage, rows, rows > 0 ? static_cast<double>(owners) / static_cast<double>(rows) : 0.0, dispatch,
+               formula, returned);
+    EXPECT_NEAR(static_cast<double>(dispatch), formula, 0.1 * formula) << "stage " << stage;
+    // An owner of unaligned leaves returns more than one subtree of a row.
+    const double sums = static_cast<double>(owners) * elsewhere * static_cast<double>(sum_bytes);
+    EXPECT_GE(static_cast<double>(returned), 0.9 * sums) << "stage " << stage;
+    if (layout.one_owner) {
+      EXPECT_EQ(returned * row_bytes, dispatch * sum_bytes) << "stage " << stage;
+    }
+  }
+}
+
 // Between the last op of a virtual stage and the first of the next nothing is gathered: the last thing in
 // every pass but those of the last virtual stage is an op, and so is the first thing in every pass but those
 // of the first.
@@ -175,6 +217,7 @@ TEST_P(LayoutMatrix, GivesTheOneAnswer) {
   const Answers answers = RunLayout(layout, layout.processes ? nullptr : &logs);
   ExpectTheOneAnswer(layout, answers);
   ExpectSharedWork(layout, answers);
+  ExpectExpertTraffic(layout, answers);
   if (layout.processes) return;
   ExpectOpRows(layout, answers, logs);
   ExpectNoCollectiveAtTheHop(layout, answers, logs);

@@ -1,31 +1,17 @@
 #include "layout_world.h"
 
 #include <fmt/format.h>
-#include <stdlib.h>
 
 #include <filesystem>
 
 #include "checkpoint/checkpoint_maker.h"
 #include "checkpoint/counter_random.h"
+#include "temporary_directory.h"
 
 namespace sluice::layouts {
 namespace {
 
 constexpr int64_t kPages = 64;
-
-class TemporaryDirectory {
- public:
-  TemporaryDirectory() {
-    std::string name = (std::filesystem::temp_directory_path() / "sluice-layouts-XXXXXX").string();
-    SLUICE_CHECK(mkdtemp(name.data()) != nullptr);
-    path_ = name;
-  }
-  ~TemporaryDirectory() { std::filesystem::remove_all(path_); }
-  const std::filesystem::path& path() const { return path_; }
-
- private:
-  std::filesystem::path path_;
-};
 
 std::filesystem::path MakeTestCheckpoint(const std::filesystem::path& under, bool fp8) {
   checkpoint::MakeOptions options;

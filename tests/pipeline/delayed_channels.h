@@ -65,6 +65,7 @@ class DelayedChannel final : public comm::Channel {
     receiver_.join();
   }
   void Send(const comm::Frame& frame) override { out_.Push(frame); }
+  void SendEncoded(std::vector<std::byte> bytes) override { out_.Push(comm::DecodeFrame(bytes)); }
   std::optional<comm::Frame> Receive(Duration timeout) override { return in_.Pop(timeout); }
   // What was sent still arrives, late.
   void Close() override {

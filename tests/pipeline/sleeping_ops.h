@@ -53,6 +53,8 @@ class SleepingOps final : public ops::Ops {
   void SwiGlu(const Tensor&, const Tensor&, const Tensor&) override {}
   void Add(const Tensor&, const Tensor&) override {}
   void CopyRows(const Tensor&, std::span<const int64_t>, const Tensor&) override {}
+  void QuantizeRows(const Tensor&, const Tensor&) override {}
+  void DequantizeRows(const Tensor&, const Tensor&) override {}
   void AbsorbQuery(const ops::AttentionShape&, const Tensor&, std::span<const std::unique_ptr<ops::Weight>>,
                    const Tensor&, const Tensor&) override {}
   void LatentRows(const ops::AttentionShape&, const Tensor&, const Tensor&, float, const Tensor&,

@@ -1,5 +1,7 @@
 """Two commands on the loopback stand for two nodes: they give the one-node answer, and a rank killed in the middle of
 a prefill is named, its client gets a well-formed error, both commands end with an error and nothing is left running.
+Nodes with different secrets, models or layouts do not find together, and each side says why.
+Clients that leave, waiting or in the middle of their answer, give their cache back.
 
 Standard library only. Usage: nodes_test.py --sluice PROGRAM"""
 
@@ -16,6 +18,7 @@ import time
 
 LAYOUT = ["--pp-size", "2", "--tp", "2", "--enable-nsa-prefill-context-parallel", "--chunked-prefill-size", "128",
           "--context-length", "16384", "--max-total-tokens", "32768", "--watchdog-timeout", "4"]
+SECRET = "5c1ce0fa11ed-the-secret-of-this-test"
 START_LIMIT = 60.0
 FAULT_LIMIT = 5.0
 
@@ -41,6 +44,11 @@ def rank_processes(join_address):
     return found
 
 
+def environment(secret):
+    kept = {name: value for name, value in os.environ.items() if name != "SLUICE_JOB_SECRET"}
+    return kept if secret is None else {**kept, "SLUICE_JOB_SECRET": secret}
+
+
 class Serving:
     """`sluice serve` as one command or several, up when the first line of node 0 says so."""
 
@@ -52,7 +60,8 @@ class Serving:
         for node in range(nodes):
             more = [] if nodes == 1 else ["--nnodes", str(nodes), "--node-rank", str(node), "--dist-init-addr", self.join]
             command = [program, "serve", "--model-path", model, "--served-model-name", "m", "--port", str(self.port)]
-            self.commands.append(subprocess.Popen(command + LAYOUT + more, stdout=self.logs[node], stderr=self.logs[node]))
+            self.commands.append(subprocess.Popen(command + LAYOUT + more, stdout=self.logs[node], stderr=self.logs[node],
+                                                  env=environment(SECRET if nodes > 1 else None)))
         deadline = time.monotonic() + START_LIMIT
         while not self.is_up():
             assert time.monotonic() < deadline, self.log(0)
@@ -111,6 +120,70 @@ def check_one_answer(one, two):
     print("ok one answer on one node and on two")
 
 
+def check_secret_is_kept(two):
+    """No command line, answer or log has it; the rank processes have it in their environment, which only their user
+    can read."""
+    pids = [command.pid for command in two.commands] + list(rank_processes(two.join).values())
+    assert len(pids) == 6, pids
+    for pid in pids:
+        process = pathlib.Path("/proc") / str(pid)
+        assert SECRET.encode() not in (process / "cmdline").read_bytes()
+        assert f"SLUICE_JOB_SECRET={SECRET}".encode() in (process / "environ").read_bytes().split(b"\0")
+    assert SECRET not in json.dumps(two.call("GET", "/get_server_info")[1])
+    assert not [node for node in (0, 1) if SECRET in two.log(node)]
+    print("ok the secret is in the environments and nowhere else")
+
+
+def check_refused_node(program, models, directory, name, change, phrases):
+    """Node 1 differs from node 0 in `change`: it ends with code 2 and says why, node 0 names the missing ranks, and why,
+    when --dist-timeout is over."""
+    change = {"model": models[0], "secret": SECRET, "flags": [], **change}
+    join = f"127.0.0.1:{free_port()}"
+    commands, logs = [], []
+    for node, ours in ((0, {"model": models[0], "secret": SECRET, "flags": []}), (1, change)):
+        logs.append(open(pathlib.Path(directory) / f"{name}{node}.log", "w+"))
+        command = [program, "serve", "--model-path", ours["model"], "--port", "0", *LAYOUT, "--nnodes", "2", "--node-rank",
+                   str(node), "--dist-init-addr", join, "--dist-timeout", "3", *ours["flags"]]
+        commands.append(subprocess.Popen(command, stdout=logs[node], stderr=logs[node], env=environment(ours["secret"])))
+    codes = [command.wait(timeout=30) for command in commands]
+    said = []
+    for log in logs:
+        log.seek(0)
+        said.append(log.read())
+    assert codes == [5, 2], (codes, said)
+    for sentence, wanted in zip(said, phrases):
+        assert not [phrase for phrase in wanted if phrase not in sentence], (wanted, said)
+        assert SECRET not in sentence and change["secret"] not in sentence, said
+    assert not rank_processes(join)
+    print(f"ok a node with another {name} is refused on both sides")
+
+
+def first_event(answer):
+    while not (line := answer.readline()).startswith(b"data: "):
+        assert line, "the stream ended"
+
+
+def check_departed_clients(server):
+    """Two such requests fill the cache, a third waits. Two more get tokens only when all three have given back what
+    they had."""
+    question = {"model": "m", "prompt": [5, 6, 7], "max_tokens": 8, "temperature": 0, "logprobs": 3}
+    rows = lambda: sum(r["rows_computed"] for r in server.call("GET", "/get_server_info")[1]["ranks"] if r["stage"] == 0)
+    before = server.call("POST", "/v1/completions", question)[1]["choices"]
+    rows_before = rows()
+    large = {"model": "m", "prompt": [17 + i * 11 % 900 for i in range(300)], "max_tokens": 16000, "ignore_eos": True,
+             "stream": True}
+    for _ in range(3):
+        running = [server.stream(large), server.stream(large)]
+        for answer in running:
+            first_event(answer)
+        waiting = server.stream(large)
+        for answer in [waiting, *running]:
+            answer.close()
+    assert server.call("POST", "/v1/completions", question)[1]["choices"] == before
+    assert rows() - rows_before < 16000, "an answer went on without its client"
+    print("ok clients that leave give their cache back")
+
+
 def check_killed_rank(two, victim):
     pid = rank_processes(two.join)[victim]
     answer = two.stream({"model": "m", "prompt": [17 + i * 7 % 900 for i in range(12000)], "max_tokens": 2, "stream": True})
@@ -141,13 +214,27 @@ def main():
     parser.add_argument("--sluice", required=True)
     program = parser.parse_args().sluice
     with tempfile.TemporaryDirectory() as directory:
-        model = str(pathlib.Path(directory) / "model")
-        subprocess.run([program, "checkpoint", "make", model, "--preset", "tiny", "--dtype", "f32"], check=True,
-                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        models = [str(pathlib.Path(directory) / f"model{seed}") for seed in (0, 1)]
+        for seed, model in enumerate(models):
+            subprocess.run([program, "checkpoint", "make", model, "--preset", "tiny", "--dtype", "f32", "--seed", str(seed)],
+                           check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        model = models[0]
+        missing = "of the job's 4 ranks have not joined: 2, 3"
+        check_refused_node(program, models, directory, "secret", {"secret": "another secret than node 0 has"}, (
+            [missing, "a joining rank from 127.0.0.1 did not know the job secret"],
+            ["the controller at 127.0.0.1:", "does not know the job secret of rank 2", "SLUICE_JOB_SECRET"]))
+        check_refused_node(program, models, directory, "model", {"model": models[1]}, (
+            [missing, "a model with fingerprint"], ["refused: rank 2 was started with a model with fingerprint"]))
+        check_refused_node(program, models, directory, "layout", {"flags": ["--pp-layer-partition", "1,3"]}, (
+            [missing, "was started with layers [1,3], the controller with layers []"],
+            ["refused: rank 3 was started with layers [1,3], the controller with layers []"]))
         one = Serving(program, model, 1, directory)
         two = Serving(program, model, 2, directory)
         try:
             check_one_answer(one, two)
+            check_secret_is_kept(two)
+            check_departed_clients(one)
+            check_departed_clients(two)
             assert one.end() == [0], one.log(0)
             check_killed_rank(two, 3)
             two = Serving(program, model, 2, directory)

@@ -76,6 +76,15 @@ class CpuOps final : public Ops {
     });
   }
 
+  void QuantizeRows(const Tensor& x, const Tensor& rows) override {
+    SLUICE_CHECK(rows.cols == QuantizedRowBytes(x.cols));
+    ForRows(x.rows, 2 * x.cols, [&](int64_t begin, int64_t end) { QuantizeRowsRange(x, rows, begin, end); });
+  }
+  void DequantizeRows(const Tensor& rows, const Tensor& y) override {
+    SLUICE_CHECK(rows.cols == QuantizedRowBytes(y.cols));
+    ForRows(y.rows, y.cols, [&](int64_t begin, int64_t end) { DequantizeRowsRange(rows, y, begin, end); });
+  }
+
   void RopeAngles(std::span<const RowPlace> places, std::span<const float> inv_freq,
                   const Tensor& out) override {
     ForRows(std::ssize(places), 32 * out.cols, [&](int64_t begin, int64_t end) {

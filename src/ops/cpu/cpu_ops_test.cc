@@ -67,6 +67,40 @@ TEST_P(CpuOpsTest, ARowAloneHasTheBitsItHasAmongOthers) {
   }
 }
 
+// What a row loses on its way to an expert it would have lost there.
+TEST(QuantizedRows, AnFp8LinearGivesTheBitsOfTheRowsItself) {
+  ComputePool pool(1);
+  const auto ops = MakeCpuOps(Numerics::kFp8, pool);
+  for (const uint64_t seed : {1, 2, 3}) {
+    OpWorld world(Numerics::kFp8, kRows, seed);
+    const auto outputs = world.Run(*ops, 0, kRows);
+    const Tensor direct = outputs.at("linear_fp8").view();
+    const Tensor over_the_wire = outputs.at("linear_of_dequantized").view();
+    EXPECT_EQ(std::memcmp(direct.data, over_the_wire.data, direct.bytes()), 0);
+  }
+  // Blocks whose largest magnitude rounds to the edge of a scale (224 of 448), or is tiny, or nothing.
+  for (const float largest : {224.0F, 224.5F, 225.0F, 448.0F, 1e-30F, 0.0F, 3e38F}) {
+    OwnedTensor x(DType::kBF16, 1, 2 * kQuantBlock);
+    for (int64_t i = 0; i < 2 * kQuantBlock; ++i) {
+      StoreFloat(x, 0, i, largest * (i % 7 == 0 ? 1.0F : 1.0F / static_cast<float>(3 + i)));
+    }
+    OwnedTensor weight(DType::kF8E4M3, 3, 2 * kQuantBlock);
+    for (int64_t i = 0; i < 6 * kQuantBlock; ++i)
+      weight.view().At<uint8_t>(0, i) = static_cast<uint8_t>(i * 37 % 0x7e);
+    const float scales[] = {0.5F, 2.0F};
+    const auto packed = ops->Pack({DType::kF8E4M3, 3, 2 * kQuantBlock, weight.view().data, scales});
+    OwnedTensor rows(DType::kU8, 1, QuantizedRowBytes(2 * kQuantBlock));
+    OwnedTensor back(DType::kBF16, 1, 2 * kQuantBlock);
+    ops->QuantizeRows(x, rows);
+    ops->DequantizeRows(rows, back);
+    OwnedTensor direct(DType::kF32, 1, 3);
+    OwnedTensor over_the_wire(DType::kF32, 1, 3);
+    ops->Linear(x, *packed, direct);
+    ops->Linear(back, *packed, over_the_wire);
+    EXPECT_EQ(std::memcmp(direct.view().data, over_the_wire.view().data, 12), 0) << largest;
+  }
+}
+
 TEST_P(CpuOpsTest, NoRowsIsLegal) {
   OpWorld world(GetParam(), kRows);
   EXPECT_NO_THROW(world.Run(*MakeCpuOps(GetParam(), pool_), 4, 0));

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cstring>
 
 #include "ops/cpu/rows.h"
 #include "ops/cpu/targets.h"
@@ -92,6 +93,40 @@ void JoinNodes(std::span<const NodeJoin> joins, const Tensor& nodes, int64_t beg
   });
 }
 
+void Quantize(const Tensor& x, const Tensor& rows, int64_t begin, int64_t end) {
+  float values[kQuantBlock];
+  WithType(x.dtype, [&]<class In>(In) {
+    for (int64_t t = begin; t < end; ++t) {
+      auto* codes = rows.Row<F8E4M3>(t);
+      std::byte* scales = rows.Row<std::byte>(t) + x.cols;
+      for (int64_t block = 0; block < x.cols; block += kQuantBlock, scales += 4) {
+        const int64_t n = HWY_MIN(kQuantBlock, x.cols - block);
+        Map(
+            n, [](V v) { return v; }, values, x.Row<const In>(t) + block);
+        const float scale = QuantizeBlock(values, n, codes + block);
+        std::memcpy(scales, &scale, 4);
+      }
+    }
+  });
+}
+
+void Dequantize(const Tensor& rows, const Tensor& y, int64_t begin, int64_t end) {
+  WithType(y.dtype, [&]<class Out>(Out) {
+    for (int64_t t = begin; t < end; ++t) {
+      const auto* codes = rows.Row<const F8E4M3>(t);
+      const std::byte* scales = rows.Row<const std::byte>(t) + y.cols;
+      for (int64_t block = 0; block < y.cols; block += kQuantBlock, scales += 4) {
+        float scale = 0.0F;
+        std::memcpy(&scale, scales, 4);
+        const V factor = hn::Set(D(), scale);
+        Map(
+            HWY_MIN(kQuantBlock, y.cols - block), [factor](V v) { return hn::Mul(v, factor); },
+            y.Row<Out>(t) + block, codes + block);
+      }
+    }
+  });
+}
+
 // p = sigmoid(logits), choice = p + bias.
 void Gate(const float* logits, const float* bias, int64_t n, float* p, float* choice) {
   Map(
@@ -119,6 +154,8 @@ HWY_EXPORT(SwiGlu);
 HWY_EXPORT(Add);
 HWY_EXPORT(SumTerms);
 HWY_EXPORT(JoinNodes);
+HWY_EXPORT(Quantize);
+HWY_EXPORT(Dequantize);
 HWY_EXPORT(Gate);
 HWY_EXPORT(ExpArray);
 
@@ -141,6 +178,12 @@ void SumTermsRows(const Tensor& y, std::span<const ExpertTerm> terms, std::span<
 }
 void JoinNodesColumns(std::span<const NodeJoin> joins, const Tensor& nodes, int64_t begin, int64_t end) {
   HWY_DYNAMIC_DISPATCH(JoinNodes)(joins, nodes, begin, end);
+}
+void QuantizeRowsRange(const Tensor& x, const Tensor& rows, int64_t begin, int64_t end) {
+  HWY_DYNAMIC_DISPATCH(Quantize)(x, rows, begin, end);
+}
+void DequantizeRowsRange(const Tensor& rows, const Tensor& y, int64_t begin, int64_t end) {
+  HWY_DYNAMIC_DISPATCH(Dequantize)(rows, y, begin, end);
 }
 void GateRow(std::span<const float> logits, const float* bias, float* p, float* choice) {
   HWY_DYNAMIC_DISPATCH(Gate)(logits.data(), bias, static_cast<int64_t>(logits.size()), p, choice);

@@ -89,6 +89,13 @@ class OpWorld {
     const Tensor sum = result("add", type, kWidth);
     std::memcpy(sum.data, rows_of(up_).data, sum.bytes());
     ops.Add(rows_of(x_), sum);
+    const Tensor quantized = result("quantize_rows", DType::kU8, QuantizedRowBytes(kWidth));
+    ops.QuantizeRows(rows_of(x_), quantized);
+    const Tensor dequantized = result("dequantize_rows", type, kWidth);
+    ops.DequantizeRows(quantized, dequantized);
+    if (numerics_ == Numerics::kFp8) {
+      ops.Linear(dequantized, *fp8_weight, result("linear_of_dequantized", type, kOutputs));
+    }
     const Tensor angles = result("angles", DType::kF32, 2 * std::ssize(inv_freq_));
     ops.RopeAngles(places, inv_freq_, angles);
 

@@ -19,6 +19,8 @@ void SumTermsRows(const Tensor& y, std::span<const ExpertTerm> terms, std::span<
                   const Tensor& out, int64_t begin, int64_t end);
 // nodes[into] = nodes[left] + nodes[right] over columns [begin, end), join after join.
 void JoinNodesColumns(std::span<const NodeJoin> joins, const Tensor& nodes, int64_t begin, int64_t end);
+void QuantizeRowsRange(const Tensor& x, const Tensor& rows, int64_t begin, int64_t end);
+void DequantizeRowsRange(const Tensor& rows, const Tensor& y, int64_t begin, int64_t end);
 void RouteRows(const RouterShape& shape, const Tensor& logits, const Tensor& bias, const Tensor& ids,
                const Tensor& weights, int64_t begin, int64_t end);
 

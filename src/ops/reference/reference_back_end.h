@@ -25,6 +25,8 @@ class ReferenceOps final : public Ops {
   void SwiGlu(const Tensor& gate, const Tensor& up, const Tensor& y) override;
   void Add(const Tensor& x, const Tensor& y) override;
   void CopyRows(const Tensor& x, std::span<const int64_t> source, const Tensor& y) override;
+  void QuantizeRows(const Tensor& x, const Tensor& rows) override;
+  void DequantizeRows(const Tensor& rows, const Tensor& y) override;
   void RopeAngles(std::span<const RowPlace> places, std::span<const float> inv_freq,
                   const Tensor& out) override;
   void AbsorbQuery(const AttentionShape& shape, const Tensor& q,

@@ -119,6 +119,29 @@ void ReferenceOps::CopyRows(const Tensor& x, std::span<const int64_t> source, co
   }
 }
 
+void ReferenceOps::QuantizeRows(const Tensor& x, const Tensor& rows) {
+  for (int64_t t = 0; t < x.rows; ++t) {
+    Row values = LoadRow(x, t);
+    std::byte* scales = rows.Row<std::byte>(t) + x.cols;
+    for (int64_t block = 0; block < x.cols; block += kQuantBlock, scales += 4) {
+      const int64_t size = std::min(kQuantBlock, x.cols - block);
+      const float scale = QuantizeBlock(std::span(values).subspan(block, size));
+      std::memcpy(scales, &scale, 4);
+    }
+    for (int64_t i = 0; i < x.cols; ++i) rows.Row<F8E4M3>(t)[i] = ToF8E4M3(static_cast<float>(values[i]));
+  }
+}
+
+void ReferenceOps::DequantizeRows(const Tensor& rows, const Tensor& y) {
+  for (int64_t t = 0; t < y.rows; ++t) {
+    for (int64_t i = 0; i < y.cols; ++i) {
+      float scale = 0.0F;
+      std::memcpy(&scale, rows.Row<std::byte>(t) + y.cols + 4 * (i / kQuantBlock), 4);
+      StoreFloat(y, t, i, ToFloat(rows.Row<F8E4M3>(t)[i]) * scale);
+    }
+  }
+}
+
 void ReferenceOps::RopeAngles(std::span<const RowPlace> places, std::span<const float> inv_freq,
                               const Tensor& out) {
   for (size_t t = 0; t < places.size(); ++t) {

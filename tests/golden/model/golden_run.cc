@@ -88,7 +88,9 @@ std::vector<float> OneRank::Feed(std::span<const int32_t> tokens, std::span<cons
   sequence.first_position = static_cast<int32_t>(first);
   sequence.tokens.assign(tokens.begin(), tokens.end());
   sequence.pages.assign(pages_.begin(), pages_.begin() + (done_ + ops::kPageTokens - 1) / ops::kPageTokens);
-  const step::Step step{steps_++, {sequence}};
+  step::Step step;
+  step.id = steps_++;
+  step.sequences = {sequence};
 
   Alone lanes;
   arena_.Reset();

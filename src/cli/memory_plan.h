@@ -1,0 +1,36 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "checkpoint/checkpoint.h"
+#include "engine/job_settings.h"
+
+namespace sluice::cli {
+
+// What the memory of one host is used for. Bytes are of the rank that has the least left for its cache.
+struct MemoryPlan {
+  int64_t host_bytes = 0;  // of this host, or of the container it runs in; whole GiB from 1 GiB on
+  int64_t ranks = 0;       // on this host
+  double fraction = 0.0;   // --mem-fraction-static; 0: not given
+  int64_t rank_bytes = 0;  // a rank's share for weights and cache; 0 without a fraction
+  int64_t weight_bytes = 0;
+  int64_t token_bytes = 0;  // of one token in the caches of all its layers
+  int64_t pages = 0;        // of 64 tokens, on every rank
+
+  int64_t cache_bytes() const;
+  // The plan as one line for the start-up log.
+  std::string Line() const;
+};
+
+// Memory that programs on this host may use, in bytes: of the machine, or what its control group allows.
+int64_t HostBytes();
+
+// With `fraction` the pages that fit into fraction x host_bytes / ranks after the weights; otherwise pages is
+// settings.cache_pages. The share of a rank is the same on all hosts that have the same memory and number of
+// ranks, and so is then the number of pages, on which a job must agree. Throws Error(kUsage) when the weights
+// and one page do not fit.
+MemoryPlan PlanMemory(const engine::JobSettings& settings, const checkpoint::Checkpoint& checkpoint,
+                      int64_t host_bytes, int64_t ranks_of_host, double fraction);
+
+}  // namespace sluice::cli

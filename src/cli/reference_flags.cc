@@ -1,0 +1,207 @@
+#include "cli/reference_flags.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <span>
+#include <utility>
+
+#include "base/error.h"
+
+namespace sluice::cli {
+namespace {
+
+using Flags = ReferenceFlags;
+
+constexpr int64_t kMostBatch = 65'536;
+constexpr int64_t kMostTokens = 1 << 30;
+
+const std::vector<std::string> kKernels{"flashmla_sparse", "flashmla_kv", "flashmla_auto", "fa3",
+                                        "tilelang",        "aiter",       "trtllm"};
+const std::vector<std::string> kLevels{"trace", "debug", "info", "warning", "error", "critical", "off"};
+constexpr const char* kKernelHere =
+    "names a kernel for GPUs; CPU ranks have one sparse attention, for prefill and decode alike";
+constexpr const char* kNoGraphs = "CPU ranks have no graphs";
+constexpr const char* kOneFormat = "it is the format of the models served here";
+
+FlagRow Switch(const char* name, bool Flags::*field, FlagEffect effect, const char* here) {
+  return {name, field, effect, here};
+}
+
+FlagRow Choice(const char* name, std::string Flags::*field, std::vector<std::string> choices,
+               FlagEffect effect, const char* here, const char* why_only_these = "") {
+  return {name, field, effect, here, std::move(choices), why_only_these};
+}
+
+FlagRow Number(const char* name, FlagRow::Field field, int64_t least, int64_t most, FlagEffect effect,
+               const char* here) {
+  return {name, field, effect, here, {}, "", least, most};
+}
+
+std::vector<FlagRow> MakeTable() {
+  using enum FlagEffect;
+  using F = Flags;
+  return {
+      Switch("--trust-remote-code", &F::trust_remote_code, kFixed,
+             "nothing in a checkpoint is ever run as code: configuration and tokenizer are read here"),
+      Choice("--attention-backend", &F::attention_backend, {"nsa"}, kFixed,
+             "the model's sparse attention, the only one there is", "other attentions are not built"),
+      Choice("--nsa-prefill-backend", &F::nsa_prefill_backend, kKernels, kNotHere, kKernelHere),
+      Choice("--nsa-decode-backend", &F::nsa_decode_backend, kKernels, kNotHere, kKernelHere),
+      Choice("--kv-cache-dtype", &F::kv_cache_dtype, {"auto", "fp8_e4m3"}, kFixed,
+             "the cache follows the numerics mode: fp8_e4m3 in fp8, fp32 in exact",
+             "the cache follows --numerics"),
+      Number("--page-size", &F::page_size, 64, 64, kFixed, "pages are always of 64 tokens"),
+      Switch("--disable-radix-cache", &F::disable_radix_cache, kFixed,
+             "there is no prefix cache: every prompt is computed whole"),
+      Number("--cuda-graph-bs", &F::cuda_graph_bs, 1, kMostBatch, kNotHere, kNoGraphs),
+      Number("--cuda-graph-max-bs", &F::cuda_graph_max_bs, 1, kMostBatch, kNotHere, kNoGraphs),
+      Number("--num-reserved-decode-tokens", &F::num_reserved_decode_tokens, 1, kMostTokens, kNotHere,
+             "speaks to a decode server that receives prompts from another one; here the pages of prompt and "
+             "whole answer are reserved on admission"),
+      Choice("--tool-call-parser", &F::tool_call_parser, {"deepseekv32"}, kNotBuilt,
+             "tool calls are not parsed yet: a request with tools is refused", kOneFormat),
+      Choice("--reasoning-parser", &F::reasoning_parser, {"deepseek-v3"}, kFixed,
+             "a chat with thinking always has its part before </think> in reasoning_content", kOneFormat),
+      Switch("--enable-metrics", &F::enable_metrics, kWorks,
+             "`GET /metrics` answers in Prometheus' text format"),
+      Choice(
+          "--metrics-compat", &F::metrics_compat, {"sglang"}, kWorks,
+          "every series of `/metrics` once more under `sglang:`, for dashboards that know those names; needs "
+          "`--enable-metrics`"),
+      Switch("--collect-tokens-histogram", &F::collect_tokens_histogram, kWorks,
+             "histograms of prompt and answer lengths in `/metrics`; needs `--enable-metrics`"),
+      Switch("--enable-cache-report", &F::enable_cache_report, kFixed,
+             "usage always has prompt_tokens_details.cached_tokens"),
+      Number("--decode-log-interval", &F::decode_log_interval, 1, kMostTokens, kWorks,
+             "a line in the log for every so many steps with decode rows; default 40"),
+      Switch("--enable-request-time-stats-logging", &F::enable_request_time_stats_logging, kWorks,
+             "a line in the log for every request that ends: queue, prefill, decode, whole time"),
+      Choice("--log-level", &F::log_level, kLevels, kWorks,
+             "what goes to standard error, of the server and of its rank processes; default `info`"),
+      Choice("--log-level-http", &F::log_level_http, kLevels, kWorks,
+             "the same for the line per HTTP request, which is of level info; default that of `--log-level`"),
+  };
+}
+
+// "A, B or C"
+std::string Choices(const std::vector<std::string>& choices) {
+  if (choices.size() == 1) return choices.front();
+  const std::span all(choices);
+  return fmt::format("{} or {}", fmt::join(all.first(all.size() - 1), ", "), choices.back());
+}
+
+void CheckText(const FlagRow& row, const std::string& value) {
+  if (value.empty() || std::ranges::find(row.choices, value) != row.choices.end()) return;
+  const std::string why = *row.why_only_these == '\0' ? "" : fmt::format("; {}", row.why_only_these);
+  Fail(ErrorKind::kUsage, "{} {} is not taken here: use {}{}", row.name, value, Choices(row.choices), why);
+}
+
+// "64" or "1 to 128"
+std::string Range(const FlagRow& row) {
+  return row.least == row.most ? fmt::to_string(row.least) : fmt::format("{} to {}", row.least, row.most);
+}
+
+void CheckNumber(const FlagRow& row, int64_t value) {
+  if (value >= row.least && value <= row.most) return;
+  const std::string why = row.effect == FlagEffect::kFixed ? fmt::format("; {}", row.here) : "";
+  Fail(ErrorKind::kUsage, "{} {} is out of range: use {}{}", row.name, value, Range(row), why);
+}
+
+void CheckRow(const FlagRow& row, const Flags& flags) {
+  if (const auto* text = std::get_if<std::string Flags::*>(&row.field)) {
+    CheckText(row, flags.**text);
+  } else if (const auto* number = std::get_if<int64_t Flags::*>(&row.field)) {
+    CheckNumber(row, flags.**number);
+  } else if (const auto* optional = std::get_if<std::optional<int64_t> Flags::*>(&row.field)) {
+    if ((flags.**optional).has_value()) CheckNumber(row, *(flags.**optional));
+  } else if (const auto* list = std::get_if<std::vector<int64_t> Flags::*>(&row.field)) {
+    for (const int64_t value : flags.**list) CheckNumber(row, value);
+  }
+}
+
+}  // namespace
+
+const std::vector<FlagRow>& ReferenceFlagTable() {
+  static const std::vector<FlagRow> table = MakeTable();
+  return table;
+}
+
+void AddReferenceFlags(CLI::App& app, Flags& flags) {
+  for (const FlagRow& row : ReferenceFlagTable()) {
+    CLI::Option* option = nullptr;
+    if (const auto* on = std::get_if<bool Flags::*>(&row.field)) {
+      option = app.add_flag(row.name, flags.**on, row.here);
+    } else {
+      std::visit([&](auto field) { option = app.add_option(row.name, flags.*field, row.here); }, row.field);
+    }
+    option->group("Of the reference system's launch lines");
+  }
+}
+
+void CheckReferenceFlags(const Flags& flags, bool fp8) {
+  for (const FlagRow& row : ReferenceFlagTable()) CheckRow(row, flags);
+  if (flags.kv_cache_dtype == "fp8_e4m3" && !fp8) {
+    Fail(ErrorKind::kUsage,
+         "--kv-cache-dtype fp8_e4m3 does not go with numerics exact, whose cache is fp32: use --numerics fp8 "
+         "or "
+         "--kv-cache-dtype auto");
+  }
+  const auto largest = std::ranges::max_element(flags.cuda_graph_bs);
+  if (largest != flags.cuda_graph_bs.end() && flags.cuda_graph_max_bs.has_value() &&
+      *largest > *flags.cuda_graph_max_bs) {
+    Fail(ErrorKind::kUsage, "--cuda-graph-bs {} is more than --cuda-graph-max-bs {}: leave one of them out",
+         *largest, *flags.cuda_graph_max_bs);
+  }
+  const auto needs_metrics = [&](bool given, const char* flag) {
+    if (given && !flags.enable_metrics) {
+      Fail(ErrorKind::kUsage, "{} has nothing to add to without --enable-metrics: give both or neither",
+           flag);
+    }
+  };
+  needs_metrics(flags.collect_tokens_histogram, "--collect-tokens-histogram");
+  needs_metrics(!flags.metrics_compat.empty(), "--metrics-compat");
+}
+
+std::vector<std::string> NotesOnFlags(const CLI::App& app) {
+  std::vector<std::string> notes;
+  for (const FlagRow& row : ReferenceFlagTable()) {
+    if (row.effect == FlagEffect::kWorks) continue;
+    const CLI::Option* option = app.get_option(row.name);
+    if (option->count() == 0) continue;
+    const bool is_switch = std::holds_alternative<bool Flags::*>(row.field);
+    const std::string value = is_switch ? "" : fmt::format(" {}", fmt::join(option->results(), " "));
+    notes.push_back(fmt::format("{}{}: {}", row.name, value, row.here));
+  }
+  return notes;
+}
+
+std::string DocumentedFlags() {
+  const auto values = [](const FlagRow& row) -> std::string {
+    if (std::holds_alternative<bool Flags::*>(row.field)) return "switch";
+    if (!row.choices.empty()) return fmt::format("`{}`", fmt::join(row.choices, "`, `"));
+    const bool list = std::holds_alternative<std::vector<int64_t> Flags::*>(row.field);
+    return (list ? "a list of " : "") + Range(row);
+  };
+  const auto kind = [](FlagEffect effect) {
+    switch (effect) {
+      case FlagEffect::kWorks:
+        return "works";
+      case FlagEffect::kFixed:
+        return "always so";
+      case FlagEffect::kNotHere:
+        return "not on CPU ranks";
+      case FlagEffect::kNotBuilt:
+        return "not built";
+    }
+    return "";
+  };
+  std::string text = "| flag | values | here | what it does |\n| --- | --- | --- | --- |\n";
+  for (const FlagRow& row : ReferenceFlagTable()) {
+    text += fmt::format("| `{}` | {} | {} | {} |\n", row.name, values(row), kind(row.effect), row.here);
+  }
+  return text;
+}
+
+}  // namespace sluice::cli

@@ -1,0 +1,76 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+namespace sluice::cli {
+
+// The flags of the reference system's launch lines beside those of layout, memory and schedule. An empty
+// text, an empty list and a false switch mean "not given".
+struct ReferenceFlags {
+  bool trust_remote_code = false;
+  std::string attention_backend;
+  std::string nsa_prefill_backend;
+  std::string nsa_decode_backend;
+  std::string kv_cache_dtype = "auto";
+  int64_t page_size = 64;
+  bool disable_radix_cache = false;
+  std::vector<int64_t> cuda_graph_bs;
+  std::optional<int64_t> cuda_graph_max_bs;
+  std::optional<int64_t> num_reserved_decode_tokens;
+  std::string tool_call_parser;
+  std::string reasoning_parser;
+  bool enable_metrics = false;
+  std::string metrics_compat;
+  bool collect_tokens_histogram = false;
+  bool enable_cache_report = false;
+  bool enable_request_time_stats_logging = false;
+  int64_t decode_log_interval = 40;
+  std::string log_level = "info";
+  std::string log_level_http;
+};
+
+// What a flag does on this program's back end.
+enum class FlagEffect {
+  kWorks,     // changes what the program does
+  kFixed,     // says what is so anyway: no other value is taken
+  kNotHere,   // speaks of something this back end does not have; takes effect where there is one
+  kNotBuilt,  // taken so that a launch line starts; what it asks for is not built yet
+};
+
+// One flag: everything the command line, the start-up log and docs/launch-flags.md say about it.
+struct FlagRow {
+  using Field = std::variant<bool ReferenceFlags::*, int64_t ReferenceFlags::*,
+                             std::optional<int64_t> ReferenceFlags::*, std::string ReferenceFlags::*,
+                             std::vector<int64_t> ReferenceFlags::*>;
+  const char* name;  // with the two dashes
+  Field field;
+  FlagEffect effect = FlagEffect::kWorks;
+  const char* here = "";               // what it does here, a clause
+  std::vector<std::string> choices{};  // the values of a text
+  const char* why_only_these = "";     // for a text that is not among them, a clause
+  int64_t least = 0;                   // of a number, or of each in a list
+  int64_t most = 0;
+};
+
+// In the order of the documentation.
+const std::vector<FlagRow>& ReferenceFlagTable();
+
+void AddReferenceFlags(CLI::App& app, ReferenceFlags& flags);
+
+// Throws Error(kUsage) with a sentence that names the flag and what would work, for a value outside its row
+// and for flags that contradict each other. `fp8` is the numerics mode that the caches follow.
+void CheckReferenceFlags(const ReferenceFlags& flags, bool fp8);
+
+// One line for each flag given on the command line of `app` that changes nothing here, saying why:
+// "--page-size 64: pages are always of 64 tokens".
+std::vector<std::string> NotesOnFlags(const CLI::App& app);
+
+// The table as docs/launch-flags.md has it, in Markdown.
+std::string DocumentedFlags();
+
+}  // namespace sluice::cli

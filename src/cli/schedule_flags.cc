@@ -1,0 +1,164 @@
+#include "cli/schedule_flags.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "base/checked.h"
+#include "model/shapes.h"
+
+namespace sluice::cli {
+namespace {
+
+constexpr int64_t kWholePrompts = -1;  // --chunked-prefill-size
+
+int64_t ContextOf(const LayoutFlags& f, const checkpoint::ModelConfig& config) {
+  return f.context_length > 0 ? f.context_length : config.max_position_embeddings;
+}
+
+// Tokens of cache when nothing says how many.
+int64_t DefaultTotalTokens(const LayoutFlags& f, const engine::JobSettings& settings,
+                           const checkpoint::Checkpoint& checkpoint) {
+  const auto& config = checkpoint.config();
+  const auto numerics = engine::NumericsOf(settings.numerics, checkpoint.is_fp8());
+  const int64_t free_bytes = static_cast<int64_t>(sysconf(_SC_AVPHYS_PAGES)) * sysconf(_SC_PAGESIZE);
+  // Every lane of a stage holds the whole stage's cache, so the ranks of a host together hold each layer
+  // `lanes` times, less what other hosts hold.
+  const int64_t token_bytes =
+      model::CacheShapeOf(config, numerics).token_bytes() * config.num_hidden_layers * settings.grid.lanes;
+  const int64_t fits = free_bytes / 2 * f.nnodes / std::max<int64_t>(token_bytes, 1);
+  return std::max<int64_t>(ops::kPageTokens, std::min(2 * ContextOf(f, config), fits));
+}
+
+void Check(bool good, const std::string& sentence) {
+  if (!good) throw Error(ErrorKind::kUsage, sentence);
+}
+
+}  // namespace
+
+void AddScheduleFlags(CLI::App& app, LayoutFlags& f) {
+  const char* group = "Memory and schedule";
+  app.add_option("--chunked-prefill-size", f.chunked_prefill_size,
+                 "Rows of one step; -1: prompts are not cut")
+      ->group(group);
+  app.add_option("--max-prefill-tokens", f.max_prefill_tokens, "Prompt rows of one step")->group(group);
+  app.add_option("--max-running-requests", f.max_running_requests, "Requests admitted at once")->group(group);
+  app.add_option("--pp-max-micro-batch-size", f.pp_max_micro_batch_size, "Requests in one step")
+      ->group(group);
+  app.add_option("--pp-async-batch-depth", f.pp_async_batch_depth, "Steps in flight beyond the usual number")
+      ->group(group);
+  app.add_option("--context-length", f.context_length, "Longest prompt and answer; default the model's")
+      ->group(group);
+  app.add_option("--mem-fraction-static", f.mem_fraction_static,
+                 "Part of this host's memory that weights and caches of its ranks may take")
+      ->group(group);
+  app.add_option("--max-total-tokens", f.max_total_tokens, "Tokens the cache holds; default what fits")
+      ->group(group);
+  app.add_option("--loader-threads", f.loader_threads, "Threads that read the checkpoint")->group(group);
+  app.add_option("--model-loader-extra-config", f.model_loader_extra_config,
+                 R"(The same as JSON: {"enable_multithread_load": true, "num_threads": 8})")
+      ->group(group);
+}
+
+void CheckScheduleFlags(const LayoutFlags& f, const checkpoint::ModelConfig& config) {
+  const auto range = [](const char* flag, int64_t value, int64_t least, int64_t most = 0) {
+    const std::string values =
+        most > 0 ? fmt::format("{} to {}", least, most) : fmt::format("{} or more", least);
+    Check(value >= least && (most == 0 || value <= most),
+          fmt::format("{} {} is out of range: use {}", flag, value, values));
+  };
+  Check(f.chunked_prefill_size >= 1 || f.chunked_prefill_size == kWholePrompts,
+        fmt::format("--chunked-prefill-size {} is out of range: use 1 or more, or -1 for whole prompts",
+                    f.chunked_prefill_size));
+  range("--max-running-requests", f.max_running_requests, 1);
+  range("--context-length", f.context_length, 0);
+  range("--max-total-tokens", f.max_total_tokens, 0);
+  range("--pp-async-batch-depth", f.pp_async_batch_depth, 0, 64);
+  range("--loader-threads", f.loader_threads, 1, 64);
+  if (f.max_prefill_tokens) range("--max-prefill-tokens", *f.max_prefill_tokens, 1);
+  if (f.pp_max_micro_batch_size) {
+    range("--pp-max-micro-batch-size", *f.pp_max_micro_batch_size, 1, f.max_running_requests);
+  }
+  Check(f.context_length <= config.max_position_embeddings,
+        fmt::format("--context-length {} is more than the model's {}: use {} or less", f.context_length,
+                    config.max_position_embeddings, config.max_position_embeddings));
+  const int64_t context = ContextOf(f, config);
+  Check(f.chunked_prefill_size != kWholePrompts || !f.max_prefill_tokens || *f.max_prefill_tokens >= context,
+        fmt::format(
+            "--chunked-prefill-size -1 leaves prompts whole, and --max-prefill-tokens {} would cut those of "
+            "up to {} tokens: use --max-prefill-tokens {} or leave it out",
+            f.max_prefill_tokens.value_or(0), context, context));
+  if (f.mem_fraction_static) {
+    Check(*f.mem_fraction_static > 0.0 && *f.mem_fraction_static <= 1.0,
+          fmt::format(
+              "--mem-fraction-static {} is out of range: use a part of the host's memory above 0, at most 1",
+              *f.mem_fraction_static));
+    Check(f.max_total_tokens == 0,
+          "--mem-fraction-static and --max-total-tokens both say how much the cache holds: give one of them");
+  }
+}
+
+int LoaderThreadsOf(const LayoutFlags& f) {
+  if (f.model_loader_extra_config.empty()) return static_cast<int>(f.loader_threads);
+  constexpr int64_t kUsual = LayoutFlags{}.loader_threads;
+  const auto refuse = [&](const std::string& why) {
+    Fail(ErrorKind::kUsage,
+         "--model-loader-extra-config {} {}: use an object such as "
+         R"({{"enable_multithread_load": true, "num_threads": 8}})",
+         f.model_loader_extra_config, why);
+  };
+  Check(f.loader_threads == kUsual,
+        "--loader-threads and --model-loader-extra-config both say how many threads read the checkpoint: "
+        "give one "
+        "of them");
+  const auto json = nlohmann::json::parse(f.model_loader_extra_config, nullptr, /*allow_exceptions=*/false);
+  if (!json.is_object()) refuse("is not a JSON object");
+  bool many = false;
+  int64_t threads = 8;  // what the reference system takes when the count is left out
+  for (const auto& [key, value] : json.items()) {
+    if (key == "enable_multithread_load") {
+      if (!value.is_boolean()) refuse("has an enable_multithread_load that is not true or false");
+      many = value.get<bool>();
+    } else if (key == "num_threads") {
+      if (!value.is_number_integer() || value.get<int64_t>() < 1 || value.get<int64_t>() > 64) {
+        refuse("has a num_threads that is not 1 to 64");
+      }
+      threads = value.get<int64_t>();
+    } else {
+      refuse(fmt::format("has a key \"{}\", which is neither enable_multithread_load nor num_threads", key));
+    }
+  }
+  if (!many && json.contains("num_threads") && threads > 1) {
+    refuse("asks for threads without enable_multithread_load");
+  }
+  return many ? static_cast<int>(threads) : 1;
+}
+
+int64_t CachePagesOf(const LayoutFlags& f, const engine::JobSettings& settings,
+                     const checkpoint::Checkpoint& checkpoint) {
+  if (f.mem_fraction_static) return MemoryOf(f, settings, checkpoint).pages;
+  const int64_t tokens =
+      f.max_total_tokens > 0 ? f.max_total_tokens : DefaultTotalTokens(f, settings, checkpoint);
+  return CeilDiv(tokens, ops::kPageTokens);
+}
+
+MemoryPlan MemoryOf(const LayoutFlags& f, const engine::JobSettings& settings,
+                    const checkpoint::Checkpoint& checkpoint) {
+  return PlanMemory(settings, checkpoint, HostBytes(), settings.grid.world() / f.nnodes,
+                    f.mem_fraction_static.value_or(0.0));
+}
+
+engine::EngineOptions EngineOptionsOf(const LayoutFlags& f, const engine::JobSettings& settings) {
+  engine::EngineOptions options;
+  options.chunk_rows = f.chunked_prefill_size == kWholePrompts ? settings.cache_pages * ops::kPageTokens
+                                                               : f.chunked_prefill_size;
+  options.max_running = f.max_running_requests;
+  options.context_length = f.context_length;
+  options.prefill_rows = f.max_prefill_tokens.value_or(0);
+  options.step_sequences = f.pp_max_micro_batch_size.value_or(0);
+  return options;
+}
+
+}  // namespace sluice::cli

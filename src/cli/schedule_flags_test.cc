@@ -1,0 +1,122 @@
+#include "cli/schedule_flags.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <stdlib.h>
+
+#include <filesystem>
+
+#include "checkpoint/checkpoint_maker.h"
+#include "model/weight_bytes.h"
+
+namespace sluice::cli {
+namespace {
+
+using testing::HasSubstr;
+
+template <typename Body>
+std::string SentenceOf(const Body& body) {
+  try {
+    body();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::kUsage);
+    return error.what();
+  }
+  return "";
+}
+
+class MemoryTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    std::string name = (std::filesystem::temp_directory_path() / "sluice-memory-XXXXXX").string();
+    ASSERT_NE(mkdtemp(name.data()), nullptr);
+    directory_ = name;
+    checkpoint::MakeOptions options;
+    options.format = checkpoint::WeightFormat::kF32;
+    checkpoint::MakeCheckpoint(directory_ / "model", options, checkpoint::PlanCheckpoint(options), {});
+    checkpoint_ = checkpoint::Checkpoint::Open(directory_ / "model");
+    settings_.grid = {2, 2};
+    settings_.layer_sizes = {1, 3};
+  }
+  void TearDown() override { std::filesystem::remove_all(directory_); }
+
+  int64_t WeightsOf(int rank) const {
+    const bool last = settings_.grid.StageOf(rank) == 1;
+    const parallel::LayerRange layers = last ? parallel::LayerRange{1, 4} : parallel::LayerRange{0, 1};
+    return model::WeightBytes(*checkpoint_, ops::Numerics::kExact,
+                              {{layers}, settings_.grid.LaneOf(rank), 2, 1, 2, false, !last, last});
+  }
+
+  std::filesystem::path directory_;
+  std::unique_ptr<checkpoint::Checkpoint> checkpoint_;
+  engine::JobSettings settings_;
+};
+
+TEST_F(MemoryTest, TheFullestRankDecidesHowManyPagesThereAre) {
+  constexpr int64_t kHost = int64_t{3} << 30;
+  const MemoryPlan plan = PlanMemory(settings_, *checkpoint_, kHost, 4, 0.5);
+  // 512 latent, 64 rope and 128 index-key channels in fp32, in three layers.
+  constexpr int64_t kToken = 3 * 4 * (512 + 64 + 128);
+  EXPECT_EQ(plan.rank_bytes, kHost / 2 / 4);
+  EXPECT_EQ(plan.token_bytes, kToken);
+  EXPECT_EQ(plan.pages, (plan.rank_bytes - WeightsOf(2)) / (64 * kToken));
+  EXPECT_EQ(plan.weight_bytes, std::max(WeightsOf(2), WeightsOf(3)));
+  EXPECT_LE(plan.weight_bytes + plan.cache_bytes(), plan.rank_bytes);
+  EXPECT_THAT(plan.Line(), HasSubstr("3.00 GiB of this host x 0.5 / 4 ranks = 0.38 GiB each"));
+}
+
+TEST_F(MemoryTest, TooSmallAPartIsRefusedWithOneThatFits) {
+  constexpr int64_t kHost = int64_t{1} << 30;
+  const auto with = [&](double fraction) {
+    return SentenceOf([&] { PlanMemory(settings_, *checkpoint_, kHost, 4, fraction); });
+  };
+  const std::string sentence = with(0.001);
+  EXPECT_THAT(sentence, HasSubstr("--mem-fraction-static 0.001"));
+  const auto at = sentence.find(": use ");
+  ASSERT_NE(at, std::string::npos) << sentence;
+  const double enough = std::stod(sentence.substr(at + 6));
+  ASSERT_EQ(with(enough), "") << sentence;
+  EXPECT_GE(PlanMemory(settings_, *checkpoint_, kHost, 4, enough).pages, 1) << sentence;
+  EXPECT_THAT(SentenceOf([&] { PlanMemory(settings_, *checkpoint_, 1 << 20, 4, 1.0); }),
+              HasSubstr("fewer ranks"));
+}
+
+TEST(LoaderConfig, TakesTheTwoKeysThereAre) {
+  const auto threads = [](const std::string& json) {
+    LayoutFlags flags;
+    flags.model_loader_extra_config = json;
+    return LoaderThreadsOf(flags);
+  };
+  EXPECT_EQ(threads(""), 4);
+  EXPECT_EQ(threads(R"({"enable_multithread_load": true, "num_threads": 6})"), 6);
+  EXPECT_EQ(threads(R"({"enable_multithread_load": true})"), 8);
+  EXPECT_EQ(threads("{}"), 1);
+  for (const char* wrong :
+       {"[]", "{", R"({"threads": 3})", R"({"num_threads": 3})", R"({"enable_multithread_load": 1})",
+        R"({"enable_multithread_load": true, "num_threads": 0})"}) {
+    EXPECT_THAT(SentenceOf([&] { threads(wrong); }),
+                HasSubstr(std::string("--model-loader-extra-config ") + wrong));
+  }
+  LayoutFlags both;
+  both.loader_threads = 2;
+  both.model_loader_extra_config = "{}";
+  EXPECT_THAT(SentenceOf([&] { LoaderThreadsOf(both); }), HasSubstr("give one of them"));
+}
+
+TEST(EngineOptionsOf, WholePromptsAreStepsOfAnyLength) {
+  engine::JobSettings settings;
+  settings.cache_pages = 10;
+  LayoutFlags flags;
+  EXPECT_EQ(EngineOptionsOf(flags, settings).chunk_rows, 8192);
+  EXPECT_EQ(EngineOptionsOf(flags, settings).prefill_rows, 0);
+  flags.chunked_prefill_size = -1;
+  flags.max_prefill_tokens = 100;
+  flags.pp_max_micro_batch_size = 3;
+  const engine::EngineOptions options = EngineOptionsOf(flags, settings);
+  EXPECT_EQ(options.chunk_rows, 640);
+  EXPECT_EQ(options.prefill_rows, 100);
+  EXPECT_EQ(options.step_sequences, 3);
+}
+
+}  // namespace
+}  // namespace sluice::cli

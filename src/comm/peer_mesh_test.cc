@@ -1,0 +1,112 @@
+#include "comm/peer_mesh.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <condition_variable>
+#include <mutex>
+
+#include "base/wire.h"
+#include "comm/socket_channel.h"
+#include "comm/test_worlds.h"
+
+namespace sluice::comm {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using ::testing::HasSubstr;
+
+// What one rank has heard so far.
+class Heard {
+ public:
+  void Add(std::string line) {
+    std::lock_guard lock(mutex_);
+    lines_.push_back(std::move(line));
+    changed_.notify_all();
+  }
+  std::vector<std::string> AfterAtLeast(size_t count) {
+    std::unique_lock lock(mutex_);
+    EXPECT_TRUE(changed_.wait_for(lock, seconds(10), [&] { return lines_.size() >= count; }));
+    return lines_;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<std::string> lines_;
+};
+
+std::vector<std::unique_ptr<PeerMesh>> MakeMeshes(int size, LocalStore& store) {
+  std::vector<std::unique_ptr<PeerMesh>> meshes(static_cast<size_t>(size));
+  OnAllRanks(size, [&](int rank) {
+    meshes[rank] = std::make_unique<PeerMesh>(rank, size, store, kLoopback, seconds(10));
+  });
+  return meshes;
+}
+
+void Listen(PeerMesh& mesh, Heard& heard) {
+  mesh.Start([&](int peer, const Frame& frame) { heard.Add(fmt::format("{}: {}", peer, frame.step)); },
+             [&](int peer, const std::string&) { heard.Add(fmt::format("{}: gone", peer)); });
+}
+
+TEST(PeerMeshTest, EveryRankReachesEveryOtherInOrderAndHearsItsEnd) {
+  constexpr int kSize = 4;
+  LocalStore store;
+  auto meshes = MakeMeshes(kSize, store);
+  std::vector<Heard> heard(kSize);
+  for (int rank = 0; rank < kSize; ++rank) {
+    for (int peer = 0; peer < kSize; ++peer) {
+      for (uint64_t i = 0; i < 3 && peer != rank; ++i) meshes[rank]->Send(peer, {1, 10 * i + rank, 0, {}});
+    }
+  }
+  for (int rank = 0; rank < kSize; ++rank) Listen(*meshes[rank], heard[rank]);
+  for (int rank = 0; rank < kSize; ++rank) {
+    const auto lines = heard[rank].AfterAtLeast(9);
+    for (int peer = 0; peer < kSize; ++peer) {
+      std::vector<std::string> own;
+      for (const auto& line : lines) {
+        if (line.starts_with(fmt::format("{}:", peer))) own.push_back(line);
+      }
+      std::vector<std::string> expected;
+      for (int i = 0; i < 3 && peer != rank; ++i)
+        expected.push_back(fmt::format("{}: {}", peer, 10 * i + peer));
+      EXPECT_EQ(own, expected) << "at rank " << rank;
+    }
+  }
+  meshes[2]->Close();
+  for (const int rank : {0, 1, 3}) EXPECT_EQ(heard[rank].AfterAtLeast(10).back(), "2: gone");
+  EXPECT_EQ(heard[2].AfterAtLeast(9).size(), 9U);
+  LostSentence([&] { meshes[2]->Send(0, {1, 1, 0, {}}); });
+}
+
+TEST(PeerMeshTest, ARankThatDoesNotComeIsNamed) {
+  LocalStore store;
+  std::thread one([&] {
+    EXPECT_THAT(LostSentence([&] { PeerMesh mesh(1, 3, store, kLoopback, milliseconds(400)); }),
+                HasSubstr("rank 2 did not connect to rank 1 within 400 ms"));
+  });
+  EXPECT_THAT(LostSentence([&] { PeerMesh mesh(0, 3, store, kLoopback, milliseconds(400)); }),
+              HasSubstr("rank 2 did not connect to rank 0 within 400 ms"));
+  one.join();
+}
+
+TEST(PeerMeshTest, AStrangerIsTurnedAway) {
+  LocalStore store;
+  std::thread stranger([&] {
+    // Knows where rank 0 listens and says that it is rank 1, but not the number.
+    std::vector<char> value = store.Get("mesh/0", seconds(10));
+    WireReader reader(std::as_bytes(std::span(value)));
+    const auto channel = TryConnect(ParseAddress(reader.GetString()), "rank 0", seconds(5));
+    ASSERT_NE(channel, nullptr);
+    channel->Send({1, 1, 0, std::vector<std::byte>(16)});
+    LostSentence([&] { channel->Receive(seconds(10)); });
+    // Only now the real one.
+    const PeerMesh mesh(1, 2, store, kLoopback, seconds(10));
+  });
+  const PeerMesh mesh(0, 2, store, kLoopback, seconds(10));
+  stranger.join();
+}
+
+}  // namespace
+}  // namespace sluice::comm

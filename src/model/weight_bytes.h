@@ -1,0 +1,17 @@
+#pragma once
+
+#include <cstdint>
+
+#include "checkpoint/checkpoint.h"
+#include "model/weights.h"
+#include "ops/ops.h"
+
+namespace sluice::model {
+
+// Bytes of memory that LoadStage's weights of `slice` will take on the CPU back end, from the checkpoint's
+// headers alone: linears packed in panels of 32 outputs, FP8 ones as codes with their scales in fp8 mode, all
+// others in the activation type, vectors in fp32. Without what an allocator adds, which is below a percent.
+int64_t WeightBytes(const checkpoint::Checkpoint& checkpoint, ops::Numerics numerics,
+                    const StageSlice& slice);
+
+}  // namespace sluice::model

@@ -1,0 +1,136 @@
+#include "serve/metrics.h"
+
+#include <gtest/gtest.h>
+
+#include "serve/request_watch.h"
+#include "serve/server_fixture.h"
+
+namespace sluice::serve {
+namespace {
+
+constexpr int64_t kSecond = 1'000'000'000;
+constexpr engine::EngineLoad kLoad{3, 2, 128, 512};
+
+// The value of a series, as text; "none" when there is no such line.
+std::string ValueOf(const std::string& text, const std::string& series) {
+  const auto at = ("\n" + text).find("\n" + series + " ");
+  if (at == std::string::npos) return "none";
+  const auto begin = at + series.size() + 1;
+  return text.substr(begin, text.find('\n', begin) - begin);
+}
+std::string Named(const std::string& name) { return "sluice_" + name + "{model_name=\"tiny\"}"; }
+
+TEST(Metrics, LoadIsShownAsItIsWhenAsked) {
+  Metrics metrics({"tiny"});
+  const std::string text = metrics.Text(kLoad);
+  EXPECT_EQ(ValueOf(text, Named("num_running_reqs")), "3");
+  EXPECT_EQ(ValueOf(text, Named("num_queue_reqs")), "2");
+  EXPECT_EQ(ValueOf(text, Named("num_used_tokens")), "128");
+  EXPECT_EQ(ValueOf(text, Named("token_usage")), "0.25");
+  EXPECT_NE(text.find("# HELP sluice_num_running_reqs "), std::string::npos);
+  EXPECT_NE(text.find("# TYPE sluice_time_to_first_token_seconds histogram"), std::string::npos);
+}
+
+TEST(Metrics, ARequestsTimesGoWhereTheyBelong) {
+  Metrics metrics({"tiny", true});
+  RequestWatch watch({&metrics, false}, 100);
+  watch.Submitted(10 * kSecond);
+  watch.Progress(0, 11 * kSecond, 12 * kSecond);
+  watch.Progress(1, 11 * kSecond, 14 * kSecond);
+  watch.Progress(2, 11 * kSecond, 17 * kSecond);
+  watch.Ended("a", "length", false, 18 * kSecond);
+  watch.Ended("a", "again", true, 99 * kSecond);  // counts nothing
+  const std::string text = metrics.Text(kLoad);
+  EXPECT_EQ(ValueOf(text, Named("queue_time_seconds_sum")), "1");
+  EXPECT_EQ(ValueOf(text, Named("time_to_first_token_seconds_sum")), "4");
+  EXPECT_EQ(ValueOf(text, Named("inter_token_latency_seconds_sum")), "3");
+  EXPECT_EQ(ValueOf(text, Named("inter_token_latency_seconds_count")), "2");
+  EXPECT_EQ(ValueOf(text, Named("e2e_request_latency_seconds_sum")), "8");
+  EXPECT_EQ(ValueOf(text, Named("prompt_tokens_total")), "100");
+  EXPECT_EQ(ValueOf(text, Named("generation_tokens_total")), "3");
+  EXPECT_EQ(ValueOf(text, Named("num_requests_total")), "1");
+  EXPECT_EQ(ValueOf(text, Named("num_aborted_requests_total")), "0");
+  EXPECT_EQ(ValueOf(text, Named("prompt_tokens_histogram_sum")), "100");
+  EXPECT_EQ(ValueOf(text, Named("generation_tokens_histogram_sum")), "3");
+}
+
+TEST(Metrics, AnAbortedRequestCountsAsOneButNotIntoTheLatencyOfAnswers) {
+  Metrics metrics({"tiny"});
+  RequestWatch watch({&metrics, false}, 7);
+  watch.Submitted(kSecond);
+  watch.Ended("a", "client gone", true, 2 * kSecond);
+  const std::string text = metrics.Text(kLoad);
+  EXPECT_EQ(ValueOf(text, Named("num_requests_total")), "1");
+  EXPECT_EQ(ValueOf(text, Named("num_aborted_requests_total")), "1");
+  EXPECT_EQ(ValueOf(text, Named("e2e_request_latency_seconds_count")), "0");
+  EXPECT_EQ(ValueOf(text, Named("queue_time_seconds_count")), "0");
+  EXPECT_EQ(ValueOf(text, Named("prompt_tokens_histogram_count")), "none");
+}
+
+TEST(Metrics, OtherNamesAreAskedFor) {
+  EXPECT_EQ(Metrics({"tiny"}).Text(kLoad).find("sglang:"), std::string::npos);
+  const std::string text = Metrics({"tiny", false, true}).Text(kLoad);
+  EXPECT_EQ(ValueOf(text, "sglang:num_running_reqs{model_name=\"tiny\"}"), "3");
+  EXPECT_EQ(ValueOf(text, Named("num_running_reqs")), "3");
+}
+
+TEST(RequestWatch, ItsLineAddsUp) {
+  RequestRecord record{kSecond, 2 * kSecond, 5 * kSecond, 9 * kSecond, 100, 5, false};
+  EXPECT_EQ(RequestWatch::Line("cmpl-1", "stop", record),
+            "cmpl-1 stop: prompt 100, answer 5 tokens; queue 1.000 s, prefill 3.000 s, decode 4.000 s, total "
+            "8.000 s");
+  record.first_token_ns = 0;
+  EXPECT_EQ(RequestWatch::Line("cmpl-1", "client gone", record),
+            "cmpl-1 client gone: prompt 100, answer 5 tokens; queue 1.000 s, prefill 7.000 s, decode 0.000 "
+            "s, total "
+            "8.000 s");
+}
+
+using MetricsRoute = ServerTest;
+
+TEST_F(MetricsRoute, WithoutTheFlagIsNotThereAndSaysWhichFlag) {
+  StartServer();
+  const RawAnswer answer = Get("/metrics");
+  ExpectRefused(answer, 404, "invalid_request_error", "unknown_url");
+  EXPECT_NE(answer.body.find("--enable-metrics"), std::string::npos);
+}
+
+TEST_F(MetricsRoute, CountsWhatTheServerDid) {
+  Metrics metrics({"tiny"});
+  watchers_ = {&metrics, false};
+  StartServer("Hello there");
+  const Json body = {{"model", "tiny"}, {"prompt", "abc"}, {"max_tokens", 5}, {"stop", "He"}};
+  ASSERT_EQ(Post("/v1/completions", body).status, 200);
+  const RawAnswer answer = Get("/metrics");
+  ASSERT_EQ(answer.status, 200);
+  EXPECT_EQ(answer.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
+  EXPECT_EQ(ValueOf(answer.body, Named("prompt_tokens_total")), "3");
+  EXPECT_EQ(ValueOf(answer.body, Named("num_requests_total")), "1");
+  // A stop string ends the engine's work early and is no abort.
+  EXPECT_EQ(ValueOf(answer.body, Named("num_aborted_requests_total")), "0");
+  EXPECT_EQ(ValueOf(answer.body, Named("num_queue_reqs")), "2");
+  // A request that is refused before it is submitted is none.
+  EXPECT_EQ(Post("/v1/completions", {{"model", "tiny"}}).status, 400);
+  EXPECT_EQ(ValueOf(Get("/metrics").body, Named("num_requests_total")), "1");
+  server_.reset();  // before the metrics
+}
+
+TEST_F(MetricsRoute, AClientThatLeavesIsAnAbortedRequest) {
+  Metrics metrics({"tiny"});
+  watchers_ = {&metrics, false};
+  Script script;
+  script.tokens = ByteTokens("H");
+  script.hold = true;
+  StartServer(script);
+  {
+    RawClient client(server_->port());
+    client.Send(PostText("/v1/completions", R"({"model": "tiny", "prompt": "abc", "max_tokens": 9})"));
+    ASSERT_TRUE(Eventually([&] { return engine_->running() == 1; }));
+  }
+  EXPECT_TRUE(
+      Eventually([&] { return ValueOf(Get("/metrics").body, Named("num_aborted_requests_total")) == "1"; }));
+  server_.reset();
+}
+
+}  // namespace
+}  // namespace sluice::serve
