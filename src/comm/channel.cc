@@ -16,7 +16,7 @@ namespace {
 struct Sent {
   std::array<std::byte, kFrameHeaderBytes> header{};
   Payload payload;
-  std::optional<std::vector<std::byte>> encoded;  // instead of both, when the bytes came as they are
+  std::vector<std::byte> encoded;  // if any, instead of both: bytes to be passed on as they are
 };
 
 // One direction.
@@ -65,7 +65,7 @@ class QueueChannel final : public Channel {
   ~QueueChannel() override { QueueChannel::Close(); }
 
   void Send(const Frame& frame) override {
-    out_->Push({EncodeFrameHeader(frame), frame.payload, std::nullopt}, peer_);
+    out_->Push({EncodeFrameHeader(frame), frame.payload, {}}, peer_);
   }
   void SendEncoded(std::vector<std::byte> bytes) override { out_->Push({{}, {}, std::move(bytes)}, peer_); }
   std::optional<Frame> Receive(Duration timeout) override {
@@ -73,7 +73,7 @@ class QueueChannel final : public Channel {
     auto sent = in_->Pop(timeout, peer_);
     if (!sent.has_value()) return std::nullopt;
     try {
-      if (sent->encoded.has_value()) return DecodeFrame(*sent->encoded, receive_limit_);
+      if (!sent->encoded.empty()) return DecodeFrame(sent->encoded, receive_limit_);
       const FrameHeader fields = DecodeFrameHeader(sent->header, receive_limit_);
       CheckFrame(sent->header, sent->payload.bytes());
       return Frame{fields.type, fields.step, fields.pass, std::move(sent->payload), fields.number};
