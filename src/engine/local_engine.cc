@@ -123,7 +123,7 @@ void LocalEngine::Deliver(const step::StepResult& result) {
     const auto it = running_.find(sequence.sequence);
     if (it == running_.end()) continue;  // ended while the step was under way
     Running& running = it->second;
-    const int64_t prompt = running.prompt_tokens;
+    const auto prompt = static_cast<int64_t>(running.request.prompt.size());
     Event event;
     if (running.prompt_done < prompt) {
       running.prompt_done = scheduler_.PromptRowsDone(sequence.sequence);
@@ -223,11 +223,10 @@ void LocalEngine::Work() {
       stopping = stopping_;
     }
     for (auto& [id, running] : submitted) {
-      Request& request = running.request;
-      running.prompt_tokens = static_cast<int64_t>(request.prompt.size());
+      const Request& request = running.request;
       scheduler_.Add(
           {id,
-           std::move(request.prompt),
+           request.prompt,
            request.max_tokens,
            request.prompt_logprobs,
            {request.temperature, request.top_p, request.top_k, request.seed, request.top_logprobs}});

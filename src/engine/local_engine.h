@@ -47,9 +47,8 @@ class LocalEngine final : public Engine {
 
  private:
   struct Running {
-    Request request;  // its prompt is the scheduler's
+    Request request;
     EventSink sink;
-    int64_t prompt_tokens = 0;
     int64_t generated = 0;
     int64_t prompt_done = 0;
     int64_t started_ns = 0;  // when its first row was published
