@@ -236,7 +236,7 @@ TEST_F(ErrorTable, AStallIsNotReadyButLiveAndPasses) {
   EXPECT_EQ(Complete(Json::object()).status, 200) << "a stall may pass: requests are still taken";
   engine_->SetStall("");
   EXPECT_EQ(Get("/ready").json(), (Json{{"status", "ok"}}));
-  engine_->SetVerdict("rank 1 is gone");
+  engine_->SetVerdict("rank 1 (stage 1, lane 0) is gone");
   ExpectRefused(Get("/ready"), 503, "unavailable_error", "rank_lost");
   EXPECT_EQ(Get("/live").status, 200);
 }

@@ -224,10 +224,10 @@ TEST_P(LayoutMatrix, GivesTheOneAnswer) {
 }
 
 // A sum cut over ranks has another order, so another last bit: close to the one-rank answer, not equal to it.
-// In a few rows that last bit decides a near tie between two keys or two experts; these may differ by more.
+// In a few rows that last bit decides a near tie between two keys or two experts; these may be anywhere, but few
+// they must be. src/model/partial_sum_test.cc holds every row to rounding alone, in a model without such choices.
 TEST(CutSums, AreCloseToTheOneRankAnswer) {
   constexpr double kBound = 2e-5;  // relative rms of a row's logits, fp32, nine layers
-  constexpr double kTieBound = 0.1;
   const Answers& one = ReferenceAnswers({});
   const size_t vocab = TestCheckpoint(false)->config().vocab_size;
   for (Layout layout : {Layout{.lanes = 2, .attn_tp = 2}, Layout{.lanes = 4, .attn_tp = 4},
@@ -249,7 +249,6 @@ TEST(CutSums, AreCloseToTheOneRankAnswer) {
     }
     std::ranges::sort(distances);
     EXPECT_LE(distances[distances.size() * 95 / 100], kBound) << NameOf(layout);
-    EXPECT_LE(distances.back(), kTieBound) << NameOf(layout);
     EXPECT_GT(distances.back(), 0.0) << NameOf(layout) << ": was the sum cut at all?";
   }
 }
