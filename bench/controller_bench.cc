@@ -15,6 +15,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/log.h"
 #include "checkpoint/checkpoint_maker.h"
 #include "engine/local_engine.h"
 #include "pipeline/messages.h"
@@ -66,8 +67,8 @@ class IdleRanks final : public engine::RankSet {
   }
 
  private:
-  void Say(int rank, pipeline::MessageType type, std::vector<std::byte> payload) {
-    rank_channels_[rank]->Send({static_cast<uint16_t>(type), 0, 0, std::move(payload)});
+  void Say(int rank, pipeline::MessageType type, std::vector<std::byte> payload, int64_t step = 0) {
+    rank_channels_[rank]->Send({static_cast<uint16_t>(type), static_cast<uint64_t>(step), 0, std::move(payload), 0});
   }
   void Work(int rank) {
     try {
@@ -86,7 +87,7 @@ class IdleRanks final : public engine::RankSet {
           result.sequences.push_back({sequence.sequence, sequence.sample, {1, -1.0F, {}}, {}, {}});
         }
         ++steps_;
-        Say(rank, pipeline::MessageType::kResult, Encode(result));
+        Say(rank, pipeline::MessageType::kResult, Encode(result), step.id);
       }
     } catch (const Error&) {  // the controller has closed the channel
     }
@@ -149,6 +150,7 @@ void Report(const char* what, int count, int64_t prompt_tokens, int64_t answer_t
 }  // namespace sluice
 
 int main() {
+  sluice::InitLogging("warning");
   fmt::print("controller CPU at {} ranks, best of {}\n", sluice::kRanks, sluice::kRepeats);
   sluice::Report("prefill, 49,152-token prompts in chunks of 8,192", 40, 49152, 1);
   sluice::Report("decode, 64 sequences", 64, 100, 400);
