@@ -79,14 +79,6 @@ struct EngineLoad {
   int64_t max_total_tokens = 0;
 };
 
-// How busy the engine is, as of its last step.
-struct EngineLoad {
-  int64_t running = 0;      // requests admitted
-  int64_t waiting = 0;      // requests not admitted yet
-  int64_t used_tokens = 0;  // of the cache, in whole pages reserved for prompts and answers
-  int64_t max_total_tokens = 0;
-};
-
 // The facade the server talks to. Thread-safe.
 class Engine {
  public:
