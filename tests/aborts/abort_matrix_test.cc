@@ -3,10 +3,10 @@
 
 #include "abort_world.h"
 
-// A request can be aborted at any of its chunks and decode rows, on any stage, in any phase: three stages of two
-// lanes are brought into exactly that state and held there, the request is aborted, and the next one, which
-// needs every page there is, is submitted while they are still held. It waits for the last step that names
-// the aborted one, gets every page, and its answer is a fresh engine's, bit for bit.
+// A request can be aborted at any of its chunks and decode rows, on any stage, in any phase: three stages of
+// two lanes are brought into exactly that state and held there, the request is aborted, and the next one,
+// which needs every page there is, is submitted while they are still held. It waits for the last step that
+// names the aborted one, gets every page, and its answer is a fresh engine's, bit for bit.
 namespace sluice::aborts {
 namespace {
 
@@ -14,8 +14,8 @@ constexpr parallel::Grid kGrid{3, 2};
 constexpr int64_t kChunk = 30;
 constexpr int64_t kPages = 3;
 
-// What the aborted request is made of, a step each: three chunks of its prompt, of which the last samples, and
-// two decode rows. It takes two pages, the short request before it the third, the one after it all.
+// What the aborted request is made of, a step each: three chunks of its prompt, of which the last samples,
+// and two decode rows. It takes two pages, the short request before it the third, the one after it all.
 constexpr int64_t kOpenerPrompt = 2;  // a row for each lane
 constexpr int64_t kPrompt = 75;
 constexpr int64_t kAnswer = 3;
@@ -44,7 +44,8 @@ std::string NameOf(const Cell& cell) {
   static constexpr const char* kPhases[] = {"listed", "on the way", "computing", "answered"};
   return fmt::format("{} {}, stage {}, lane {}, {}{}", cell.part < kChunks ? "chunk" : "decode row",
                      cell.part < kChunks ? cell.part : cell.part - kChunks, cell.stage, cell.lane,
-                     kPhases[static_cast<int>(cell.phase)], cell.one_step_in_flight ? ", one step at a time" : "");
+                     kPhases[static_cast<int>(cell.phase)],
+                     cell.one_step_in_flight ? ", one step at a time" : "");
 }
 
 std::vector<Cell> AllCells() {
@@ -163,8 +164,8 @@ void Floor::BringTo(const Cell& cell) {
   // Everything that can be published at once is, while the first step is held on the first stage.
   const StepGate::Place first{kGrid.Rank(0, 0), opener_step_, Point::kBegun};
   hold_ = answered ? first : HoldOf(cell);
-  // The last decode row is published when the first token has come back. It awaits its own token, and is under
-  // way while the event before it is delivered, only if the one before it is held until then.
+  // The last decode row is published when the first token has come back. It awaits its own token, and is
+  // under way while the event before it is delivered, only if the one before it is held until then.
   const bool last_ahead = cell.part + 1 == kParts && (answered || hold_.point == Point::kToken);
   const StepGate::Place before{kGrid.Rank(kGrid.stages - 1, 0), StepOf(cell.part) - 1, Point::kBegun};
   gate_.Close(first);
@@ -236,7 +237,8 @@ void Floor::Run(const Cell& cell, const Answer& expected) {
   ++cells_hit_;
 }
 
-std::shared_ptr<Answer> FreshAnswer(const parallel::Grid& grid, int64_t chunk, const engine::Request& request) {
+std::shared_ptr<Answer> FreshAnswer(const parallel::Grid& grid, int64_t chunk,
+                                    const engine::Request& request) {
   const auto engine = StartEngine(grid, {.chunk_rows = chunk, .max_running = 1}, kPages, 8, {});
   const auto answer = Answer::Make();
   engine->Submit(request, answer->sink());
@@ -265,8 +267,8 @@ TEST(AbortMatrix, AWaitingRequestIsAbortedWithoutATrace) {
   for (const int64_t max_running : {1, 4}) {
     SCOPED_TRACE(max_running == 1 ? "waits for its turn" : "waits for pages");
     StepGate gate(kGrid.world());
-    const auto engine = StartEngine(kGrid, {.chunk_rows = kChunk, .max_running = max_running}, kPages, 8,
-                                    gate.Probes());
+    const auto engine =
+        StartEngine(kGrid, {.chunk_rows = kChunk, .max_running = max_running}, kPages, 8, gate.Probes());
     const StepGate::Place hold{kGrid.Rank(1, 0), 0, Point::kBegun};
     gate.Close(hold);
     const auto holder = Answer::Make();
@@ -294,8 +296,8 @@ TEST(AbortMatrix, AWaitingRequestIsAbortedWithoutATrace) {
 }
 
 // The result of a step comes from lane 0 of the last stage. Another lane may still be in that step when its
-// pages are given to the next sequence; that the lane comes to the next sequence's steps only afterwards, in the
-// order of its list, is what makes that right.
+// pages are given to the next sequence; that the lane comes to the next sequence's steps only afterwards, in
+// the order of its list, is what makes that right.
 TEST(AbortMatrix, ALaneThatLagsBehindTheResultMeetsThePagesInOrder) {
   const auto expected = FreshAnswer(kGrid, kChunk, Next());
   constexpr int kAdds = 6;  // the last stage has two MoE layers: attention, shared expert, experts

@@ -33,9 +33,9 @@ engine::Request RequestOf(int64_t tokens, int64_t max_tokens, uint64_t seed) {
   return request;
 }
 
-std::unique_ptr<engine::LocalEngine> StartEngine(const parallel::Grid& grid, const engine::EngineOptions& options,
-                                                 int64_t pages, int steps_in_flight,
-                                                 const engine::RankProbes& probes) {
+std::unique_ptr<engine::LocalEngine> StartEngine(const parallel::Grid& grid,
+                                                 const engine::EngineOptions& options, int64_t pages,
+                                                 int steps_in_flight, const engine::RankProbes& probes) {
   const auto checkpoint = layouts::ShortModel(false);
   engine::JobSettings settings;
   settings.model_path = layouts::ShortModelPath(false);

@@ -15,9 +15,9 @@ namespace sluice::aborts {
 engine::Request RequestOf(int64_t tokens, int64_t max_tokens, uint64_t seed);
 
 // An engine over thread ranks of the short model in F32.
-std::unique_ptr<engine::LocalEngine> StartEngine(const parallel::Grid& grid, const engine::EngineOptions& options,
-                                                 int64_t pages, int steps_in_flight,
-                                                 const engine::RankProbes& probes);
+std::unique_ptr<engine::LocalEngine> StartEngine(const parallel::Grid& grid,
+                                                 const engine::EngineOptions& options, int64_t pages,
+                                                 int steps_in_flight, const engine::RankProbes& probes);
 
 // Asks until the engine's load is as wanted; false after a minute.
 bool AwaitLoad(const engine::Engine& engine, const std::function<bool(const engine::EngineLoad&)>& wanted);

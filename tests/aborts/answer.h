@@ -90,7 +90,8 @@ class Answer : public std::enable_shared_from_this<Answer> {
     AddBits(event.logprobs);
     finish_ = event.finish;
     changed_.notify_all();
-    if (!stops_ || event.prompt_tokens_done != stop_at_.first || std::ssize(tokens_) != stop_at_.second) return;
+    if (!stops_ || event.prompt_tokens_done != stop_at_.first || std::ssize(tokens_) != stop_at_.second)
+      return;
     stopped_ = true;
     changed_.notify_all();
     changed_.wait(lock, [this] { return !stops_; });

@@ -9,8 +9,8 @@
 
 #include "abort_world.h"
 
-// Many short requests at once, most of them aborted at a moment drawn at random: on arrival, after some event of
-// their own or of others, twice, or when they have just ended. No page is lost; those that finish have the
+// Many short requests at once, most of them aborted at a moment drawn at random: on arrival, after some event
+// of their own or of others, twice, or when they have just ended. No page is lost; those that finish have the
 // answer of a fresh engine, and those that do not have its beginning.
 namespace sluice::aborts {
 namespace {
@@ -158,7 +158,8 @@ TEST(RandomAborts, LoseNoPageAndLeaveTheOneAnswer) {
     Crowd crowd(grid, pool, random);
     crowd.Run(aborts / std::ssize(grids));
     if (HasFailure()) return;
-    fmt::print(stderr, "pp {} tp {} attention tp {} v {}: {} aborted, {} finished, {} of them in spite of an abort\n",
+    fmt::print(stderr,
+               "pp {} tp {} attention tp {} v {}: {} aborted, {} finished, {} of them in spite of an abort\n",
                grid.stages, grid.lanes, grid.attn_tp, grid.virtual_stages, crowd.aborted(), crowd.finished(),
                crowd.too_late());
     EXPECT_GT(crowd.finished(), crowd.aborted() / 10);

@@ -76,7 +76,7 @@ struct Met {
   int64_t steps = 0;
   int64_t rows = 0;
   int64_t awaited_rows = 0;
-  int64_t mixed_steps = 0;      // prompt rows and decode rows
+  int64_t mixed_steps = 0;  // prompt rows and decode rows
   int64_t finished = 0;
   int64_t aborted_waiting = 0;  // without pages
   int64_t aborted_in_flight = 0;
@@ -90,7 +90,8 @@ class Phase {
     const std::pair<int, int> pipes[] = {{1, 1}, {2, 1}, {3, 1}, {2, 2}, {4, 1}, {1, 2}};  // stages, visits
     const auto [stages, visits] = pipes[number % std::size(pipes)];
     settings_.grid = {stages, Pick({1, 2, 3}), 1, visits};
-    settings_.split_mode = Pick({0, 1}) == 0 ? parallel::SplitMode::kInterleave : parallel::SplitMode::kZigzag;
+    settings_.split_mode =
+        Pick({0, 1}) == 0 ? parallel::SplitMode::kInterleave : parallel::SplitMode::kZigzag;
     settings_.expert_owners = Pick({0, 1});
     settings_.cache_pages = Pick({4, 6, 12, 30});
     settings_.max_steps_in_flight = Pick({1, 2, 8, 8});
@@ -104,11 +105,12 @@ class Phase {
   }
 
   std::string name() const {
-    return fmt::format("pp{} cp{} v{} {} owners{} {} pages{} flight{} chunk{} running{}{}", settings_.grid.stages,
-                       settings_.grid.lanes, settings_.grid.virtual_stages,
+    return fmt::format("pp{} cp{} v{} {} owners{} {} pages{} flight{} chunk{} running{}{}",
+                       settings_.grid.stages, settings_.grid.lanes, settings_.grid.virtual_stages,
                        settings_.split_mode == parallel::SplitMode::kInterleave ? "interleave" : "zigzag",
                        settings_.expert_owners, fp8_ ? "fp8" : "f32", settings_.cache_pages,
-                       settings_.max_steps_in_flight, chunk_rows_, max_running_, processes_ ? " processes" : "");
+                       settings_.max_steps_in_flight, chunk_rows_, max_running_,
+                       processes_ ? " processes" : "");
   }
 
   void Run(int64_t steps) {
@@ -138,7 +140,8 @@ class Phase {
     }
     while (scheduler.steps_in_flight() > 0 && !testing::Test::HasFailure()) Complete(scheduler);
     while (!outstanding_.empty()) AbortSomeone(scheduler);
-    EXPECT_TRUE(testing::Test::HasFailure() || scheduler.free_pages() == scheduler.pages()) << "pages are lost";
+    EXPECT_TRUE(testing::Test::HasFailure() || scheduler.free_pages() == scheduler.pages())
+        << "pages are lost";
   }
 
  private:
@@ -260,7 +263,8 @@ class Phase {
     ASSERT_EQ(result.logits.size(), part.tokens.size() * vocab);
     const size_t begin = static_cast<size_t>(part.first_position) * vocab;
     ASSERT_LE(begin + result.logits.size(), expected.size());
-    ASSERT_EQ(std::memcmp(result.logits.data(), expected.data() + begin, result.logits.size() * sizeof(float)), 0)
+    ASSERT_EQ(
+        std::memcmp(result.logits.data(), expected.data() + begin, result.logits.size() * sizeof(float)), 0)
         << "sequence " << part.sequence << ", " << part.tokens.size() << " rows from " << part.first_position;
   }
 
@@ -298,11 +302,12 @@ TEST(RandomSchedule, ArrivalsChunksAndAbortsGiveTheOneRankBits) {
     phase.Run(std::min(kPhaseSteps, steps - met.steps));
     if (HasFailure()) return;
   }
-  fmt::print(stderr,
-             "{} steps, {} rows, {} awaited; {} mixed steps; {} finished, {} aborted waiting, {} in flight; {} "
-             "pages used again\n",
-             met.steps, met.rows, met.awaited_rows, met.mixed_steps, met.finished, met.aborted_waiting,
-             met.aborted_in_flight, met.pages_used_again);
+  fmt::print(
+      stderr,
+      "{} steps, {} rows, {} awaited; {} mixed steps; {} finished, {} aborted waiting, {} in flight; {} "
+      "pages used again\n",
+      met.steps, met.rows, met.awaited_rows, met.mixed_steps, met.finished, met.aborted_waiting,
+      met.aborted_in_flight, met.pages_used_again);
   // The schedules have met what the comparison is about.
   EXPECT_GT(met.awaited_rows, steps / 100);
   EXPECT_GT(met.mixed_steps, steps / 100);
