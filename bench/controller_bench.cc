@@ -68,7 +68,8 @@ class IdleRanks final : public engine::RankSet {
 
  private:
   void Say(int rank, pipeline::MessageType type, std::vector<std::byte> payload, int64_t step = 0) {
-    rank_channels_[rank]->Send({static_cast<uint16_t>(type), static_cast<uint64_t>(step), 0, std::move(payload), 0});
+    rank_channels_[rank]->Send(
+        {static_cast<uint16_t>(type), static_cast<uint64_t>(step), 0, std::move(payload), 0});
   }
   void Work(int rank) {
     try {

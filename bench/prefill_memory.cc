@@ -37,8 +37,7 @@ void Measure(const std::filesystem::path& model, int64_t tokens) {
   engine::JobSettings settings;
   settings.model_path = model;
   settings.cache_pages = CeilDiv(tokens + kChunkRows, ops::kPageTokens) + 2;
-  engine::OfflineRunner runner(settings, kChunkRows, 1,
-                               engine::StartThreadRanks(settings, checkpoint, {}));
+  engine::OfflineRunner runner(settings, kChunkRows, 1, engine::StartThreadRanks(settings, checkpoint, {}));
   const auto prompt_of = [&](int64_t length) {
     engine::OfflineRequest request;
     for (int64_t i = 0; i < length; ++i) {

@@ -134,7 +134,8 @@ Outcome RunLayout(const Layout& layout, const DemoFlags& flags, const std::files
   return outcome;
 }
 
-void ShowPipeline(const std::vector<trace::Lane>& lanes, const trace::BusyShares& busy, const std::filesystem::path& svg_path) {
+void ShowPipeline(const std::vector<trace::Lane>& lanes, const trace::BusyShares& busy,
+                  const std::filesystem::path& svg_path) {
   for (const std::string& line : trace::RenderStrip(lanes, kStripWidth)) fmt::print("  {}\n", line);
   std::ofstream(svg_path) << trace::RenderSvg(lanes, "A 4,000-token prompt through 2 stages x 2 lanes");
   fmt::print("  the ranks' time: compute {:.1f} %, wait {:.1f} %, hop {:.1f} %, idle {:.1f} %\n",

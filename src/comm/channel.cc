@@ -25,7 +25,8 @@ class Queue {
   void Push(Sent sent, const std::string& peer) {
     {
       std::lock_guard lock(mutex_);
-      if (closed_) Fail(ErrorKind::kRankLost, "the control channel to {} is closed; nothing can be sent", peer);
+      if (closed_)
+        Fail(ErrorKind::kRankLost, "the control channel to {} is closed; nothing can be sent", peer);
       frames_.push_back(std::move(sent));
     }
     changed_.notify_one();  // one thread receives; not under the lock, or it would wake only to wait again
@@ -64,9 +65,7 @@ class QueueChannel final : public Channel {
       : out_(std::move(out)), in_(std::move(in)) {}
   ~QueueChannel() override { QueueChannel::Close(); }
 
-  void Send(const Frame& frame) override {
-    out_->Push({EncodeFrameHeader(frame), frame.payload, {}}, peer_);
-  }
+  void Send(const Frame& frame) override { out_->Push({EncodeFrameHeader(frame), frame.payload, {}}, peer_); }
   void SendEncoded(std::vector<std::byte> bytes) override { out_->Push({{}, {}, std::move(bytes)}, peer_); }
   std::optional<Frame> Receive(Duration timeout) override {
     CheckUnbroken();

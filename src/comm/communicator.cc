@@ -72,8 +72,7 @@ void Communicator::Mesh(std::string_view op, std::span<const std::span<const std
                                    static_cast<int64_t>(bytes));
       transfer.Wait();
     };
-    if (receives[peer] != nullptr)
-      await(*receives[peer], trace::WaitKind::kCollective, receive[peer].size());
+    if (receives[peer] != nullptr) await(*receives[peer], trace::WaitKind::kCollective, receive[peer].size());
     if (sends[peer] != nullptr) await(*sends[peer], trace::WaitKind::kSend, send[peer].size());
   }
 }

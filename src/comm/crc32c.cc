@@ -21,7 +21,8 @@ constexpr std::array<uint32_t, 256> kTable = [] {
 }();
 
 #if defined(__x86_64__)
-__attribute__((target("sse4.2"))) uint32_t InstructionCrc32c(std::span<const std::byte> bytes, uint32_t before) {
+__attribute__((target("sse4.2"))) uint32_t InstructionCrc32c(std::span<const std::byte> bytes,
+                                                             uint32_t before) {
   uint64_t state = ~before;
   size_t at = 0;
   for (; at + 8 <= bytes.size(); at += 8) {

@@ -8,8 +8,8 @@
 
 #include "base/error.h"
 
-// What finds a damaged message of the data plane. TCP's own sum is 16 bits and ends at the network card, and a
-// row with a flipped bit is a wrong answer that nothing else would notice.
+// What finds a damaged message of the data plane. TCP's own sum is 16 bits and ends at the network card, and
+// a row with a flipped bit is a wrong answer that nothing else would notice.
 namespace sluice::comm {
 
 // An error for which another rank is to blame, in the eyes of the one that throws it.
@@ -24,9 +24,9 @@ class PeerError : public Error {
 
 inline constexpr size_t kSealBytes = 16;
 
-// Fletcher's two sums over 64-bit words, the last one filled up with zeros: every flipped bit changes the first,
-// and words that changed places change the second. `salt` begins them, so that the bytes of one message do not
-// pass for those of another. As fast as memory; no defence against intent.
+// Fletcher's two sums over 64-bit words, the last one filled up with zeros: every flipped bit changes the
+// first, and words that changed places change the second. `salt` begins them, so that the bytes of one
+// message do not pass for those of another. As fast as memory; no defence against intent.
 struct Seal {
   uint64_t sum = 0;
   uint64_t sum_of_sums = 0;

@@ -40,7 +40,8 @@ std::optional<Fault> FaultInjector::TakeMessage(FaultWhere where, int64_t step, 
     const bool in_step = fault.action == FaultAction::kSlow
                              ? step >= fault.step
                              : fault.phase == FaultPhase::kStep && step == fault.step;
-    const bool here = fault.where == where || (fault.where == FaultWhere::kAny && where != FaultWhere::kControl);
+    const bool here =
+        fault.where == where || (fault.where == FaultWhere::kAny && where != FaultWhere::kControl);
     return !StrikesTheRank(fault) && in_step && here && (fault.peer < 0 || fault.peer == peer);
   });
 }

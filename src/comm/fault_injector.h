@@ -27,8 +27,8 @@ class FaultInjector {
   // Likewise for a control frame sent at start-up or while idle after `step`.
   std::optional<Fault> TakeFrame(FaultPhase phase, int64_t step);
 
-  // What strikes the rank itself: at start-up, as it begins `step`, before it sends in `step`, and once it has
-  // been idle after `step`. A delay at start-up is a wait of `recorder` that has its name.
+  // What strikes the rank itself: at start-up, as it begins `step`, before it sends in `step`, and once it
+  // has been idle after `step`. A delay at start-up is a wait of `recorder` that has its name.
   void AtStartUp(trace::Recorder& recorder);
   void AtPass(int64_t step);
   void BeforeSend(FaultWhere where, int64_t step);

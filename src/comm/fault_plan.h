@@ -7,9 +7,9 @@
 
 #include "base/clock.h"
 
-// What goes wrong on purpose, when and where: written by hand or by a test, read from a JSON file, the same on
-// every rank of a job. docs/faults.md has the file's format with examples. A plan has no chance in it: the same
-// plan on the same requests strikes the same messages.
+// What goes wrong on purpose, when and where: written by hand or by a test, read from a JSON file, the same
+// on every rank of a job. docs/faults.md has the file's format with examples. A plan has no chance in it: the
+// same plan on the same requests strikes the same messages.
 namespace sluice::comm {
 
 enum class FaultPhase {
@@ -45,7 +45,8 @@ struct FaultPlan {
 };
 
 // Reads a plan for a job of `world` ranks. `source` names the file in sentences. Throws Error(kUsage), naming
-// the entry, the field and the value, for anything that is not a plan and for a fault that could never strike.
+// the entry, the field and the value, for anything that is not a plan and for a fault that could never
+// strike.
 FaultPlan ParseFaultPlan(const std::string& json, const std::string& source, int world);
 // The same from a file; Error(kUsage) also when it cannot be read.
 FaultPlan ReadFaultPlan(const std::string& path, int world);

@@ -129,7 +129,8 @@ class FaultyCommunicator final : public Communicator {
 std::unique_ptr<Communicator> MakeFaulty(std::unique_ptr<Communicator> inner,
                                          std::shared_ptr<FaultInjector> injector) {
   SLUICE_CHECK(inner != nullptr && injector != nullptr, "faults need a communicator and an injector");
-  return std::make_unique<FaultyCommunicator>(std::move(inner), std::make_shared<Faults>(std::move(injector)));
+  return std::make_unique<FaultyCommunicator>(std::move(inner),
+                                              std::make_shared<Faults>(std::move(injector)));
 }
 
 }  // namespace sluice::comm

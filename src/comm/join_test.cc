@@ -124,8 +124,10 @@ TEST_F(ControllerTest, ClosesOnAnythingElse) {
   const struct {
     JoinFrame type;
     const std::vector<std::byte>& payload;
-  } wrong[] = {{JoinFrame::kHello, short_payload}, {JoinFrame::kSet, {}},
-               {JoinFrame::kConnected, {}},        {JoinFrame::kWelcome, short_payload},
+  } wrong[] = {{JoinFrame::kHello, short_payload},
+               {JoinFrame::kSet, {}},
+               {JoinFrame::kConnected, {}},
+               {JoinFrame::kWelcome, short_payload},
                {static_cast<JoinFrame>(1), {}}};
   for (const auto& [type, payload] : wrong) {
     const auto channel = Connect();
@@ -139,7 +141,8 @@ TEST_F(ControllerTest, TakesNoLongFrameFromAStranger) {
   const auto channel = Connect();
   Hello verbose = kHello;
   verbose.description.assign(kMaxStrangersPayload, 'x');
-  Joining joining{DecodeNonceOrProof(Next(*channel, JoinFrame::kChallenge)), MakeNonce(), EncodeHello(verbose)};
+  Joining joining{DecodeNonceOrProof(Next(*channel, JoinFrame::kChallenge)), MakeNonce(),
+                  EncodeHello(verbose)};
   // Proven, so that only its length is wrong: a shorter one would be answered.
   SendJoin(*channel, JoinFrame::kHello,
            Encode(HelloFrame{joining.ranks, kSecret.Sign(joining.ClaimOfRank()), joining.hello}));

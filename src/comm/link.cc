@@ -69,8 +69,8 @@ Link::~Link() {
   for (const auto& copy : copies_) copy->inner->Abort("the rank that sent it has ended");
 }
 
-std::unique_ptr<Transfer> Link::SendAt(Deadline due, std::shared_ptr<Communicator> inner, int to, uint64_t tag,
-                                       std::span<const std::byte> buffer) {
+std::unique_ptr<Transfer> Link::SendAt(Deadline due, std::shared_ptr<Communicator> inner, int to,
+                                       uint64_t tag, std::span<const std::byte> buffer) {
   auto pending = std::make_shared<Pending>();
   pending->inner = std::move(inner);
   pending->to = to;

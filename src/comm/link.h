@@ -23,8 +23,8 @@ class Link {
   using Ticket = std::shared_ptr<Pending>;
 
   Link();
-  // Posts what is left, whether due or not, and ends the thread; copies that nobody took are given up, with the
-  // communicators they were sent over.
+  // Posts what is left, whether due or not, and ends the thread; copies that nobody took are given up, with
+  // the communicators they were sent over.
   ~Link();
   Link(const Link&) = delete;
   Link& operator=(const Link&) = delete;

@@ -265,7 +265,8 @@ Rendezvous::Rendezvous(const Address& listen, Hello expected, JobSecret secret)
   SLUICE_CHECK(expected_.world > 0, "{} ranks", expected_.world);
 }
 
-std::vector<std::unique_ptr<Channel>> Rendezvous::Accept(Duration timeout, const std::function<void()>& look) {
+std::vector<std::unique_ptr<Channel>> Rendezvous::Accept(Duration timeout,
+                                                         const std::function<void()>& look) {
   const Deadline deadline = Clock::now() + timeout;
   StartUp start_up(expected_, secret_, deadline);
   while (!start_up.Complete()) {

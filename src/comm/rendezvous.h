@@ -40,8 +40,8 @@ class Rendezvous {
   // Returns their channels in rank order. A connection that does not know the secret, a rank of another
   // build, world or job (hello.h), and a rank that is there already, is refused, which is logged, and does
   // not end the wait. Throws Error(kRankLost) naming the ranks that are missing when `timeout` is over, and
-  // the rank when one that had joined is lost. `look` is called every few milliseconds meanwhile; what it throws
-  // ends the wait.
+  // the rank when one that had joined is lost. `look` is called every few milliseconds meanwhile; what it
+  // throws ends the wait.
   std::vector<std::unique_ptr<Channel>> Accept(Duration timeout, const std::function<void()>& look = {});
 
  private:

@@ -65,8 +65,8 @@ struct EngineInfo {
   int64_t context_length = 0;    // prompt + answer
   int64_t max_total_tokens = 0;  // cache capacity; one request may not need more
   std::vector<int32_t> eos_token_ids;
-  std::string numerics;  // "exact" or "fp8"
-  int64_t lanes = 1;     // ranks of a stage
+  std::string numerics;          // "exact" or "fp8"
+  int64_t lanes = 1;             // ranks of a stage
   int64_t expert_row_bytes = 0;  // of a row on its way to an expert, and of a sum on its way back
   int64_t expert_sum_bytes = 0;
 };

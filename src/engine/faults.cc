@@ -66,9 +66,10 @@ std::shared_ptr<comm::FaultInjector> MakeInjector(const JobSettings& settings, i
 std::unique_ptr<comm::Channel> WithRankFaults(std::unique_ptr<comm::Channel> control,
                                               std::shared_ptr<comm::FaultInjector> injector) {
   if (injector == nullptr) return control;
-  return comm::MakeFaultyChannel(std::move(control), [injector = std::move(injector)](const comm::Frame& frame) {
-    return FaultOfRanksFrame(*injector, frame);
-  });
+  return comm::MakeFaultyChannel(std::move(control),
+                                 [injector = std::move(injector)](const comm::Frame& frame) {
+                                   return FaultOfRanksFrame(*injector, frame);
+                                 });
 }
 
 std::unique_ptr<comm::Channel> WithPublishFaults(std::unique_ptr<comm::Channel> channel,

@@ -7,8 +7,8 @@
 #include "comm/fault_injector.h"
 #include "engine/job_settings.h"
 
-// The fault plan of a job, put to work on both ends of a rank's control channel and on its data plane. Without a
-// plan, and without an emulated link, nothing is wrapped.
+// The fault plan of a job, put to work on both ends of a rank's control channel and on its data plane.
+// Without a plan, and without an emulated link, nothing is wrapped.
 namespace sluice::engine {
 
 // A rank ends as a process does, or as a thread: with its control channel closed and an exception.

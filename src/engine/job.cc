@@ -28,12 +28,9 @@ comm::Frame FrameOf(pipeline::MessageType type, std::vector<std::byte> payload =
 
 schedule::Limits LimitsOf(const JobSettings& settings, int64_t chunk_rows, int64_t max_running) {
   const parallel::Grid& grid = settings.grid;
-  return {chunk_rows,
-          max_running,
-          settings.cache_pages,
-          settings.max_steps_in_flight,
-          grid.stages,
-          grid.virtual_stages > 1 ? grid.stages : 1};
+  return {chunk_rows,           max_running,
+          settings.cache_pages, settings.max_steps_in_flight,
+          grid.stages,          grid.virtual_stages > 1 ? grid.stages : 1};
 }
 
 Job::Job(const JobSettings& settings, std::unique_ptr<RankSet> ranks, JobEvents events)
@@ -57,8 +54,8 @@ Job::Job(const JobSettings& settings, std::unique_ptr<RankSet> ranks, JobEvents 
   {
     std::unique_lock lock(mutex_);
     changed_.wait_for(lock, kLoadLimit, [&] {
-      all_ready = std::all_of(record_.ranks.begin(), record_.ranks.end(),
-                              [](const RankState& s) { return s.ready; });
+      all_ready =
+          std::all_of(record_.ranks.begin(), record_.ranks.end(), [](const RankState& s) { return s.ready; });
       return all_ready || !standing_.ended.empty();
     });
   }
@@ -170,7 +167,8 @@ void Job::NoteStall(const std::optional<Verdict>& stall) {
   if (!stall.has_value()) {
     if (standing_.stalled.empty()) return;
     spdlog::info("the stall is over after {:.1f} s: {} has arrived",
-                 static_cast<double>(NowNs() - stalled_since_ns_) / 1e9, DescribeRank(record_, standing_.rank));
+                 static_cast<double>(NowNs() - stalled_since_ns_) / 1e9,
+                 DescribeRank(record_, standing_.rank));
     standing_ = {};
     return;
   }
@@ -205,7 +203,8 @@ std::vector<std::byte> Job::Ask(int rank, comm::Frame request, std::vector<std::
   }
   ranks_->channel(rank).Send(request);
   std::unique_lock lock(mutex_);
-  if (!changed_.wait_for(lock, kAnswerLimit, [&] { return !answers[rank].empty() || !standing_.ended.empty(); })) {
+  if (!changed_.wait_for(lock, kAnswerLimit,
+                         [&] { return !answers[rank].empty() || !standing_.ended.empty(); })) {
     Fail(ErrorKind::kRankLost, "{} did not answer within 60 s", DescribeRank(record_.grid, rank));
   }
   if (answers[rank].empty()) throw Error(ErrorKind::kRankLost, standing_.ended);

@@ -28,7 +28,8 @@ struct JobEvents {
 
 // The verdicts in force: sentences, empty while there is nothing to say.
 struct Standing {
-  std::string ended;    // after JobSettings::wait_limit, or at once for a rank that is gone: nothing runs any more
+  std::string
+      ended;  // after JobSettings::wait_limit, or at once for a rank that is gone: nothing runs any more
   std::string stalled;  // after JobSettings::stall_limit: somebody does not arrive; it may still come
   int rank = -1;        // whom the sentence names; -1: nobody
 };
@@ -57,8 +58,8 @@ class Job {
   std::vector<RankState> States();
   std::string verdict() const;
   Standing standing() const;
-  // What the watchdog knows, without asking the ranks: at most a heartbeat old for every rank that still sends
-  // them.
+  // What the watchdog knows, without asking the ranks: at most a heartbeat old for every rank that still
+  // sends them.
   JobRecord Record() const;
 
   // Ends all ranks. Safe to call twice.

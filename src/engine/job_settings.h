@@ -40,8 +40,8 @@ struct JobSettings {
   Duration link_delay{0};        // emulated latency of every hop
   comm::FaultPlan fault_plan;    // --fault-plan: what goes wrong on purpose
 
-  // How long a wait of the data plane lasts at most. Beyond wait_limit, so that it is the controller that ends
-  // a stall, with everybody's records before it; a rank's own limit is for when there is no controller.
+  // How long a wait of the data plane lasts at most. Beyond wait_limit, so that it is the controller that
+  // ends a stall, with everybody's records before it; a rank's own limit is for when there is no controller.
   Duration data_plane_limit() const { return wait_limit + std::chrono::seconds(3); }
 
   // The agreed part as one line, "name value name value ...": what Hello frames carry and compare, field by
@@ -57,8 +57,8 @@ JobSettings ParseJobSettings(const std::string& json);
 std::vector<parallel::LayerRange> LayerCutOf(const JobSettings& settings,
                                              const checkpoint::ModelConfig& config);
 
-// Throws Error(kUsage), naming what would work, for an unknown back end, for a lane that would be left without
-// vocabulary rows or a part of the dense MLPs, and for heads that cannot be cut over the head groups.
+// Throws Error(kUsage), naming what would work, for an unknown back end, for a lane that would be left
+// without vocabulary rows or a part of the dense MLPs, and for heads that cannot be cut over the head groups.
 void CheckFits(const JobSettings& settings, const checkpoint::ModelConfig& config, bool checkpoint_is_fp8);
 
 ops::Numerics NumericsOf(NumericsChoice choice, bool checkpoint_is_fp8);

@@ -250,9 +250,7 @@ void LocalEngine::Work() {
   }
 }
 
-StallReport LocalEngine::Report() const {
-  return MakeStallReport(job_->Record(), job_->standing(), NowNs());
-}
+StallReport LocalEngine::Report() const { return MakeStallReport(job_->Record(), job_->standing(), NowNs()); }
 
 std::vector<RankInfo> LocalEngine::Ranks() {
   std::vector<RankInfo> infos;
@@ -264,19 +262,10 @@ std::vector<RankInfo> LocalEngine::Ranks() {
     for (int range = grid.StageOf(rank); range < grid.layer_ranges(); range += grid.stages) {
       layers.emplace_back(layer_cut_[range].begin, layer_cut_[range].end);
     }
-    infos.push_back({rank,
-                     grid.StageOf(rank),
-                     grid.LaneOf(rank),
-                     std::move(layers),
-                     heartbeat.rows_computed,
-                     heartbeat.hop_bytes_sent,
-                     heartbeat.hop_bytes_received,
-                     heartbeat.expert_choice_bytes,
-                     heartbeat.expert_dispatch_bytes,
-                     heartbeat.expert_return_bytes,
-                     heartbeat.expert_row_owners,
-                     heartbeat.times,
-                     heartbeat.period});
+    infos.push_back({rank, grid.StageOf(rank), grid.LaneOf(rank), std::move(layers), heartbeat.rows_computed,
+                     heartbeat.hop_bytes_sent, heartbeat.hop_bytes_received, heartbeat.expert_choice_bytes,
+                     heartbeat.expert_dispatch_bytes, heartbeat.expert_return_bytes,
+                     heartbeat.expert_row_owners, heartbeat.times, heartbeat.period});
   }
   return infos;
 }

@@ -179,8 +179,7 @@ class ProcessRanks final : public RankSet {
     processes_ = StartShare(settings, plan, rendezvous.address().ToString(), secret);
     for (auto& channel : AcceptAll(rendezvous, settings)) {
       const auto rank = static_cast<int>(channels_.size());
-      channels_.push_back(
-          comm::MakeOrderedChannel(WithPublishFaults(std::move(channel), settings, rank)));
+      channels_.push_back(comm::MakeOrderedChannel(WithPublishFaults(std::move(channel), settings, rank)));
     }
   }
   ~ProcessRanks() override { Stop(Duration(0)); }
@@ -203,8 +202,8 @@ class ProcessRanks final : public RankSet {
   }
 
  private:
-  // A rank of this host whose process ends is not waited for; and when ranks are lost while they join, one that
-  // was killed is why, and the others ended because of it.
+  // A rank of this host whose process ends is not waited for; and when ranks are lost while they join, one
+  // that was killed is why, and the others ended because of it.
   std::vector<std::unique_ptr<comm::Channel>> AcceptAll(comm::Rendezvous& rendezvous,
                                                         const JobSettings& settings) {
     try {

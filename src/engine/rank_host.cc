@@ -59,8 +59,8 @@ std::string HostRank(const JobSettings& settings, int rank, const checkpoint::Ch
                                                      settings.cache_pages);
     spdlog::debug("rank {}: lane {}, layers from {}, weights packed, {} pages of cache", rank, slice.lane,
                   slice.layers.front().begin, settings.cache_pages);
-    worker = std::make_unique<pipeline::Rank>(options, std::move(stage), *ops, wrapped != nullptr ? *wrapped : world,
-                                              control, recorder);
+    worker = std::make_unique<pipeline::Rank>(options, std::move(stage), *ops,
+                                              wrapped != nullptr ? *wrapped : world, control, recorder);
   } catch (const std::exception& error) {
     pipeline::ReportFailure(control, pipeline::FailureOf(error));
     return error.what();
@@ -88,8 +88,8 @@ int RunRankProcess(const JobSettings& settings, int rank, const std::string& joi
   world = WithDataFaults(std::move(world), faults);
   ComputePool pool(std::max(0, settings.compute_threads - 1));
   trace::Recorder recorder(rank);
-  const std::string failure = HostRank(settings, rank, *checkpoint, pool, *world, *control, recorder,
-                                       faults.get(), {});
+  const std::string failure =
+      HostRank(settings, rank, *checkpoint, pool, *world, *control, recorder, faults.get(), {});
   if (failure.empty()) return 0;
   if (settings.speaks_for_node) spdlog::error("the job ended: {}", failure);
   return 5;

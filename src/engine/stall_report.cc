@@ -51,8 +51,9 @@ std::string Number(int64_t value) { return value < 0 ? "-" : std::to_string(valu
 std::string Line(const RankReport& r) {
   std::string wait;
   if (!r.op.empty()) {
-    wait = fmt::format("{}{}{} for {:.1f} s", r.op, r.peer < 0 ? "" : fmt::format(" from or to rank {}", r.peer),
-                       r.bytes > 0 ? fmt::format(", {} bytes,", r.bytes) : "", r.waited_seconds);
+    wait =
+        fmt::format("{}{}{} for {:.1f} s", r.op, r.peer < 0 ? "" : fmt::format(" from or to rank {}", r.peer),
+                    r.bytes > 0 ? fmt::format(", {} bytes,", r.bytes) : "", r.waited_seconds);
   }
   return fmt::format("{:>4} {:>5} {:>4} {:<16} {:<8} {:>6} {:>4} {:>5} {:>8} {:>10.1f} {:>7.1f}  {}{}{}\n",
                      r.rank, r.stage, r.lane, r.host, r.activity, Number(r.step), r.pass, Number(r.layer),
@@ -72,12 +73,12 @@ StallReport MakeStallReport(const JobRecord& job, const Standing& standing, int6
                 : report.ended         ? fmt::format("The job has ended: {}\n", report.verdict)
                                        : fmt::format("Stalled: {}\n", report.verdict);
   if (!job.due.empty()) {
-    report.text += fmt::format("{} steps are published and have no result, from step {}, published {:.1f} s ago\n",
-                               job.due.size(), job.due.front().step,
-                               Seconds(now_ns - job.due.front().published_ns));
+    report.text +=
+        fmt::format("{} steps are published and have no result, from step {}, published {:.1f} s ago\n",
+                    job.due.size(), job.due.front().step, Seconds(now_ns - job.due.front().published_ns));
   }
-  report.text += fmt::format("{:>4} {:>5} {:>4} {:<16} {:<8} {:>6} {:>4} {:>5} {:>8} {:>10} {:>7}  {}\n", "rank",
-                             "stage", "lane", "host", "activity", "step", "pass", "layer", "received",
+  report.text += fmt::format("{:>4} {:>5} {:>4} {:<16} {:<8} {:>6} {:>4} {:>5} {:>8} {:>10} {:>7}  {}\n",
+                             "rank", "stage", "lane", "host", "activity", "step", "pass", "layer", "received",
                              "progress_s", "heard_s", "wait");
   for (int rank = 0; rank < static_cast<int>(job.ranks.size()); ++rank) {
     report.ranks.push_back(ReportOf(job, rank, now_ns));

@@ -23,8 +23,8 @@ TEST(StallReport, HasARowForEveryRankAndTheVerdict) {
     rank.heartbeat.received_step = 9;
     rank.heartbeat.host = "node-a";
   }
-  job.ranks[0].heartbeat.wait = trace::Wait{{7, 1, 3}, "hop send", 1, kNow - 2 * kSecond, trace::WaitKind::kSend,
-                                            512};
+  job.ranks[0].heartbeat.wait =
+      trace::Wait{{7, 1, 3}, "hop send", 1, kNow - 2 * kSecond, trace::WaitKind::kSend, 512};
   job.ranks[1].heartbeat.wait = trace::Wait{{7, 1, -1}, "next step", -1, kNow, trace::WaitKind::kWork};
   job.ranks[3].gone = true;
   job.ranks[3].gone_reason = "killed by signal 9";

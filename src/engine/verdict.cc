@@ -90,7 +90,8 @@ class Judge {
     }
     if (longest == nullptr) return "";
     if (longest->waiter == kController && !State(rank).ready)
-      return fmt::format("; the controller waits for it to be ready since {:.1f} s", Seconds(longest->age_ns));
+      return fmt::format("; the controller waits for it to be ready since {:.1f} s",
+                         Seconds(longest->age_ns));
     if (longest->waiter == kController) {
       return fmt::format("; the controller waits for the result of step {} since {:.1f} s",
                          job_.due.front().step, Seconds(longest->age_ns));
@@ -158,8 +159,8 @@ class Judge {
       const std::string what = edge.waiter == kController
                                    ? "the result has"
                                    : fmt::format("what it sent to rank {} has", edge.waiter);
-      return Named(edge.peer, fmt::format("did not arrive: it has done its part, but {} not come; it {}", what,
-                                          Doing(edge.peer)));
+      return Named(edge.peer, fmt::format("did not arrive: it has done its part, but {} not come; it {}",
+                                          what, Doing(edge.peer)));
     }
     return std::nullopt;
   }
@@ -189,7 +190,8 @@ class Judge {
   bool IsLate(int rank) const {
     const auto& wait = WaitOf(rank);
     if (!wait.has_value())
-      return limit_.judges_computing && State(rank).ready && TooLong(State(rank).last_heard_ns - State(rank).last_progress_ns);
+      return limit_.judges_computing && State(rank).ready &&
+             TooLong(State(rank).last_heard_ns - State(rank).last_progress_ns);
     return wait->peer < 0 && TooLong(WaitAge(rank));
   }
 
@@ -221,9 +223,8 @@ class Judge {
       }
       if (at < 0) continue;
       path.erase(path.begin(), std::find(path.begin(), path.end(), at));
-      const int least = *std::min_element(path.begin(), path.end(), [this](int a, int b) {
-        return Progress(a) < Progress(b);
-      });
+      const int least = *std::min_element(path.begin(), path.end(),
+                                          [this](int a, int b) { return Progress(a) < Progress(b); });
       return Named(least, fmt::format("has come least far of {} ranks that wait for one another: it {}",
                                       path.size(), Doing(least)));
     }

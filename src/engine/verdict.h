@@ -67,14 +67,15 @@ std::string DescribePlace(const trace::Place& place);
 //  4. a rank that a published step has not reached;
 //  5. a rank that somebody has waited for, for the limit, although it has passed the place: it did its part,
 //     and what it sent was lost;
-//  6. a rank that somebody has waited for, for the limit, and that waits for no other: it sits idle, waits for
+//  6. a rank that somebody has waited for, for the limit, and that waits for no other: it sits idle, waits
+//  for
 //     something of its own, or (StallLimit::judges_computing) computes without progress. The controller waits
 //     too: for every rank to be ready, which loads as long as it has to, and for the result of the oldest
 //     step, from lane 0 of the last stage;
 //  7. of ranks that wait for one another in a circle, the one that has come least far.
-// A rank that only reports that it lost a peer is a witness, not the culprit: it is named when 2 s have passed
-// without better evidence.
-// Ages end at a rank's last heartbeat, not now: what a silent rank waited for says nothing of the present.
+// A rank that only reports that it lost a peer is a witness, not the culprit: it is named when 2 s have
+// passed without better evidence. Ages end at a rank's last heartbeat, not now: what a silent rank waited for
+// says nothing of the present.
 std::optional<Verdict> FindVerdict(const JobRecord& job, const StallLimit& limit, int64_t now_ns);
 
 }  // namespace sluice::engine

@@ -26,8 +26,7 @@ Attention::Rotations Attention::Angles(const Pass& pass) const {
 
 Tensor Attention::Forward(const Pass& pass, const AttentionWeights& attention, const IndexerWeights& indexer,
                           const ops::PagedCache& latents, const ops::PagedCache& index_keys,
-                          const Rotations& angles, const Tensor& h,
-                          const SelectionSteering& steering) const {
+                          const Rotations& angles, const Tensor& h, const SelectionSteering& steering) const {
   ops::Ops& ops = pass.ops();
   const int64_t rows = pass.rows();
   const auto format = latents.format;

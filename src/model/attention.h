@@ -37,8 +37,8 @@ class Attention {
   // rows' owners, who add them (SumOverRanks). No row is scored, and no head computed, twice.
   // `steering`, if any, sees the selection [T, index_topk] I32 and may overwrite it before it is used.
   Tensor Forward(const Pass& pass, const AttentionWeights& attention, const IndexerWeights& indexer,
-                 const ops::PagedCache& latents, const ops::PagedCache& index_keys,
-                 const Rotations& angles, const Tensor& h, const SelectionSteering& steering) const;
+                 const ops::PagedCache& latents, const ops::PagedCache& index_keys, const Rotations& angles,
+                 const Tensor& h, const SelectionSteering& steering) const;
 
  private:
   // o = W_o W_uv softmax(...) of this lane's heads for the head group's rows, in `type`.

@@ -14,8 +14,8 @@ namespace sluice::model {
 // experts was chosen is absent, and a join with an absent side is the other side.
 //
 // The first `owners` lanes of a stage hold whole leaves each (Owned), the others none; each sends the largest
-// subtrees that lie within its leaves (Subtrees), so the receiver finds the same nodes, and the same sums, for
-// any number of owners.
+// subtrees that lie within its leaves (Subtrees), so the receiver finds the same nodes, and the same sums,
+// for any number of owners.
 class ExpertTree {
  public:
   explicit ExpertTree(int64_t experts, int owners = 1);

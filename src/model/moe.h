@@ -15,7 +15,8 @@ struct ExpertTraffic {
   std::atomic<int64_t> choice_bytes = 0;
   std::atomic<int64_t> dispatch_bytes = 0;
   std::atomic<int64_t> return_bytes = 0;
-  std::atomic<int64_t> row_owners = 0;  // owners of a chosen expert, itself among them, over all rows and layers
+  std::atomic<int64_t> row_owners =
+      0;  // owners of a chosen expert, itself among them, over all rows and layers
 };
 
 // The mixture of experts of one layer, its experts spread over lanes of the stage.
@@ -37,8 +38,9 @@ class Moe {
  private:
   Routing Route(const Pass& pass, const MoeWeights& weights, const Tensor& h) const;
   // Sends h[rows], counts[lane] of them to each lane in order, and returns the rows that arrive, of type A.
-  Tensor Dispatch(const Pass& pass, const MoeWeights& weights, const Tensor& h, const std::vector<int64_t>& rows,
-                  const std::vector<int64_t>& counts, const std::vector<int64_t>& arriving_counts) const;
+  Tensor Dispatch(const Pass& pass, const MoeWeights& weights, const Tensor& h,
+                  const std::vector<int64_t>& rows, const std::vector<int64_t>& counts,
+                  const std::vector<int64_t>& arriving_counts) const;
   // The outputs of this lane's experts for `rows`, of which `x` holds the hidden states: the subtrees of each
   // row's sum that this lane owns, row by row, as they travel back. counts[lane] is how many go to each lane.
   Tensor Subtrees(const Pass& pass, const MoeWeights& weights, const Routing& routing,

@@ -18,8 +18,8 @@ class Pass {
  public:
   // `lanes`: all ranks of the stage; `heads`: the lanes of this lane's head group (parallel/grid.h), or
   // nothing where attention is not cut by heads.
-  Pass(const step::Step& step, comm::Communicator& lanes, comm::Communicator* heads,
-       parallel::SplitMode mode, ops::Ops& ops, Arena& arena);
+  Pass(const step::Step& step, comm::Communicator& lanes, comm::Communicator* heads, parallel::SplitMode mode,
+       ops::Ops& ops, Arena& arena);
 
   ops::Ops& ops() const { return ops_; }
   Arena& arena() const { return arena_; }
@@ -37,7 +37,7 @@ class Pass {
   const std::vector<ops::RowPlace>& gathered() const { return gathered_; }  // all rows, lane 0's first
   // The rows of the head group, its first lane's first; those of `mine` without one.
   std::span<const ops::RowPlace> of_heads() const { return of_heads_; }
-  const std::vector<ops::PageTable>& pages() const { return pages_; }       // by sequence of the step
+  const std::vector<ops::PageTable>& pages() const { return pages_; }  // by sequence of the step
 
   Tensor New(DType dtype, int64_t rows, int64_t cols) const { return arena_.New(dtype, rows, cols); }
   Tensor NewActivation(int64_t rows, int64_t cols) const {

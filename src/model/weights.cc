@@ -129,11 +129,10 @@ class Loader {
     const int64_t nope = config.qk_nope_head_dim;
     const int64_t value = config.v_head_dim;
     const int64_t latent = config.kv_lora_rank;
-    weights.o_proj =
-        shards == 1 ? Linear(prefix + "o_proj.weight")
-                    : ops_.Pack(ColumnsOf(checkpoint_, prefix + "o_proj.weight", first * value,
-                                          (first + heads) * value)
-                                    .raw());
+    weights.o_proj = shards == 1 ? Linear(prefix + "o_proj.weight")
+                                 : ops_.Pack(ColumnsOf(checkpoint_, prefix + "o_proj.weight", first * value,
+                                                       (first + heads) * value)
+                                                 .raw());
     std::vector<float> up_key(latent * nope);
     std::vector<float> up_value(value * latent);
     for (int64_t head = first; head < first + heads; ++head) {

@@ -83,15 +83,15 @@ struct StageSlice {
   bool last = true;       // has the head
 };
 
-// [begin, end) of a dense MLP's intermediate width that `lane` of `lanes` holds: whole blocks of 128, the size
-// of a scale block. Empty for some when there are fewer blocks than lanes.
+// [begin, end) of a dense MLP's intermediate width that `lane` of `lanes` holds: whole blocks of 128, the
+// size of a scale block. Empty for some when there are fewer blocks than lanes.
 std::pair<int64_t, int64_t> DenseCut(int64_t intermediate, int lane, int lanes);
 
 struct StageWeights {
   std::optional<OwnedTensor> embed_tokens;  // [rows of this lane, hidden], type A
-  std::vector<LayerWeights> layers;  // of all ranges, one after the other
-  std::optional<OwnedTensor> norm;   // [1, hidden]
-  std::optional<WeightPtr> lm_head;  // [rows of this lane, hidden]
+  std::vector<LayerWeights> layers;         // of all ranges, one after the other
+  std::optional<OwnedTensor> norm;          // [1, hidden]
+  std::optional<WeightPtr> lm_head;         // [rows of this lane, hidden]
 };
 
 // Packs what `slice` needs. Throws Error(kModelFiles) as Checkpoint::Get does.

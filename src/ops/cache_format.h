@@ -2,8 +2,8 @@
 
 #include <cstdint>
 
-// Byte layouts of the two caches a layer keeps, and of the rows that travel between lanes to fill them; and of
-// quantised hidden states on their way to experts.
+// Byte layouts of the two caches a layer keeps, and of the rows that travel between lanes to fill them; and
+// of quantised hidden states on their way to experts.
 //
 // Latents, token-contiguous: page p holds kPageTokens rows, row j at j * LatentRowBytes.
 //   kF32:  latent[512] fp32 | k_pe[64] fp32                                          2304 bytes

@@ -174,11 +174,11 @@ class Ops {
   // y[i] = x[source[i]], bytes as they are; any dtype, the same in x and y. Dispatch, return and re-ordering.
   virtual void CopyRows(const Tensor& x, std::span<const int64_t> source, const Tensor& y) = 0;
 
-  // The rows of x as FP8 on the wire, QuantizedRowBytes(d) each: d e4m3 codes, then a fp32 power-of-two scale for
-  // every 128 channels, as Linear quantises them. x [T, d] of type A; rows [T, bytes] U8.
+  // The rows of x as FP8 on the wire, QuantizedRowBytes(d) each: d e4m3 codes, then a fp32 power-of-two scale
+  // for every 128 channels, as Linear quantises them. x [T, d] of type A; rows [T, bytes] U8.
   virtual void QuantizeRows(const Tensor& x, const Tensor& rows) = 0;
-  // y = code * scale, exact in type A. Linear with an FP8 weight gives the same bits for y as for x: quantised
-  // again it is the same values, at most with codes doubled and the scale halved.
+  // y = code * scale, exact in type A. Linear with an FP8 weight gives the same bits for y as for x:
+  // quantised again it is the same values, at most with codes doubled and the scale halved.
   virtual void DequantizeRows(const Tensor& rows, const Tensor& y) = 0;
 
   // ---- rotary positions ----

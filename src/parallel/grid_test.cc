@@ -54,14 +54,12 @@ TEST(Grid, RefusesWithTheNearestLayoutThatWorks) {
       {1, -3, 1, 1, "--tp is -3; it must be from 1 to 64: use --tp 1"},
       {1, 65, 65, 1, "--tp is 65; it must be from 1 to 64: use --tp 64"},
       {1, 4, 0, 1, "--attn-cp-size is 0; it must be from 1 to 64: use --attn-cp-size 1"},
-      {1, 4, 5000000000, 1,
-       "--attn-cp-size is 5000000000; it must be from 1 to 64: use --attn-cp-size 64"},
+      {1, 4, 5000000000, 1, "--attn-cp-size is 5000000000; it must be from 1 to 64: use --attn-cp-size 64"},
       {2, 8, 3, 1,
        "--tp 8 cannot be divided into groups of --attn-cp-size 3: use --attn-cp-size 2, or --tp 9"},
       {2, 2, 4, 1,
        "--tp 2 cannot be divided into groups of --attn-cp-size 4: use --attn-cp-size 2, or --tp 4"},
-      {2, 2, 2, 17,
-       "--pp-virtual-stages is 17; it must be from 1 to 16: use --pp-virtual-stages 16"},
+      {2, 2, 2, 17, "--pp-virtual-stages is 17; it must be from 1 to 16: use --pp-virtual-stages 16"},
   };
   for (const Refusal& refusal : refusals) {
     try {

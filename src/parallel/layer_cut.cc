@@ -23,8 +23,9 @@ std::vector<LayerRange> CutOfSizes(std::span<const int64_t> sizes) {
 
 // "--pp-size 4", "--pp-size 4 with --pp-virtual-stages 2"
 std::string FlagsOf(int stages, int virtual_stages) {
-  return virtual_stages == 1 ? fmt::format("--pp-size {}", stages)
-                             : fmt::format("--pp-size {} with --pp-virtual-stages {}", stages, virtual_stages);
+  return virtual_stages == 1
+             ? fmt::format("--pp-size {}", stages)
+             : fmt::format("--pp-size {} with --pp-virtual-stages {}", stages, virtual_stages);
 }
 
 std::vector<int64_t> DefaultSizes(int64_t layers, int stages, int virtual_stages) {

@@ -13,9 +13,9 @@ struct LayerRange {
   bool operator==(const LayerRange&) const = default;
 };
 
-// Which layers each virtual stage owns, in the order of the layers; range v * stages + s is visit v of stage s
-// (Grid). The default gives every range layers / ranges, and the last layers % ranges ranges one more
-// (61 over 2: 30, 31). Throws Error(kUsage) when there are more ranges than layers.
+// Which layers each virtual stage owns, in the order of the layers; range v * stages + s is visit v of stage
+// s (Grid). The default gives every range layers / ranges, and the last layers % ranges ranges one more (61
+// over 2: 30, 31). Throws Error(kUsage) when there are more ranges than layers.
 std::vector<LayerRange> DefaultLayerCut(int64_t layers, int stages, int virtual_stages = 1);
 
 // The cut with the given number of layers per range. Throws Error(kUsage), showing the default cut, when the

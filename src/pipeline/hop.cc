@@ -69,10 +69,11 @@ Buffer Hop::Take(const PassId& pass) {
                                  trace::WaitKind::kHop, moving.bytes);
     moving.transfer->Wait();
     if (!comm::IsWhole(MessageIn(moving), TagOf(pass))) {
-      throw comm::PeerError(world_.GlobalRank(upstream_),
-                            fmt::format("the {} bytes of step {}, pass {} from rank {} are not those it sent: "
-                                        "their checksum is wrong",
-                                        moving.bytes, pass.step, pass.visit, world_.GlobalRank(upstream_)));
+      throw comm::PeerError(
+          world_.GlobalRank(upstream_),
+          fmt::format("the {} bytes of step {}, pass {} from rank {} are not those it sent: "
+                      "their checksum is wrong",
+                      moving.bytes, pass.step, pass.visit, world_.GlobalRank(upstream_)));
     }
   }
   if (world_.recorder() != nullptr) world_.recorder()->Count(&trace::Counts::taken);

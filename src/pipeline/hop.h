@@ -35,9 +35,9 @@ struct PassId {
 };
 
 // The hand-over of dealt rows: lane c of a stage sends the rows it owns to lane c of the next, rows(lane) x
-// row_bytes, nothing gathered and nothing repeated. The stages form a ring: from the last stage rows go to the
-// first for the step's next visit. Receives are posted ahead of need, sends are not waited for: while a step's
-// rows travel, the next step computes.
+// row_bytes, nothing gathered and nothing repeated. The stages form a ring: from the last stage rows go to
+// the first for the step's next visit. Receives are posted ahead of need, sends are not waited for: while a
+// step's rows travel, the next step computes.
 class Hop {
  public:
   // This rank's place: the same lane's ranks of the stages before and after are its neighbours in `world`.
@@ -64,7 +64,8 @@ class Hop {
   // Waits until everything sent has arrived.
   void Flush();
 
-  // Of rows, without checksums. Counted before a send is posted and after a receive is complete; readable from any thread.
+  // Of rows, without checksums. Counted before a send is posted and after a receive is complete; readable
+  // from any thread.
   int64_t bytes_sent() const { return bytes_sent_; }
   int64_t bytes_received() const { return bytes_received_; }
 

@@ -44,8 +44,9 @@ struct Heartbeat {
   trace::Counts counts;
   std::string host;
   trace::Times times;  // since the rank was ready
-  // Clocks differ between hosts: on the wire, and until the controller has put them on its own clock, since_ns
-  // is how long the wait has lasted, and the period's begin_ns and end_ns how long ago it began and ended.
+  // Clocks differ between hosts: on the wire, and until the controller has put them on its own clock,
+  // since_ns is how long the wait has lasted, and the period's begin_ns and end_ns how long ago it began and
+  // ended.
   trace::BusyPeriod period;
   std::optional<trace::Wait> wait;
 };

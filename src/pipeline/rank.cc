@@ -58,7 +58,8 @@ Rank::Rank(RankOptions options, std::unique_ptr<model::StageModel> stage, ops::O
       control_(control),
       recorder_(recorder),
       lanes_(world.Subgroup(options_.grid.RanksOfStage(options_.grid.StageOf(options_.rank)))),
-      heads_(options_.grid.attn_tp > 1 ? world.Subgroup(options_.grid.RanksOfHeadGroup(options_.rank)) : nullptr),
+      heads_(options_.grid.attn_tp > 1 ? world.Subgroup(options_.grid.RanksOfHeadGroup(options_.rank))
+                                       : nullptr),
       hop_(world, options_.grid, options_.rank, LayoutOf(*stage_, ops.numerics()),
            options_.max_steps_in_flight * options_.grid.virtual_stages),
       tokens_(world, options_.grid, options_.rank, options_.max_steps_in_flight) {
@@ -102,7 +103,8 @@ Rank::PassWork Rank::NextOnList(const comm::Frame& frame) {
   }
   const auto begun = begun_.find(static_cast<int64_t>(frame.step));
   if (begun == begun_.end() || begun->second.visit + 1 != static_cast<int32_t>(frame.pass)) {
-    Fail(ErrorKind::kRankLost, "the controller listed pass {} of step {} out of turn", frame.pass, frame.step);
+    Fail(ErrorKind::kRankLost, "the controller listed pass {} of step {} out of turn", frame.pass,
+         frame.step);
   }
   ++begun->second.visit;
   const PassWork work = begun->second;
@@ -131,7 +133,8 @@ void Rank::ReadControl() {
         break;
       }
       if (type == MessageType::kSpansRequest) {
-        control_.Send(FrameOf(MessageType::kSpans, Encode(RecordedTime{recorder_.Spans(), recorder_.Passes()})));
+        control_.Send(
+            FrameOf(MessageType::kSpans, Encode(RecordedTime{recorder_.Spans(), recorder_.Passes()})));
         continue;
       }
       if (type == MessageType::kHeartbeatRequest) {
@@ -151,8 +154,8 @@ void Rank::ReadControl() {
     }
   } catch (const std::exception& error) {
     lost = error.what();
-    // Of a frame that was damaged, lost or out of turn on its way here the controller does not know. It is this
-    // rank's connection that is broken; one that has ended hears nothing any more.
+    // Of a frame that was damaged, lost or out of turn on its way here the controller does not know. It is
+    // this rank's connection that is broken; one that has ended hears nothing any more.
     Failure failure = FailureOf(error);
     failure.accused = options_.rank;
     ReportFailure(control_, failure);
@@ -276,7 +279,8 @@ std::string Rank::Run() {
     control_.Send(FrameOf(MessageType::kReady, {}));
     while (auto work = NextWork()) {
       if (work->dump != nullptr) {
-        control_.Send(FrameOf(MessageType::kDump, stage_->cache().Dump(work->dump->pages, work->dump->tokens)));
+        control_.Send(
+            FrameOf(MessageType::kDump, stage_->cache().Dump(work->dump->pages, work->dump->tokens)));
         continue;
       }
       if (options_.at_pass) {

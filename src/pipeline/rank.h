@@ -35,7 +35,8 @@ struct RankOptions {
   bool dense_tp = false;
   int64_t cache_pages = 0;
   int max_steps_in_flight = 8;
-  std::function<void(int64_t step)> at_pass;  // called as a pass begins, if there; what it throws ends the rank
+  std::function<void(int64_t step)>
+      at_pass;  // called as a pass begins, if there; what it throws ends the rank
 };
 
 // The part of the model that `options.rank` holds.

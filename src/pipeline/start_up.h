@@ -13,7 +13,8 @@ namespace sluice::pipeline {
 inline constexpr Duration kHeartbeatEvery = std::chrono::milliseconds(200);
 
 // Heartbeats of a rank that is not at work yet: one at once, then by a thread of its own until destruction,
-// so that a rank that stops while it loads is found like any other. A controller that is gone is no error here.
+// so that a rank that stops while it loads is found like any other. A controller that is gone is no error
+// here.
 class StartUpHeartbeats {
  public:
   StartUpHeartbeats(comm::Channel& control, const trace::Recorder& recorder);

@@ -62,8 +62,7 @@ void TokenRelay::Send(const step::Step& step, const step::StepResult& result) {
     if (to == rank_) {
       sampled_.at(step.id).tokens = sending.tokens;
     } else {
-      sending.transfers.push_back(
-          world_.Send(to, TagOf(step.id), std::as_bytes(std::span(sending.tokens))));
+      sending.transfers.push_back(world_.Send(to, TagOf(step.id), std::as_bytes(std::span(sending.tokens))));
     }
   }
   if (sending.transfers.empty()) return;
@@ -91,8 +90,9 @@ TokenRelay::Sampled& TokenRelay::Arrived(int64_t step) {
     found->second.transfer->Wait();
     if (!comm::IsWhole(std::as_bytes(std::span(found->second.tokens)), TagOf(step))) {
       throw comm::PeerError(
-          sampler_, fmt::format("the tokens of step {} from rank {} are not those it sent: their checksum is wrong",
-                                step, sampler_));
+          sampler_,
+          fmt::format("the tokens of step {} from rank {} are not those it sent: their checksum is wrong",
+                      step, sampler_));
     }
     found->second.transfer.reset();
   }

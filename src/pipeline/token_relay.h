@@ -14,7 +14,8 @@ namespace sluice::pipeline {
 
 // Sampled tokens, from lane 0 of the last stage straight to every lane of the first: a decode row may be
 // published before its token is known, and then waits for it there instead of for the controller. Four bytes
-// for each sequence that a step samples, in the step's order, and a checksum; the controller learns them from the result.
+// for each sequence that a step samples, in the step's order, and a checksum; the controller learns them from
+// the result.
 class TokenRelay {
  public:
   // keep: how many of the latest sampling steps may still be awaited; at least the steps in flight.

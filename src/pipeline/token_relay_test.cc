@@ -49,8 +49,8 @@ std::vector<int32_t> TokensOf(const step::Step& step) {
 
 class TokenRelayTest : public testing::TestWithParam<parallel::Grid> {};
 
-// Ten steps, each awaiting the tokens of the one before, through grids of which the sampling lane is and is not
-// itself on the first stage.
+// Ten steps, each awaiting the tokens of the one before, through grids of which the sampling lane is and is
+// not itself on the first stage.
 TEST_P(TokenRelayTest, EveryLaneOfTheFirstStageGetsTheTokensOfTheStepItNames) {
   const parallel::Grid grid = GetParam();
   auto world = comm::MakeThreadWorld(grid.world(), kLimit);
@@ -63,9 +63,8 @@ TEST_P(TokenRelayTest, EveryLaneOfTheFirstStageGetsTheTokensOfTheStepItNames) {
         if (grid.StageOf(rank) == 0) {
           relay.Expect(step);
           const auto from = static_cast<int32_t>(1000 * (id - 1));
-          EXPECT_EQ(TokensOf(relay.Resolve(step)),
-                    id == 0 ? (std::vector<int32_t>{101, 102, 103})
-                            : (std::vector<int32_t>{from + 1, 102, from + 3}))
+          EXPECT_EQ(TokensOf(relay.Resolve(step)), id == 0 ? (std::vector<int32_t>{101, 102, 103})
+                                                           : (std::vector<int32_t>{from + 1, 102, from + 3}))
               << "step " << id << " rank " << rank;
         }
         if (rank == grid.Rank(grid.stages - 1, 0)) relay.Send(step, ResultOf(step));

@@ -4,9 +4,10 @@
 
 #include "comm/frame.h"
 
-// Which message a rank may send when (what it may hear is judged in Rank::NextOnList). The numbers of an ordered channel (comm/ordered_channel.h) find frames that
-// the way disturbed; these find a peer that says the wrong thing. Each throws Error(kRankLost) with a
-// sentence of what came and what was due. Messages without an order (heartbeats, requests) pass.
+// Which message a rank may send when (what it may hear is judged in Rank::NextOnList). The numbers of an
+// ordered channel (comm/ordered_channel.h) find frames that the way disturbed; these find a peer that says
+// the wrong thing. Each throws Error(kRankLost) with a sentence of what came and what was due. Messages
+// without an order (heartbeats, requests) pass.
 namespace sluice::pipeline {
 
 // What the controller hears from one rank: ready once, then the results of steps 0, 1, 2, ... if it is the

@@ -138,7 +138,8 @@ TEST(Scheduler, AnAwaitedTokenDoesNotHoldUpAFullPipe) {
 }
 
 TEST(Scheduler, AGroupAwaitsNoTokenOfItsOwn) {
-  Scheduler scheduler({.chunk_rows = 100, .pages = 100, .max_steps_in_flight = 4, .stages = 2, .group_steps = 2});
+  Scheduler scheduler(
+      {.chunk_rows = 100, .pages = 100, .max_steps_in_flight = 4, .stages = 2, .group_steps = 2});
   scheduler.Add(Prompt(1, 150, 9));
   const auto first = scheduler.NextGroup();
   ASSERT_EQ(first.size(), 2U);

@@ -235,8 +235,7 @@ TEST_F(AnswerTest, TheStallReportHasTheTableAsJsonAndAsText) {
   ASSERT_EQ(report["ranks"].size(), 2U);
   EXPECT_EQ(report["ranks"][0]["wait"], nullptr);
   EXPECT_EQ(report["ranks"][1]["host"], "node-b");
-  EXPECT_EQ(report["ranks"][1]["wait"].dump(),
-            R"({"op":"hop receive","peer":0,"bytes":4096,"seconds":0.0})");
+  EXPECT_EQ(report["ranks"][1]["wait"].dump(), R"({"op":"hop receive","peer":0,"bytes":4096,"seconds":0.0})");
 }
 
 TEST_F(AnswerTest, RequestIdsAndConnections) {

@@ -86,8 +86,8 @@ Json ReportEntry(const engine::RankReport& rank) {
           {"error", OrNull(rank.error)}};
 }
 
-// Bytes that the lanes sent one another for experts, beside what the counted rows make one expect: a row goes to
-// every owner of an expert it chose, and (lanes - 1) / lanes of the owners are other lanes.
+// Bytes that the lanes sent one another for experts, beside what the counted rows make one expect: a row goes
+// to every owner of an expert it chose, and (lanes - 1) / lanes of the owners are other lanes.
 Json ExpertExchange(const engine::EngineInfo& engine, const std::vector<engine::RankInfo>& ranks) {
   int64_t choices = 0;
   int64_t dispatch = 0;
@@ -100,12 +100,9 @@ Json ExpertExchange(const engine::EngineInfo& engine, const std::vector<engine::
     owners += rank.expert_row_owners;
   }
   const int64_t elsewhere = owners * (engine.lanes - 1) / engine.lanes;
-  return {{"choice_bytes", choices},
-          {"row_owners", owners},
-          {"dispatch_bytes", dispatch},
-          {"dispatch_bytes_formula", elsewhere * engine.expert_row_bytes},
-          {"return_bytes", returned},
-          {"return_bytes_formula", elsewhere * engine.expert_sum_bytes}};
+  return {{"choice_bytes", choices},    {"row_owners", owners},
+          {"dispatch_bytes", dispatch}, {"dispatch_bytes_formula", elsewhere * engine.expert_row_bytes},
+          {"return_bytes", returned},   {"return_bytes_formula", elsewhere * engine.expert_sum_bytes}};
 }
 
 }  // namespace
@@ -138,7 +135,9 @@ HttpResponse StallReportAnswer(const Service& service) {
   const engine::StallReport report = service.engine.Report();
   Json ranks = Json::array();
   for (const engine::RankReport& rank : report.ranks) ranks.push_back(ReportEntry(rank));
-  return Answer({{"status", report.ended ? "ended" : report.verdict.empty() ? "ok" : "stalled"},
+  return Answer({{"status", report.ended             ? "ended"
+                            : report.verdict.empty() ? "ok"
+                                                     : "stalled"},
                  {"verdict", OrNull(report.verdict)},
                  {"named_rank", report.named_rank < 0 ? Json(nullptr) : Json(report.named_rank)},
                  {"due_steps", report.due_steps},

@@ -17,7 +17,7 @@ inline constexpr int32_t kAwaitedToken = -1;
 struct StepSequence {
   uint64_t sequence = 0;  // the scheduler's name for it
   int32_t first_position = 0;
-  std::vector<int32_t> tokens;   // at least one
+  std::vector<int32_t> tokens;  // at least one
   // >= 0: the one token here is kAwaitedToken, and stands for what this earlier step samples for the
   // sequence. The last stage sends it to the first directly.
   int64_t awaits_step = -1;
@@ -34,7 +34,7 @@ struct StepSequence {
 // One forward pass of the whole pipeline: rows of any number of sequences, prefill chunks and decodes alike.
 // The only thing the scheduler and the ranks share.
 struct Step {
-  int64_t id = 0;  // consecutive from 0
+  int64_t id = 0;                   // consecutive from 0
   bool begins_busy_period = false;  // no other step was under way when it was published (trace/times.h)
   std::vector<StepSequence> sequences;
 

@@ -124,19 +124,21 @@ TEST(StepWire, LayoutByteByByte) {
   sequence.sampling = {1.0F, 0.5F, 3, 0x11, 2};
   step.sequences = {sequence};
   const std::vector<uint8_t> expected = {
-      2,  1, 0,    0,    0,    0, 0, 0,                                         // id
-      1,                                                                        // begins_busy_period
-      1,  0, 0,    0,    0,    0, 0, 0,                                         // sequences
-      9,  0, 0,    0,    0,    0, 0, 0,                                         // sequence
-      64, 0, 0,    0,                                                           // first_position
-      1,  0, 0,    0,    0,    0, 0, 0,    0x0D, 0x0C, 0x0B, 0x0A,              // tokens
-      255, 255, 255, 255, 255, 255, 255, 255,                                   // awaits_step
-      2,  0, 0,    0,    0,    0, 0, 0,    4,    0,    0,    0,    5, 0, 0, 0,  // pages
-      1,  0,                                                                    // sample, prompt_logprobs
-      0,  0, 0,    0,    0,    0, 0, 0,                                         // targets
-      0,                                                                        // return_logits
-      0,  0, 0x80, 0x3F, 0,    0, 0, 0x3F,                                      // temperature, top_p
-      3,  0, 0,    0,    0x11, 0, 0, 0,    0,    0,    0,    0,    2, 0, 0, 0,  // top_k, seed, top_logprobs
+      2,   1,   0,    0,    0,    0,   0,   0,                             // id
+      1,                                                                   // begins_busy_period
+      1,   0,   0,    0,    0,    0,   0,   0,                             // sequences
+      9,   0,   0,    0,    0,    0,   0,   0,                             // sequence
+      64,  0,   0,    0,                                                   // first_position
+      1,   0,   0,    0,    0,    0,   0,   0,    0x0D, 0x0C, 0x0B, 0x0A,  // tokens
+      255, 255, 255,  255,  255,  255, 255, 255,                           // awaits_step
+      2,   0,   0,    0,    0,    0,   0,   0,    4,    0,    0,    0,
+      5,   0,   0,    0,                           // pages
+      1,   0,                                      // sample, prompt_logprobs
+      0,   0,   0,    0,    0,    0,   0,   0,     // targets
+      0,                                           // return_logits
+      0,   0,   0x80, 0x3F, 0,    0,   0,   0x3F,  // temperature, top_p
+      3,   0,   0,    0,    0x11, 0,   0,   0,    0,    0,    0,    0,
+      2,   0,   0,    0,  // top_k, seed, top_logprobs
   };
   std::vector<uint8_t> bytes;
   for (const std::byte byte : Encode(step)) bytes.push_back(static_cast<uint8_t>(byte));

@@ -6,12 +6,14 @@
 #include "base/wire.h"
 #include "step/step.h"
 
-// Layout of a step: id (64 bits), flag, count of sequences (64 bits); of a result: without the flag; then the sequences' fields in the order of the struct.
-// A flag is one byte, 0 or 1; lists carry their count before them (base/wire.h).
+// Layout of a step: id (64 bits), flag, count of sequences (64 bits); of a result: without the flag; then the
+// sequences' fields in the order of the struct. A flag is one byte, 0 or 1; lists carry their count before
+// them (base/wire.h).
 namespace sluice::step {
 namespace {
 
-// A chunk has thousands of tokens: a loop to the end, which the compiler vectorises, is quicker than a search.
+// A chunk has thousands of tokens: a loop to the end, which the compiler vectorises, is quicker than a
+// search.
 bool AnyBelow(const std::vector<int32_t>& values, int32_t least) {
   int32_t lowest = std::numeric_limits<int32_t>::max();
   for (const int32_t value : values) lowest = std::min(lowest, value);

@@ -60,7 +60,8 @@ void Recorder::EndSpan() {
   std::lock_guard lock(mutex_);
   const int64_t now_ns = NowNs();
   time_.Leave(now_ns);
-  ring_[written_++ % ring_.size()] = {open_.back().begin_ns, now_ns, open_.back().kind, place_.step, place_.pass};
+  ring_[written_++ % ring_.size()] = {open_.back().begin_ns, now_ns, open_.back().kind, place_.step,
+                                      place_.pass};
   open_.pop_back();
   ++progress_;
 }

@@ -54,18 +54,19 @@ struct Wait {
   int64_t of_step = -1;  // kToken: whose tokens are due
 };
 
-// How far a rank has come in what it shares with its peers. The ranks of a stage begin the same collectives in
-// the same order, and a rank takes hops in the order in which its one upstream rank sends them: so counts of
-// two ranks can be compared, and tell a peer that is late from one whose message was lost.
+// How far a rank has come in what it shares with its peers. The ranks of a stage begin the same collectives
+// in the same order, and a rank takes hops in the order in which its one upstream rank sends them: so counts
+// of two ranks can be compared, and tell a peer that is late from one whose message was lost.
 struct Counts {
-  uint64_t collectives = 0;  // begun
-  uint64_t sent = 0;         // hops handed to the data plane
-  uint64_t taken = 0;        // hops arrived and taken
+  uint64_t collectives = 0;   // begun
+  uint64_t sent = 0;          // hops handed to the data plane
+  uint64_t taken = 0;         // hops arrived and taken
   int64_t sampled_step = -1;  // last step whose sampled tokens were handed to the data plane
 };
 
-// One rank's memory of where its time went and what it waits for: rings of spans and of passes in fixed memory,
-// the account of its time, and the wait in progress. Written by the rank's thread, read by anyone; thread-safe.
+// One rank's memory of where its time went and what it waits for: rings of spans and of passes in fixed
+// memory, the account of its time, and the wait in progress. Written by the rank's thread, read by anyone;
+// thread-safe.
 class Recorder {
  public:
   explicit Recorder(int32_t rank, size_t spans = 65536, size_t passes = 4096)

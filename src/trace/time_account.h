@@ -44,10 +44,10 @@ class TimeAccount {
   std::vector<PassTimes> ring_;
   size_t written_ = 0;
   bool in_pass_ = false;
-  PassTimes pass_;               // of the pass under way: step, pass and begin
-  Times at_begin_;               // totals when it began
+  PassTimes pass_;  // of the pass under way: step, pass and begin
+  Times at_begin_;  // totals when it began
   int64_t idle_at_last_end_ = 0;
-  BusyPeriod period_;            // up to the end of the last pass
+  BusyPeriod period_;  // up to the end of the last pass
   Times at_period_begin_;
 };
 

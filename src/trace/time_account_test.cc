@@ -27,8 +27,8 @@ TEST(TimeAccount, ANestedPartSuspendsTheOneAroundIt) {
   EXPECT_EQ(account.Passes()[0], (PassTimes{7, 1, 130, 210, {55, 13, 12, 30}}));
 }
 
-// Whatever is entered and left, and whenever one looks: the parts are the elapsed time, none ever shrinks, and
-// the passes' records tile the time from the start to the end of the last pass.
+// Whatever is entered and left, and whenever one looks: the parts are the elapsed time, none ever shrinks,
+// and the passes' records tile the time from the start to the end of the last pass.
 TEST(TimeAccount, ThePartsAreTheElapsedTimeExactly) {
   std::mt19937 random(5);
   constexpr int64_t kStart = 1000;

@@ -68,8 +68,8 @@ struct BusyShares {
   std::vector<Shares> stages;
 };
 
-// by_rank: all on one clock; a rank that has not yet begun the latest period counts as idle. stages: the stage
-// of each rank, 0 to some S - 1. Nothing before the first pass.
+// by_rank: all on one clock; a rank that has not yet begun the latest period counts as idle. stages: the
+// stage of each rank, 0 to some S - 1. Nothing before the first pass.
 std::optional<BusyShares> BusySharesOf(std::span<const BusyPeriod> by_rank, std::span<const int32_t> stages);
 
 }  // namespace sluice::trace

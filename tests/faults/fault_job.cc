@@ -71,11 +71,12 @@ const std::vector<int32_t>& RightAnswer() {
   return tokens;
 }
 
-FaultJob::FaultJob(const engine::JobSettings& settings) : FaultJob(settings, [] {
-  engine::ProcessPlan plan;
-  plan.program = SLUICE_PROGRAM;
-  return plan;
-}()) {}
+FaultJob::FaultJob(const engine::JobSettings& settings)
+    : FaultJob(settings, [] {
+        engine::ProcessPlan plan;
+        plan.program = SLUICE_PROGRAM;
+        return plan;
+      }()) {}
 
 FaultJob::FaultJob(const engine::JobSettings& settings, const engine::ProcessPlan& plan) {
   const auto checkpoint = TestCheckpoint(false);

@@ -47,7 +47,8 @@ const std::vector<int32_t>& RightAnswer();
 
 class FaultJob {
  public:
-  // Throws Error(kRankLost) with the verdict when the job ends before it is ready; then, too, nothing is left.
+  // Throws Error(kRankLost) with the verdict when the job ends before it is ready; then, too, nothing is
+  // left.
   FaultJob(const engine::JobSettings& settings, const engine::ProcessPlan& plan);
   explicit FaultJob(const engine::JobSettings& settings);
 

@@ -9,9 +9,9 @@
 #include "fault_job.h"
 #include "matrix_cases.h"
 
-// Every fault of a plan, in a prefill, in a decode, while idle, at start-up and on the frame of a step, on the
-// first, the middle and the last stage: the verdict, drawn from the ranks' records alone, names the right rank
-// within five seconds of the limit in force; clients are answered; nothing is left behind.
+// Every fault of a plan, in a prefill, in a decode, while idle, at start-up and on the frame of a step, on
+// the first, the middle and the last stage: the verdict, drawn from the ranks' records alone, names the right
+// rank within five seconds of the limit in force; clients are answered; nothing is left behind.
 //
 // ./check runs one stage for every fault and time; SLUICE_FAULT_MATRIX=all runs all, SLUICE_FAULT_MATRIX=SEED
 // repeats a sample, SLUICE_FAULT_CASE=NAME one case.
@@ -93,7 +93,8 @@ class CaseRun {
     const double late = LatenessOf(report);
     if (late > std::chrono::duration<double>(kSoft + kWithin).count())
       Note(fmt::format("it was named {:.1f} s after it had gone still", late));
-    if (case_.Expected() == Outcome::kEnds && !report.ended) Note("the job did not end at once: " + report.verdict);
+    if (case_.Expected() == Outcome::kEnds && !report.ended)
+      Note("the job did not end at once: " + report.verdict);
     if (case_.Expected() == Outcome::kRecovers) {
       if (report.ended) Note("the job ended: " + report.verdict);
       if (!job.WaitForRecovery(Clock::now() + kAnswer)) Note("the stall did not pass");

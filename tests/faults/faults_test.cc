@@ -31,8 +31,7 @@ TEST_P(RankFaults, TheGuiltyRankIsNamed) {
   for (int rank = 0; rank < 4; ++rank) pids.push_back(ranks->ProcessId(rank));
   int64_t fault_ns = 0;
   {
-    engine::OfflineRunner runner(settings, 16, 8,
-                                 std::move(ranks));
+    engine::OfflineRunner runner(settings, 16, 8, std::move(ranks));
     engine::OfflineRequest request = PromptSets(TestCheckpoint(false)->config().vocab_size)[2].front();
     request.prompt.resize(2000, 7);
     request.return_logits = false;

@@ -15,9 +15,9 @@ using comm::FaultAction;
 using comm::FaultPhase;
 using comm::FaultWhere;
 
-constexpr std::array kActions{FaultAction::kDelay,   FaultAction::kDrop,  FaultAction::kDuplicate,
+constexpr std::array kActions{FaultAction::kDelay,   FaultAction::kDrop,    FaultAction::kDuplicate,
                               FaultAction::kReorder, FaultAction::kCorrupt, FaultAction::kClose,
-                              FaultAction::kDie,     FaultAction::kStop,  FaultAction::kSlow};
+                              FaultAction::kDie,     FaultAction::kStop,    FaultAction::kSlow};
 constexpr std::array kTimes{When::kPrefill, When::kDecode, When::kIdle, When::kStartUp, When::kPublish};
 
 bool StrikesMessages(FaultAction action) {
@@ -119,7 +119,8 @@ std::vector<MatrixCase> WholeMatrix() {
   std::vector<MatrixCase> cases;
   for (const FaultAction action : kActions) {
     for (const When when : kTimes) {
-      for (int stage = 0; stage < kStages && Exists(action, when); ++stage) cases.push_back({action, when, stage});
+      for (int stage = 0; stage < kStages && Exists(action, when); ++stage)
+        cases.push_back({action, when, stage});
     }
   }
   return cases;

@@ -47,7 +47,8 @@ std::string Output(const std::string& command) {
   std::FILE* pipe = popen((command + " 2>/dev/null").c_str(), "r");
   if (pipe == nullptr) return text;
   std::array<char, 4096> piece{};
-  while (const size_t count = std::fread(piece.data(), 1, piece.size(), pipe)) text.append(piece.data(), count);
+  while (const size_t count = std::fread(piece.data(), 1, piece.size(), pipe))
+    text.append(piece.data(), count);
   pclose(pipe);
   return text;
 }
@@ -72,7 +73,8 @@ class OwnNetwork {
         if (our_local != remote || our_remote != local) continue;
         const auto [address, port] = Split(our_local);
         const auto [other_address, other_port] = Split(our_remote);
-        return fmt::format("ipproto tcp from {} to {} sport {} dport {}", address, other_address, port, other_port);
+        return fmt::format("ipproto tcp from {} to {} sport {} dport {}", address, other_address, port,
+                           other_port);
       }
     }
     return "";
@@ -124,7 +126,8 @@ TEST(FaultsFromOutside, ARankWhoseRowsARuleOfTheFirewallEatsIsNamedAndTheJobEnds
     client.Ask(job.engine());
     const engine::StallReport report = job.WaitForVerdict(Clock::now() + kLong);
     EXPECT_EQ(report.named_rank, 0) << report.text;
-    EXPECT_NE(report.verdict.find("what it sent to rank 1 has not come"), std::string::npos) << report.verdict;
+    EXPECT_NE(report.verdict.find("what it sent to rank 1 has not come"), std::string::npos)
+        << report.verdict;
     ASSERT_TRUE(client.WaitUntil(Clock::now() + kLong));
     EXPECT_TRUE(client.error().starts_with("rank 0 (stage 0, lane 0)")) << client.error();
     EXPECT_EQ(job.EndAndLookForLeftovers(), "");

@@ -19,7 +19,7 @@ struct OpLog {
   std::mutex mutex;
   std::map<std::string, int64_t> rows;
   std::vector<std::pair<int64_t, std::string>> calls;  // (begin in ns, op)
-  std::function<void(const std::string& op)> on_call;   // before the op runs; may be empty, may block
+  std::function<void(const std::string& op)> on_call;  // before the op runs; may be empty, may block
 
   void Add(const char* op, int64_t count) {
     {

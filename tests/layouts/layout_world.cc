@@ -20,16 +20,10 @@ std::filesystem::path MakeTestCheckpoint(const std::filesystem::path& under, boo
   options.seed = 11;
   // Small beside the preset where the layout does not matter; 12 experts so that the canonical tree is
   // lopsided; 9 layers for 8 ranges, so that the cut is not even.
-  options.config_overrides = {"hidden_size=128",
-                              "num_hidden_layers=9",
-                              "first_k_dense_replace=2",
-                              "num_attention_heads=4",
-                              "intermediate_size=1024",
-                              "vocab_size=301",
-                              "n_routed_experts=12",
-                              "n_group=2",
-                              "topk_group=1",
-                              "index_topk=64"};
+  options.config_overrides = {
+      "hidden_size=128",        "num_hidden_layers=9", "first_k_dense_replace=2", "num_attention_heads=4",
+      "intermediate_size=1024", "vocab_size=301",      "n_routed_experts=12",     "n_group=2",
+      "topk_group=1",           "index_topk=64"};
   const auto directory = under / (fp8 ? "fp8" : "f32");
   checkpoint::MakeCheckpoint(directory, options, checkpoint::PlanCheckpoint(options), {});
   return directory;

@@ -56,8 +56,8 @@ TEST_P(Bubble, IsTheLongestChunkForEachFurtherStage) {
   const auto bubble = [](const Traced& run) { return run.makespan() - run.compute(0); };
   const auto deviation = [&](const Traced& run) { return std::abs(bubble(run) / theory - 1.0); };
   const Traced run = BestRun(pipe, kChunks, kBubbleBound, deviation);
-  EXPECT_LE(deviation(run), kBubbleBound) << fmt::format("measured {:.2f} ms, (S-1) x longest chunk {:.2f} ms",
-                                                         1e3 * bubble(run), 1e3 * theory);
+  EXPECT_LE(deviation(run), kBubbleBound)
+      << fmt::format("measured {:.2f} ms, (S-1) x longest chunk {:.2f} ms", 1e3 * bubble(run), 1e3 * theory);
 
   // What /get_server_info says, from heartbeats alone.
   std::vector<int32_t> stages;
@@ -69,8 +69,9 @@ TEST_P(Bubble, IsTheLongestChunkForEachFurtherStage) {
   const auto busy = trace::BusySharesOf(run.periods, stages);
   ASSERT_TRUE(busy.has_value());
   EXPECT_NEAR(busy->all.bubble(), 1.0 - compute / (shape.stages * run.makespan()), kReportBound);
-  fmt::print("S {} {}: bubble {:.2f} ms, (S-1) x longest chunk {:.2f} ms; reported share {:.3f}\n", shape.stages,
-             shape.growing ? "growing" : "equal", 1e3 * bubble(run), 1e3 * theory, busy->all.bubble());
+  fmt::print("S {} {}: bubble {:.2f} ms, (S-1) x longest chunk {:.2f} ms; reported share {:.3f}\n",
+             shape.stages, shape.growing ? "growing" : "equal", 1e3 * bubble(run), 1e3 * theory,
+             busy->all.bubble());
 }
 
 INSTANTIATE_TEST_SUITE_P(Stages, Bubble,

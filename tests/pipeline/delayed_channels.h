@@ -30,7 +30,8 @@ class DelayLine {
       if (frames_.empty() && closed_) return std::nullopt;
       const Deadline until = frames_.empty() ? deadline : std::min(deadline, frames_.front().first);
       changed_.wait_until(lock, until);
-      if (Clock::now() >= deadline && (frames_.empty() || frames_.front().first > deadline)) return std::nullopt;
+      if (Clock::now() >= deadline && (frames_.empty() || frames_.front().first > deadline))
+        return std::nullopt;
     }
     comm::Frame frame = std::move(frames_.front().second);
     frames_.pop_front();
@@ -58,7 +59,9 @@ class DelayLine {
 class DelayedChannel final : public comm::Channel {
  public:
   DelayedChannel(comm::Channel& inner, Duration delay)
-      : inner_(inner), out_(delay), in_(delay), sender_([this] { SendDue(); }), receiver_([this] { Collect(); }) {}
+      : inner_(inner), out_(delay), in_(delay), sender_([this] { SendDue(); }), receiver_([this] {
+          Collect();
+        }) {}
   ~DelayedChannel() override {
     DelayedChannel::Close();
     sender_.join();
@@ -99,7 +102,8 @@ class DelayedChannel final : public comm::Channel {
 // Ranks whose control frames take `delay` each way; what they say to each other does not.
 class DelayedControl final : public engine::RankSet {
  public:
-  DelayedControl(std::unique_ptr<engine::RankSet> inner, int ranks, Duration delay) : inner_(std::move(inner)) {
+  DelayedControl(std::unique_ptr<engine::RankSet> inner, int ranks, Duration delay)
+      : inner_(std::move(inner)) {
     for (int rank = 0; rank < ranks; ++rank) {
       channels_.push_back(std::make_unique<DelayedChannel>(inner_->channel(rank), delay));
     }

@@ -54,10 +54,11 @@ Traced PipeRunner::Run(int64_t chunks) {
   runner_.Run({request});
   Traced traced;
   for (int stage = 0; stage < pipe_.stages; ++stage) {
-    traced.passes.push_back(LastPasses(runner_.job(), stage, static_cast<size_t>(chunks * pipe_.virtual_stages),
-                                       first_step + chunks - 1));
+    traced.passes.push_back(LastPasses(
+        runner_.job(), stage, static_cast<size_t>(chunks * pipe_.virtual_stages), first_step + chunks - 1));
   }
-  for (const engine::RankState& state : runner_.job().States()) traced.periods.push_back(state.heartbeat.period);
+  for (const engine::RankState& state : runner_.job().States())
+    traced.periods.push_back(state.heartbeat.period);
   for (const auto& passes : traced.passes) {
     for (size_t i = 0; i < passes.size(); ++i) {
       const trace::Times& times = passes[i].times;

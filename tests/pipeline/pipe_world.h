@@ -23,8 +23,8 @@ struct Pipe {
 engine::JobSettings SettingsOf(const Pipe& pipe);
 std::unique_ptr<engine::RankSet> StartSleepingRanks(const Pipe& pipe);
 
-// What one prompt of `chunks` chunks left in the ranks' records: by stage, in the order computed. Every rank's
-// records are checked to tile its time.
+// What one prompt of `chunks` chunks left in the ranks' records: by stage, in the order computed. Every
+// rank's records are checked to tile its time.
 struct Traced {
   std::vector<std::vector<trace::PassTimes>> passes;
   std::vector<trace::BusyPeriod> periods;  // by stage, on the controller's clock

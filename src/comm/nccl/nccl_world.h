@@ -45,9 +45,9 @@ class NcclWindow {
 // returns an event behind it; inside a stream capture the event belongs to the capture. All operations of a
 // group, of both forms, are one sequence that every member must call alike; there are no tags. Different
 // groups do not wait for one another. An operation occupies SMs from its turn on the stream until its peers
-// have come. Await is the host's wait, with the limit and the verdict of the other form. On copy engines it is the
-// stream that waits, and nothing can end that: once Await has thrown, the process must end without destroying
-// what is on the device (_exit).
+// have come. Await is the host's wait, with the limit and the verdict of the other form. On copy engines it
+// is the stream that waits, and nothing can end that: once Await has thrown, the process must end without
+// destroying what is on the device (_exit).
 //
 // No arithmetic is done on the way.
 class NcclCommunicator final : public GroupCommunicator {
