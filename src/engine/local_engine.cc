@@ -96,7 +96,7 @@ RequestId LocalEngine::Submit(Request request, EventSink sink) {
   if (!ended_.empty()) throw Error(ErrorKind::kRankLost, ended_);
   if (stopping_) Fail(ErrorKind::kRankLost, "the server is shutting down");
   const RequestId id = next_id_++;
-  submitted_.emplace_back(id, Running{std::move(request), std::move(sink), 0, 0, 0, {}});
+  submitted_.emplace_back(id, Running{std::move(request), std::move(sink), prompt, 0, 0, 0, {}});
   something_.notify_all();
   return id;
 }
@@ -123,7 +123,7 @@ void LocalEngine::Deliver(const step::StepResult& result) {
     const auto it = running_.find(sequence.sequence);
     if (it == running_.end()) continue;  // ended while the step was under way
     Running& running = it->second;
-    const auto prompt = static_cast<int64_t>(running.request.prompt.size());
+    const int64_t prompt = running.prompt_tokens;
     Event event;
     if (running.prompt_done < prompt) {
       running.prompt_done = scheduler_.PromptRowsDone(sequence.sequence);
@@ -187,7 +187,7 @@ void LocalEngine::NoteStep(const step::Step& step) {
   for (const step::StepSequence& part : step.sequences) {
     Running& running = running_.at(part.sequence);
     const auto rows = static_cast<int64_t>(part.tokens.size());
-    const bool prompt = part.first_position < static_cast<int64_t>(running.request.prompt.size());
+    const bool prompt = part.first_position < running.prompt_tokens;
     (prompt ? content.prompt_rows : content.decode_rows) += rows;
     if (running.started_ns != 0) continue;
     running.started_ns = now;
@@ -223,10 +223,10 @@ void LocalEngine::Work() {
       stopping = stopping_;
     }
     for (auto& [id, running] : submitted) {
-      const Request& request = running.request;
+      Request& request = running.request;
       scheduler_.Add(
           {id,
-           request.prompt,
+           std::move(request.prompt),
            request.max_tokens,
            request.prompt_logprobs,
            {request.temperature, request.top_p, request.top_k, request.seed, request.top_logprobs}});

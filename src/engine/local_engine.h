@@ -47,8 +47,9 @@ class LocalEngine final : public Engine {
 
  private:
   struct Running {
-    Request request;
+    Request request;  // without its prompt, which is the scheduler's from the moment it is added
     EventSink sink;
+    int64_t prompt_tokens = 0;
     int64_t generated = 0;
     int64_t prompt_done = 0;
     int64_t started_ns = 0;  // when its first row was published

@@ -44,7 +44,7 @@ void PrintTo(const Shape& shape, std::ostream* out) {
 
 class Bubble : public testing::TestWithParam<Shape> {};
 
-// As with a long prompt, where later chunks attend to more: 26 ms to 50 ms.
+// As with a long prompt, where later chunks attend to more: 20 ms to 50 ms.
 TEST_P(Bubble, IsTheLongestChunkForEachFurtherStage) {
   constexpr int64_t kChunks = 6;
   const Shape shape = GetParam();
