@@ -29,8 +29,7 @@ struct Grid {
   int Rank(int stage, int lane) const { return stage * lanes + lane; }
   int StageOf(int rank) const { return rank / lanes; }
   int LaneOf(int rank) const { return rank % lanes; }
-  // The context-parallel group a lane belongs to, and its place in its head group.
-  int HeadGroupOf(int lane) const { return lane / attn_tp; }
+  // A lane's place in its head group.
   int HeadShardOf(int lane) const { return lane % attn_tp; }
   int layer_ranges() const { return stages * virtual_stages; }
   // The global ranks of a stage, lane 0 first.
