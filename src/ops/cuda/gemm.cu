@@ -1,10 +1,9 @@
 #include <cuda_bf16.h>
 
-#include <type_traits>
-
 #include "ops/cuda/gemm.h"
 #include "ops/cuda/gemm_launch.h"
 #include "ops/cuda/hopper.cuh"
+#include "ops/cuda/ring.cuh"
 
 // A block of three warpgroups on each SM. One thread of the first draws tiles and has the copy engine bring
 // the operands; the others compute 64 rows of the tile each.
@@ -38,19 +37,6 @@ struct Shared {
   uint64_t tile_empty[kTileSlots];
   Tile tile[kTileSlots];
   int32_t tiles_before[kMostGroups + 1];  // row tiles of the groups before this one
-};
-
-// Where a ring of slots stands: the parity turns each time it comes round.
-template <int kSlots>
-struct Ring {
-  int slot = 0;
-  uint32_t parity = 0;
-  __device__ void Next() {
-    if (++slot == kSlots) {
-      slot = 0;
-      parity ^= 1;
-    }
-  }
 };
 
 __device__ int32_t RowTiles(const RowGroup& group) {
@@ -244,6 +230,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     GiveRegisters<40>();
     if (threadIdx.x == 0) BringTiles(gemm, &x_map, &w_map, shared);
   } else {
+    static_assert(128 * 40 + kMathThreads * 232 <= kThreads * 168);  // 168: what the block was compiled for
     TakeRegisters<232>();
     Ring<kStages> stage;
     Ring<kTileSlots> slot;

@@ -13,40 +13,13 @@
 #include <vector>
 
 #include "base/checked.h"
-#include "base/error.h"
+#include "ops/cuda/on_device.h"
 
 namespace sluice::ops::cuda {
 namespace {
 
 constexpr int64_t kBlock = 128;
 constexpr float kPoison = -12345.0F;
-
-void Must(cudaError_t error) { SLUICE_CHECK(error == cudaSuccess, "{}", cudaGetErrorString(error)); }
-
-template <typename T>
-class OnDevice {
- public:
-  explicit OnDevice(const std::vector<T>& values) : count_(values.size()) {
-    Must(cudaMalloc(&data_, std::max<size_t>(1, count_) * sizeof(T)));
-    Put(values);
-  }
-  OnDevice(const OnDevice&) = delete;
-  OnDevice& operator=(const OnDevice&) = delete;
-  ~OnDevice() { cudaFree(data_); }
-  T* data() const { return static_cast<T*>(data_); }
-  void Put(const std::vector<T>& values) {
-    Must(cudaMemcpy(data_, values.data(), values.size() * sizeof(T), cudaMemcpyHostToDevice));
-  }
-  std::vector<T> Get() const {
-    std::vector<T> values(count_);
-    Must(cudaMemcpy(values.data(), data_, count_ * sizeof(T), cudaMemcpyDeviceToHost));
-    return values;
-  }
-
- private:
-  void* data_ = nullptr;
-  size_t count_;
-};
 
 // Random operands of one shape, in the bytes of the type and as the values they stand for.
 struct Operands {
@@ -173,12 +146,6 @@ class Products {
   OnDevice<int32_t> tiles_;
 };
 
-int Sms() {
-  int sms = 0;
-  Must(cudaDeviceGetAttribute(&sms, cudaDevAttrMultiProcessorCount, 0));
-  return sms;
-}
-
 // sqrt(sum of squared errors / sum of squares) over all outputs of these rows; weight_of[i] is that of
 // rows[i].
 double RelativeError(const Operands& operands, const std::vector<float>& y, const std::vector<int64_t>& rows,
@@ -229,14 +196,13 @@ void PrintTo(const Case& c, std::ostream* out) {
 class GemmShapes : public testing::TestWithParam<Case> {
  protected:
   void SetUp() override {
-    int devices = 0;
-    if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) GTEST_SKIP() << "there is no GPU";
+    if (!HasGpu()) GTEST_SKIP() << "there is no GPU";
   }
 };
 class GemmRows : public GemmShapes {};
 
-// Against double precision over the same operands: FP8 sums of a block carry about 14 bits inside the tensor core
-// before they are promoted. A bf16 result is the fp32 one, rounded.
+// Against double precision over the same operands: FP8 sums of a block carry about 14 bits inside the tensor
+// core before they are promoted. A bf16 result is the fp32 one, rounded.
 TEST_P(GemmShapes, AreCloseToDouble) {
   const Case& c = GetParam();
   const Operands operands(c.type, c.rows, c.outputs, c.inputs, 1, 7);
