@@ -18,10 +18,12 @@ struct NewSequence {
   bool prompt_logprobs = false;  // row i's target is prompt[i + 1], the last row's -1; chunks of kLogprobRows
   ops::SamplingParams sampling;
   bool return_logits = false;  // of every row computed, prompt and answer
-  int64_t priority = 0;        // with Limits::by_priority
-  bool probe = false;          // of health: before all others, beside max_running
-  int64_t deadline_ns = 0;     // 0: none
-  std::string cache_salt;      // pages are shared with sequences of the same salt only
+  // The caller sets the adjust of every row that samples, from all tokens before it: none is published ahead.
+  bool token_by_token = false;
+  int64_t priority = 0;     // with Limits::by_priority
+  bool probe = false;       // of health: before all others, beside max_running
+  int64_t deadline_ns = 0;  // 0: none
+  std::string cache_salt;   // pages are shared with sequences of the same salt only
 };
 
 // What the scheduler knows of a sequence.

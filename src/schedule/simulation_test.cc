@@ -39,7 +39,8 @@ struct Watched {
   bool Ready(int64_t step, int64_t group, int64_t stages) const {
     if (ended) return false;
     if (begun == 0 || next < fill_end) return true;
-    if (sampled() >= request.max_tokens || sampled() - returned > 1) return false;
+    if (sampled() >= request.max_tokens || sampled() - returned > (request.token_by_token ? 0 : 1))
+      return false;
     return sampled() == returned || (sampled_in_step < group && sampled_in_step + stages <= step);
   }
 };
@@ -124,6 +125,7 @@ class Simulation {
     request.prompt_logprobs = Int(0, 9) == 0;
     request.return_logits = Int(0, 4) == 0;
     request.sampling.seed = random_() % 2;
+    request.token_by_token = Int(0, 9) == 0;
     request.priority = Int(-1, 1);
     request.cache_salt = Int(0, 4) == 0 ? "salt" : "";
     if (Int(0, 9) == 0) request.deadline_ns = now_ + Int(1, 200);
@@ -313,6 +315,7 @@ class Simulation {
       ASSERT_EQ(part.tokens, std::vector<int32_t>{w.text.tokens().back()});
       ASSERT_EQ(part.awaits_step, -1);
     } else {
+      ASSERT_FALSE(w.request.token_by_token);
       ASSERT_EQ(part.tokens, std::vector<int32_t>{step::kAwaitedToken});
       ASSERT_EQ(part.awaits_step, w.sampled_in_step);
       ++met_.awaited_rows;
