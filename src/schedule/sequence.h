@@ -20,10 +20,10 @@ struct NewSequence {
   bool return_logits = false;  // of every row computed, prompt and answer
   // The caller sets the adjust of every row that samples, from all tokens before it: none is published ahead.
   bool token_by_token = false;
-  int64_t priority = 0;     // with Limits::by_priority
-  bool probe = false;       // of health: before all others, beside max_running
-  int64_t deadline_ns = 0;  // 0: none
-  std::string cache_salt;   // pages are shared with sequences of the same salt only
+  int64_t priority = 0;         // with Limits::by_priority
+  bool probe = false;           // of health: before all others, beside max_running
+  int64_t deadline_ns = 0;      // 0: none
+  std::string cache_salt = {};  // pages are shared with sequences of the same salt only
 };
 
 // What the scheduler knows of a sequence.
