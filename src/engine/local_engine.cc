@@ -129,7 +129,8 @@ void LocalEngine::AwaitRoom(std::unique_lock<std::mutex>& lock, int64_t prompt) 
   };
   // What the scheduler has not seen yet may well be admitted at once: that takes no longer than a turn of the
   // worker.
-  turn_done_.wait(lock, [&] { return over() || submitted_count_ == 0 || (requests() && tokens()); });
+  turn_done_.wait(lock,
+                  [&] { return over() || (requests() && tokens()) || (submitted_count_ == 0 && !in_turn_); });
   if (over() || (requests() && tokens())) return;
   const double rate = load_.prefill_tokens_per_second;
   const double seconds = rate > 0.0 ? static_cast<double>(load_.pending_prefill_tokens) / rate : 0.0;
@@ -252,6 +253,7 @@ void LocalEngine::NoteLoad() {
   const EngineLoad load = CurrentLoad();
   std::lock_guard lock(mutex_);
   load_ = load;
+  in_turn_ = false;
   // With the ranks their caches are gone; the scheduler waits for steps that nobody answers any more.
   if (!ended_.empty()) load_.used_tokens = load_.cached_tokens = load_.pending_prefill_tokens = 0;
   waiting_rows_ = scheduler_.waiting_rows();
@@ -339,6 +341,7 @@ void LocalEngine::Work() {
       ended = ended_;
       stopping = stopping_;
       flushes_asked = flushes_asked_;
+      in_turn_ = true;
     }
     Take(std::move(submitted));
     try {

@@ -94,6 +94,7 @@ class LocalEngine final : public Engine {
   std::deque<step::StepResult> results_;
   std::string ended_;  // the sentence after which nothing runs
   bool stopping_ = false;
+  bool in_turn_ = false;        // the worker: load_ is about to change
   int64_t submitted_rows_ = 0;  // prompts of what is submitted and not in load_ yet
   int64_t submitted_count_ = 0;
   int64_t waiting_rows_ = 0;  // beside load_

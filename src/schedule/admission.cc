@@ -92,10 +92,11 @@ bool Scheduler::TryAdmit(Sequence& sequence) {
 }
 
 void Scheduler::Admit() {
+  const bool answers_grow = GrowAnswers();
   for (auto next = waiting_.begin(); next != waiting_.end();) {
     Sequence& sequence = sequences_.at((next++)->id);
     const bool probe = sequence.request.probe;
-    if (!probe && running() >= limits_.max_running) return;
+    if (!probe && (!answers_grow || running() >= limits_.max_running)) return;
     const auto leader = sequence.leader == 0 ? sequences_.end() : sequences_.find(sequence.leader);
     if (leader != sequences_.end() && leader->second.state == Sequence::State::kRunning &&
         leader->second.in_fill() && !leader->second.held.sealed &&

@@ -164,6 +164,7 @@ std::optional<step::Step> Scheduler::Next() {
 
 std::vector<step::Step> Scheduler::NextGroup() {
   std::vector<step::Step> group;
+  Admit();  // also when nothing can be published: who waits then waits for pages or for his turn
   if (steps_in_flight() > 0 && steps_in_flight() + limits_.group_steps > limits_.max_steps_in_flight)
     return group;
   group_begin_ = next_step_id_;
@@ -176,7 +177,7 @@ std::vector<step::Step> Scheduler::NextGroup() {
 }
 
 std::optional<step::Step> Scheduler::MakeStep() {
-  if (GrowAnswers()) Admit();
+  Admit();
   if (steps_in_flight() >= limits_.max_steps_in_flight) return std::nullopt;
   std::vector<Grant> grants = Deal(/*hurry=*/false);
   if (grants.empty()) grants = Deal(/*hurry=*/true);

@@ -348,7 +348,6 @@ TEST(RandomSchedule, ArrivalsChunksAndAbortsGiveTheOneRankBits) {
   EXPECT_GT(met.pages_used_again, steps / 100);
   EXPECT_GT(met.cached_tokens, steps);
   EXPECT_GT(met.cached_answer_tokens, 0);
-  EXPECT_GT(met.preemptions, 0);
 }
 
 }  // namespace
