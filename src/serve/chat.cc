@@ -107,12 +107,12 @@ void HandleChat(Service& service, const HttpRequest& http, const std::shared_ptr
     throw ApiError(Refusal::kInvalidValue, error.what(), "messages");
   }
   const auto end_of_thinking = request.thinking ? service.tokenizer.TokenId("</think>") : std::nullopt;
-  std::vector<Choice> choices;
-  choices.push_back(
-      MakeChoice(service, request, service.tokenizer.Encode(prompt), "messages", -1, end_of_thinking));
+  std::vector<Choice> choices =
+      MakeChoices(service, request, service.tokenizer.Encode(prompt), "messages", -1, end_of_thinking);
+  CheckPromptLogprobs(service, choices);
   std::make_shared<Generation>(service.engine, service.generations, exchange,
                                std::make_unique<ChatShape>(service.tokenizer, request),
-                               PlanOf(service, request), std::move(choices))
+                               PlanOf(service, http, request), std::move(choices))
       ->Start();
 }
 

@@ -1,6 +1,10 @@
 #include "serve/errors.h"
 
+#include <fmt/format.h>
+
+#include <algorithm>
 #include <array>
+#include <cmath>
 #include <utility>
 
 #include "base/error.h"
@@ -42,6 +46,14 @@ constexpr std::array kRows{
     Row{Refusal::kDraining, 503, kUnavailable, "draining", "Retry-After", "5"},
     Row{Refusal::kRankLost, 503, kUnavailable, "rank_lost", "Retry-After", "10"},
     Row{Refusal::kStalled, 503, kUnavailable, "stalled", "Retry-After", "5"},
+    Row{Refusal::kLoading, 503, kUnavailable, "loading", "Retry-After", "5"},
+    Row{Refusal::kNoToken, 503, kUnavailable, "no_token", "Retry-After", "5"},
+    Row{Refusal::kDeadlineUnreachable, 503, "overloaded_error", "deadline_unreachable", "x-should-retry",
+        "false"},
+    Row{Refusal::kDeadlineExceeded, 504, "timeout_error", "deadline_exceeded", "x-should-retry", "false"},
+    Row{Refusal::kInvalidApiKey, 401, kInvalidRequest, "invalid_api_key", "WWW-Authenticate", "Bearer"},
+    Row{Refusal::kForbidden, 403, "permission_error", "forbidden", nullptr, nullptr},
+    Row{Refusal::kAborted, 409, kInvalidRequest, "aborted", "x-should-retry", "false"},
     Row{Refusal::kInternal, 500, "server_error", "internal", "x-should-retry", "false"},
 };
 
@@ -54,6 +66,18 @@ const Row& RowOf(Refusal refusal) {
 
 }  // namespace
 
+ApiError& ApiError::With(const std::string& header, const std::string& value) {
+  headers_.emplace_back(header, value);
+  return *this;
+}
+
+ApiError& ApiError::RetryAfter(double seconds) {
+  constexpr double kLongestWait = 60;
+  wait_seconds_ = seconds;
+  if (seconds > kLongestWait) return With("x-should-retry", "false");
+  return With("Retry-After", fmt::format("{}", std::max(1, static_cast<int>(std::ceil(seconds)))));
+}
+
 int ApiError::status() const { return RowOf(refusal_).status; }
 
 Json ApiError::Body() const {
@@ -61,6 +85,7 @@ Json ApiError::Body() const {
   Json param = nullptr;
   if (param_) param = *param_;
   Json error = {{"message", what()}, {"type", row.type}, {"param", param}, {"code", row.code}};
+  if (wait_seconds_) error["predicted_wait_seconds"] = *wait_seconds_;
   return {{"error", std::move(error)}};
 }
 
@@ -68,7 +93,8 @@ HttpResponse ApiError::Response() const {
   const Row& row = RowOf(refusal_);
   HttpResponse response;
   response.status = row.status;
-  if (row.header != nullptr) response.headers.emplace_back(row.header, row.value);
+  response.headers = headers_;
+  if (row.header != nullptr && !wait_seconds_) response.headers.emplace_back(row.header, row.value);
   response.body = ToText(Body());
   return response;
 }

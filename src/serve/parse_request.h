@@ -15,6 +15,13 @@ ChatRequest ParseChat(simdjson::dom::object body, int64_t vocab_size);
 // A token id at `path`; kInvalidValue outside [0, vocab_size).
 int32_t ParseTokenId(simdjson::dom::element value, const std::string& path, int64_t vocab_size);
 
+// How tokens are chosen and what ends an answer, n among it; /generate has these fields in sampling_params.
+void ParseSampling(FieldReader& fields, int64_t vocab_size, ApiRequest& request);
+
+// What no other server's answer depends on: names, priority, deadline, cache salt, progress and timings.
+// After `stream` has been read.
+void ParseExtras(FieldReader& fields, ApiRequest& request);
+
 // The fields of both endpoints. `newer_max_tokens` also reads max_completion_tokens, which then wins.
 void ParseCommon(FieldReader& fields, bool newer_max_tokens, int64_t vocab_size, ApiRequest& request);
 
