@@ -37,10 +37,30 @@ enum class Refusal {
   kDeadlineExceeded,
   kInvalidApiKey,
   kForbidden,
+  kCacheInUse,
   kAborted,
   kNoToken,
   kInternal,
 };
+
+// Which routes a refusal can come from.
+enum class ErrorScope {
+  kEveryRoute,
+  kBodies,       // routes that read a body
+  kModels,       // routes that name a model, or are there only sometimes
+  kGenerations,  // routes that compute
+  kControl,      // routes that need more than a user's key
+};
+
+// What the client sees of a refusal, beside its headers.
+struct ErrorRow {
+  Refusal refusal;
+  ErrorScope scope;
+  int status;
+  const char* type;
+  const char* code;
+};
+std::vector<ErrorRow> ErrorTable();
 
 // A refusal with its sentence. `param` names the field as the client wrote it: "messages[2].role".
 class ApiError : public std::runtime_error {

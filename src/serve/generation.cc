@@ -174,10 +174,11 @@ void Generation::OnEvent(std::size_t index, engine::Event event) {
     if (choice.copy == 0 && (event.finish || !event.tokens.empty())) SubmitCopies(index);
     if (plan_.progress && more_prompt) StreamProgress(choice);
     if (event.finish || choice.text.stop()) FinishFrom(choice, event, delta);
+    if (plan_.bare) choice.answer.Append(Delta(delta));
     if (plan_.stream) {
       const bool begins = !event.tokens.empty() || !event.prompt_logprobs.empty() || choice.finished;
       if (begins) Stream(choice, delta);
-    } else {
+    } else if (!plan_.bare) {
       choice.answer.Append(std::move(delta));
     }
     EndIfAllFinished();
@@ -261,6 +262,7 @@ void Generation::Open(Choice& choice) {
 }
 
 void Generation::Stream(Choice& choice, const Delta& delta) {
+  if (plan_.bare) return exchange_->Write(SseEvent(shape_->Bare(choice, delta)));
   Open(choice);
   const bool text = !delta.text.content.empty() || !delta.text.reasoning.empty();
   const bool tokens = !delta.tokens.empty() && (plan_.logprobs || plan_.return_token_ids);
@@ -309,28 +311,37 @@ void Generation::EndIfAllFinished() {
     exchange_->Write(kSseDone);
     exchange_->EndStream();
   } else {
-    Json all = Json::array();
-    for (Choice& choice : choices_) {
-      Json member = Finished(choice, shape_->Whole(choice));
-      if (plan_.prompt_logprobs && !plan_.chat) member["prompt_logprobs"] = PromptLogprobs(choice);
-      all.push_back(std::move(member));
-    }
-    Json body = {{"id", id_},
-                 {"object", shape_->object(false)},
-                 {"created", created_},
-                 {"model", plan_.model},
-                 {"system_fingerprint", plan_.fingerprint},
-                 {"choices", std::move(all)},
-                 {"usage", Usage()}};
-    body.update(shape_->Envelope(choices_));
-    if (plan_.prompt_logprobs && plan_.chat) body["prompt_logprobs"] = PromptLogprobs(choices_.front());
-    if (plan_.timings) body["timings"] = Timings();
     HttpResponse response;
     response.headers = plan_.headers;
-    response.body = ToText(body);
+    response.body = ToText(WholeAnswer());
     exchange_->Respond(std::move(response));
   }
   Leave();
+}
+
+Json Generation::WholeAnswer() {
+  if (plan_.bare) {
+    Json list = Json::array();
+    for (const Choice& choice : choices_) list.push_back(shape_->Bare(choice, choice.answer));
+    return plan_.batch ? list : list.front();
+  }
+  Json all = Json::array();
+  for (Choice& choice : choices_) {
+    Json member = Finished(choice, shape_->Whole(choice));
+    if (plan_.prompt_logprobs && !plan_.chat) member["prompt_logprobs"] = PromptLogprobs(choice);
+    all.push_back(std::move(member));
+  }
+  Json body = {{"id", id_},
+               {"object", shape_->object(false)},
+               {"created", created_},
+               {"model", plan_.model},
+               {"system_fingerprint", plan_.fingerprint},
+               {"choices", std::move(all)},
+               {"usage", Usage()}};
+  body.update(shape_->Envelope(choices_));
+  if (plan_.prompt_logprobs && plan_.chat) body["prompt_logprobs"] = PromptLogprobs(choices_.front());
+  if (plan_.timings) body["timings"] = Timings();
+  return body;
 }
 
 void Generation::End(const ApiError& error) {

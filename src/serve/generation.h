@@ -54,7 +54,7 @@ struct Choice {
   int64_t prompt_done = 0;       // tokens of the prompt that are in the cache
   int64_t cached_tokens = 0;     // and were there before
   int64_t truncated_tokens = 0;  // left out at the prompt's beginning, as was asked
-  Delta answer;                  // not a stream: all of it
+  Delta answer;                  // all of it; left empty in a stream with an envelope
 };
 
 // How an endpoint writes its answers. Constant: the state is in the Choice.
@@ -68,6 +68,9 @@ class AnswerShape {
   virtual Json Chunk(Choice& choice, const Delta& delta) const = 0;
   virtual Json Closing(Choice& choice) const = 0;
   virtual Json Whole(Choice& choice) const = 0;
+  // The whole of an event or an answer of an endpoint without an envelope (GenerationPlan::bare); `delta` is
+  // what is new, choice.answer everything so far.
+  virtual Json Bare(const Choice&, const Delta& /*delta*/) const { return nullptr; }
   // Members of the envelope beside the usual ones, in the first chunk and in a whole answer.
   virtual Json Envelope(const std::vector<Choice>& choices) const = 0;
 };
@@ -109,6 +112,8 @@ struct GenerationPlan {
   int32_t top_logprobs = 0;                // alternatives of a token of the answer
   std::optional<int32_t> prompt_logprobs;  // and of the prompt, when they were asked for
   bool chat = false;
+  bool bare = false;   // events and answers are AnswerShape::Bare
+  bool batch = false;  // bare: the answer is a list
   bool return_token_ids = false;
   bool include_stop = false;
   bool progress = false;
@@ -151,6 +156,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
   void Open(Choice& choice);
   void StreamProgress(Choice& choice);
   Json Finished(Choice& choice, Json member) const;
+  Json WholeAnswer();
   Json Timings() const;
   Json PromptLogprobs(const Choice& choice) const;
   // Tells the choice's watch that it has ended.

@@ -168,16 +168,16 @@ void ParseSampling(FieldReader& fields, int64_t vocab_size, ApiRequest& request)
   request.skip_special_tokens = fields.Bool("skip_special_tokens").value_or(true);
 }
 
-void ParseCommon(FieldReader& fields, bool newer_max_tokens, int64_t vocab_size, ApiRequest& request) {
+void ParseCommon(FieldReader& fields, bool chat, int64_t vocab_size, ApiRequest& request, bool needs_model) {
   const auto model = fields.String("model");
-  if (!model) fields.Missing("model", "the name that GET /v1/models lists");
-  request.model = *model;
-  request.chat = newer_max_tokens;
+  if (!model && needs_model) fields.Missing("model", "the name that GET /v1/models lists");
+  request.model = model.value_or("");
+  request.chat = chat;
   ParseSampling(fields, vocab_size, request);
   ParseStreaming(fields, request);
   ParseExtras(fields, request);
   request.max_tokens = fields.Integer("max_tokens");
-  if (newer_max_tokens) {
+  if (chat) {
     if (const auto newer = fields.Integer("max_completion_tokens")) request.max_tokens = newer;
   }
   request.seed = fields.Integer("seed");

@@ -93,9 +93,13 @@ JsonBody ReadBody(const HttpRequest& request) {
   return JsonBody(request.body);
 }
 
-void CheckServed(const Service& service, const std::string& model) {
+void CheckRunning(const Service& service) {
   const std::string verdict = service.engine.Verdict();
   if (!verdict.empty()) throw ApiError(Refusal::kRankLost, verdict);
+}
+
+void CheckServed(const Service& service, const std::string& model) {
+  CheckRunning(service);
   OneModel(service, model);
 }
 

@@ -14,8 +14,13 @@ namespace sluice::serve {
 // The body of a POST. kUnsupportedMediaType unless it is plain JSON by its headers; then as JsonBody.
 JsonBody ReadBody(const HttpRequest& request);
 
-// kRankLost when the engine has a verdict, kModelNotFound unless `model` is the one served.
+// kRankLost when the engine has a verdict.
+void CheckRunning(const Service& service);
+// The same, and kModelNotFound unless `model` is the one served.
 void CheckServed(const Service& service, const std::string& model);
+
+// The text that a chat is answered from. kInvalidValue naming the message that the encoding refuses.
+std::string ChatPrompt(const ChatRequest& request);
 
 // Everything a generation copies from the request.
 GenerationPlan PlanOf(const Service& service, const HttpRequest& http, const ApiRequest& request);

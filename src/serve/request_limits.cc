@@ -13,6 +13,10 @@ constexpr double kInt64Bound = 9223372036854775808.0;  // 2^63
 constexpr std::array kNumericFields{
     NumericField{"max_tokens", true, 0, kInt32Max, false},
     NumericField{"max_completion_tokens", true, 0, kInt32Max, false},
+    NumericField{"max_new_tokens", true, 0, kInt32Max, false},
+    NumericField{"sampling_seed", true, -kInt64Bound, kInt64Bound, false},
+    NumericField{"logprob_start_len", true, -1, kInt32Max, false},
+    NumericField{"top_logprobs_num", true, 0, 20, false},
     NumericField{"min_tokens", true, 0, kInt32Max, false},
     NumericField{"temperature", false, 0, 2, false},
     NumericField{"top_p", false, 0, 1, true},

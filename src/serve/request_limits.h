@@ -18,7 +18,7 @@ inline constexpr std::size_t kMaxIgnoredFieldsListed = 32;
 inline constexpr std::size_t kMaxCacheSaltBytes = 256;
 
 // A numeric field of a request body and the values it may have. Integers up to 2^53 are exact in a double,
-// and no integer field but `seed`, which takes any int64, has a limit beyond that.
+// and no integer field but seeds, which take any int64, has a limit beyond that.
 struct NumericField {
   std::string_view name;
   bool integer;
