@@ -66,7 +66,7 @@ struct Event {
   // With prompt_logprobs, once, when the prompt is done: entry i is of prompt token i; entry 0 is empty.
   std::vector<TokenLogprobs> prompt_logprobs;
   std::optional<FinishReason> finish;
-  int32_t stop_token = -1;  // with kStop: which one
+  int32_t stop_token = -1;  // with kStop: which one; -1: the grammar allows nothing more
   std::string error;        // with kError: the sentence
 };
 

@@ -104,10 +104,10 @@ std::string ChatPrompt(const ChatRequest& request) {
   }
 }
 
-void HandleChat(Service& service, const HttpRequest& http, const std::shared_ptr<Exchange>& exchange) {
-  const JsonBody body = ReadBody(http);
-  const ChatRequest request = ParseChat(body.object(), service.engine.info().vocab_size);
-  CheckServed(service, request.model);
+namespace {
+
+void AnswerChat(Service& service, const HttpRequest& http, const ChatRequest& request,
+                const std::shared_ptr<Exchange>& exchange) {
   const std::string prompt = ChatPrompt(request);
   const auto end_of_thinking = request.thinking ? service.tokenizer.TokenId("</think>") : std::nullopt;
   std::vector<Choice> choices =
@@ -117,6 +117,18 @@ void HandleChat(Service& service, const HttpRequest& http, const std::shared_ptr
                                std::make_unique<ChatShape>(service.tokenizer, request),
                                PlanOf(service, http, request), std::move(choices))
       ->Start();
+}
+
+}  // namespace
+
+void HandleChat(Service& service, const HttpRequest& http, const std::shared_ptr<Exchange>& exchange) {
+  const JsonBody body = ReadBody(http);
+  ChatRequest request = ParseChat(body.object(), service.engine.info().vocab_size);
+  CheckServed(service, request.model);
+  service.grammars.With<ChatRequest>(std::move(request), exchange,
+                                     [&service, http = HeadOf(http), exchange](const ChatRequest& ready) {
+                                       AnswerChat(service, http, ready, exchange);
+                                     });
 }
 
 }  // namespace sluice::serve

@@ -221,7 +221,7 @@ Delta Generation::Take(Choice& choice, engine::Event& event) {
 
 void Generation::FinishFrom(Choice& choice, const engine::Event& event, Delta& delta) {
   if (!choice.text.stop()) {
-    if (plan_.include_stop && event.finish == engine::FinishReason::kStop) {
+    if (plan_.include_stop && event.finish == engine::FinishReason::kStop && event.stop_token >= 0) {
       AnswerText::Piece last = choice.text.Push(event.stop_token);
       delta.text.reasoning += last.reasoning;
       delta.text.content += last.content;
@@ -239,10 +239,11 @@ void Generation::FinishFrom(Choice& choice, const engine::Event& event, Delta& d
   }
   const bool stopped = event.finish == engine::FinishReason::kStop;
   choice.finish_reason = stopped ? "stop" : "length";
-  if (stopped) choice.matched_stop = event.stop_token;
-  const auto& eos = engine_.info().eos_token_ids;
-  if (stopped && std::find(eos.begin(), eos.end(), event.stop_token) == eos.end()) {
-    choice.stop_reason = event.stop_token;
+  if (stopped && event.stop_token >= 0) {
+    choice.matched_stop = event.stop_token;
+    const auto& eos = engine_.info().eos_token_ids;
+    if (std::find(eos.begin(), eos.end(), event.stop_token) == eos.end())
+      choice.stop_reason = event.stop_token;
   }
   Note(choice, choice.finish_reason, false);
 }
