@@ -1,6 +1,7 @@
 // The server over a scripted engine, for clients that are tested from outside. Prints its base URL, serves
 // until standard input ends. What a prompt asks for:
 //   HOLD   nothing, for ever          SLOW   a token every 50 ms
+//   FLOOD  thousands of tokens        FULL   a full queue
 //   BREAK  two tokens, then an error  else   "Hello <a CJK character> world" and the end of the sentence
 
 #include <fmt/format.h>
@@ -46,6 +47,11 @@ int Main() {
     }
     script.tokens = tokenizer->Encode("Hello \xE4\xBD\xA0 world");
     script.tokens.push_back(kEndOfSentence);
+    if (asks("FLOOD")) {
+      script.tokens.assign(4000, script.tokens.front());
+      script.tokens_per_event = 8;
+    }
+    if (asks("FULL")) throw engine::QueueFull("as many requests wait as may", 1.5);
     if (asks("SLOW")) script.interval = std::chrono::milliseconds(50);
     if (asks("BREAK")) {
       script.tokens.resize(2);
@@ -56,6 +62,8 @@ int Main() {
 
   ServerOptions options;
   options.keep_alive = std::chrono::milliseconds(200);
+  options.max_unread_bytes = 256U << 10U;
+  options.max_unread_total_bytes = 4U << 20U;
   ServerInfo server_info;
   server_info.served_model_name = "tiny";
   server_info.model_path = "/models/tiny";
