@@ -19,10 +19,13 @@ class AnswerText {
     std::string content;
   };
 
-  // With `end_of_thinking` the answer begins as reasoning and that token, which is not shown, ends it.
+  // With `end_of_thinking` the answer begins as reasoning and that token, which is not shown, ends it. With
+  // `include_stop` the stop string that ends the answer is part of it.
   AnswerText(const text::Tokenizer& tokenizer, bool skip_special, std::vector<std::string> stops,
-             std::optional<int32_t> end_of_thinking)
-      : detokenizer_(tokenizer, skip_special), stops_(std::move(stops)), end_of_thinking_(end_of_thinking) {}
+             std::optional<int32_t> end_of_thinking, bool include_stop = false)
+      : detokenizer_(tokenizer, skip_special),
+        stops_(std::move(stops), include_stop),
+        end_of_thinking_(end_of_thinking) {}
 
   // Must not be called after stop() is set.
   Piece Push(int32_t token);

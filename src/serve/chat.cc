@@ -93,26 +93,29 @@ class ChatShape : public AnswerShape {
 
 }  // namespace
 
-void HandleChat(Service& service, const HttpRequest& http, const std::shared_ptr<Exchange>& exchange) {
-  const JsonBody body = ReadBody(http);
-  const ChatRequest request = ParseChat(body.object(), service.engine.info().vocab_size);
-  CheckServed(service, request.model);
+std::string ChatPrompt(const ChatRequest& request) {
   text::DeepSeekV32ChatOptions encoding;
   if (request.thinking) encoding.mode = text::DeepSeekV32ChatOptions::Mode::kThinking;
-  std::string prompt;
   try {
-    prompt = text::EncodeDeepSeekV32Chat(request.messages, encoding);
+    return text::EncodeDeepSeekV32Chat(request.messages, encoding);
   } catch (const Error& error) {
     if (error.kind() != ErrorKind::kBadRequest) throw;
     throw ApiError(Refusal::kInvalidValue, error.what(), "messages");
   }
+}
+
+void HandleChat(Service& service, const HttpRequest& http, const std::shared_ptr<Exchange>& exchange) {
+  const JsonBody body = ReadBody(http);
+  const ChatRequest request = ParseChat(body.object(), service.engine.info().vocab_size);
+  CheckServed(service, request.model);
+  const std::string prompt = ChatPrompt(request);
   const auto end_of_thinking = request.thinking ? service.tokenizer.TokenId("</think>") : std::nullopt;
-  std::vector<Choice> choices;
-  choices.push_back(
-      MakeChoice(service, request, service.tokenizer.Encode(prompt), "messages", -1, end_of_thinking));
+  std::vector<Choice> choices =
+      MakeChoices(service, request, service.tokenizer.Encode(prompt), "messages", -1, end_of_thinking);
+  CheckPromptLogprobs(service, choices);
   std::make_shared<Generation>(service.engine, service.generations, exchange,
                                std::make_unique<ChatShape>(service.tokenizer, request),
-                               PlanOf(service, request), std::move(choices))
+                               PlanOf(service, http, request), std::move(choices))
       ->Start();
 }
 

@@ -93,7 +93,9 @@ class CompletionShape : public AnswerShape {
         tops.push_back(nullptr);
       } else {
         Json top = Json::object();
-        for (const engine::LogprobEntry& entry : logprobs[i].top) {
+        const std::size_t shown_top = std::min(logprobs[i].top.size(), static_cast<std::size_t>(*top_));
+        for (std::size_t k = 0; k < shown_top; ++k) {
+          const engine::LogprobEntry& entry = logprobs[i].top[k];
           top.emplace(TokenText(tokenizer_, entry.token), entry.logprob);
         }
         top.emplace(name, logprobs[i].logprob);  // the token itself is there even when it is not at the top
@@ -128,6 +130,12 @@ class CompletionShape : public AnswerShape {
   bool skip_special_;
 };
 
+// The prompt as the client sent it, or as its tokens read where it was cut or sent as tokens.
+std::string EchoOf(const text::Tokenizer& tokenizer, const Prompt& prompt, const Choice& choice) {
+  if (prompt.text && choice.truncated_tokens == 0) return *prompt.text;
+  return tokenizer.Decode(choice.request.prompt);
+}
+
 }  // namespace
 
 void HandleCompletion(Service& service, const HttpRequest& http, const std::shared_ptr<Exchange>& exchange) {
@@ -139,17 +147,19 @@ void HandleCompletion(Service& service, const HttpRequest& http, const std::shar
     Prompt& prompt = request.prompts[i];
     const std::string param = request.prompts.size() == 1 ? "prompt" : fmt::format("prompt[{}]", i);
     std::vector<int32_t> ids = prompt.text ? service.tokenizer.Encode(*prompt.text) : std::move(prompt.ids);
-    Choice choice = MakeChoice(service, request, std::move(ids), param, kDefaultMaxTokens, std::nullopt);
-    choice.index = static_cast<int64_t>(i);
-    choice.request.prompt_logprobs = request.echo && request.top_logprobs;
-    if (request.echo) {
-      choice.prompt_text = prompt.text ? *prompt.text : service.tokenizer.Decode(choice.request.prompt);
+    std::vector<Choice> copies =
+        MakeChoices(service, request, std::move(ids), param, kDefaultMaxTokens, std::nullopt);
+    for (Choice& choice : copies) {
+      choice.index = static_cast<int64_t>(choices.size());
+      choice.request.prompt_logprobs |= request.echo && request.top_logprobs;
+      if (request.echo) choice.prompt_text = EchoOf(service.tokenizer, prompt, choice);
+      choices.push_back(std::move(choice));
     }
-    choices.push_back(std::move(choice));
   }
+  CheckPromptLogprobs(service, choices);
   std::make_shared<Generation>(service.engine, service.generations, exchange,
                                std::make_unique<CompletionShape>(service.tokenizer, request),
-                               PlanOf(service, request), std::move(choices))
+                               PlanOf(service, http, request), std::move(choices))
       ->Start();
 }
 

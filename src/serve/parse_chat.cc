@@ -103,10 +103,10 @@ bool ParseThinking(FieldReader& fields) {
 
 }  // namespace
 
-ChatRequest ParseChat(simdjson::dom::object body, int64_t vocab_size) {
+ChatRequest ParseChat(simdjson::dom::object body, int64_t vocab_size, bool needs_model) {
   FieldReader fields(body);
   ChatRequest request;
-  ParseCommon(fields, true, vocab_size, request);
+  ParseCommon(fields, true, vocab_size, request, needs_model);
   RefuseTools(fields);
   request.thinking = ParseThinking(fields);
   for (const std::string_view name : {"echo", "continue_final_message"}) {

@@ -15,9 +15,10 @@ inline constexpr std::size_t kMaxStopStrings = 16;
 inline constexpr std::size_t kMaxStopStringBytes = 1024;
 inline constexpr std::size_t kMaxStopTokenIds = 128;
 inline constexpr std::size_t kMaxIgnoredFieldsListed = 32;
+inline constexpr std::size_t kMaxCacheSaltBytes = 256;
 
 // A numeric field of a request body and the values it may have. Integers up to 2^53 are exact in a double,
-// and no integer field but `seed`, which takes any int64, has a limit beyond that.
+// and no integer field but seeds, which take any int64, has a limit beyond that.
 struct NumericField {
   std::string_view name;
   bool integer;

@@ -22,6 +22,7 @@ struct ServerOptions {
   std::size_t max_header_bytes = 32U << 10U;
   std::size_t max_connections = 1024;
   int64_t max_prompts = 1024;                // under way at once; more are refused, not queued
+  int64_t max_prompt_logprobs = 65536;       // prompt tokens of one answer whose log-probabilities are given
   std::size_t max_unread_bytes = 8U << 20U;  // of a stream whose client reads too slowly; then it is closed
   std::chrono::milliseconds header_timeout{10'000};
   std::chrono::milliseconds body_timeout{60'000};
