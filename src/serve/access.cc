@@ -82,16 +82,15 @@ std::optional<ApiError> Access::Refuse(const HttpRequest& request, bool admin, b
   return ApiError(
       Refusal::kForbidden,
       fmt::format("{} is for those who look after this server: {}", Quoted(request.path),
-                  !admins_.empty()   ? "send the admin API key"
+                  !admins_.empty()  ? "send the admin API key"
                   : admin_listener_ ? "it is on the admin port"
                                     : "start it with --admin-api-key or --admin-port to have this route"));
 }
 
 bool Access::AllowsOrigin(const std::string& origin) const {
   if (origin.empty()) return false;
-  return std::any_of(origins_.begin(), origins_.end(), [&origin](const std::string& allowed) {
-    return allowed == "*" || allowed == origin;
-  });
+  return std::any_of(origins_.begin(), origins_.end(),
+                     [&origin](const std::string& allowed) { return allowed == "*" || allowed == origin; });
 }
 
 }  // namespace sluice::serve

@@ -22,7 +22,8 @@ TEST_F(AnswerTest, ACompletionHasOpenAisShape) {
                                                {"text", "Hello"},
                                                {"logprobs", nullptr},
                                                {"finish_reason", "stop"},
-                                               {"stop_reason", nullptr}}}));
+                                               {"stop_reason", nullptr},
+                                               {"matched_stop", 1}}}));
   EXPECT_EQ(body["usage"]["prompt_tokens"], 2);
   EXPECT_EQ(body["usage"]["completion_tokens"], 5);
   EXPECT_EQ(body["usage"]["total_tokens"], 7);

@@ -55,9 +55,9 @@ struct CompletionRequest : ApiRequest {
 // SGLang's native request.
 struct GenerateRequest : ApiRequest {
   std::vector<Prompt> prompts;
-  bool batch = false;                   // the answer is a list, also with one prompt
-  bool segments = false;                // a stream's events have only what is new
-  bool logprob_texts = false;           // entries of log-probabilities have the token's text
+  bool batch = false;                    // the answer is a list, also with one prompt
+  bool segments = false;                 // a stream's events have only what is new
+  bool logprob_texts = false;            // entries of log-probabilities have the token's text
   std::optional<int64_t> logprob_start;  // set: log-probabilities of the prompt from this token on
 };
 

@@ -26,9 +26,10 @@ struct Probe {
 HttpResponse FlushCache(Service& service, const HttpRequest&) {
   if (!service.engine.FlushCache()) {
     const engine::EngineLoad load = service.engine.Load();
-    throw ApiError(Refusal::kCacheInUse,
-                   fmt::format("the cache is in use: {} requests run and {} wait; flush it when they have ended",
-                               load.running, load.waiting));
+    throw ApiError(
+        Refusal::kCacheInUse,
+        fmt::format("the cache is in use: {} requests run and {} wait; flush it when they have ended",
+                    load.running, load.waiting));
   }
   return Answer({{"success", true}, {"message", "every cached prefix is forgotten"}});
 }
@@ -38,10 +39,11 @@ HttpResponse AbortRequest(Service& service, const HttpRequest& http) {
   FieldReader fields(body.object());
   const bool all = fields.Bool("abort_all").value_or(false);
   const auto rid = fields.String("rid");
-  if (!all && !rid) fields.Missing("rid", "the rid, x-request-id or answer id of a request, or abort_all: true");
+  if (!all && !rid)
+    fields.Missing("rid", "the rid, x-request-id or answer id of a request, or abort_all: true");
   if (all && rid && !rid->empty()) {
-    throw ApiError(Refusal::kInvalidValue, "rid names one request and abort_all means every one; send one of them",
-                   "rid");
+    throw ApiError(Refusal::kInvalidValue,
+                   "rid names one request and abort_all means every one; send one of them", "rid");
   }
   const std::size_t ended = service.generations.Abort(
       all ? std::nullopt : rid, ApiError(Refusal::kAborted, "the request was ended by /abort_request"));
@@ -52,8 +54,8 @@ void HandleHealthGenerate(Service& service, const HttpRequest&, const std::share
   CheckRunning(service);
   const auto probe = std::make_shared<Probe>();
   engine::Request request;
-  request.prompt = {service.engine.info().eos_token_ids.empty() ? 0
-                                                                 : service.engine.info().eos_token_ids.front()};
+  request.prompt = {
+      service.engine.info().eos_token_ids.empty() ? 0 : service.engine.info().eos_token_ids.front()};
   request.max_tokens = 1;
   request.temperature = 0;
   request.probe = true;
@@ -80,10 +82,9 @@ void HandleHealthGenerate(Service& service, const HttpRequest&, const std::share
     if (!open || std::exchange(probe->answered, true)) return;
     service.engine.Abort(probe->id);
     const std::string stall = service.engine.Stall();
-    open->Respond(ApiError(Refusal::kNoToken,
-                           fmt::format("no token came out of the last stage in {} s{}{}",
-                                       std::chrono::duration<double>(limit).count(), stall.empty() ? "" : ": ",
-                                       stall))
+    open->Respond(ApiError(Refusal::kNoToken, fmt::format("no token came out of the last stage in {} s{}{}",
+                                                          std::chrono::duration<double>(limit).count(),
+                                                          stall.empty() ? "" : ": ", stall))
                       .Response());
   });
 }

@@ -21,7 +21,7 @@ struct HttpRequest {
   std::string authorization;     // as sent, empty when absent; so the next two
   std::string origin;
   std::string host;
-  std::string request_id;        // the client's x-request-id, or one made here
+  std::string request_id;  // the client's x-request-id, or one made here
   std::string body;
 };
 

@@ -7,8 +7,8 @@
 namespace sluice::serve {
 namespace {
 
-// SGLang's native answer: {"text", "output_ids", "meta_info"}, in a batch with "index". A stream's events have
-// the text so far, unless `segments`: clients of that server cut by length.
+// SGLang's native answer: {"text", "output_ids", "meta_info"}, in a batch with "index". A stream's events
+// have the text so far, unless `segments`: clients of that server cut by length.
 class GenerateShape : public AnswerShape {
  public:
   GenerateShape(const text::Tokenizer& tokenizer, GenerateRequest request, std::string id)

@@ -75,6 +75,11 @@ std::size_t GenerationList::Abort(const std::optional<std::string>& name, const 
   return named.size();
 }
 
+std::optional<ApiError> GenerationList::refusal() const {
+  const std::lock_guard lock(mutex_);
+  return closed_ ? closed_ : refused_;
+}
+
 bool GenerationList::empty() const {
   const std::lock_guard lock(mutex_);
   return entries_.empty();

@@ -93,6 +93,8 @@ class GenerationList {
   // Ends the generations named `name`, every one without a name, with `error`. Returns how many.
   std::size_t Abort(const std::optional<std::string>& name, const ApiError& error);
   bool empty() const;
+  // What Add throws at present.
+  std::optional<ApiError> refusal() const;
 
  private:
   struct Entry {

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include "serve/errors.h"
+#include "serve/prepare.h"
 #include "serve/service.h"
 
 namespace sluice::serve {
@@ -124,8 +125,7 @@ HttpResponse OneModel(const Service& service, const std::string& id) {
 HttpResponse Live() { return Answer({{"status", "ok"}}); }
 
 HttpResponse VersionAnswer(const Service& service) {
-  return Answer({{"version", service.info.version},
-                 {"system_fingerprint", service.info.system_fingerprint}});
+  return Answer({{"version", service.info.version}, {"system_fingerprint", service.info.system_fingerprint}});
 }
 
 // SGLang's list with an entry per data-parallel rank, of which there is one; the members after `dp_rank` to
@@ -144,9 +144,7 @@ HttpResponse LoadAnswer(const Service& service) {
 }
 
 HttpResponse Ready(const Service& service) {
-  if (service.draining) throw ApiError(*service.draining);
-  const std::string verdict = service.engine.Verdict();
-  if (!verdict.empty()) throw ApiError(Refusal::kRankLost, verdict);
+  CheckRunning(service);
   const std::string stall = service.engine.Stall();
   if (!stall.empty()) throw ApiError(Refusal::kStalled, stall);
   return Answer({{"status", "ok"}});

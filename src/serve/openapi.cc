@@ -59,10 +59,14 @@ constexpr std::array kOpenAiFields{
     Field{"response_format", Kind::kObject},
 };
 constexpr std::array kChatFields{
-    Field{"messages", Kind::kMessages},          Field{"max_completion_tokens", Kind::kNumber},
-    Field{"logprobs", Kind::kBool},              Field{"top_logprobs", Kind::kNumber},
-    Field{"chat_template_kwargs", Kind::kObject}, Field{"tools", Kind::kAny},
-    Field{"tool_choice", Kind::kAny},            Field{"parallel_tool_calls", Kind::kBool},
+    Field{"messages", Kind::kMessages},
+    Field{"max_completion_tokens", Kind::kNumber},
+    Field{"logprobs", Kind::kBool},
+    Field{"top_logprobs", Kind::kNumber},
+    Field{"chat_template_kwargs", Kind::kObject},
+    Field{"tools", Kind::kAny},
+    Field{"tool_choice", Kind::kAny},
+    Field{"parallel_tool_calls", Kind::kBool},
 };
 constexpr std::array kCompletionFields{
     Field{"prompt", Kind::kPrompts},
@@ -81,9 +85,12 @@ constexpr std::array kGenerateFields{
     Field{"stream_output", Kind::kBool},
 };
 constexpr std::array kTokenizeFields{
-    Field{"model", Kind::kText},         Field{"prompt", Kind::kText},
-    Field{"content", Kind::kText},       Field{"messages", Kind::kMessages},
-    Field{"with_pieces", Kind::kBool},   Field{"return_token_strs", Kind::kBool},
+    Field{"model", Kind::kText},
+    Field{"prompt", Kind::kText},
+    Field{"content", Kind::kText},
+    Field{"messages", Kind::kMessages},
+    Field{"with_pieces", Kind::kBool},
+    Field{"return_token_strs", Kind::kBool},
     Field{"add_special_tokens", Kind::kBool},
 };
 constexpr std::array kDetokenizeFields{
@@ -138,8 +145,8 @@ Json SchemaOf(const Field& field) {
     case Kind::kIds:
       return {{"anyOf", {ids, {{"type", "null"}}}}};
     case Kind::kPrompts:
-      return {{"anyOf",
-               {text, ids, {{"type", "array"}, {"items", {{"anyOf", {text, ids}}}}, {"minItems", 1}}}}};
+      return {
+          {"anyOf", {text, ids, {{"type", "array"}, {"items", {{"anyOf", {text, ids}}}}, {"minItems", 1}}}}};
     case Kind::kMessages:
       return {{"type", "array"},
               {"minItems", 1},
@@ -206,7 +213,8 @@ Json BodySchema(BodyKind kind) {
 }
 
 bool Generates(const RouteRow& row) {
-  return (row.body == BodyKind::kChat || row.body == BodyKind::kCompletion || row.body == BodyKind::kGenerate) &&
+  return (row.body == BodyKind::kChat || row.body == BodyKind::kCompletion ||
+          row.body == BodyKind::kGenerate) &&
          row.path.find("render") == std::string_view::npos && row.path != "/apply-template";
 }
 
@@ -221,13 +229,14 @@ Json Responses(const RouteRow& row) {
   }
   std::set<int> statuses;
   for (const ErrorRow& error : ErrorTable()) {
-    const bool occurs = error.scope == ErrorScope::kEveryRoute ||
-                        (error.scope == ErrorScope::kBodies && row.body != BodyKind::kNone) ||
-                        (error.scope == ErrorScope::kModels &&
-                         (row.body != BodyKind::kNone || row.path == kModelPrefix || row.path == "/metrics")) ||
-                        (error.scope == ErrorScope::kGenerations && Generates(row)) ||
-                        (error.scope == ErrorScope::kControl && row.audience == Audience::kControl) ||
-                        (error.scope == ErrorScope::kControl && row.path == "/flush_cache");
+    const bool occurs =
+        error.scope == ErrorScope::kEveryRoute ||
+        (error.scope == ErrorScope::kBodies && row.body != BodyKind::kNone) ||
+        (error.scope == ErrorScope::kModels &&
+         (row.body != BodyKind::kNone || row.path == kModelPrefix || row.path == "/metrics")) ||
+        (error.scope == ErrorScope::kGenerations && Generates(row)) ||
+        (error.scope == ErrorScope::kControl && row.audience == Audience::kControl) ||
+        (error.scope == ErrorScope::kControl && row.path == "/flush_cache");
     if (occurs) statuses.insert(error.status);
   }
   Json responses = {{"200", std::move(whole)}};
@@ -278,13 +287,12 @@ HttpResponse OpenApiAnswer(const Service& service) {
     std::transform(method.begin(), method.end(), method.begin(), [](char c) { return c | 0x20; });
     paths[path][method] = Operation(row);
   }
-  Json document = {
-      {"openapi", "3.1.0"},
-      {"info", {{"title", "sluice"}, {"version", service.info.version}}},
-      {"paths", std::move(paths)},
-      {"components",
-       {{"responses", {{"error", ErrorResponse()}}},
-        {"securitySchemes", {{"key", {{"type", "http"}, {"scheme", "bearer"}}}}}}}};
+  Json document = {{"openapi", "3.1.0"},
+                   {"info", {{"title", "sluice"}, {"version", service.info.version}}},
+                   {"paths", std::move(paths)},
+                   {"components",
+                    {{"responses", {{"error", ErrorResponse()}}},
+                     {"securitySchemes", {{"key", {{"type", "http"}, {"scheme", "bearer"}}}}}}}};
   if (!service.options.api_keys.empty()) document["security"] = Json::array({Json{{"key", Json::array()}}});
   HttpResponse response;
   response.body = ToText(document);

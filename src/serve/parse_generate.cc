@@ -9,10 +9,10 @@ namespace sluice::serve {
 namespace {
 
 // Fields of SGLang's native API that would change the answer and are not built.
-constexpr std::array<std::string_view, 9> kNotBuilt{"input_embeds",      "image_data",     "video_data",
-                                                    "audio_data",        "lora_path",      "session_params",
-                                                    "token_ids_logprob", "custom_logit_processor",
-                                                    "return_hidden_states"};
+constexpr std::array<std::string_view, 9> kNotBuilt{
+    "input_embeds",        "image_data",     "video_data",        "audio_data",
+    "lora_path",           "session_params", "token_ids_logprob", "custom_logit_processor",
+    "return_hidden_states"};
 
 void ParseSamplingParams(FieldReader& fields, int64_t vocab_size, GenerateRequest& request) {
   request.max_tokens = 128;  // SGLang's
@@ -66,10 +66,12 @@ GenerateRequest ParseGenerate(simdjson::dom::object body, int64_t vocab_size) {
                    "input_ids");
   }
   for (const Prompt& prompt : request.prompts) {
-    if (!prompt.text) throw ApiError(Refusal::kInvalidType, "text has token ids; send them as input_ids", "text");
+    if (!prompt.text)
+      throw ApiError(Refusal::kInvalidType, "text has token ids; send them as input_ids", "text");
   }
   for (const Prompt& prompt : ids) {
-    if (prompt.text) throw ApiError(Refusal::kInvalidType, "input_ids has texts; send them as text", "input_ids");
+    if (prompt.text)
+      throw ApiError(Refusal::kInvalidType, "input_ids has texts; send them as text", "input_ids");
   }
   const std::string_view name = ids.empty() ? "text" : "input_ids";
   if (!ids.empty()) request.prompts = std::move(ids);

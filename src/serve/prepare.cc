@@ -96,6 +96,7 @@ JsonBody ReadBody(const HttpRequest& request) {
 void CheckRunning(const Service& service) {
   const std::string verdict = service.engine.Verdict();
   if (!verdict.empty()) throw ApiError(Refusal::kRankLost, verdict);
+  if (const auto refusal = service.generations.refusal()) throw ApiError(*refusal);
 }
 
 void CheckServed(const Service& service, const std::string& model) {
@@ -140,6 +141,12 @@ std::vector<Choice> MakeChoices(const Service& service, const ApiRequest& reques
   const engine::EngineInfo& info = service.engine.info();
   if (prompt.empty()) {
     throw ApiError(Refusal::kInvalidValue, fmt::format("{} has no tokens; send at least one", param), param);
+  }
+  if (request.priority != 0 && !info.priority_scheduling) {
+    throw ApiError(Refusal::kUnsupportedParameter,
+                   "priority means nothing here; leave it out, or start the server with "
+                   "--enable-priority-scheduling",
+                   "priority");
   }
   const int64_t truncated = Truncate(info, request, default_max_tokens, prompt);
   const auto length = static_cast<int64_t>(prompt.size());

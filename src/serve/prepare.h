@@ -15,7 +15,7 @@ namespace sluice::serve {
 // The body of a POST. kUnsupportedMediaType unless it is plain JSON by its headers; then as JsonBody.
 JsonBody ReadBody(const HttpRequest& request);
 
-// kRankLost when the engine has a verdict.
+// kRankLost when the engine has a verdict, kDraining when no more requests are taken.
 void CheckRunning(const Service& service);
 // The same, and kModelNotFound unless `model` is the one served.
 void CheckServed(const Service& service, const std::string& model);

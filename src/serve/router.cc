@@ -28,8 +28,9 @@ const RouteRow& RouteOf(const HttpRequest& request) {
   }
   const std::string methods = MethodsOf(request.path);
   if (methods.empty()) {
-    throw ApiError(Refusal::kUnknownUrl, fmt::format("there is no {}; /openapi.json and docs/api.md list the routes",
-                                                     Quoted(request.path)));
+    throw ApiError(
+        Refusal::kUnknownUrl,
+        fmt::format("there is no {}; /openapi.json and docs/api.md list the routes", Quoted(request.path)));
   }
   throw ApiError(Refusal::kMethodNotAllowed, fmt::format("{} does not take {}; use {}", Quoted(request.path),
                                                          Quoted(request.method), methods))

@@ -44,15 +44,17 @@ HttpResponse Tokenized(Service& service, const HttpRequest& http) {
   const auto prompt = fields.String("prompt");
   const auto content = fields.String("content");
   const bool chat = fields.Any("messages").has_value();
-  const int given = static_cast<int>(prompt.has_value()) + static_cast<int>(content.has_value()) +
-                    static_cast<int>(chat);
+  const int given =
+      static_cast<int>(prompt.has_value()) + static_cast<int>(content.has_value()) + static_cast<int>(chat);
   if (given == 0) fields.Missing("prompt", "a text, or a chat's messages");
   if (given > 1) {
-    throw ApiError(Refusal::kInvalidValue, "prompt, content and messages are different texts; send one of them",
+    throw ApiError(Refusal::kInvalidValue,
+                   "prompt, content and messages are different texts; send one of them",
                    chat ? "messages" : "content");
   }
   if (fields.Bool("add_special_tokens").value_or(false)) {
-    fields.Unsupported("add_special_tokens", "leave it out or send false; they may be written out in the text");
+    fields.Unsupported("add_special_tokens",
+                       "leave it out or send false; they may be written out in the text");
   }
   const bool pieces = fields.Bool("return_token_strs").value_or(false);
   const bool with_pieces = fields.Bool("with_pieces").value_or(false);  // llama-server's name
@@ -63,9 +65,8 @@ HttpResponse Tokenized(Service& service, const HttpRequest& http) {
     CheckModel(service, fields.String("model").value_or(""));
     tokens = service.tokenizer.Encode(prompt ? *prompt : *content);
   }
-  Json answer = {{"tokens", tokens},
-                 {"count", tokens.size()},
-                 {"max_model_len", service.engine.info().context_length}};
+  Json answer = {
+      {"tokens", tokens}, {"count", tokens.size()}, {"max_model_len", service.engine.info().context_length}};
   if (pieces || with_pieces) {
     Json texts = Json::array();
     for (const int32_t token : tokens) texts.push_back(TokenText(service.tokenizer, token));
@@ -81,8 +82,8 @@ HttpResponse Detokenized(Service& service, const HttpRequest& http) {
   const auto list = fields.Array("tokens");
   if (!list) fields.Missing("tokens", "a list of token ids");
   const bool skip = fields.Bool("skip_special_tokens").value_or(false);
-  const std::string text = service.tokenizer.Decode(
-      ParseIds(*list, "tokens", service.engine.info().vocab_size), skip);
+  const std::string text =
+      service.tokenizer.Decode(ParseIds(*list, "tokens", service.engine.info().vocab_size), skip);
   return Answer({{"prompt", text}, {"content", text}});
 }
 
