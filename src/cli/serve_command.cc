@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "checkpoint/load_progress.h"
 #include "checkpoint/tensor_map.h"
+#include "cli/chat_flags.h"
 #include "cli/layout_flags.h"
 #include "cli/reference_flags.h"
 #include "cli/schedule_flags.h"
@@ -26,6 +27,7 @@ namespace {
 struct ServeFlags {
   LayoutFlags layout;
   ReferenceFlags reference;
+  ChatFlags chat;
   std::string host = "127.0.0.1";
   int64_t port = 30000;
   std::string served_model_name;  // empty: the model path
@@ -146,6 +148,8 @@ void Serve(const ServeFlags& flags, const serve::Json& arguments, const std::vec
   serve::ServerOptions options;
   options.host = flags.host;
   options.port = static_cast<uint16_t>(flags.port);
+  ApplyChatFlags(flags.chat, flags.reference.tool_call_parser, flags.reference.reasoning_parser,
+                 checkpoint->config().architecture, directory, options);
   serve::ServerInfo info;
   info.served_model_name =
       flags.served_model_name.empty() ? flags.layout.model_path : flags.served_model_name;
@@ -191,6 +195,7 @@ void AddServeCommand(CLI::App& app) {
   command->option_defaults()->always_capture_default();
   AddLayoutFlags(*command, flags->layout);
   AddReferenceFlags(*command, flags->reference);
+  AddChatFlags(*command, flags->chat);
   command->add_option("--host", flags->host, "Address to listen on");
   command->add_option("--port", flags->port, "Port to listen on; 0 for any free one");
   command->add_option("--served-model-name", flags->served_model_name,
