@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "checkpoint/load_progress.h"
 #include "checkpoint/tensor_map.h"
+#include "cli/chat_flags.h"
 #include "cli/http_flags.h"
 #include "cli/layout_flags.h"
 #include "cli/reference_flags.h"
@@ -29,6 +30,7 @@ struct ServeFlags {
   LayoutFlags layout;
   ReferenceFlags reference;
   HttpFlags http;
+  ChatFlags chat;
   std::string host = "127.0.0.1";
   int64_t port = 30000;
   std::string served_model_name;  // empty: the model path
@@ -135,6 +137,8 @@ void Serve(const ServeFlags& flags, const serve::Json& arguments, const std::vec
   const auto numerics = engine::NumericsOf(settings.numerics, checkpoint->is_fp8());
   CheckReferenceFlags(flags.reference, numerics == ops::Numerics::kFp8);
   Describe(flags, settings, *checkpoint, notes);
+  ApplyChatFlags(flags.chat, flags.reference.tool_call_parser, flags.reference.reasoning_parser,
+                 checkpoint->config().architecture, directory, options);
   // It listens while the model is loaded, and says that it does.
   serve::Server server(options);
   if (flags.layout.node_rank == 0) {
@@ -192,6 +196,7 @@ void AddServeCommand(CLI::App& app) {
   AddLayoutFlags(*command, flags->layout);
   AddHttpFlags(*command, flags->http);
   AddReferenceFlags(*command, flags->reference);
+  AddChatFlags(*command, flags->chat);
   command->add_option("--host", flags->host, "Address to listen on");
   command->add_option("--port", flags->port, "Port to listen on; 0 for any free one");
   command->add_option("--served-model-name", flags->served_model_name,

@@ -61,9 +61,21 @@ struct GenerateRequest : ApiRequest {
   std::optional<int64_t> logprob_start;  // set: log-probabilities of the prompt from this token on
 };
 
+enum class ToolChoice { kNone, kAuto, kRequired, kNamed };
+
 struct ChatRequest : ApiRequest {
+  // With the tools in the first one. One is put in front for them where the client's first is no system
+  // message; then `first_message` is -1: the index that messages[0] has for the client.
   std::vector<text::ChatMessage> messages;
+  int64_t first_message = 0;
   bool thinking = false;
+  std::vector<std::string> tool_names;  // that may be called; empty with kNone
+  ToolChoice tool_choice = ToolChoice::kNone;
+  bool one_call = false;
+  bool separate_reasoning = true;  // else reasoning is part of the content, with its mark
+  bool include_reasoning = true;
+  bool continue_final_message = false;
+  bool add_generation_prompt = true;
 };
 
 }  // namespace sluice::serve

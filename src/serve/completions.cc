@@ -161,7 +161,7 @@ void HandleCompletion(Service& service, const HttpRequest& http, const std::shar
     const std::string param = request.prompts.size() == 1 ? "prompt" : fmt::format("prompt[{}]", i);
     std::vector<int32_t> ids = prompt.text ? service.tokenizer.Encode(*prompt.text) : std::move(prompt.ids);
     std::vector<Choice> copies =
-        MakeChoices(service, request, std::move(ids), param, kDefaultMaxTokens, std::nullopt);
+        MakeChoices(service, request, std::move(ids), param, kDefaultMaxTokens);
     for (Choice& choice : copies) {
       choice.index = static_cast<int64_t>(choices.size());
       choice.request.prompt_logprobs |= request.echo && request.top_logprobs;

@@ -110,7 +110,7 @@ TEST_F(ErrorTable, FieldsOfAChat) {
        "missing_required_parameter",
        "messages[0].content"},
       {turn("wizard", "x"), "invalid_value", "messages[0].role"},
-      {turn("tool", "x"), "unsupported_parameter", "messages[0].role"},
+      {turn("function", "x"), "unsupported_parameter", "messages[0].role"},
       {turn("user", 5), "invalid_type", "messages[0].content"},
       {turn("user", Json::array({Json{{"type", "image_url"}}})), "unsupported_parameter",
        "messages[0].content[0].type"},
@@ -118,13 +118,11 @@ TEST_F(ErrorTable, FieldsOfAChat) {
        "messages[0].content[0].text"},
       {turn("user", std::string(1000, 'x')), "context_length_exceeded", "messages"},
       {{{"max_completion_tokens", 1000}}, "context_length_exceeded", "messages"},
-      {{{"tools", Json::array({Json{{"type", "function"}}})}}, "unsupported_parameter", "tools"},
-      {{{"tool_choice", "required"}}, "unsupported_parameter", "tool_choice"},
       {{{"top_logprobs", 2}}, "invalid_value", "top_logprobs"},
       {{{"logprobs", true}, {"top_logprobs", 21}}, "out_of_range", "top_logprobs"},
       {{{"logprobs", 3}}, "invalid_type", "logprobs"},
       {{{"chat_template_kwargs", {{"x", 1}}}}, "unsupported_parameter", "chat_template_kwargs"},
-      {{{"reasoning_effort", "high"}}, "unsupported_parameter", "reasoning_effort"},
+      {{{"modalities", {"audio"}}}, "unsupported_parameter", "modalities"},
   };
   for (const Row& row : rows) {
     SCOPED_TRACE(row.fields.dump().substr(0, 100));

@@ -6,6 +6,7 @@
 #include "serve/errors.h"
 #include "serve/request_limits.h"
 #include "serve/route_table.h"
+#include "serve/web_page.h"
 
 namespace sluice::serve {
 namespace {
@@ -77,6 +78,11 @@ constexpr std::array kChatFields{
     Field{"logprobs", Kind::kBool},
     Field{"top_logprobs", Kind::kNumber},
     Field{"chat_template_kwargs", Kind::kObject},
+    Field{"reasoning_effort", Kind::kText},
+    Field{"separate_reasoning", Kind::kBool},
+    Field{"include_reasoning", Kind::kBool},
+    Field{"continue_final_message", Kind::kBool},
+    Field{"add_generation_prompt", Kind::kBool},
     Field{"tools", Kind::kAny},
     Field{"tool_choice", Kind::kAny},
     Field{"parallel_tool_calls", Kind::kBool},
@@ -240,6 +246,8 @@ Json Responses(const RouteRow& row) {
   Json whole = {{"description", "The answer"}};
   if (row.path == "/metrics") {
     whole["content"]["text/plain"] = Json::object();
+  } else if (row.path == "/" || row.path.starts_with("/web/")) {
+    whole["content"][WebMediaType(row.path)] = Json::object();
   } else {
     whole["content"]["application/json"] = {{"schema", Json::object()}};
     if (Generates(row)) whole["content"]["text/event-stream"] = Json::object();

@@ -137,7 +137,7 @@ GenerationPlan PlanOf(const Service& service, const HttpRequest& http, const Api
 
 std::vector<Choice> MakeChoices(const Service& service, const ApiRequest& request,
                                 std::vector<int32_t> prompt, const std::string& param,
-                                int64_t default_max_tokens, std::optional<int32_t> end_of_thinking) {
+                                int64_t default_max_tokens, const text::AnswerFormat& format) {
   const engine::EngineInfo& info = service.engine.info();
   if (prompt.empty()) {
     throw ApiError(Refusal::kInvalidValue, fmt::format("{} has no tokens; send at least one", param), param);
@@ -176,8 +176,8 @@ std::vector<Choice> MakeChoices(const Service& service, const ApiRequest& reques
                             request.stop_token_ids.end());
   std::vector<Choice> choices;
   for (int64_t copy = 0; copy < request.n; ++copy) {
-    Choice choice(job, AnswerText(service.tokenizer, request.skip_special_tokens, request.stop,
-                                  end_of_thinking, request.include_stop));
+    Choice choice(job, AnswerText(service.tokenizer, request.skip_special_tokens, request.stop, format,
+                                  request.include_stop));
     choice.request.seed += static_cast<uint64_t>(copy);
     choice.index = choice.copy = copy;
     choice.truncated_tokens = truncated;

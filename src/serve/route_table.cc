@@ -2,6 +2,8 @@
 
 #include <array>
 
+#include "serve/web_page.h"
+
 namespace sluice::serve {
 namespace {
 
@@ -61,6 +63,13 @@ constexpr std::array kRoutes{
     RouteRow{"/server_info", "GET", kUsers, kNone, "The same as /get_server_info", Show<ServerDescription>},
     RouteRow{"/metrics", "GET", kUsers, kNone, "Prometheus' text format", Show<MetricsText>},
     RouteRow{"/openapi.json", "GET", kUsers, kNone, "This description", Show<OpenApiAnswer>},
+    RouteRow{"/strip", "GET", kUsers, kNone, "What every rank did last, for the page's strip",
+             Show<StripAnswer>},
+    RouteRow{"/", "GET", kAnyone, kNone, "The page for people", Reply<WebPage>},
+    RouteRow{"/web/page.css", "GET", kAnyone, kNone, "Its style", Reply<WebPage>},
+    RouteRow{"/web/page.js", "GET", kAnyone, kNone, "Its chat", Reply<WebPage>},
+    RouteRow{"/web/markdown.js", "GET", kAnyone, kNone, "Its Markdown", Reply<WebPage>},
+    RouteRow{"/web/strip.js", "GET", kAnyone, kNone, "Its strip", Reply<WebPage>},
     RouteRow{"/stall_report", "GET", kControl, kNone,
              "Where every rank is and which one keeps others waiting", Show<StallReportAnswer>},
     RouteRow{"/flush_cache", "POST", kControl, kNone, "Forgets every cached prefix", Reply<FlushCache>},

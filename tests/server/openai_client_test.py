@@ -129,8 +129,104 @@ def scripted_comments_do_not_disturb(url):
     assert len(list(stream)) >= 2
 
 
+WEATHER = {"type": "function", "function": {
+    "name": "get_weather", "description": "Weather of a place",
+    "parameters": {"type": "object", "properties": {"place": {"type": "string"}, "days": {"type": "integer"}},
+                   "required": ["place"]}}}
+ARGUMENTS = '{"place": "Oslo", "days": 3}'
+
+
+def ask(url, words, **fields):
+    return client(url).chat.completions.create(model=model(url), messages=[{"role": "user", "content": words}],
+                                               **fields)
+
+
+def scripted_tool_calls(url):
+    answer = ask(url, "CALL", tools=[WEATHER]).choices[0]
+    assert answer.finish_reason == "tool_calls"
+    assert answer.message.content == "On it."
+    assert [call.function.name for call in answer.message.tool_calls] == ["get_weather"] * 2
+    assert [call.function.arguments for call in answer.message.tool_calls] == [ARGUMENTS] * 2
+    assert answer.message.tool_calls[0].id != answer.message.tool_calls[1].id
+
+
+def scripted_tool_calls_in_a_stream(url):
+    calls, content, reasons = {}, "", []
+    for chunk in ask(url, "CALL", tools=[WEATHER], stream=True):
+        delta = chunk.choices[0].delta
+        content += delta.content or ""
+        reasons.append(chunk.choices[0].finish_reason)
+        for part in delta.tool_calls or []:
+            if part.index not in calls:
+                assert part.id and part.type == "function" and part.function.arguments == ""
+                calls[part.index] = [part.function.name, ""]
+            else:
+                assert part.id is None and part.function.name is None
+                calls[part.index][1] += part.function.arguments
+    assert content == "On it."
+    assert calls == {0: ["get_weather", ARGUMENTS], 1: ["get_weather", ARGUMENTS]}
+    assert reasons[-1] == "tool_calls" and not any(reasons[:-1])
+
+
+def scripted_tool_calls_by_the_stream_helper(url):
+    with client(url).chat.completions.stream(model=model(url), tools=[WEATHER],
+                                             messages=[{"role": "user", "content": "CALL"}]) as stream:
+        done = [event for event in stream if event.type == "tool_calls.function.arguments.done"]
+        final = stream.get_final_completion().choices[0]
+    assert [event.arguments for event in done] == [ARGUMENTS] * 2
+    assert final.finish_reason == "tool_calls"
+    assert [call.function.arguments for call in final.message.tool_calls] == [ARGUMENTS] * 2
+
+
+def scripted_tool_choice(url):
+    required = ask(url, "hello", tools=[WEATHER], tool_choice="required").choices[0]
+    assert required.finish_reason == "tool_calls"
+    assert required.message.tool_calls[0].function.arguments == ARGUMENTS
+    name = {"type": "function", "function": {"name": "get_weather"}}
+    named = ask(url, "hello", tools=[WEATHER], tool_choice=name).choices[0]
+    assert named.finish_reason == "stop"
+    assert named.message.tool_calls[0].function.arguments == ARGUMENTS
+    none = ask(url, "hello", tools=[WEATHER], tool_choice="none").choices[0]
+    assert none.message.tool_calls is None and none.message.content
+    one = ask(url, "CALL", tools=[WEATHER], parallel_tool_calls=False).choices[0]
+    assert len(one.message.tool_calls) == 1
+
+
+def scripted_a_tool_loop(url):
+    first = ask(url, "CALL", tools=[WEATHER]).choices[0].message
+    messages = [{"role": "user", "content": "the weather"}, first]
+    messages += [{"role": "tool", "tool_call_id": call.id, "content": "cold"} for call in reversed(first.tool_calls)]
+    answer = client(url).chat.completions.create(model=model(url), messages=messages, tools=[WEATHER])
+    assert answer.choices[0].message.content
+    expect(openai.BadRequestError, "invalid_value",
+           lambda: client(url).chat.completions.create(model=model(url), messages=messages[:3], tools=[WEATHER]))
+
+
+def scripted_reasoning(url):
+    for fields in ({"reasoning_effort": "high"}, {"extra_body": {"chat_template_kwargs": {"thinking": True}}}):
+        message = ask(url, "THINK", **fields).choices[0].message
+        assert message.model_extra["reasoning_content"] == "six times seven"
+        assert message.content == "42"
+    parts = ["", ""]
+    for chunk in ask(url, "THINK", reasoning_effort="low", stream=True):
+        delta = chunk.choices[0].delta
+        assert not (delta.content and (delta.model_extra or {}).get("reasoning_content"))
+        parts[0] += (delta.model_extra or {}).get("reasoning_content") or ""
+        parts[1] += delta.content or ""
+    assert parts == ["six times seven", "42"]
+
+
+def tool_refusals(url):
+    bad = {"type": "function", "function": {"name": "no name"}}
+    expect(openai.BadRequestError, "invalid_value", lambda: ask(url, "x", tools=[bad]))
+    expect(openai.BadRequestError, "invalid_value", lambda: ask(url, "x", tools=[bad], stream=True))
+    expect(openai.BadRequestError, "invalid_value", lambda: ask(url, "x", tool_choice="required"))
+
+
 CHECKS = [models, chat, chat_stream_helper, chat_logprobs, completion, echo_logprobs_and_token_ids, exceptions,
-          scripted_error_inside_a_stream, scripted_comments_do_not_disturb]
+          scripted_error_inside_a_stream, scripted_comments_do_not_disturb, scripted_tool_calls,
+          scripted_tool_calls_in_a_stream, scripted_tool_calls_by_the_stream_helper, scripted_tool_choice,
+          scripted_a_tool_loop, scripted_reasoning, tool_refusals]
 
 if __name__ == "__main__":
     with server_under_test.base_url() as (where, is_scripted):
