@@ -23,7 +23,6 @@ const std::vector<std::string> kLevels{"trace", "debug", "info", "warning", "err
 constexpr const char* kKernelHere =
     "names a kernel for GPUs; CPU ranks have one sparse attention, for prefill and decode alike";
 constexpr const char* kNoGraphs = "CPU ranks have no graphs";
-constexpr const char* kOneFormat = "it is the format of the models served here";
 
 FlagRow Switch(const char* name, bool Flags::*field, FlagEffect effect, const char* here) {
   return {name, field, effect, here};
@@ -61,10 +60,12 @@ std::vector<FlagRow> MakeTable() {
       Number("--num-reserved-decode-tokens", &F::num_reserved_decode_tokens, 1, kMostTokens, kNotHere,
              "speaks to a decode server that receives prompts from another one; here answers take pages as "
              "they grow"),
-      Choice("--tool-call-parser", &F::tool_call_parser, {"deepseekv32"}, kNotBuilt,
-             "tool calls are not parsed yet: a request with tools is refused", kOneFormat),
-      Choice("--reasoning-parser", &F::reasoning_parser, {"deepseek-v3"}, kFixed,
-             "a chat with thinking always has its part before </think> in reasoning_content", kOneFormat),
+      Choice("--tool-call-parser", &F::tool_call_parser, {"auto", "deepseekv32", "none"}, kWorks,
+             "how tool calls are read from answers; auto: as the model's architecture writes them; none: "
+             "requests with tools are refused"),
+      Choice("--reasoning-parser", &F::reasoning_parser, {"auto", "deepseek-v3", "none"}, kWorks,
+             "how the part before </think> gets into reasoning_content; auto: by the model's architecture; "
+             "none: it is content"),
       Switch("--enable-metrics", &F::enable_metrics, kWorks,
              "`GET /metrics` answers in Prometheus' text format"),
       Choice(

@@ -22,8 +22,8 @@ struct ReferenceFlags {
   std::vector<int64_t> cuda_graph_bs;
   std::optional<int64_t> cuda_graph_max_bs;
   std::optional<int64_t> num_reserved_decode_tokens;
-  std::string tool_call_parser;
-  std::string reasoning_parser;
+  std::string tool_call_parser = "auto";
+  std::string reasoning_parser = "auto";
   bool enable_metrics = false;
   std::string metrics_compat;
   bool collect_tokens_histogram = false;

@@ -19,7 +19,7 @@ struct Prompt {
 };
 
 // What the answer must be.
-struct AnswerFormat {
+struct AnswerConstraint {
   enum class Kind { kText, kJsonObject, kJsonSchema, kRegex };
   Kind kind = Kind::kText;
   std::string source;                     // the schema or the regular expression
@@ -43,7 +43,7 @@ struct ApiRequest {
   float repetition_penalty = 1.0F;
   std::vector<std::pair<int32_t, float>> logit_bias;
   int64_t min_tokens = 0;
-  AnswerFormat format;
+  AnswerConstraint constraint;
   std::shared_ptr<const text::Grammar> grammar;  // of the format, when it is compiled
   std::optional<int64_t> seed;
   std::vector<std::string> stop;
@@ -80,9 +80,21 @@ struct GenerateRequest : ApiRequest {
   std::optional<int64_t> logprob_start;  // set: log-probabilities of the prompt from this token on
 };
 
+enum class ToolChoice { kNone, kAuto, kRequired, kNamed };
+
 struct ChatRequest : ApiRequest {
+  // With the tools in the first one. One is put in front for them where the client's first is no system
+  // message; then `first_message` is -1: the index that messages[0] has for the client.
   std::vector<text::ChatMessage> messages;
+  int64_t first_message = 0;
   bool thinking = false;
+  std::vector<std::string> tool_names;  // that may be called; empty with kNone
+  ToolChoice tool_choice = ToolChoice::kNone;
+  bool one_call = false;
+  bool separate_reasoning = true;  // else reasoning is part of the content, with its mark
+  bool include_reasoning = true;
+  bool continue_final_message = false;
+  bool add_generation_prompt = true;
 };
 
 }  // namespace sluice::serve

@@ -37,20 +37,16 @@ class CompletionShape : public AnswerShape {
     return member;
   }
 
-  Json Closing(Choice& choice) const override { return Finished(choice, Member(choice, "", nullptr)); }
+  Json Closing(Choice& choice) const override {
+    return Finished(choice, Member(choice, "", StopLogprobs(choice)));
+  }
 
   Json Whole(Choice& choice) const override {
     std::string text = echo_ ? choice.prompt_text : "";
     text += choice.answer.text.content;
     Json logprobs = echo_ ? PromptLogprobs(choice) : nullptr;
-    const Json answer = AnswerLogprobs(choice, choice.answer);
-    if (logprobs.is_null()) {
-      logprobs = answer;
-    } else {
-      for (const auto& [name, list] : answer.items()) {
-        for (const Json& item : list) logprobs[name].push_back(item);
-      }
-    }
+    Join(logprobs, AnswerLogprobs(choice, choice.answer));
+    Join(logprobs, StopLogprobs(choice));
     Json member = Finished(choice, Member(choice, text, std::move(logprobs)));
     if (token_ids_) {
       member["prompt_token_ids"] = choice.request.prompt;
@@ -115,6 +111,23 @@ class CompletionShape : public AnswerShape {
     return Logprobs(choice, delta.tokens, delta.logprobs, 0, skip_special_);
   }
 
+  static void Join(Json& logprobs, Json more) {
+    if (logprobs.is_null()) {
+      logprobs = std::move(more);
+      return;
+    }
+    for (const auto& [name, list] : more.items()) {
+      for (const Json& item : list) logprobs[name].push_back(item);
+    }
+  }
+
+  // With echo the token that ended the answer is listed too: evaluation harnesses ask for one token and leave
+  // out the last entry, whichever it is.
+  Json StopLogprobs(Choice& choice) const {
+    if (!top_ || !echo_ || !choice.stop_token) return nullptr;
+    return Logprobs(choice, {choice.stop_token->first}, {choice.stop_token->second}, 0, true);
+  }
+
   // The first token of a prompt has nothing before it.
   Json PromptLogprobs(Choice& choice) const {
     if (!top_) return nullptr;
@@ -144,7 +157,7 @@ void AnswerCompletion(Service& service, const HttpRequest& http, CompletionReque
     const std::string param = request.prompts.size() == 1 ? "prompt" : fmt::format("prompt[{}]", i);
     std::vector<int32_t> ids = prompt.text ? service.tokenizer.Encode(*prompt.text) : std::move(prompt.ids);
     std::vector<Choice> copies =
-        MakeChoices(service, request, std::move(ids), param, kDefaultMaxTokens, std::nullopt);
+        MakeChoices(service, request, std::move(ids), param, kDefaultMaxTokens);
     for (Choice& choice : copies) {
       choice.index = static_cast<int64_t>(choices.size());
       choice.request.prompt_logprobs |= request.echo && request.top_logprobs;

@@ -104,7 +104,7 @@ void AnswerGenerate(Service& service, const HttpRequest& http, GenerateRequest r
     const std::string param = request.prompts.size() == 1 ? name : fmt::format("{}[{}]", name, i);
     std::vector<int32_t> ids = prompt.text ? service.tokenizer.Encode(*prompt.text) : std::move(prompt.ids);
     for (Choice& choice :
-         MakeChoices(service, request, std::move(ids), param, *request.max_tokens, std::nullopt)) {
+         MakeChoices(service, request, std::move(ids), param, *request.max_tokens)) {
       choice.index = static_cast<int64_t>(choices.size());
       choices.push_back(std::move(choice));
     }

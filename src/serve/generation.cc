@@ -1,6 +1,7 @@
 #include "serve/generation.h"
 
 #include <fmt/format.h>
+#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <chrono>
@@ -17,8 +18,7 @@
 namespace sluice::serve {
 
 void Delta::Append(Delta&& more) {
-  text.reasoning += more.text.reasoning;
-  text.content += more.text.content;
+  text.Append(std::move(more.text));
   tokens.insert(tokens.end(), more.tokens.begin(), more.tokens.end());
   logprobs.insert(logprobs.end(), std::make_move_iterator(more.logprobs.begin()),
                   std::make_move_iterator(more.logprobs.end()));
@@ -178,7 +178,7 @@ void Generation::OnEvent(std::size_t index, engine::Event event) {
     choice.prompt_done = std::max(choice.prompt_done, event.prompt_tokens_done);
     if (choice.copy == 0 && (event.finish || !event.tokens.empty())) SubmitCopies(index);
     if (plan_.progress && more_prompt) StreamProgress(choice);
-    if (event.finish || choice.text.stop()) FinishFrom(choice, event, delta);
+    if (event.finish || choice.text.ended()) FinishFrom(choice, event, delta);
     if (plan_.bare) choice.answer.Append(Delta(delta));
     if (plan_.stream) {
       const bool begins = !event.tokens.empty() || !event.prompt_logprobs.empty() || choice.finished;
@@ -203,12 +203,10 @@ Delta Generation::Take(Choice& choice, engine::Event& event) {
     choice.prompt_logprobs = event.prompt_logprobs;
   }
   Delta delta;
-  for (std::size_t i = 0; i < event.tokens.size() && !choice.text.stop(); ++i) {
+  for (std::size_t i = 0; i < event.tokens.size() && !choice.text.ended(); ++i) {
     ++choice.completion_tokens;
     if (choice.text.reasoning()) ++choice.reasoning_tokens;
-    AnswerText::Piece piece = choice.text.Push(event.tokens[i]);
-    delta.text.reasoning += piece.reasoning;
-    delta.text.content += piece.content;
+    delta.text.Append(choice.text.Push(event.tokens[i]));
     delta.tokens.push_back(event.tokens[i]);
     if (!plan_.logprobs) continue;
     // The engine gives as many alternatives as prompt and answer together need.
@@ -220,20 +218,20 @@ Delta Generation::Take(Choice& choice, engine::Event& event) {
 }
 
 void Generation::FinishFrom(Choice& choice, const engine::Event& event, Delta& delta) {
-  if (!choice.text.stop()) {
+  if (!choice.text.ended()) {
     if (plan_.include_stop && event.finish == engine::FinishReason::kStop && event.stop_token >= 0) {
-      AnswerText::Piece last = choice.text.Push(event.stop_token);
-      delta.text.reasoning += last.reasoning;
-      delta.text.content += last.content;
+      delta.text.Append(choice.text.Push(event.stop_token));
     }
-    AnswerText::Piece rest = choice.text.Finish();
-    delta.text.reasoning += rest.reasoning;
-    delta.text.content += rest.content;
+    delta.text.Append(choice.text.Finish());
   }
   choice.finished = true;
-  if (choice.text.stop()) {
+  const std::string fault = choice.text.fault();
+  if (!fault.empty() && event.finish != engine::FinishReason::kLength) {
+    spdlog::info("{}: the answer is not as its format has it: {}", id_, fault);
+  }
+  if (choice.text.ended()) {
     choice.finish_reason = "stop";
-    choice.stop_reason = choice.matched_stop = *choice.text.stop();
+    if (choice.text.stop()) choice.stop_reason = choice.matched_stop = *choice.text.stop();
     if (!event.finish) engine_.Abort(choice.id);
     return Note(choice, choice.finish_reason, false);
   }
@@ -241,6 +239,7 @@ void Generation::FinishFrom(Choice& choice, const engine::Event& event, Delta& d
   choice.finish_reason = stopped ? "stop" : "length";
   if (stopped && event.stop_token >= 0) {
     choice.matched_stop = event.stop_token;
+    choice.stop_token.emplace(event.stop_token, event.stop_logprobs);
     const auto& eos = engine_.info().eos_token_ids;
     if (std::find(eos.begin(), eos.end(), event.stop_token) == eos.end())
       choice.stop_reason = event.stop_token;
@@ -271,6 +270,7 @@ void Generation::Stream(Choice& choice, const Delta& delta) {
   if (plan_.bare) return exchange_->Write(SseEvent(shape_->Bare(choice, delta)));
   Open(choice);
   const bool text = !delta.text.content.empty() || !delta.text.reasoning.empty();
+  std::vector<Json> calls = shape_->Calls(choice, delta);
   const bool tokens = !delta.tokens.empty() && (plan_.logprobs || plan_.return_token_ids);
   if (text || tokens) {
     Json chunk = Chunk(Json::array({shape_->Chunk(choice, delta)}));
@@ -278,6 +278,7 @@ void Generation::Stream(Choice& choice, const Delta& delta) {
       chunk["timings"] = TimingsOf(choice.watch.record(), choice.cached_tokens, NowNs());
     exchange_->Write(SseEvent(chunk));
   }
+  for (Json& member : calls) exchange_->Write(SseEvent(Chunk(Json::array({std::move(member)}))));
   if (!choice.finished) return;
   Json chunk = Chunk(Json::array({Finished(choice, shape_->Closing(choice))}));
   if (plan_.timings) chunk["timings"] = TimingsOf(choice.watch.record(), choice.cached_tokens, NowNs());

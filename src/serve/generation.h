@@ -46,11 +46,13 @@ struct Choice {
   bool submitted = false;
   bool opened = false;  // stream: the first chunk is out
   bool finished = false;
-  std::string finish_reason;    // stop or length
+  std::string finish_reason;                                            // stop or length
+  std::optional<std::pair<int32_t, engine::TokenLogprobs>> stop_token;  // the token that ended the answer
   Json matched_stop = nullptr;  // the stop string or the token that ended the answer, end tokens among them
   Json stop_reason = nullptr;   // a stop string or a stop_token_ids member that ended the answer
   int64_t completion_tokens = 0;
   int64_t reasoning_tokens = 0;
+  int64_t calls = 0;             // tool calls streamed
   int64_t prompt_done = 0;       // tokens of the prompt that are in the cache
   int64_t cached_tokens = 0;     // and were there before
   int64_t truncated_tokens = 0;  // left out at the prompt's beginning, as was asked
@@ -66,6 +68,8 @@ class AnswerShape {
   // The first chunk's member of `choices`, or null when the endpoint has nothing to say first.
   virtual Json Opening(Choice& choice) const = 0;
   virtual Json Chunk(Choice& choice, const Delta& delta) const = 0;
+  // The members of the chunks after that: tool calls, of which each needs several.
+  virtual std::vector<Json> Calls(Choice&, const Delta&) const { return {}; }
   virtual Json Closing(Choice& choice) const = 0;
   virtual Json Whole(Choice& choice) const = 0;
   // The whole of an event or an answer of an endpoint without an envelope (GenerationPlan::bare); `delta` is

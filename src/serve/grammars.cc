@@ -13,7 +13,7 @@ constexpr std::size_t kMaxWaiting = 64;
 }
 
 Grammars::Grammars(const text::Tokenizer& tokenizer, int64_t vocab_size)
-    : compiler_(tokenizer, vocab_size), worker_([this] { Work(); }) {}
+    : vocab_size_(vocab_size), compiler_(tokenizer, vocab_size), worker_([this] { Work(); }) {}
 
 Grammars::~Grammars() { Stop(); }
 
@@ -27,7 +27,7 @@ void Grammars::Stop() {
   if (worker_.joinable()) worker_.join();
 }
 
-void Grammars::Make(AnswerFormat format, std::shared_ptr<Exchange> exchange, Rest rest) {
+void Grammars::Make(AnswerConstraint constraint, std::shared_ptr<Exchange> exchange, Rest rest) {
   {
     const std::lock_guard lock(mutex_);
     if (stopping_) {
@@ -38,28 +38,37 @@ void Grammars::Make(AnswerFormat format, std::shared_ptr<Exchange> exchange, Res
           Refusal::kQueueFull,
           fmt::format("{} grammars wait to be compiled; send the request again later", kMaxWaiting));
     }
-    jobs_.push_back({std::move(format), std::move(exchange), std::move(rest)});
+    jobs_.push_back({std::move(constraint), std::move(exchange), std::move(rest)});
   }
   changed_.notify_all();
 }
 
-std::shared_ptr<const text::Grammar> Grammars::Compile(const AnswerFormat& format) {
+std::shared_ptr<const text::Grammar> Grammars::Compile(const AnswerConstraint& constraint) {
   try {
-    switch (format.kind) {
-      case AnswerFormat::Kind::kText:
+    std::shared_ptr<const text::Grammar> grammar;
+    switch (constraint.kind) {
+      case AnswerConstraint::Kind::kText:
         return nullptr;
-      case AnswerFormat::Kind::kJsonObject:
-        return compiler_.JsonObject();
-      case AnswerFormat::Kind::kJsonSchema:
-        return compiler_.JsonSchema(format.source);
-      case AnswerFormat::Kind::kRegex:
-        return compiler_.Regex(format.source);
+      case AnswerConstraint::Kind::kJsonObject:
+        grammar = compiler_.JsonObject();
+        break;
+      case AnswerConstraint::Kind::kJsonSchema:
+        grammar = compiler_.JsonSchema(constraint.source);
+        break;
+      case AnswerConstraint::Kind::kRegex:
+        grammar = compiler_.Regex(constraint.source);
+        break;
     }
+    std::vector<uint32_t> mask(static_cast<std::size_t>((vocab_size_ + 31) / 32));
+    if (!text::GrammarState(grammar).Fill(mask).text) {
+      Fail(ErrorKind::kBadRequest, "it allows no answer but an empty one: loosen it or leave it out");
+    }
+    return grammar;
   } catch (const Error& error) {
     if (error.kind() != ErrorKind::kBadRequest) throw;
-    throw ApiError(Refusal::kInvalidValue, fmt::format("{}: {}", format.param, error.what()), format.param);
+    throw ApiError(Refusal::kInvalidValue, fmt::format("{}: {}", constraint.param, error.what()),
+                   constraint.param);
   }
-  return nullptr;
 }
 
 void Grammars::Work() {
@@ -75,7 +84,7 @@ void Grammars::Work() {
     std::shared_ptr<const text::Grammar> grammar;
     std::optional<ApiError> refusal;
     try {
-      grammar = Compile(job.format);
+      grammar = Compile(job.constraint);
     } catch (const std::exception& exception) {
       refusal = ToApiError(exception);
     }

@@ -29,10 +29,10 @@ class Grammars {
   // the exchange. What the compilation or `rest` throws becomes the answer; kQueueFull when too many wait.
   template <typename Request>
   void With(Request request, const std::shared_ptr<Exchange>& exchange, std::function<void(Request)> rest) {
-    if (request.format.kind == AnswerFormat::Kind::kText) return rest(std::move(request));
-    const AnswerFormat format = request.format;
+    if (request.constraint.kind == AnswerConstraint::Kind::kText) return rest(std::move(request));
+    const AnswerConstraint constraint = request.constraint;
     auto kept = std::make_shared<Request>(std::move(request));
-    Make(format, exchange, [kept, rest = std::move(rest)](std::shared_ptr<const text::Grammar> grammar) {
+    Make(constraint, exchange, [kept, rest = std::move(rest)](std::shared_ptr<const text::Grammar> grammar) {
       kept->grammar = std::move(grammar);
       rest(std::move(*kept));
     });
@@ -41,14 +41,15 @@ class Grammars {
  private:
   using Rest = std::function<void(std::shared_ptr<const text::Grammar>)>;
   struct Job {
-    AnswerFormat format;
+    AnswerConstraint constraint;
     std::shared_ptr<Exchange> exchange;
     Rest rest;
   };
-  void Make(AnswerFormat format, std::shared_ptr<Exchange> exchange, Rest rest);
+  void Make(AnswerConstraint constraint, std::shared_ptr<Exchange> exchange, Rest rest);
   void Work();
-  std::shared_ptr<const text::Grammar> Compile(const AnswerFormat& format);
+  std::shared_ptr<const text::Grammar> Compile(const AnswerConstraint& constraint);
 
+  const int64_t vocab_size_;
   text::GrammarCompiler compiler_;
   std::mutex mutex_;
   std::condition_variable changed_;

@@ -58,15 +58,15 @@ std::string SchemaText(const FieldReader& fields, element schema, std::string_vi
   return simdjson::minify(schema);
 }
 
-AnswerFormat ParseResponseFormat(FieldReader& fields, std::vector<std::string>& ignored) {
-  AnswerFormat format;
+AnswerConstraint ParseResponseFormat(FieldReader& fields, std::vector<std::string>& ignored) {
+  AnswerConstraint constraint;
   const auto object = fields.Object("response_format");
-  if (!object) return format;
+  if (!object) return constraint;
   FieldReader inner(*object, fields.Path("response_format") + ".");
   const auto type = inner.String("type");
   if (!type) inner.Missing("type", kTypes);
   if (*type == "json_object") {
-    format.kind = AnswerFormat::Kind::kJsonObject;
+    constraint.kind = AnswerConstraint::Kind::kJsonObject;
   } else if (*type == "json_schema") {
     const auto named = inner.Object("json_schema");
     if (!named) inner.Missing("json_schema", "an object with the schema");
@@ -77,7 +77,8 @@ AnswerFormat ParseResponseFormat(FieldReader& fields, std::vector<std::string>& 
     schema.String("name");
     schema.Bool("strict");
     schema.String("description");
-    format = {AnswerFormat::Kind::kJsonSchema, SchemaText(schema, *value, "schema"), schema.Path("schema")};
+    constraint = {AnswerConstraint::Kind::kJsonSchema, SchemaText(schema, *value, "schema"),
+                  schema.Path("schema")};
     for (std::string& name : schema.Unread()) ignored.push_back(std::move(name));
   } else if (*type != "text") {
     throw ApiError(
@@ -86,14 +87,14 @@ AnswerFormat ParseResponseFormat(FieldReader& fields, std::vector<std::string>& 
         inner.Path("type"));
   }
   for (std::string& name : inner.Unread()) ignored.push_back(std::move(name));
-  return format;
+  return constraint;
 }
 
 // response_format is OpenAI's, regex and json_schema are SGLang's, guided_* are vLLM's.
-AnswerFormat ParseFormat(FieldReader& fields, std::vector<std::string>& ignored) {
-  AnswerFormat format = ParseResponseFormat(fields, ignored);
-  std::string_view given = format.kind == AnswerFormat::Kind::kText ? "" : "response_format";
-  const auto take = [&](std::string_view name, AnswerFormat::Kind kind, std::string source) {
+AnswerConstraint ParseFormat(FieldReader& fields, std::vector<std::string>& ignored) {
+  AnswerConstraint constraint = ParseResponseFormat(fields, ignored);
+  std::string_view given = constraint.kind == AnswerConstraint::Kind::kText ? "" : "response_format";
+  const auto take = [&](std::string_view name, AnswerConstraint::Kind kind, std::string source) {
     if (!given.empty()) {
       throw ApiError(Refusal::kInvalidValue,
                      fmt::format("{} and {} both say what the answer must be; send one of them", given,
@@ -101,17 +102,17 @@ AnswerFormat ParseFormat(FieldReader& fields, std::vector<std::string>& ignored)
                      fields.Path(name));
     }
     given = name;
-    format = {kind, std::move(source), fields.Path(name)};
+    constraint = {kind, std::move(source), fields.Path(name)};
   };
   for (const std::string_view name : {"regex", "guided_regex"}) {
-    if (auto pattern = fields.String(name)) take(name, AnswerFormat::Kind::kRegex, std::move(*pattern));
+    if (auto pattern = fields.String(name)) take(name, AnswerConstraint::Kind::kRegex, std::move(*pattern));
   }
   for (const std::string_view name : {"json_schema", "guided_json"}) {
     if (const auto schema = fields.Any(name)) {
-      take(name, AnswerFormat::Kind::kJsonSchema, SchemaText(fields, *schema, name));
+      take(name, AnswerConstraint::Kind::kJsonSchema, SchemaText(fields, *schema, name));
     }
   }
-  return format;
+  return constraint;
 }
 
 }  // namespace
@@ -123,7 +124,7 @@ void ParseChoice(FieldReader& fields, int64_t vocab_size, ApiRequest& request) {
   request.repetition_penalty = static_cast<float>(fields.Decimal("repetition_penalty").value_or(1.0));
   request.logit_bias = ParseLogitBias(fields, vocab_size);
   request.min_tokens = fields.Integer("min_tokens").value_or(0);
-  request.format = ParseFormat(fields, request.ignored_fields);
+  request.constraint = ParseFormat(fields, request.ignored_fields);
 }
 
 }  // namespace sluice::serve

@@ -14,7 +14,7 @@ using simdjson::dom::element;
 
 // Fields of OpenAI's API and of other servers that would change the answer and are not built. Whatever value
 // they have, except null, is refused.
-constexpr std::array<std::string_view, 21> kNotBuilt{"suffix",
+constexpr std::array<std::string_view, 20> kNotBuilt{"suffix",
                                                      "functions",
                                                      "function_call",
                                                      "modalities",
@@ -22,7 +22,6 @@ constexpr std::array<std::string_view, 21> kNotBuilt{"suffix",
                                                      "prediction",
                                                      "web_search_options",
                                                      "verbosity",
-                                                     "reasoning_effort",
                                                      "guided_choice",
                                                      "guided_grammar",
                                                      "structured_outputs",

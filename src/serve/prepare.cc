@@ -143,7 +143,7 @@ GenerationPlan PlanOf(const Service& service, const HttpRequest& http, const Api
 
 std::vector<Choice> MakeChoices(const Service& service, const ApiRequest& request,
                                 std::vector<int32_t> prompt, const std::string& param,
-                                int64_t default_max_tokens, std::optional<int32_t> end_of_thinking) {
+                                int64_t default_max_tokens, const text::AnswerFormat& format) {
   const engine::EngineInfo& info = service.engine.info();
   if (prompt.empty()) {
     throw ApiError(Refusal::kInvalidValue, fmt::format("{} has no tokens; send at least one", param), param);
@@ -184,7 +184,6 @@ std::vector<Choice> MakeChoices(const Service& service, const ApiRequest& reques
   job.logit_bias = request.logit_bias;
   job.min_tokens = request.min_tokens;
   job.grammar = request.grammar;
-  if (end_of_thinking) job.grammar_after = *end_of_thinking;
   job.seed = request.seed ? static_cast<uint64_t>(*request.seed) : RandomBits();
   job.top_logprobs = std::max(request.top_logprobs.value_or(0), request.prompt_logprobs.value_or(0));
   job.prompt_logprobs = request.prompt_logprobs.has_value();
@@ -196,8 +195,8 @@ std::vector<Choice> MakeChoices(const Service& service, const ApiRequest& reques
                             request.stop_token_ids.end());
   std::vector<Choice> choices;
   for (int64_t copy = 0; copy < request.n; ++copy) {
-    Choice choice(job, AnswerText(service.tokenizer, request.skip_special_tokens, request.stop,
-                                  end_of_thinking, request.include_stop));
+    Choice choice(job, AnswerText(service.tokenizer, request.skip_special_tokens, request.stop, format,
+                                  request.include_stop));
     choice.request.seed += static_cast<uint64_t>(copy);
     choice.index = choice.copy = copy;
     choice.truncated_tokens = truncated;

@@ -6,6 +6,7 @@
 #include "serve/api_request.h"
 #include "serve/json_body.h"
 #include "serve/service.h"
+#include "text/answer_parser.h"
 
 namespace sluice::serve {
 
@@ -30,10 +31,10 @@ GenerationPlan PlanOf(const Service& service, const HttpRequest& http, const Api
 
 // The `n` choices for one prompt: checks that prompt and answer fit. `param` names the prompt in errors;
 // `default_max_tokens` counts when the request has none, cut to what the context leaves, -1: all of that.
-// Choice k has the seed of the request plus k, and the index k.
+// `format` is how answers are read. Choice k has the seed of the request plus k, and the index k.
 std::vector<Choice> MakeChoices(const Service& service, const ApiRequest& request,
                                 std::vector<int32_t> prompt, const std::string& param,
-                                int64_t default_max_tokens, std::optional<int32_t> end_of_thinking);
+                                int64_t default_max_tokens, const text::AnswerFormat& format = {});
 
 // kOutOfRange when log-probabilities are asked of more prompt tokens than ServerOptions allows.
 void CheckPromptLogprobs(const Service& service, const std::vector<Choice>& choices);

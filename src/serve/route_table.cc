@@ -2,6 +2,8 @@
 
 #include <array>
 
+#include "serve/web_page.h"
+
 namespace sluice::serve {
 namespace {
 
@@ -31,9 +33,9 @@ constexpr auto kNone = BodyKind::kNone;
 constexpr std::array kRoutes{
     RouteRow{"/v1/chat/completions", "POST", kUsers, BodyKind::kChat, "A chat answer, whole or as a stream",
              HandleChat},
-    RouteRow{"/v1/chat/completions/render", "POST", kUsers, BodyKind::kChat,
+    RouteRow{"/v1/chat/completions/render", "POST", kUsers, BodyKind::kChatPrompt,
              "The prompt that a chat would be answered from, as text and tokens", Reply<RenderedChat>},
-    RouteRow{"/apply-template", "POST", kUsers, BodyKind::kChat, "The same under llama-server's name",
+    RouteRow{"/apply-template", "POST", kUsers, BodyKind::kChatPrompt, "The same under llama-server's name",
              Reply<RenderedChat>},
     RouteRow{"/v1/completions", "POST", kUsers, BodyKind::kCompletion,
              "Text completion, whole or as a stream", HandleCompletion},
@@ -41,6 +43,8 @@ constexpr std::array kRoutes{
     RouteRow{"/tokenize", "POST", kUsers, BodyKind::kTokenize, "The tokens of a text or of a chat",
              Reply<Tokenized>},
     RouteRow{"/detokenize", "POST", kUsers, BodyKind::kDetokenize, "The text of tokens", Reply<Detokenized>},
+    RouteRow{"/tokenizer_info", "GET", kUsers, kNone, "The tokens that begin and end a text",
+             Show<TokenizerInfo>},
     RouteRow{"/v1/models", "GET", kUsers, kNone, "The model served", Show<ModelList>},
     RouteRow{kModelPrefix, "GET", kUsers, kNone, "The same entry by its id", ShowModel},
     RouteRow{"/live", "GET", kAnyone, kNone, "200 for as long as the process answers",
@@ -59,6 +63,13 @@ constexpr std::array kRoutes{
     RouteRow{"/server_info", "GET", kUsers, kNone, "The same as /get_server_info", Show<ServerDescription>},
     RouteRow{"/metrics", "GET", kUsers, kNone, "Prometheus' text format", Show<MetricsText>},
     RouteRow{"/openapi.json", "GET", kUsers, kNone, "This description", Show<OpenApiAnswer>},
+    RouteRow{"/strip", "GET", kUsers, kNone, "What every rank did last, for the page's strip",
+             Show<StripAnswer>},
+    RouteRow{"/", "GET", kAnyone, kNone, "The page for people", Reply<WebPage>},
+    RouteRow{"/web/page.css", "GET", kAnyone, kNone, "Its style", Reply<WebPage>},
+    RouteRow{"/web/page.js", "GET", kAnyone, kNone, "Its chat", Reply<WebPage>},
+    RouteRow{"/web/markdown.js", "GET", kAnyone, kNone, "Its Markdown", Reply<WebPage>},
+    RouteRow{"/web/strip.js", "GET", kAnyone, kNone, "Its strip", Reply<WebPage>},
     RouteRow{"/stall_report", "GET", kControl, kNone,
              "Where every rank is and which one keeps others waiting", Show<StallReportAnswer>},
     RouteRow{"/flush_cache", "POST", kControl, kNone, "Forgets every cached prefix", Reply<FlushCache>},
