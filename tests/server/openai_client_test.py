@@ -106,7 +106,7 @@ def exceptions(url):
     expect(openai.BadRequestError, "out_of_range", lambda: create(model=name, messages=MESSAGES, temperature=9))
     expect(openai.BadRequestError, "context_length_exceeded",
            lambda: create(model=name, messages=MESSAGES, max_tokens=2**31 - 1, stream=True))
-    expect(openai.BadRequestError, "unsupported_parameter", lambda: create(model=name, messages=MESSAGES, n=2))
+    expect(openai.BadRequestError, "unsupported_parameter", lambda: create(model=name, messages=MESSAGES, modalities=["audio"]))
     expect(openai.BadRequestError, "invalid_value",
            lambda: client(url).completions.create(model=name, prompt=[2**31 - 1]))
     expect(openai.NotFoundError, "model_not_found", lambda: create(model="no-such-model", messages=MESSAGES))

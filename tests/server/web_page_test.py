@@ -53,9 +53,11 @@ def check(page, url, scripted, screenshot):
         assert "<code>not 41</code>" in content and "<li>&lt;b&gt;one&lt;/b&gt;</li>" in content, content
         assert page.run("document.querySelectorAll('.turn img, .turn b').length") == 0
         assert page.run("document.title") == "sluice"
+        page.run("document.getElementById('new').click()")
+        page.run("document.getElementById('thinking').checked = false")
         send(page, "hello")
         page.wait("document.body.dataset.answers === '2'")
-        assert page.run("document.querySelectorAll('.turn.assistant .content')[1].textContent") == "Hello 你 world"
+        assert page.run("document.querySelector('.turn.assistant .content').textContent") == "Hello 你 world"
         stopping(page)
     assert page.complaints() == [], page.complaints()
     inline_code_does_not_run(page)
