@@ -42,10 +42,11 @@ void StepLog::Completed(int64_t step, const EngineLoad& load, int64_t now_ns) {
 
 std::string StepLog::PrefillLine(const Content& content, const EngineLoad& load, double seconds) {
   return fmt::format(
-      "Prefill batch, #new-seq: {}, #new-token: {}, #cached-token: 0, token usage: {:.2f}, #running-req: {}, "
+      "Prefill batch, #new-seq: {}, #new-token: {}, #cached-token: {}, token usage: {:.2f}, #running-req: "
+      "{}, "
       "#queue-req: {}, input throughput (token/s): {:.2f}",
-      content.new_sequences, content.prompt_rows, Usage(load), load.running, load.waiting,
-      Rate(content.prompt_rows, seconds));
+      content.new_sequences, content.prompt_rows, content.cached_tokens, Usage(load), load.running,
+      load.waiting, Rate(content.prompt_rows, seconds));
 }
 
 std::string StepLog::DecodeLine(int64_t tokens, const EngineLoad& load, double seconds) {

@@ -16,6 +16,7 @@ class StepLog {
     int64_t prompt_rows = 0;
     int64_t decode_rows = 0;
     int64_t new_sequences = 0;  // whose first row it has
+    int64_t cached_tokens = 0;  // of their prompts
   };
 
   explicit StepLog(int64_t decode_log_interval) : interval_(decode_log_interval) {}

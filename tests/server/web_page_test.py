@@ -28,7 +28,7 @@ def check(page, url, scripted, screenshot):
     page.run("document.getElementById('thinking').checked = true")
     page.run("document.getElementById('max-tokens').value = 200")
     words = "PAGE " if scripted else "What is in this text? "
-    send(page, words + "The water rises behind the gate and the gate lets it through. " * (40 if scripted else 100))
+    send(page, words + "The water rises behind the gate and the gate lets it through. " * (40 if scripted else 300))
     page.wait("window.seen.length >= 3")
     if screenshot:
         page.wait("document.getElementById('bar').value > 0.5 || document.body.dataset.answers")
