@@ -37,20 +37,16 @@ class CompletionShape : public AnswerShape {
     return member;
   }
 
-  Json Closing(Choice& choice) const override { return Finished(choice, Member(choice, "", nullptr)); }
+  Json Closing(Choice& choice) const override {
+    return Finished(choice, Member(choice, "", StopLogprobs(choice)));
+  }
 
   Json Whole(Choice& choice) const override {
     std::string text = echo_ ? choice.prompt_text : "";
     text += choice.answer.text.content;
     Json logprobs = echo_ ? PromptLogprobs(choice) : nullptr;
-    const Json answer = AnswerLogprobs(choice, choice.answer);
-    if (logprobs.is_null()) {
-      logprobs = answer;
-    } else {
-      for (const auto& [name, list] : answer.items()) {
-        for (const Json& item : list) logprobs[name].push_back(item);
-      }
-    }
+    Join(logprobs, AnswerLogprobs(choice, choice.answer));
+    Join(logprobs, StopLogprobs(choice));
     Json member = Finished(choice, Member(choice, text, std::move(logprobs)));
     if (token_ids_) {
       member["prompt_token_ids"] = choice.request.prompt;
@@ -113,6 +109,23 @@ class CompletionShape : public AnswerShape {
   Json AnswerLogprobs(Choice& choice, const Delta& delta) const {
     if (!top_) return nullptr;
     return Logprobs(choice, delta.tokens, delta.logprobs, 0, skip_special_);
+  }
+
+  static void Join(Json& logprobs, Json more) {
+    if (logprobs.is_null()) {
+      logprobs = std::move(more);
+      return;
+    }
+    for (const auto& [name, list] : more.items()) {
+      for (const Json& item : list) logprobs[name].push_back(item);
+    }
+  }
+
+  // With echo the token that ended the answer is listed too: evaluation harnesses ask for one token and leave
+  // out the last entry, whichever it is.
+  Json StopLogprobs(Choice& choice) const {
+    if (!top_ || !echo_ || !choice.stop_token) return nullptr;
+    return Logprobs(choice, {choice.stop_token->first}, {choice.stop_token->second}, 0, true);
   }
 
   // The first token of a prompt has nothing before it.

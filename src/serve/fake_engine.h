@@ -219,6 +219,7 @@ class FakeEngine : public engine::Engine {
           request.stop_token_ids.end()) {
         event.finish = engine::FinishReason::kStop;
         event.stop_token = token;
+        event.stop_logprobs = Logprobs(request, token, -0.125F * static_cast<float>(job.done));
         return event;
       }
       event.tokens.push_back(token);

@@ -237,7 +237,10 @@ void Generation::FinishFrom(Choice& choice, const engine::Event& event, Delta& d
   }
   const bool stopped = event.finish == engine::FinishReason::kStop;
   choice.finish_reason = stopped ? "stop" : "length";
-  if (stopped) choice.matched_stop = event.stop_token;
+  if (stopped) {
+    choice.matched_stop = event.stop_token;
+    choice.stop_token.emplace(event.stop_token, event.stop_logprobs);
+  }
   const auto& eos = engine_.info().eos_token_ids;
   if (stopped && std::find(eos.begin(), eos.end(), event.stop_token) == eos.end()) {
     choice.stop_reason = event.stop_token;

@@ -46,7 +46,8 @@ struct Choice {
   bool submitted = false;
   bool opened = false;  // stream: the first chunk is out
   bool finished = false;
-  std::string finish_reason;    // stop or length
+  std::string finish_reason;                                            // stop or length
+  std::optional<std::pair<int32_t, engine::TokenLogprobs>> stop_token;  // the token that ended the answer
   Json matched_stop = nullptr;  // the stop string or the token that ended the answer, end tokens among them
   Json stop_reason = nullptr;   // a stop string or a stop_token_ids member that ended the answer
   int64_t completion_tokens = 0;

@@ -24,6 +24,7 @@ using net::ip::tcp;
 using Milliseconds = std::chrono::milliseconds;
 
 constexpr std::size_t kMaxPipelinedBytes = 64U << 10U;  // read ahead while an answer is under way
+constexpr std::size_t kUnreadInACrowd = 64U << 10U;     // a stream may have when all have too much together
 constexpr Milliseconds kLinger{2'000};                  // for a client to stop sending after a refusal
 
 double Seconds(Milliseconds time) { return std::chrono::duration<double>(time).count(); }
@@ -310,13 +311,17 @@ class Session : public HttpSession {
     return lines;
   }
 
+  // What the client has not read counts, not what is being added: one event may be large.
   void Queue(std::string bytes) {
     if (phase_ == Phase::kClosed) return;
-    queued_bytes_ += bytes.size();
-    if (!ended_ && queued_bytes_ > core_->options.max_unread_bytes) {
+    const ServerOptions& options = core_->options;
+    const bool crowded = core_->unread_bytes > options.max_unread_total_bytes;
+    if (!ended_ && queued_bytes_ > (crowded ? kUnreadInACrowd : options.max_unread_bytes)) {
       spdlog::warn("{} {}: closed, the client left {} bytes unread", method_, request_id_, queued_bytes_);
       return Gone();
     }
+    queued_bytes_ += bytes.size();
+    core_->unread_bytes += bytes.size();
     queue_.push_back(std::move(bytes));
     if (!writing_) WriteNext();
   }
@@ -332,6 +337,7 @@ class Session : public HttpSession {
     if (phase_ == Phase::kClosed) return;
     if (error) return Gone();
     queued_bytes_ -= queue_.front().size();
+    core_->unread_bytes -= queue_.front().size();
     queue_.pop_front();
     if (!queue_.empty()) return WriteNext();
     Disarm();
@@ -379,6 +385,7 @@ class Session : public HttpSession {
 
   void Close() {
     phase_ = Phase::kClosed;
+    core_->unread_bytes -= std::exchange(queued_bytes_, 0);
     Disarm();
     silence_.cancel();
     later_.cancel();

@@ -52,6 +52,8 @@ struct HttpCore : std::enable_shared_from_this<HttpCore> {
   std::mutex mutex;
   std::condition_variable empty;
   std::set<HttpSession*> sessions;  // each removes itself when it is destroyed
+  std::atomic<std::size_t> unread_bytes{
+      0};  // of all answers: queued and not yet taken by the clients' sockets
   std::atomic<bool> stopping{false};
 };
 

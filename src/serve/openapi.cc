@@ -12,7 +12,20 @@ namespace sluice::serve {
 namespace {
 
 // How a field of a body is described. Null is the same as absent everywhere.
-enum class Kind { kBool, kNumber, kText, kName, kSalt, kObject, kTexts, kIds, kPrompts, kMessages, kAny };
+enum class Kind {
+  kBool,
+  kNumber,
+  kText,
+  kModel,
+  kName,
+  kSalt,
+  kObject,
+  kTexts,
+  kIds,
+  kPrompts,
+  kMessages,
+  kAny
+};
 
 struct Field {
   std::string_view name;
@@ -48,7 +61,7 @@ constexpr std::array kExtraFields{
     Field{"stream", Kind::kBool},
 };
 constexpr std::array kOpenAiFields{
-    Field{"model", Kind::kText},
+    Field{"model", Kind::kModel},
     Field{"max_tokens", Kind::kNumber},
     Field{"seed", Kind::kNumber},
     Field{"prompt_logprobs", Kind::kNumber},
@@ -91,7 +104,7 @@ constexpr std::array kGenerateFields{
     Field{"stream_output", Kind::kBool},
 };
 constexpr std::array kTokenizeFields{
-    Field{"model", Kind::kText},
+    Field{"model", Kind::kModel},
     Field{"prompt", Kind::kText},
     Field{"content", Kind::kText},
     Field{"messages", Kind::kMessages},
@@ -100,7 +113,7 @@ constexpr std::array kTokenizeFields{
     Field{"add_special_tokens", Kind::kBool},
 };
 constexpr std::array kDetokenizeFields{
-    Field{"model", Kind::kText},
+    Field{"model", Kind::kModel},
     Field{"tokens", Kind::kIds},
     Field{"skip_special_tokens", Kind::kBool},
 };
@@ -123,8 +136,8 @@ Json NumberSchema(std::string_view name) {
   return schema;
 }
 
-Json SchemaOf(const Field& field) {
-  const Json text = {{"type", "string"}};
+Json SchemaOf(const Service& service, const Field& field) {
+  const Json text = {{"type", "string"}, {"minLength", 1}};
   const Json ids = {{"type", "array"}, {"items", {{"type", "integer"}, {"minimum", 0}}}};
   switch (field.kind) {
     case Kind::kBool:
@@ -133,6 +146,8 @@ Json SchemaOf(const Field& field) {
       return NumberSchema(field.name);
     case Kind::kText:
       return Nullable("string");
+    case Kind::kModel:
+      return {{"enum", {service.info.served_model_name, service.info.model_path, nullptr}}};
     case Kind::kName: {
       Json schema = Nullable("string");
       schema["pattern"] = "^[A-Za-z0-9_.:/+=-]{1,128}$";
@@ -158,7 +173,9 @@ Json SchemaOf(const Field& field) {
               {"minItems", 1},
               {"items",
                {{"type", "object"},
-                {"properties", {{"role", text}, {"content", Json::object()}}},
+                {"properties",
+                 {{"role", {{"enum", {"system", "developer", "user", "assistant", "tool"}}}},
+                  {"content", Json::object()}}},
                 {"required", Json::array({"role"})}}}};
     case Kind::kAny:
       return Json::object();
@@ -167,35 +184,37 @@ Json SchemaOf(const Field& field) {
 }
 
 template <typename Fields>
-void Add(const Fields& fields, Json& properties) {
-  for (const Field& field : fields) properties[std::string(field.name)] = SchemaOf(field);
+void Add(const Service& service, const Fields& fields, Json& properties) {
+  for (const Field& field : fields) properties[std::string(field.name)] = SchemaOf(service, field);
 }
 
 // The schema of a body. What it does not name is ignored and listed in x-ignored-fields.
-Json BodySchema(BodyKind kind) {
+Json BodySchema(const Service& service, BodyKind kind) {
   Json properties = Json::object();
   Json required = Json::array();
   switch (kind) {
     case BodyKind::kNone:
       return nullptr;
     case BodyKind::kChat:
+    case BodyKind::kChatPrompt:
     case BodyKind::kCompletion:
-      Add(kOpenAiFields, properties);
-      Add(kSamplingFields, properties);
-      Add(kExtraFields, properties);
-      if (kind == BodyKind::kChat) {
-        Add(kChatFields, properties);
-        required = {"model", "messages"};
-      } else {
-        Add(kCompletionFields, properties);
+      Add(service, kOpenAiFields, properties);
+      Add(service, kSamplingFields, properties);
+      Add(service, kExtraFields, properties);
+      if (kind == BodyKind::kCompletion) {
+        Add(service, kCompletionFields, properties);
         required = {"model", "prompt"};
+      } else {
+        Add(service, kChatFields, properties);
+        required = {"messages"};
+        if (kind == BodyKind::kChat) required.push_back("model");
       }
       break;
     case BodyKind::kGenerate: {
-      Add(kGenerateFields, properties);
-      Add(kExtraFields, properties);
+      Add(service, kGenerateFields, properties);
+      Add(service, kExtraFields, properties);
       Json params = Json::object();
-      Add(kSamplingFields, params);
+      Add(service, kSamplingFields, params);
       for (const std::string_view name : {"max_new_tokens", "sampling_seed"}) {
         params[std::string(name)] = NumberSchema(name);
       }
@@ -203,14 +222,14 @@ Json BodySchema(BodyKind kind) {
       break;
     }
     case BodyKind::kTokenize:
-      Add(kTokenizeFields, properties);
+      Add(service, kTokenizeFields, properties);
       break;
     case BodyKind::kDetokenize:
-      Add(kDetokenizeFields, properties);
+      Add(service, kDetokenizeFields, properties);
       required = {"tokens"};
       break;
     case BodyKind::kAbort:
-      Add(kAbortFields, properties);
+      Add(service, kAbortFields, properties);
       break;
   }
   Json schema = {{"type", "object"}, {"properties", std::move(properties)}};
@@ -219,9 +238,7 @@ Json BodySchema(BodyKind kind) {
 }
 
 bool Generates(const RouteRow& row) {
-  return (row.body == BodyKind::kChat || row.body == BodyKind::kCompletion ||
-          row.body == BodyKind::kGenerate) &&
-         row.path.find("render") == std::string_view::npos && row.path != "/apply-template";
+  return row.body == BodyKind::kChat || row.body == BodyKind::kCompletion || row.body == BodyKind::kGenerate;
 }
 
 // Every status that the route can answer, from the table of errors.
@@ -254,13 +271,13 @@ Json Responses(const RouteRow& row) {
   return responses;
 }
 
-Json Operation(const RouteRow& row) {
+Json Operation(const Service& service, const RouteRow& row) {
   Json operation = {{"summary", row.summary}, {"responses", Responses(row)}};
   if (row.path == kModelPrefix) {
     operation["parameters"] = Json::array(
         {Json{{"name", "id"}, {"in", "path"}, {"required", true}, {"schema", {{"type", "string"}}}}});
   }
-  Json schema = BodySchema(row.body);
+  Json schema = BodySchema(service, row.body);
   if (!schema.is_null()) {
     operation["requestBody"] = {{"required", true},
                                 {"content", {{"application/json", {{"schema", std::move(schema)}}}}}};
@@ -293,7 +310,7 @@ HttpResponse OpenApiAnswer(const Service& service) {
     if (row.path == kModelPrefix) path += "{id}";
     std::string method(row.method);
     std::transform(method.begin(), method.end(), method.begin(), [](char c) { return c | 0x20; });
-    paths[path][method] = Operation(row);
+    paths[path][method] = Operation(service, row);
   }
   Json document = {{"openapi", "3.1.0"},
                    {"info", {{"title", "sluice"}, {"version", service.info.version}}},

@@ -34,6 +34,13 @@ TEST_F(RouteTest, TokenizeAndDetokenize) {
   ExpectRefused(Post("/detokenize", Json::object()), 400, kInvalid, "missing_required_parameter", "tokens");
 }
 
+TEST_F(RouteTest, TheTokenizerSaysHowATextEnds) {
+  StartServer();
+  const Json info = Get("/tokenizer_info").json();
+  EXPECT_EQ(Post("/tokenize", {{"prompt", info["eos_token"]}}).json()["tokens"], Json::array({1}));
+  EXPECT_EQ(Post("/tokenize", {{"prompt", info["bos_token"]}}).json()["tokens"], Json::array({0}));
+}
+
 TEST_F(RouteTest, TheRenderedPromptIsWhatTheChatIsAnsweredFrom) {
   StartServer();
   const Json turns = Json::array({Json{{"role", "user"}, {"content", "ab"}}});
@@ -234,7 +241,7 @@ TEST_F(RouteTest, TheDescriptionIsHonest) {
     if (row.body == BodyKind::kNone) continue;
     EXPECT_TRUE(operation["responses"].contains("415")) << path;
     Json body = {{"model", "tiny"}};
-    if (row.body == BodyKind::kChat)
+    if (row.body == BodyKind::kChat || row.body == BodyKind::kChatPrompt)
       body["messages"] = Json::array({Json{{"role", "user"}, {"content", "a"}}});
     if (row.body == BodyKind::kCompletion || row.body == BodyKind::kTokenize) body["prompt"] = "a";
     if (row.body == BodyKind::kGenerate) body = {{"text", "a"}};

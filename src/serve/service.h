@@ -33,6 +33,7 @@ void HandleHealthGenerate(Service& service, const HttpRequest& request,
 HttpResponse RenderedChat(Service& service, const HttpRequest& request);
 HttpResponse Tokenized(Service& service, const HttpRequest& request);
 HttpResponse Detokenized(Service& service, const HttpRequest& request);
+HttpResponse TokenizerInfo(const Service& service);
 HttpResponse FlushCache(Service& service, const HttpRequest& request);
 HttpResponse AbortRequest(Service& service, const HttpRequest& request);
 HttpResponse VersionAnswer(const Service& service);

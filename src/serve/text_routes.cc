@@ -75,6 +75,16 @@ HttpResponse Tokenized(Service& service, const HttpRequest& http) {
   return Answer(answer);
 }
 
+// What evaluation harnesses ask before they use /tokenize in place of a tokenizer of their own.
+HttpResponse TokenizerInfo(const Service& service) {
+  const auto& ends = service.engine.info().eos_token_ids;
+  Json eos = nullptr;
+  if (!ends.empty()) eos = service.tokenizer.TokenBytes(ends.front());
+  constexpr std::string_view kBegin = "<｜begin▁of▁sentence｜>";
+  const Json bos = service.tokenizer.TokenId(kBegin) ? Json(kBegin) : Json(nullptr);
+  return Answer({{"tokenizer_class", "sluice"}, {"bos_token", bos}, {"eos_token", eos}});
+}
+
 HttpResponse Detokenized(Service& service, const HttpRequest& http) {
   const JsonBody body = ReadBody(http);
   FieldReader fields(body.object());

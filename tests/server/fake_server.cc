@@ -1,6 +1,7 @@
 // The server over a scripted engine, for clients that are tested from outside. Prints its base URL, serves
 // until standard input ends. What a prompt asks for:
 //   HOLD   nothing, for ever          SLOW   a token every 50 ms
+//   FLOOD  thousands of tokens        FULL   a full queue
 //   BREAK  two tokens, then an error  CALL   a sentence and two calls of get_weather
 //   THINK  reasoning, then 42         PAGE   a long prompt's progress, then Markdown with HTML in it
 //   else   "Hello <a CJK character> world" and the end of the sentence
@@ -71,6 +72,11 @@ int Main() {
     }
     script.tokens = tokenizer->Encode(AnswerTo(prompt));
     script.tokens.push_back(kEndOfSentence);
+    if (asks("FLOOD")) {
+      script.tokens.assign(4000, script.tokens.front());
+      script.tokens_per_event = 8;
+    }
+    if (asks("FULL")) throw engine::QueueFull("as many requests wait as may", 1.5);
     if (asks("PAGE")) {
       script.interval = std::chrono::milliseconds(20);
       script.prompt_tokens_a_step = 64;
@@ -85,6 +91,8 @@ int Main() {
 
   ServerOptions options;
   options.keep_alive = std::chrono::milliseconds(200);
+  options.max_unread_bytes = 256U << 10U;
+  options.max_unread_total_bytes = 4U << 20U;
   ServerInfo server_info;
   server_info.served_model_name = "tiny";
   server_info.model_path = "/models/tiny";
