@@ -48,7 +48,7 @@ LocalEngine::LocalEngine(const JobSettings& settings, const EngineOptions& optio
       layer_cut_(LayerCutOf(settings, config)),
       scheduler_(LimitsFor(settings, options)),
       load_{0, 0, 0, info_.max_total_tokens},
-      step_log_(options.decode_log_interval) {
+      step_log_(options.decode_log_interval, [this] { return Bubble(); }) {
   JobEvents events;
   events.on_result = [this](step::StepResult result) {
     std::lock_guard lock(mutex_);
@@ -175,6 +175,18 @@ EngineLoad LocalEngine::Load() const {
   return load_;
 }
 
+// As of the ranks' last heartbeats: the log waits for nobody.
+std::optional<double> LocalEngine::Bubble() const {
+  std::vector<trace::BusyPeriod> periods;
+  std::vector<int32_t> stages;
+  for (const RankState& rank : job_->Record().ranks) {
+    stages.push_back(settings_.grid.StageOf(static_cast<int>(periods.size())));
+    periods.push_back(rank.heartbeat.period);
+  }
+  const auto busy = trace::BusySharesOf(periods, stages);
+  return busy.has_value() ? std::optional(busy->all.bubble()) : std::nullopt;
+}
+
 void LocalEngine::NoteLoad() {
   const EngineLoad load = CurrentLoad();
   std::lock_guard lock(mutex_);
@@ -192,6 +204,7 @@ void LocalEngine::NoteStep(const step::Step& step) {
     if (running.started_ns != 0) continue;
     running.started_ns = now;
     ++content.new_sequences;
+    content.cached_tokens += part.first_position;  // its first row comes after what was cached
   }
   step_log_.Published(step.id, content, now);
 }

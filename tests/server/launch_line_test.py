@@ -142,7 +142,7 @@ def check_metrics(case, text):
                  'sluice_num_requests_total{model_name="MODEL"} 1',
                  'sluice_time_to_first_token_seconds_count{model_name="MODEL"} 1',
                  f'sluice_inter_token_latency_seconds_count{{model_name="MODEL"}} {ANSWER_TOKENS - 1}',
-                 'sluice_prompt_tokens_histogram_count{model_name="MODEL"} 1'):
+                 'sluice_request_prompt_tokens_count{model_name="MODEL"} 1'):
         assert line.replace("MODEL", case["model"]) in text, (line, text)
 
 
