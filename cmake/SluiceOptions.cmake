@@ -16,6 +16,8 @@ target_link_libraries(sluice_options INTERFACE Threads::Threads fmt::fmt)
 
 if(SLUICE_SANITIZER)
   target_compile_options(sluice_options INTERFACE
-    -fsanitize=${SLUICE_SANITIZER} -fno-omit-frame-pointer -g)
+    -fsanitize=${SLUICE_SANITIZER} -fno-omit-frame-pointer -O1 -g1
+    # gcc's own advice: with sanitizers this warning is about code that they put in.
+    -Wno-maybe-uninitialized)
   target_link_options(sluice_options INTERFACE -fsanitize=${SLUICE_SANITIZER})
 endif()

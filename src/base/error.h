@@ -17,6 +17,7 @@ enum class ErrorKind {
   kRankLost,    // a rank died, stalled or spoke out of turn; exit 5
   kNetwork,     // an address that cannot be bound or reached; exit 6
   kBadRequest,  // a client's request; HTTP 4xx
+  kOverloaded,  // too many requests wait; HTTP 503
   kInternal,    // our bug; exit 70
 };
 

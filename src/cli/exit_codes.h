@@ -9,6 +9,7 @@ constexpr int ExitCodeOf(ErrorKind kind) {
   switch (kind) {
     case ErrorKind::kUsage:
     case ErrorKind::kBadRequest:
+    case ErrorKind::kOverloaded:
       return 2;
     case ErrorKind::kModelFiles:
       return 3;

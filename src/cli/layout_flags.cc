@@ -1,5 +1,7 @@
 #include "cli/layout_flags.h"
 
+#include <signal.h>
+
 #include <algorithm>
 #include <charconv>
 #include <filesystem>
@@ -189,6 +191,18 @@ engine::JobSettings SettingsOf(const LayoutFlags& f, const checkpoint::Checkpoin
   return settings;
 }
 
+namespace {
+
+// Whether SIGINT or SIGTERM has come and waits; only a process that blocks them has such.
+bool EndSignalPending() {
+  sigset_t pending;
+  sigemptyset(&pending);
+  sigpending(&pending);
+  return sigismember(&pending, SIGINT) == 1 || sigismember(&pending, SIGTERM) == 1;
+}
+
+}  // namespace
+
 engine::ProcessPlan PlanOf(const LayoutFlags& flags) {
   engine::ProcessPlan plan;
   plan.program = std::filesystem::read_symlink("/proc/self/exe");
@@ -196,6 +210,7 @@ engine::ProcessPlan PlanOf(const LayoutFlags& flags) {
   plan.node = static_cast<int>(flags.node_rank);
   plan.join_address = flags.dist_init_addr;
   plan.secret = comm::GivenSecret(flags.job_secret_file);
+  plan.asked_to_end = EndSignalPending;
   return plan;
 }
 

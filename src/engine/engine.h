@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/error.h"
 #include "engine/request.h"
 #include "trace/times.h"
 
@@ -74,6 +75,8 @@ struct EngineInfo {
   int64_t lanes = 1;             // ranks of a stage
   int64_t expert_row_bytes = 0;  // of a row on its way to an expert, and of a sum on its way back
   int64_t expert_sum_bytes = 0;
+  bool priority_scheduling = false;  // without it a priority other than 0 means nothing: refuse it
+  bool prefix_cache = true;          // off with --disable-radix-cache
 };
 
 // How busy the engine is, as of its last step.
@@ -88,17 +91,32 @@ struct EngineLoad {
   double prefill_tokens_per_second = 0.0;  // measured lately; 0: not yet
 };
 
+// Submit's refusal while the queue is full: HTTP 503 queue_full.
+class QueueFull final : public Error {
+ public:
+  QueueFull(const std::string& sentence, double retry_after_seconds)
+      : Error(ErrorKind::kOverloaded, sentence), retry_after_seconds_(retry_after_seconds) {}
+  // How long the prompt rows that wait take at the rate measured lately; 0: no rate has been measured yet.
+  double retry_after_seconds() const { return retry_after_seconds_; }
+
+ private:
+  double retry_after_seconds_;
+};
+
 // The facade the server talks to. Thread-safe.
 class Engine {
  public:
   virtual ~Engine() = default;
   virtual const EngineInfo& info() const = 0;
   // Queues the request; events go to `sink`. Throws Error(kBadRequest) when it can never run (an empty
-  // prompt, a token outside the vocabulary, prompt + max_tokens over a limit) and Error(kRankLost) when the
-  // job has ended.
+  // prompt, a token outside the vocabulary, prompt + max_tokens over a limit), QueueFull when too many wait,
+  // and Error(kRankLost) when the job has ended.
   virtual RequestId Submit(Request request, EventSink sink) = 0;
   // Ends a request early; its last event has FinishReason::kAbort. Unknown or finished ids are ignored.
   virtual void Abort(RequestId id) = 0;
+  // Forgets every cached prefix. False, and nothing is forgotten, while a request runs or waits. Returns when
+  // it is done.
+  virtual bool FlushCache() = 0;
   virtual std::vector<RankInfo> Ranks() = 0;
   virtual EngineLoad Load() const = 0;
   // Empty while every rank is well; otherwise the sentence of the verdict, naming the rank.

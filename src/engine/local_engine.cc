@@ -107,6 +107,11 @@ void LocalEngine::Abort(RequestId id) {
   something_.notify_all();
 }
 
+bool LocalEngine::FlushCache() {
+  std::lock_guard lock(mutex_);
+  return submitted_.empty() && load_.running + load_.waiting == 0;  // no prefix outlives its request
+}
+
 void LocalEngine::Finish(RequestId id, FinishReason reason, Event event) {
   const auto it = running_.find(id);
   event.finish = reason;

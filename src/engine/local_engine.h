@@ -36,6 +36,7 @@ class LocalEngine final : public Engine {
   const EngineInfo& info() const override { return info_; }
   RequestId Submit(Request request, EventSink sink) override;
   void Abort(RequestId id) override;
+  bool FlushCache() override;
   std::vector<RankInfo> Ranks() override;
   std::string Verdict() const override { return job_->verdict(); }
   EngineLoad Load() const override;

@@ -26,6 +26,7 @@ namespace sluice::engine {
 namespace {
 
 constexpr Duration kLook = std::chrono::milliseconds(5);
+constexpr Duration kLookForSignals = std::chrono::milliseconds(100);
 constexpr Duration kReasonLimit = std::chrono::milliseconds(300);
 
 std::string DescribeEnd(int status) {
@@ -125,6 +126,8 @@ Share ShareOf(const JobSettings& settings, const ProcessPlan& plan) {
   return {plan.node * count, count};
 }
 
+bool AskedToEnd(const ProcessPlan& plan) { return plan.asked_to_end && plan.asked_to_end(); }
+
 comm::JobSecret SecretOf(const ProcessPlan& plan) {
   SLUICE_CHECK(plan.secret.has_value() || plan.nodes == 1, "{} nodes cannot agree on a random secret",
                plan.nodes);
@@ -177,7 +180,7 @@ class ProcessRanks final : public RankSet {
     comm::Rendezvous rendezvous(comm::ParseAddress(listen), HelloOf(settings, -1, checkpoint_fingerprint),
                                 secret);
     processes_ = StartShare(settings, plan, rendezvous.address().ToString(), secret);
-    for (auto& channel : AcceptAll(rendezvous, settings)) {
+    for (auto& channel : AcceptAll(rendezvous, settings, plan)) {
       const auto rank = static_cast<int>(channels_.size());
       channels_.push_back(comm::MakeOrderedChannel(WithPublishFaults(std::move(channel), settings, rank)));
     }
@@ -205,9 +208,15 @@ class ProcessRanks final : public RankSet {
   // A rank of this host whose process ends is not waited for; and when ranks are lost while they join, one
   // that was killed is why, and the others ended because of it.
   std::vector<std::unique_ptr<comm::Channel>> AcceptAll(comm::Rendezvous& rendezvous,
-                                                        const JobSettings& settings) {
+                                                        const JobSettings& settings,
+                                                        const ProcessPlan& plan) {
     try {
-      return rendezvous.Accept(settings.join_limit, [&] { FailIfOneEnded(settings, /*killed_only=*/false); });
+      return rendezvous.Accept(settings.join_limit, [&] {
+        if (AskedToEnd(plan)) {
+          Fail(ErrorKind::kRankLost, "the job was asked to end before all ranks had joined");
+        }
+        FailIfOneEnded(settings, /*killed_only=*/false);
+      });
     } catch (const Error&) {
       const Deadline deadline = Clock::now() + kReasonLimit;
       for (auto& process : processes_) process->WaitUntil(deadline);
@@ -245,7 +254,8 @@ int RunNode(const JobSettings& settings, const ProcessPlan& plan) {
   const auto processes = StartShare(settings, plan, plan.join_address, SecretOf(plan));
   int code = 0;
   for (const auto& process : processes) {
-    while (!process->WaitUntil(Clock::now() + std::chrono::hours(1))) {
+    while (!process->WaitUntil(Clock::now() + kLookForSignals)) {
+      if (AskedToEnd(plan)) return 0;  // with the processes, which end with these objects
     }
     const int status = process->status();
     code = std::max(code, WIFSIGNALED(status) ? 5 : WEXITSTATUS(status));

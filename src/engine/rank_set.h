@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -38,14 +39,19 @@ struct ProcessPlan {
   int node = 0;                           // --node-rank
   std::string join_address;               // --dist-init-addr; empty with one node: a private Unix socket
   std::optional<comm::JobSecret> secret;  // must be there with several nodes; one node makes its own without
+  // Asked now and then while ranks join, and while a node above 0 waits for the end of its ranks: whether
+  // somebody wants this process to end. Empty: nobody does.
+  std::function<bool()> asked_to_end;
 };
 
 // Starts this node's share of the ranks as processes and, on node 0, waits until all ranks of all nodes have
-// joined. Throws Error(kRankLost) naming the ranks that have not joined within settings.join_limit.
+// joined. Throws Error(kRankLost) naming the ranks that have not joined within settings.join_limit, or when
+// plan.asked_to_end says so before.
 std::unique_ptr<RankSet> StartProcessRanks(const JobSettings& settings, uint64_t checkpoint_fingerprint,
                                            const ProcessPlan& plan);
 
-// The other nodes: starts this node's ranks, waits for their end and returns the exit code.
+// The other nodes: starts this node's ranks, waits for their end and returns the exit code; 0 when
+// plan.asked_to_end ended them, which node 0 sees as the loss of its ranks.
 int RunNode(const JobSettings& settings, const ProcessPlan& plan);
 
 }  // namespace sluice::engine

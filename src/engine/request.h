@@ -32,7 +32,9 @@ struct Request {
   std::vector<std::pair<int32_t, float>> logit_bias;  // added to the logits of these tokens
   int64_t min_tokens = 0;                             // stop tokens cannot be chosen before so many tokens
   std::shared_ptr<const text::Grammar> grammar;       // what the answer must match; null: anything
-  int64_t priority = 0;                               // larger goes first, with --enable-priority-scheduling
+  int32_t grammar_after = -1;  // it begins when this token has been sampled (end of thinking); -1: at once
+  int64_t priority = 0;        // larger goes first, with --enable-priority-scheduling
+  bool probe = false;  // of health: ahead of every priority, at the next chunk boundary, beside the limits
   int64_t deadline_ns = 0;              // on the monotonic clock (NowNs): ended when it has passed; 0: none
   std::string cache_salt;               // requests share cached prefixes only with those of the same salt
   int32_t top_logprobs = 0;             // of each generated token

@@ -115,7 +115,26 @@ struct SamplingParams {
   int32_t top_k = 0;         // 0: all
   uint64_t seed = 0;
   int32_t top_logprobs = 0;  // how many of the most likely tokens to report
+  float min_p = 0.0F;        // in [0, 1]: leaves out what is less likely than this share of the likeliest
   bool operator==(const SamplingParams&) const = default;
+};
+
+struct TokenBias {
+  int32_t token = 0;
+  float bias = 0.0F;  // -infinity: cannot be chosen
+  bool operator==(const TokenBias&) const = default;
+};
+
+// What one request does to a row of logits before a token is drawn from it. In this order: every token of
+// `repeated` has its logit divided by the penalty if it is above 0 and multiplied by it if not; biases are
+// added; what is not allowed cannot be chosen. Log-probabilities are reported from the row as it was.
+struct LogitAdjust {
+  float repetition_penalty = 1.0F;  // finite and above 0
+  std::vector<int32_t> repeated;    // ascending
+  std::vector<TokenBias> biases;    // ascending by token
+  std::vector<uint32_t> allowed;    // bit t % 32 of word t / 32: token t may be chosen; no words: all may
+  bool empty() const { return repeated.empty() && biases.empty() && allowed.empty(); }
+  bool operator==(const LogitAdjust&) const = default;
 };
 struct TokenLogprob {
   int32_t token = 0;
@@ -274,10 +293,12 @@ class Ops {
   // ---- sampling ----
 
   // One token per row of logits [T, vocab] F32. Candidates in order of value descending, then id ascending;
-  // top_k, then top_p over the tempered distribution; the uniform number is a pure function of
+  // top_k, then top_p over the tempered distribution, then min_p; the uniform number is a pure function of
   // (seed, position). Log-probabilities: log-sum-exp over fixed blocks of 1,024 tokens merged in order.
-  // params, positions: one per row; position is that of the sampled token in its sequence.
+  // params, adjusts, positions: one per row; position is that of the sampled token in its sequence.
+  // Error(kInternal) for an adjust that does not fit the vocabulary or leaves no token.
   virtual std::vector<Sampled> Sample(const Tensor& logits, std::span<const SamplingParams> params,
+                                      std::span<const LogitAdjust> adjusts,
                                       std::span<const int64_t> positions) = 0;
 
   // The log-probability of targets[t] under logits row t, and the `top` most likely tokens beside it.

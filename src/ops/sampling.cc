@@ -54,6 +54,38 @@ void CheckLogits(std::span<const float> logits) {
     Fail(ErrorKind::kInternal, "none of {} logits is finite, so no token can be chosen", logits.size());
 }
 
+std::vector<float> Adjusted(std::span<const float> logits, const LogitAdjust& adjust) {
+  const auto check = [&](int32_t token) {
+    if (token < 0 || static_cast<size_t>(token) >= logits.size()) {
+      Fail(ErrorKind::kInternal, "an adjust names token {} of a vocabulary of {}", token, logits.size());
+    }
+  };
+  std::vector<float> row(logits.begin(), logits.end());
+  for (const int32_t token : adjust.repeated) {
+    check(token);
+    float& logit = row[token];
+    logit = logit > 0.0F ? logit / adjust.repetition_penalty : logit * adjust.repetition_penalty;
+  }
+  for (const auto& [token, bias] : adjust.biases) {
+    check(token);
+    row[token] += bias;
+  }
+  if (!adjust.allowed.empty()) {
+    if (adjust.allowed.size() != (row.size() + 31) / 32) {
+      Fail(ErrorKind::kInternal, "a mask of {} words does not fit a vocabulary of {}", adjust.allowed.size(),
+           row.size());
+    }
+    for (size_t token = 0; token < row.size(); ++token) {
+      if ((adjust.allowed[token / 32] >> (token % 32) & 1U) == 0) {
+        row[token] = -std::numeric_limits<float>::infinity();
+      }
+    }
+  }
+  // A penalty can carry a logit beyond the largest float; what is below the smallest cannot be chosen.
+  CheckLogits(row);
+  return row;
+}
+
 // Token ids by logit descending, then id ascending; only the first `sorted` are in their place.
 class Ranking {
  public:
@@ -106,6 +138,14 @@ int32_t Draw(std::span<const float> logits, Ranking& ranking, const SamplingPara
     while (end < candidates && (end == 0 || kept < wanted)) kept += mass_of(end++);
   }
 
+  if (params.min_p > 0.0F) {
+    // Mass falls with rank and the first one's is 1, whatever top_k and top_p have left.
+    kept = 0.0;
+    size_t likely = 0;
+    while (likely < end && mass_of(likely) >= static_cast<double>(params.min_p)) kept += mass_of(likely++);
+    end = likely;
+  }
+
   const double target = UniformNumber(params.seed, position) * kept;
   double running = 0.0;
   int32_t chosen = ranking[0];
@@ -140,14 +180,19 @@ double UniformNumber(uint64_t seed, int64_t position) {
   return static_cast<double>(bits >> 11) * 0x1p-53;
 }
 
-Sampled SampleRow(std::span<const float> logits, const SamplingParams& params, int64_t position) {
+Sampled SampleRow(std::span<const float> logits, const SamplingParams& params, const LogitAdjust& adjust,
+                  int64_t position) {
   CheckLogits(logits);
+  const auto choose = [&](std::span<const float> row, Ranking& ranking) {
+    return params.temperature > 0.0F
+               ? Draw(row, ranking, params, position)
+               : static_cast<int32_t>(std::max_element(row.begin(), row.end()) - row.begin());
+  };
   Ranking ranking(logits);
-  const int32_t token =
-      params.temperature > 0.0F
-          ? Draw(logits, ranking, params, position)
-          : static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
-  return Report(logits, ranking, token, params.top_logprobs);
+  if (adjust.empty()) return Report(logits, ranking, choose(logits, ranking), params.top_logprobs);
+  const std::vector<float> adjusted = Adjusted(logits, adjust);
+  Ranking adjusted_ranking(adjusted);
+  return Report(logits, ranking, choose(adjusted, adjusted_ranking), params.top_logprobs);
 }
 
 Sampled LogprobRow(std::span<const float> logits, int32_t target, int32_t top) {

@@ -226,7 +226,7 @@ step::StepResult Rank::ReadOut(const step::Step& step, const model::Pass& pass, 
       if (sequence.sample && last) {
         const int64_t position = place.position + 1;
         into.sampled = true;
-        into.token = ops_.Sample(row, {&sequence.sampling, 1}, {&position, 1}).front();
+        into.token = ops_.Sample(row, {&sequence.sampling, 1}, {&sequence.adjust, 1}, {&position, 1}).front();
       }
     }
   });

@@ -58,6 +58,7 @@ int64_t Scheduler::RowsReady(const Sequence& sequence, bool hurry) const {
   }
   if (sequence.samples_published >= sequence.request.max_tokens) return 0;
   if (sequence.samples_in_flight() == 0) return 1;
+  if (sequence.request.token_by_token) return 0;
   // One token ahead and no further: what follows a stop token is computed in vain.
   if (sequence.samples_in_flight() > 1 || sequence.last_sample_step >= group_begin_) return 0;
   return hurry || next_step_id_ - sequence.last_sample_step >= limits_.stages ? 1 : 0;

@@ -32,6 +32,8 @@ struct NewSequence {
   bool prompt_logprobs = false;  // row i's target is prompt[i + 1], the last row's -1; chunks of kLogprobRows
   ops::SamplingParams sampling;
   bool return_logits = false;  // of every row, prompt and answer
+  // The caller sets the adjust of every row that samples, from all tokens before it: none is published ahead.
+  bool token_by_token = false;
 };
 
 // Turns sequences into steps: admission by reserving pages for prompt and answer, chunked prefill shared
@@ -47,7 +49,8 @@ struct NewSequence {
 // A decode row needs the token before it. When that is still being sampled, the row may be published all the
 // same, one token ahead: it names the step its token comes from (step::StepSequence::awaits_step), and the
 // ranks hand the token over among themselves. A row that awaits a step fewer than `stages` steps back would
-// hold up the first stage until the last is done, so it goes into a step only when nothing else is ready.
+// hold up the first stage until the last is done, so it goes into a step only when nothing else is ready. A
+// sequence with token_by_token never awaits: its row is made when the token before it has come back.
 //
 // When more sequences are ready than a step has rows, those longest without a row get one each, decode or
 // prompt: a ready sequence never waits longer than running() steps. That holds with step_sequences as well;

@@ -121,6 +121,23 @@ TEST(Scheduler, ADecodeRowGoesOneTokenAhead) {
   EXPECT_EQ(scheduler.free_pages(), 10);
 }
 
+TEST(Scheduler, ATokenByTokenSequenceIsNeverAhead) {
+  Scheduler scheduler({.chunk_rows = 100, .max_running = 4, .pages = 10, .max_steps_in_flight = 8});
+  NewSequence sequence = Prompt(7, 150, 2);
+  sequence.token_by_token = true;
+  scheduler.Add(std::move(sequence));
+  const auto first = scheduler.Next().value();
+  const auto second = scheduler.Next().value();
+  EXPECT_TRUE(second.sequences.front().sample);
+  EXPECT_FALSE(scheduler.Next());
+  scheduler.Completed(Answer(first));
+  EXPECT_FALSE(scheduler.Next());
+  scheduler.Completed(Answer(second, 42));
+  const auto decode = scheduler.Next().value();
+  EXPECT_EQ(decode.sequences.front().awaits_step, -1);
+  EXPECT_EQ(decode.sequences.front().tokens, std::vector<int32_t>{42});
+}
+
 TEST(Scheduler, AnAwaitedTokenDoesNotHoldUpAFullPipe) {
   Scheduler scheduler({.chunk_rows = 100, .pages = 100, .stages = 3});
   scheduler.Add(Prompt(1, 10, 9));

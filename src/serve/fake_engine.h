@@ -49,6 +49,7 @@ class FakeEngine : public engine::Engine {
   engine::RequestId Submit(engine::Request request, engine::EventSink sink) override {
     const std::lock_guard lock(mutex_);
     if (!verdict_.empty()) Fail(ErrorKind::kRankLost, "{}", verdict_);
+    if (!queue_full_.empty() && !request.probe) throw engine::QueueFull(queue_full_, retry_after_seconds_);
     requests_.push_back(request);
     Job job{std::move(request), std::move(sink), {}, 0, std::chrono::steady_clock::now()};
     job.script = writer_(job.request);
@@ -61,6 +62,13 @@ class FakeEngine : public engine::Engine {
     const std::lock_guard lock(mutex_);
     if (jobs_.erase(id) > 0) ++aborts_;
     changed_.notify_all();
+  }
+
+  bool FlushCache() override {
+    const std::lock_guard lock(mutex_);
+    if (!jobs_.empty()) return false;
+    ++flushes_;
+    return true;
   }
 
   std::vector<engine::RankInfo> Ranks() override {
@@ -117,6 +125,16 @@ class FakeEngine : public engine::Engine {
   void SetVerdict(std::string verdict) {
     const std::lock_guard lock(mutex_);
     verdict_ = std::move(verdict);
+  }
+  // From now on Submit refuses all but probes with this sentence; empty: it takes them again.
+  void SetQueueFull(std::string sentence, double retry_after_seconds) {
+    const std::lock_guard lock(mutex_);
+    queue_full_ = std::move(sentence);
+    retry_after_seconds_ = retry_after_seconds;
+  }
+  int flushes() const {
+    const std::lock_guard lock(mutex_);
+    return flushes_;
   }
   int aborts() const {
     const std::lock_guard lock(mutex_);
@@ -228,8 +246,11 @@ class FakeEngine : public engine::Engine {
   std::vector<engine::Request> requests_;
   engine::RequestId last_id_ = 0;
   int aborts_ = 0;
+  int flushes_ = 0;
   std::string verdict_;
   std::string stall_;
+  std::string queue_full_;
+  double retry_after_seconds_ = 0.0;
   bool ending_ = false;
   std::thread thread_;
 };

@@ -27,6 +27,7 @@ struct StepSequence {
   std::vector<int32_t> targets;  // with prompt_logprobs: the token after each row, -1 where none is wanted
   bool return_logits = false;    // the raw logits of every row here come back (comparisons, not service)
   ops::SamplingParams sampling;
+  ops::LogitAdjust adjust;  // of the row that is sampled; the last stage applies it
 
   bool operator==(const StepSequence&) const = default;
 };

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <functional>
 #include <limits>
 #include <random>
@@ -31,6 +32,22 @@ class Random {
   std::mt19937_64 engine_;
 };
 
+ops::LogitAdjust RandomAdjust(Random& random) {
+  ops::LogitAdjust adjust;
+  adjust.repetition_penalty = 0.5F + static_cast<float>(random.Int(0, 20)) / 8.0F;
+  for (int32_t token = 0; token < 40; ++token) {
+    if (random.Int(0, 9) == 0) adjust.repeated.push_back(token);
+    if (random.Int(0, 9) == 0) {
+      adjust.biases.push_back(
+          {token, random.Coin() ? random.Float() : -std::numeric_limits<float>::infinity()});
+    }
+  }
+  for (int32_t words = random.Coin() ? 3 : 0; words > 0; --words) {
+    adjust.allowed.push_back(static_cast<uint32_t>(random.Word()));
+  }
+  return adjust;
+}
+
 Step RandomStep(Random& random) {
   Step step;
   step.id = static_cast<int64_t>(random.Word() >> 1);
@@ -52,8 +69,9 @@ Step RandomStep(Random& random) {
       sequence.targets = random.Ints(static_cast<int32_t>(sequence.tokens.size()), -1);
     }
     sequence.return_logits = random.Coin();
-    sequence.sampling = {random.Float(), random.Float(), random.Int(0, 100), random.Word(),
-                         random.Int(0, 20)};
+    sequence.sampling = {random.Float(), random.Float(),    random.Int(0, 100),
+                         random.Word(),  random.Int(0, 20), random.Float()};
+    if (random.Coin()) sequence.adjust = RandomAdjust(random);
     step.sequences.push_back(sequence);
   }
   return step;
@@ -121,24 +139,29 @@ TEST(StepWire, LayoutByteByByte) {
   sequence.tokens = {0x0A0B0C0D};
   sequence.pages = {4, 5};
   sequence.sample = true;
-  sequence.sampling = {1.0F, 0.5F, 3, 0x11, 2};
+  sequence.sampling = {1.0F, 0.5F, 3, 0x11, 2, 0.25F};
+  sequence.adjust = {2.0F, {7}, {{6, -1.0F}}, {0x01020304}};
   step.sequences = {sequence};
   const std::vector<uint8_t> expected = {
-      2,   1,   0,    0,    0,    0,   0,   0,                             // id
-      1,                                                                   // begins_busy_period
-      1,   0,   0,    0,    0,    0,   0,   0,                             // sequences
-      9,   0,   0,    0,    0,    0,   0,   0,                             // sequence
-      64,  0,   0,    0,                                                   // first_position
-      1,   0,   0,    0,    0,    0,   0,   0,    0x0D, 0x0C, 0x0B, 0x0A,  // tokens
-      255, 255, 255,  255,  255,  255, 255, 255,                           // awaits_step
-      2,   0,   0,    0,    0,    0,   0,   0,    4,    0,    0,    0,
-      5,   0,   0,    0,                           // pages
-      1,   0,                                      // sample, prompt_logprobs
-      0,   0,   0,    0,    0,    0,   0,   0,     // targets
-      0,                                           // return_logits
-      0,   0,   0x80, 0x3F, 0,    0,   0,   0x3F,  // temperature, top_p
-      3,   0,   0,    0,    0x11, 0,   0,   0,    0,    0,    0,    0,
-      2,   0,   0,    0,  // top_k, seed, top_logprobs
+      2,   1,   0,    0,    0,    0,   0,    0,                                         // id
+      1,                                                                                // begins_busy_period
+      1,   0,   0,    0,    0,    0,   0,    0,                                         // sequences
+      9,   0,   0,    0,    0,    0,   0,    0,                                         // sequence
+      64,  0,   0,    0,                                                                // first_position
+      1,   0,   0,    0,    0,    0,   0,    0,    0x0D, 0x0C, 0x0B, 0x0A,              // tokens
+      255, 255, 255,  255,  255,  255, 255,  255,                                       // awaits_step
+      2,   0,   0,    0,    0,    0,   0,    0,    4,    0,    0,    0,    5, 0, 0, 0,  // pages
+      1,   0,                                       // sample, prompt_logprobs
+      0,   0,   0,    0,    0,    0,   0,    0,     // targets
+      0,                                            // return_logits
+      0,   0,   0x80, 0x3F, 0,    0,   0,    0x3F,  // temperature, top_p
+      3,   0,   0,    0,    0x11, 0,   0,    0,    0,    0,    0,    0,    2, 0, 0, 0,
+      0,   0,   0x80, 0x3E,                                              // top_k, seed, top_logprobs, min_p
+      0,   0,   0,    0x40,                                              // repetition_penalty
+      1,   0,   0,    0,    0,    0,   0,    0,    7,    0,    0,    0,  // repeated
+      1,   0,   0,    0,    0,    0,   0,    0,                          // biases
+      6,   0,   0,    0,    0,    0,   0x80, 0xBF, 1,    0,    0,    0,    0, 0, 0, 0,
+      4,   3,   2,    1,  // allowed
   };
   std::vector<uint8_t> bytes;
   for (const std::byte byte : Encode(step)) bytes.push_back(static_cast<uint8_t>(byte));
@@ -221,6 +244,29 @@ TEST(StepWire, EncodeRefusesWhatDecodeWouldRefuse) {
       {[](StepSequence& s) { s.prompt_logprobs = false; }, "has targets that do not fit"},
       {[](StepSequence& s) { s.sampling.top_k = -1; }, "has a negative top_k"},
       {[](StepSequence& s) { s.sampling.top_logprobs = -1; }, "has a negative top_logprobs"},
+      {[](StepSequence& s) { s.adjust.repetition_penalty = 0.0F; }, "has a repetition penalty"},
+      {[](StepSequence& s) { s.adjust.repetition_penalty = std::nanf(""); }, "has a repetition penalty"},
+      {[](StepSequence& s) { s.adjust.repeated = {-1}; }, "repeats a negative token"},
+      {[](StepSequence& s) {
+         s.adjust.repeated = {4, 4};
+       },
+       "has repeated tokens that do not ascend"},
+      {[](StepSequence& s) {
+         s.adjust.biases = {{-1, 0.0F}};
+       },
+       "has a bias for a negative token"},
+      {[](StepSequence& s) {
+         s.adjust.biases = {{1, std::nanf("")}};
+       },
+       "has a bias that is no number"},
+      {[](StepSequence& s) {
+         s.adjust.biases = {{1, std::numeric_limits<float>::infinity()}};
+       },
+       "has a bias that is no number"},
+      {[](StepSequence& s) {
+         s.adjust.biases = {{3, 0.0F}, {2, 0.0F}};
+       },
+       "has biases whose tokens"},
   };
   for (const Defect& defect : defects) {
     Step step;

@@ -1,4 +1,6 @@
 #include <algorithm>
+#include <cmath>
+#include <functional>
 #include <limits>
 
 #include "base/checked.h"
@@ -18,6 +20,25 @@ bool AnyBelow(const std::vector<int32_t>& values, int32_t least) {
   int32_t lowest = std::numeric_limits<int32_t>::max();
   for (const int32_t value : values) lowest = std::min(lowest, value);
   return lowest < least;
+}
+
+const char* DefectOf(const ops::LogitAdjust& adjust) {
+  // Negated, so that what is not a number is refused too.
+  if (!(adjust.repetition_penalty > 0.0F && std::isfinite(adjust.repetition_penalty))) {
+    return "has a repetition penalty that is not finite and above 0";
+  }
+  if (AnyBelow(adjust.repeated, 0)) return "repeats a negative token";
+  if (!std::ranges::is_sorted(adjust.repeated, std::less_equal())) {
+    return "has repeated tokens that do not ascend";
+  }
+  for (const ops::TokenBias& entry : adjust.biases) {
+    if (entry.token < 0) return "has a bias for a negative token";
+    if (!(entry.bias < std::numeric_limits<float>::infinity())) return "has a bias that is no number";
+  }
+  if (!std::ranges::is_sorted(adjust.biases, std::less_equal(), &ops::TokenBias::token)) {
+    return "has biases whose tokens do not ascend";
+  }
+  return nullptr;
 }
 
 // What is wrong with a sequence of step `id`, or nullptr.
@@ -45,7 +66,7 @@ const char* DefectOf(int64_t id, const StepSequence& sequence) {
   }
   if (sequence.sampling.top_k < 0) return "has a negative top_k";
   if (sequence.sampling.top_logprobs < 0) return "has a negative top_logprobs";
-  return nullptr;
+  return DefectOf(sequence.adjust);
 }
 
 bool GetFlag(WireReader& reader) {
@@ -66,6 +87,7 @@ void Put(WireWriter& writer, const ops::SamplingParams& sampling) {
   writer.Put(sampling.top_k);
   writer.Put(sampling.seed);
   writer.Put(sampling.top_logprobs);
+  writer.Put(sampling.min_p);
 }
 
 ops::SamplingParams GetSampling(WireReader& reader) {
@@ -75,7 +97,24 @@ ops::SamplingParams GetSampling(WireReader& reader) {
   sampling.top_k = reader.Get<int32_t>();
   sampling.seed = reader.Get<uint64_t>();
   sampling.top_logprobs = reader.Get<int32_t>();
+  sampling.min_p = reader.Get<float>();
   return sampling;
+}
+
+void Put(WireWriter& writer, const ops::LogitAdjust& adjust) {
+  writer.Put(adjust.repetition_penalty);
+  writer.PutList(std::span<const int32_t>(adjust.repeated));
+  writer.PutList(std::span<const ops::TokenBias>(adjust.biases));
+  writer.PutList(std::span<const uint32_t>(adjust.allowed));
+}
+
+ops::LogitAdjust GetAdjust(WireReader& reader) {
+  ops::LogitAdjust adjust;
+  adjust.repetition_penalty = reader.Get<float>();
+  adjust.repeated = reader.GetList<int32_t>();
+  adjust.biases = reader.GetList<ops::TokenBias>();
+  adjust.allowed = reader.GetList<uint32_t>();
+  return adjust;
 }
 
 void Put(WireWriter& writer, const ops::Sampled& sampled) {
@@ -104,6 +143,7 @@ StepSequence GetStepSequence(WireReader& reader) {
   sequence.targets = reader.GetList<int32_t>();
   sequence.return_logits = GetFlag(reader);
   sequence.sampling = GetSampling(reader);
+  sequence.adjust = GetAdjust(reader);
   return sequence;
 }
 
@@ -127,7 +167,10 @@ std::vector<std::byte> Encode(const Step& step) {
   size_t bytes = kFixedBytes;
   for (const StepSequence& sequence : step.sequences) {
     bytes += kFixedBytes +
-             (sequence.tokens.size() + sequence.pages.size() + sequence.targets.size()) * sizeof(int32_t);
+             (sequence.tokens.size() + sequence.pages.size() + sequence.targets.size() +
+              sequence.adjust.repeated.size() + sequence.adjust.allowed.size()) *
+                 sizeof(int32_t) +
+             sequence.adjust.biases.size() * sizeof(ops::TokenBias);
   }
   WireWriter writer(bytes);
   writer.Put(step.id);
@@ -146,6 +189,7 @@ std::vector<std::byte> Encode(const Step& step) {
     writer.PutList(std::span<const int32_t>(sequence.targets));
     writer.Put<uint8_t>(sequence.return_logits);
     Put(writer, sequence.sampling);
+    Put(writer, sequence.adjust);
   }
   return writer.Take();
 }

@@ -2,14 +2,28 @@
 
 #include <span>
 #include <string>
+#include <vector>
 
 namespace sluice::text {
 
+// One call of a tool by the model.
+struct ToolCall {
+  std::string name;
+  std::string arguments;  // a JSON object
+
+  bool operator==(const ToolCall&) const = default;
+};
+
 // One message of a conversation. An absent (null) content or reasoning is the empty string.
 struct ChatMessage {
-  std::string role;               // system, user or assistant
-  std::string content;            // UTF-8, written into the prompt as it is
-  std::string reasoning_content;  // assistant only: what stood before </think>
+  std::string role{};                  // system, developer, user, assistant or tool
+  std::string content{};               // UTF-8, written into the prompt as it is
+  std::string reasoning_content{};     // assistant only: what stood before </think>
+  std::vector<ToolCall> tool_calls{};  // assistant only
+  // System and developer only: the functions that may be called, each one JSON object (the inner `function`
+  // of OpenAI's tool), and the JSON schema of the answer, if it has one. Rewritten by PythonJson.
+  std::vector<std::string> tools{};
+  std::string response_format{};
 };
 
 struct DeepSeekV32ChatOptions {
@@ -18,23 +32,39 @@ struct DeepSeekV32ChatOptions {
     kThinking,  // the model reasons first: the prompt ends with <think>
   };
   Mode mode = Mode::kChat;
-  // Leave out the reasoning of assistant messages before the last user message. With the roles supported here
-  // such reasoning is not written in either case, so both values give one prompt.
+  // In thinking mode leave out what was thought before the last message of a user. Such reasoning is not
+  // written in either case; what differs is that a developer message there is refused with it.
   bool drop_thinking = true;
   // Begin with <｜begin▁of▁sentence｜>.
   bool add_default_bos_token = true;
+  // Without it a prompt ends with the content of its last message, and <｜Assistant｜> and the mark of the
+  // mode are left out.
+  bool add_generation_prompt = true;
+  // The last message, an assistant's without tool calls, is to be continued: its end is not written. In
+  // thinking mode one with reasoning and without content is continued inside its reasoning.
+  bool continue_final_message = false;
 };
 
 // The prompt text of a conversation in the native encoding of DeepSeek-V3.2 (encoding_dsv32.py, which comes
-// with the checkpoint; V3.2 has no chat template). To be tokenised with parse_special. Rules:
-//   system     content
-//   user       <｜User｜> content <｜Assistant｜>, then <think> for the last user message in thinking mode,
-//   else </think> assistant  [reasoning </think>, in thinking mode after the last user message] content
-//   <｜end▁of▁sentence｜>
-// Error(kBadRequest), naming the message by its index: a role other than these three, reasoning_content in
-// another role than assistant, or, in thinking mode after the last user message, an assistant message without
-// reasoning.
+// with the checkpoint; V3.2 has no chat template). To be tokenised with parse_special. With "last user" for
+// the last message of a user or developer, rules:
+//   system     content, then the tools text and the response format text, if it has them
+//   developer  as a user, whose text is: tools, response format, # The user's message is: content
+//   user       <｜User｜> content <｜Assistant｜>, then <think> for the last user in thinking mode, else
+//              </think>
+//   assistant  [reasoning </think>, in thinking mode after the last user] content, the calls,
+//   <｜end▁of▁sentence｜> tool       a result of the assistant before it; results belong to calls by
+//   position. After the last one
+//              <think> in thinking mode after the last user, else </think>
+// Error(kBadRequest), naming the message by its index: another role; a member in a role that has it not; in
+// thinking mode after the last user, an assistant without reasoning and calls; in thinking mode with
+// drop_thinking, a developer before the last user; a developer without content; a result without its call;
+// arguments that are no JSON object.
 std::string EncodeDeepSeekV32Chat(std::span<const ChatMessage> messages,
                                   const DeepSeekV32ChatOptions& options);
+
+// The markup of calls as an assistant writes it, from <｜DSML｜function_calls> to its end. `where` names the
+// calls' owner in refusals.
+std::string DeepSeekV32Calls(std::span<const ToolCall> calls, const std::string& where);
 
 }  // namespace sluice::text

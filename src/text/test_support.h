@@ -4,6 +4,7 @@
 #include <openssl/evp.h>
 
 #include <array>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -63,6 +64,14 @@ inline std::string ReadWhole(const std::filesystem::path& path) {
 
 inline std::filesystem::path GoldenFolder() {
   return std::filesystem::path(SLUICE_SOURCE_DIR) / "tests" / "golden" / "tokenizer";
+}
+
+// Conversations and answers with what a widely used copy of DeepSeek's own encoder makes of them. Not part of
+// this tree: SLUICE_ENCODING_CASES names the file, else it lies in shared/ beside the tree.
+inline std::filesystem::path EncodingCases() {
+  if (const char* named = std::getenv("SLUICE_ENCODING_CASES")) return named;
+  return std::filesystem::path(SLUICE_SOURCE_DIR) / ".." / "shared" / "data" / "dsv32-encoding" /
+         "cases.json";
 }
 
 }  // namespace sluice::text

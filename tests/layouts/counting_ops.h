@@ -145,9 +145,10 @@ class CountingOps final : public ops::Ops {
     inner_->JoinNodes(joins, nodes);
   }
   std::vector<ops::Sampled> Sample(const Tensor& logits, std::span<const ops::SamplingParams> params,
+                                   std::span<const ops::LogitAdjust> adjusts,
                                    std::span<const int64_t> positions) override {
     log_.Add("Sample", logits.rows);
-    return inner_->Sample(logits, params, positions);
+    return inner_->Sample(logits, params, adjusts, positions);
   }
   std::vector<ops::Sampled> Logprobs(const Tensor& logits, std::span<const int32_t> targets,
                                      int32_t top) override {

@@ -38,7 +38,7 @@ class SleepingOps final : public ops::Ops {
     }
   }
   std::vector<ops::Sampled> Sample(const Tensor& logits, std::span<const ops::SamplingParams>,
-                                   std::span<const int64_t>) override {
+                                   std::span<const ops::LogitAdjust>, std::span<const int64_t>) override {
     return std::vector<ops::Sampled>(static_cast<size_t>(logits.rows), ops::Sampled{1, 0.0F, {}});
   }
   std::vector<ops::Sampled> Logprobs(const Tensor& logits, std::span<const int32_t>, int32_t) override {

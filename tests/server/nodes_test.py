@@ -209,6 +209,39 @@ def check_killed_rank(two, victim):
     print(f"ok rank {victim} killed in mid-prefill: named after {took:.2f} s: {error['message']}")
 
 
+def check_asked_to_end(program, model, directory):
+    """SIGTERM ends a node that serves nothing, and any node while it waits for the others."""
+    def left_behind(join):
+        deadline = time.monotonic() + 5
+        while rank_processes(join):
+            assert time.monotonic() < deadline, f"left running: {rank_processes(join)}"
+            time.sleep(0.05)
+
+    for node in (0, 1):
+        join = f"127.0.0.1:{free_port()}"
+        with open(pathlib.Path(directory) / f"alone{node}.log", "w+") as log:
+            command = subprocess.Popen(
+                [program, "serve", "--model-path", model, "--port", str(free_port()), "--nnodes", "2", "--node-rank", str(node),
+                 "--dist-init-addr", join] + LAYOUT, stdout=log, stderr=log, env=environment(SECRET))
+            deadline = time.monotonic() + START_LIMIT
+            while len(rank_processes(join)) < 2:
+                assert time.monotonic() < deadline and command.poll() is None, log.name
+                time.sleep(0.05)
+            command.send_signal(signal.SIGTERM)
+            code = command.wait(timeout=5)
+            log.seek(0)
+            said = log.read()
+        assert code == (5 if node == 0 else 0), (code, said)
+        assert node == 1 or "was asked to end before all ranks had joined" in said, said
+        left_behind(join)
+    two = Serving(program, model, 2, directory)
+    two.commands[1].send_signal(signal.SIGTERM)
+    assert two.commands[1].wait(timeout=5) == 0, two.log(1)
+    assert two.commands[0].wait(timeout=20) == 5, two.log(0)
+    left_behind(two.join)
+    print("ok SIGTERM ends a node that waits for others, and a node above 0 while it works")
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--sluice", required=True)
@@ -228,6 +261,7 @@ def main():
         check_refused_node(program, models, directory, "layout", {"flags": ["--pp-layer-partition", "1,3"]}, (
             [missing, "was started with layers [1,3], the controller with layers []"],
             ["refused: rank 3 was started with layers [1,3], the controller with layers []"]))
+        check_asked_to_end(program, model, directory)
         one = Serving(program, model, 1, directory)
         two = Serving(program, model, 2, directory)
         try:

@@ -194,11 +194,12 @@ class CpuOps final : public Ops {
   }
 
   std::vector<Sampled> Sample(const Tensor& logits, std::span<const SamplingParams> params,
+                              std::span<const LogitAdjust> adjusts,
                               std::span<const int64_t> positions) override {
     std::vector<Sampled> sampled(logits.rows);
     pool_.ParallelFor(logits.rows, [&](int64_t t) {
-      sampled[t] =
-          SampleRow({logits.Row<float>(t), static_cast<size_t>(logits.cols)}, params[t], positions[t]);
+      sampled[t] = SampleRow({logits.Row<float>(t), static_cast<size_t>(logits.cols)}, params[t], adjusts[t],
+                             positions[t]);
     });
     return sampled;
   }

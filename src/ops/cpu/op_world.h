@@ -58,6 +58,8 @@ class OpWorld {
       places_.push_back({sequence, position});
       ids_.push_back(static_cast<int32_t>(100 + rng_() % 50));
       params_.push_back({t % 3 == 0 ? 0.0F : 0.8F, t % 2 == 0 ? 1.0F : 0.9F, t % 4 == 0 ? 40 : 0, rng_(), 3});
+      LogitAdjust& adjust = adjusts_.emplace_back();
+      if (t % 5 == 0) adjust = {1.25F, {1, 5}, {{2, 0.5F}, {3, -1.0F}}, {}};
       positions_.push_back(t);
       targets_.push_back(static_cast<int32_t>(t * 7));
     }
@@ -136,8 +138,9 @@ class OpWorld {
       offsets.push_back(std::ssize(terms));
     }
     if (first == 0) ops.SumTerms(rows_of(x_), terms, offsets, result("sum_terms", type, kWidth));
-    const auto sampled = ops.Sample(rows_of(logits_), std::span(params_).subspan(first, count),
-                                    std::span(positions_).subspan(first, count));
+    const auto sampled =
+        ops.Sample(rows_of(logits_), std::span(params_).subspan(first, count),
+                   std::span(adjusts_).subspan(first, count), std::span(positions_).subspan(first, count));
     const auto scored = ops.Logprobs(rows_of(logits_), std::span(targets_).subspan(first, count), 2);
     const Tensor tokens = result("sampled", DType::kI32, 2);
     for (int64_t t = 0; t < count; ++t) {
@@ -233,6 +236,7 @@ class OpWorld {
   std::vector<RowPlace> places_;
   std::vector<int32_t> ids_, targets_;
   std::vector<SamplingParams> params_;
+  std::vector<LogitAdjust> adjusts_;
   std::vector<int64_t> positions_;
   std::vector<std::vector<int32_t>> tables_;
   std::vector<PageTable> pages_;

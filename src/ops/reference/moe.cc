@@ -65,11 +65,12 @@ void ReferenceOps::JoinNodes(std::span<const NodeJoin> joins, const Tensor& node
 }
 
 std::vector<Sampled> ReferenceOps::Sample(const Tensor& logits, std::span<const SamplingParams> params,
+                                          std::span<const LogitAdjust> adjusts,
                                           std::span<const int64_t> positions) {
   std::vector<Sampled> sampled;
   for (int64_t t = 0; t < logits.rows; ++t) {
-    sampled.push_back(
-        SampleRow({logits.Row<float>(t), static_cast<size_t>(logits.cols)}, params[t], positions[t]));
+    sampled.push_back(SampleRow({logits.Row<float>(t), static_cast<size_t>(logits.cols)}, params[t],
+                                adjusts[t], positions[t]));
   }
   return sampled;
 }

@@ -56,6 +56,7 @@ class ReferenceOps final : public Ops {
                 const Tensor& out) override;
   void JoinNodes(std::span<const NodeJoin> joins, const Tensor& nodes) override;
   std::vector<Sampled> Sample(const Tensor& logits, std::span<const SamplingParams> params,
+                              std::span<const LogitAdjust> adjusts,
                               std::span<const int64_t> positions) override;
   std::vector<Sampled> Logprobs(const Tensor& logits, std::span<const int32_t> targets, int32_t top) override;
 
