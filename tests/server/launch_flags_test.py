@@ -66,6 +66,20 @@ def check_rows(rows, flags):
         assert claims_of(row["how you see it"]), f"nothing is said of how {row['flag']} is seen"
 
 
+def check_that_bad_rows_are_red(rows, flags):
+    """A page is refused when a row says nothing that can be looked for, has another effect, or is one too many or few."""
+    good = rows[0]
+    bad = [rows[1:], [*rows, {**good, "flag": "`--no-such-flag`"}]]
+    bad += [[{**good, "how you see it": cell}, *rows[1:]] for cell in ("", "-", "in the log", "`--tp 2`: log has", "checked by hand")]
+    bad += [[{**good, "effect": effect}, *rows[1:]] for effect in ("", "none", "accepted, no effect")]
+    for page in bad:
+        try:
+            check_rows(page, flags)
+        except AssertionError:
+            continue
+        raise AssertionError(f"this was taken: {page[0]}")
+
+
 def check_other_test(row, path):
     """The test is there, is in CTest and names the flag."""
     text = (ROOT / path).read_text()
@@ -218,6 +232,7 @@ def main():
     with tempfile.TemporaryDirectory() as directory:
         test = Test(options.sluice, directory)
         check_rows(rows, test.flags())
+        check_that_bad_rows_are_red(rows, test.flags())
         seen, refused = [], 0
         for row in rows:
             for claim in claims_of(row["how you see it"]):
