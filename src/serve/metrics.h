@@ -12,7 +12,7 @@ namespace sluice::serve {
 struct MetricsOptions {
   std::string model_name;         // the label of every series
   bool token_histograms = false;  // --collect-tokens-histogram
-  std::string compat;             // --metrics-compat: "sglang", "vllm" or empty (metric_names.h)
+  std::string compat{};           // --metrics-compat: "sglang", "vllm" or empty (metric_names.h)
 };
 
 // The times and sizes of one request that has ended. Nanoseconds of NowNs; 0: it did not come to that.
