@@ -1,0 +1,48 @@
+#pragma once
+
+#include <cuda.h>
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+#include "ops/cuda/gemm.h"
+
+// What the scoring kernel is given; index_scores.h says what it computes.
+namespace sluice::ops::cuda {
+
+inline constexpr int64_t kIndexDim = 128;  // index_head_dim of every model of the family
+inline constexpr int kQueryColumns = 128;  // heads x rows of one product
+inline constexpr int kTilePages = 32;      // most pages of 64 keys in one tile
+
+// Rows [row, row + rows) of one sequence that are scored together; rows * heads <= 128.
+struct QueryGroup {
+  int32_t row = 0;
+  int32_t rows = 0;
+  int32_t sequence = 0;
+  int32_t pages = 0;       // that hold the keys which the last of them sees
+  int32_t first_tile = 0;  // tiles of the groups before it
+};
+
+// All pointers are to device memory.
+struct IndexScores {
+  int64_t heads = 64;             // or 32
+  int64_t rows = 0;               // T
+  const void* queries = nullptr;  // [T, heads * 128] e4m3
+  const float* gates = nullptr;   // [T, heads]
+  const void* cache = nullptr;    // block-planar pages (ops/cache_format.h, kFp8), aligned to 128 bytes
+  int64_t cache_pages = 0;
+  const int32_t* page_tables = nullptr;  // [sequence, table_stride]: the pages of each sequence
+  int64_t table_stride = 0;
+  const int32_t* positions = nullptr;  // [T]
+  const QueryGroup* groups = nullptr;
+  int32_t group_count = 0;
+  int32_t tiles = 0;        // TilesOf(groups)
+  float* scores = nullptr;  // [T, scores_stride]; of row t the entries 0..positions[t] are written
+  int64_t scores_stride = 0;
+};
+
+// `queries` and `keys` describe work.queries and work.cache as lines of 128 bytes.
+cudaError_t Launch(const IndexScores& work, TileCounter counter, const CUtensorMap& queries,
+                   const CUtensorMap& keys, int sms, cudaStream_t stream);
+
+}  // namespace sluice::ops::cuda
