@@ -171,6 +171,8 @@ void Generation::FinishFrom(Choice& choice, const engine::Event& event, Delta& d
     AnswerText::Piece rest = choice.text.Finish();
     delta.text.reasoning += rest.reasoning;
     delta.text.content += rest.content;
+    choice.watch.Said(rest.reasoning);
+    choice.watch.Said(rest.content);
   }
   choice.finished = true;
   if (choice.text.stop()) {

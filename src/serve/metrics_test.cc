@@ -1,6 +1,10 @@
 #include "serve/metrics.h"
 
 #include <gtest/gtest.h>
+#include <spdlog/sinks/ostream_sink.h>
+#include <spdlog/spdlog.h>
+
+#include <sstream>
 
 #include "serve/metric_names.h"
 #include "serve/request_watch.h"
@@ -203,6 +207,28 @@ TEST_F(MetricsRoute, CountsWhatTheServerDid) {
               "sluice_requests_rejected_total{model_name=\"tiny\",reason=\"missing_required_parameter\"}"),
       "1");
   server_.reset();  // before the metrics
+}
+
+TEST_F(MetricsRoute, TheLogOfRequestsHasTheWholeAnswerAndTheIdOfIt) {
+  std::ostringstream text;
+  const auto before = spdlog::default_logger();
+  spdlog::set_default_logger(
+      std::make_shared<spdlog::logger>("captured", std::make_shared<spdlog::sinks::ostream_sink_mt>(text)));
+  watchers_ = {nullptr, false, RequestLog(2, &TestTokenizer())};
+  StartServer("Hello there");
+  const RawAnswer answer =
+      Post("/v1/completions", {{"model", "tiny"}, {"prompt", "abc"}, {"max_tokens", 50}});
+  ASSERT_EQ(answer.status, 200);
+  server_.reset();
+  spdlog::set_default_logger(before);
+  const std::string id = Json::parse(answer.body)["id"];
+  EXPECT_NE(text.str().find("request " + id + ": 3 prompt tokens, max_tokens 50, temperature 1"),
+            std::string::npos)
+      << text.str();
+  EXPECT_NE(text.str().find(", prompt \"abc\""), std::string::npos) << text.str();
+  EXPECT_NE(text.str().find("request " + id + " ended: stop, 11 answer tokens, answer \"Hello there\""),
+            std::string::npos)
+      << text.str();
 }
 
 TEST_F(MetricsRoute, AClientThatLeavesIsAnAbortedRequest) {

@@ -15,7 +15,7 @@ namespace sluice::serve {
 struct Watchers {
   Metrics* metrics = nullptr;  // none: not counted
   bool log_times = false;      // --enable-request-time-stats-logging: a line for each request that ends
-  RequestLog log;              // --log-requests
+  RequestLog log{};              // --log-requests
 };
 
 // Times one choice of a request, from its submission to its end. Not thread-safe.
