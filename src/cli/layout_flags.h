@@ -44,6 +44,10 @@ struct LayoutFlags {
   std::optional<int64_t> max_prefill_tokens;
   std::optional<int64_t> pp_max_micro_batch_size;
   int64_t pp_async_batch_depth = 0;
+  bool enable_priority_scheduling = false;
+  bool schedule_low_priority_values_first = false;
+  int64_t max_queued_requests = 2048;
+  std::optional<int64_t> max_queued_tokens;
   int64_t loader_threads = 4;
   std::string model_loader_extra_config;  // JSON
   double watchdog_timeout_seconds = 300.0;

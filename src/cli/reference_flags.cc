@@ -62,14 +62,15 @@ std::vector<FlagRow> MakeTable() {
              "the cache follows the numerics mode: fp8_e4m3 in fp8, fp32 in exact",
              "the cache follows --numerics"),
       Number("--page-size", &F::page_size, 64, 64, kFixed, "pages are always of 64 tokens"),
-      Switch("--disable-radix-cache", &F::disable_radix_cache, kFixed,
-             "there is no prefix cache: every prompt is computed whole"),
+      Switch("--disable-radix-cache", &F::disable_radix_cache, kWorks,
+             "no page is kept for later prompts that begin alike: every prompt is computed whole, and "
+             "`cached_tokens` is 0"),
       Number("--cuda-graph-bs", &F::cuda_graph_bs, 1, kMostBatch, kNoEffect, kNoGraphs),
       Number("--cuda-graph-max-bs", &F::cuda_graph_max_bs, 1, kMostBatch, kWorks,
              "the most that --cuda-graph-bs may say"),
       Number("--num-reserved-decode-tokens", &F::num_reserved_decode_tokens, 1, kMostTokens, kNoEffect,
-             "speaks to a decode server that receives prompts from another one; here the pages of prompt and "
-             "whole answer are reserved on admission"),
+             "speaks to a decode server that receives prompts from another one; here answers take pages as "
+             "they grow"),
       Choice("--tool-call-parser", &F::tool_call_parser, {"deepseekv32"}, kNotBuilt,
              "tool calls are not parsed yet: a request with tools is refused", kOneFormat),
       Choice("--reasoning-parser", &F::reasoning_parser, {"deepseek-v3"}, kFixed,

@@ -62,6 +62,18 @@ void AddScheduleFlags(CLI::App& app, LayoutFlags& f) {
   app.add_option("--max-total-tokens", f.max_total_tokens, "Tokens the cache holds; default what fits")
       ->transform(HumanCount())
       ->group(group);
+  app.add_flag("--enable-priority-scheduling", f.enable_priority_scheduling,
+               "Admit requests by their priority, the larger first")
+      ->group(group);
+  app.add_flag("--schedule-low-priority-values-first", f.schedule_low_priority_values_first,
+               "The smaller priority first")
+      ->group(group);
+  app.add_option("--max-queued-requests", f.max_queued_requests, "Requests that may wait; more are refused")
+      ->group(group);
+  app.add_option("--max-queued-tokens", f.max_queued_tokens,
+                 "Prompt tokens of requests that may wait; default sixteen times what the cache holds")
+      ->transform(HumanCount())
+      ->group(group);
   app.add_option("--loader-threads", f.loader_threads, "Threads that read the checkpoint")->group(group);
   app.add_option("--model-loader-extra-config", f.model_loader_extra_config,
                  R"(The same as JSON: {"enable_multithread_load": true, "num_threads": 8})")
@@ -83,6 +95,11 @@ void CheckScheduleFlags(const LayoutFlags& f, const checkpoint::ModelConfig& con
   range("--max-total-tokens", f.max_total_tokens, 0);
   range("--pp-async-batch-depth", f.pp_async_batch_depth, 0, 64);
   range("--loader-threads", f.loader_threads, 1, 64);
+  range("--max-queued-requests", f.max_queued_requests, 1);
+  if (f.max_queued_tokens) range("--max-queued-tokens", *f.max_queued_tokens, 1);
+  Check(f.enable_priority_scheduling || !f.schedule_low_priority_values_first,
+        "--schedule-low-priority-values-first says how priorities are ordered, and without "
+        "--enable-priority-scheduling there are none: give both or neither");
   if (f.max_prefill_tokens) range("--max-prefill-tokens", *f.max_prefill_tokens, 1);
   if (f.pp_max_micro_batch_size) {
     range("--pp-max-micro-batch-size", *f.pp_max_micro_batch_size, 1, f.max_running_requests);
@@ -164,6 +181,10 @@ engine::EngineOptions EngineOptionsOf(const LayoutFlags& f, const engine::JobSet
   options.context_length = f.context_length;
   options.prefill_rows = f.max_prefill_tokens.value_or(0);
   options.step_sequences = f.pp_max_micro_batch_size.value_or(0);
+  options.by_priority = f.enable_priority_scheduling;
+  options.low_values_first = f.schedule_low_priority_values_first;
+  options.max_queued = f.max_queued_requests;
+  options.max_queued_tokens = f.max_queued_tokens.value_or(0);
   return options;
 }
 

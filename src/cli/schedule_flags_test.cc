@@ -118,5 +118,30 @@ TEST(EngineOptionsOf, WholePromptsAreStepsOfAnyLength) {
   EXPECT_EQ(options.step_sequences, 3);
 }
 
+TEST(EngineOptionsOf, QueueAndPriority) {
+  const checkpoint::ModelConfig config = checkpoint::PlanCheckpoint({}).config;
+  LayoutFlags flags;
+  EXPECT_EQ(EngineOptionsOf(flags, {}).max_queued, 2048);
+  EXPECT_EQ(EngineOptionsOf(flags, {}).max_queued_tokens, 0);
+  EXPECT_FALSE(EngineOptionsOf(flags, {}).by_priority);
+  flags.max_queued_requests = 3;
+  flags.max_queued_tokens = 100;
+  flags.enable_priority_scheduling = flags.schedule_low_priority_values_first = true;
+  CheckScheduleFlags(flags, config);
+  const engine::EngineOptions options = EngineOptionsOf(flags, {});
+  EXPECT_EQ(options.max_queued, 3);
+  EXPECT_EQ(options.max_queued_tokens, 100);
+  EXPECT_TRUE(options.by_priority);
+  EXPECT_TRUE(options.low_values_first);
+  const auto refused = [&] { return SentenceOf([&] { CheckScheduleFlags(flags, config); }); };
+  flags.enable_priority_scheduling = false;
+  EXPECT_THAT(refused(), HasSubstr("--schedule-low-priority-values-first"));
+  flags.schedule_low_priority_values_first = false;
+  flags.max_queued_tokens = 0;
+  EXPECT_THAT(refused(), HasSubstr("--max-queued-tokens 0 is out of range: use 1 or more"));
+  flags.max_queued_requests = 0;
+  EXPECT_THAT(refused(), HasSubstr("--max-queued-requests 0"));
+}
+
 }  // namespace
 }  // namespace sluice::cli

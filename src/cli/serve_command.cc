@@ -160,6 +160,7 @@ void Serve(const ServeFlags& flags, const serve::Json& arguments, const std::vec
 
   engine::EngineOptions engine_options = EngineOptionsOf(flags.layout, settings);
   engine_options.decode_log_interval = flags.reference.decode_log_interval;
+  engine_options.keeps_prefixes = !flags.reference.disable_radix_cache;
   engine::LocalEngine engine(settings, engine_options, checkpoint->config(), checkpoint->is_fp8(),
                              StartRanks(flags.layout, settings, checkpoint));
   serve::ServerOptions options;

@@ -83,12 +83,13 @@ struct EngineInfo {
 struct EngineLoad {
   int64_t running = 0;      // requests admitted
   int64_t waiting = 0;      // requests not admitted yet
-  int64_t used_tokens = 0;  // of the cache, in whole pages reserved for prompts and answers
+  int64_t used_tokens = 0;  // of the cache, in whole pages held by requests
   int64_t max_total_tokens = 0;
   int64_t cached_tokens =
-      0;  // of used_tokens or beside them: kept for later prefix hits, can be given up at once
+      0;  // beside used_tokens: kept for later prefix hits, given up when pages are needed
   int64_t pending_prefill_tokens = 0;      // prompt rows of requests submitted and not yet computed
   double prefill_tokens_per_second = 0.0;  // measured lately; 0: not yet
+  int64_t preempted = 0;                   // times a request lost its pages to another, since the start
 };
 
 // Submit's refusal while the queue is full: HTTP 503 queue_full.

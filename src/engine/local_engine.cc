@@ -8,6 +8,8 @@
 namespace sluice::engine {
 namespace {
 
+constexpr int64_t kQueuedCaches = 16;  // EngineOptions::max_queued_tokens
+
 TokenLogprobs LogprobsOf(const ops::Sampled& sampled) {
   TokenLogprobs logprobs{sampled.logprob, {}};
   for (const auto& entry : sampled.top) logprobs.top.push_back({entry.token, entry.logprob});
@@ -18,6 +20,9 @@ schedule::Limits LimitsFor(const JobSettings& settings, const EngineOptions& opt
   schedule::Limits limits = LimitsOf(settings, options.chunk_rows, options.max_running);
   limits.prefill_rows = options.prefill_rows;
   limits.step_sequences = options.step_sequences;
+  limits.keeps_prefixes = options.keeps_prefixes;
+  limits.by_priority = options.by_priority;
+  limits.low_values_first = options.low_values_first;
   return limits;
 }
 
@@ -35,6 +40,8 @@ EngineInfo InfoOf(const JobSettings& settings, const EngineOptions& options,
   info.expert_row_bytes = numerics == ops::Numerics::kFp8 && checkpoint_is_fp8
                               ? ops::QuantizedRowBytes(config.hidden_size)
                               : info.expert_sum_bytes;
+  info.priority_scheduling = options.by_priority;
+  info.prefix_cache = options.keeps_prefixes;
   return info;
 }
 
@@ -47,6 +54,9 @@ LocalEngine::LocalEngine(const JobSettings& settings, const EngineOptions& optio
       info_(InfoOf(settings, options, config, checkpoint_is_fp8)),
       layer_cut_(LayerCutOf(settings, config)),
       scheduler_(LimitsFor(settings, options)),
+      queue_bound_{options.max_queued, options.max_queued_tokens > 0
+                                           ? options.max_queued_tokens
+                                           : kQueuedCaches * info_.max_total_tokens},
       load_{0, 0, 0, info_.max_total_tokens},
       step_log_(options.decode_log_interval, [this] { return Bubble(); }) {
   JobEvents events;
@@ -59,6 +69,7 @@ LocalEngine::LocalEngine(const JobSettings& settings, const EngineOptions& optio
     std::lock_guard lock(mutex_);
     ended_ = verdict;
     something_.notify_all();
+    turn_done_.notify_all();
   };
   job_ = std::make_unique<Job>(settings, std::move(ranks), std::move(events));
   worker_ = std::thread([this] { Work(); });
@@ -72,6 +83,7 @@ void LocalEngine::Stop() {
     if (stopping_) return;
     stopping_ = true;
     something_.notify_all();
+    turn_done_.notify_all();
   }
   worker_.join();
   job_->Stop();
@@ -92,13 +104,51 @@ RequestId LocalEngine::Submit(Request request, EventSink sink) {
          "more: shorten the prompt or lower max_tokens",
          limit, prompt, request.max_tokens);
   }
-  std::lock_guard lock(mutex_);
+  std::unique_lock lock(mutex_);
+  if (!request.probe) AwaitRoom(lock, prompt);
   if (!ended_.empty()) throw Error(ErrorKind::kRankLost, ended_);
   if (stopping_) Fail(ErrorKind::kRankLost, "the server is shutting down");
   const RequestId id = next_id_++;
-  submitted_.emplace_back(id, Running{std::move(request), std::move(sink), prompt, 0, 0, 0, {}});
+  Running running;
+  running.request = std::move(request);
+  running.sink = std::move(sink);
+  running.prompt_tokens = prompt;
+  submitted_.emplace_back(id, std::move(running));
+  ++submitted_count_;
+  submitted_rows_ += prompt;
   something_.notify_all();
   return id;
+}
+
+void LocalEngine::AwaitRoom(std::unique_lock<std::mutex>& lock, int64_t prompt) {
+  const auto over = [&] { return !ended_.empty() || stopping_; };
+  const auto requests = [&] { return queue_bound_.HasRequestRoom(load_.waiting + submitted_count_); };
+  const auto tokens = [&] {
+    return queue_bound_.HasTokenRoom(load_.waiting + submitted_count_, waiting_rows_ + submitted_rows_,
+                                     prompt);
+  };
+  // What the scheduler has not seen yet may well be admitted at once: that takes no longer than a turn of the
+  // worker.
+  turn_done_.wait(lock,
+                  [&] { return over() || (requests() && tokens()) || (submitted_count_ == 0 && !in_turn_); });
+  if (over() || (requests() && tokens())) return;
+  const double rate = load_.prefill_tokens_per_second;
+  const double seconds = rate > 0.0 ? static_cast<double>(load_.pending_prefill_tokens) / rate : 0.0;
+  const std::string when =
+      rate > 0.0 ? fmt::format("the {} prompt tokens before it take about {:.0f} s at the present rate",
+                               load_.pending_prefill_tokens, std::max(1.0, seconds))
+                 : "how long that takes is not measured yet";
+  if (!requests()) {
+    throw QueueFull(
+        fmt::format("{} requests wait already, as many as --max-queued-requests allows: try again "
+                    "later; {}",
+                    load_.waiting, when),
+        seconds);
+  }
+  throw QueueFull(fmt::format("{} prompt tokens wait already, and with {} more it would be over the {} of "
+                              "--max-queued-tokens: try again later; {}",
+                              waiting_rows_, prompt, queue_bound_.prompt_rows, when),
+                  seconds);
 }
 
 void LocalEngine::Abort(RequestId id) {
@@ -108,14 +158,20 @@ void LocalEngine::Abort(RequestId id) {
 }
 
 bool LocalEngine::FlushCache() {
-  std::lock_guard lock(mutex_);
-  return submitted_.empty() && load_.running + load_.waiting == 0;  // no prefix outlives its request
+  std::unique_lock lock(mutex_);
+  if (!ended_.empty() || stopping_) return false;
+  const int64_t asked = ++flushes_asked_;
+  something_.notify_all();
+  turn_done_.wait(lock, [&] { return flushes_done_ >= asked || !ended_.empty() || stopping_; });
+  return flushes_done_ >= asked && flushed_;
 }
 
 void LocalEngine::Finish(RequestId id, FinishReason reason, Event event) {
   const auto it = running_.find(id);
   event.finish = reason;
   event.started_ns = it->second.started_ns;
+  event.prompt_tokens_done = it->second.prompt_done;
+  event.cached_tokens = it->second.cached_tokens;
   it->second.sink(std::move(event));
   running_.erase(it);
   scheduler_.End(id);
@@ -123,7 +179,9 @@ void LocalEngine::Finish(RequestId id, FinishReason reason, Event event) {
 
 void LocalEngine::Deliver(const step::StepResult& result) {
   scheduler_.Completed(result);
-  step_log_.Completed(result.id, CurrentLoad(), NowNs());
+  const int64_t now = NowNs();
+  prefill_rate_.Completed(now);
+  step_log_.Completed(result.id, CurrentLoad(), now);
   for (const step::SequenceResult& sequence : result.sequences) {
     const auto it = running_.find(sequence.sequence);
     if (it == running_.end()) continue;  // ended while the step was under way
@@ -142,6 +200,7 @@ void LocalEngine::Deliver(const step::StepResult& result) {
       if (running.prompt_done == prompt) event.prompt_logprobs = std::move(running.prompt_logprobs);
     }
     event.prompt_tokens_done = running.prompt_done;
+    event.cached_tokens = running.cached_tokens;
     event.started_ns = running.started_ns;
     if (sequence.sampled) {
       ++running.generated;
@@ -171,8 +230,17 @@ void LocalEngine::EndAll(const std::string& sentence) {
 }
 
 EngineLoad LocalEngine::CurrentLoad() const {
-  const int64_t pages = scheduler_.pages() - scheduler_.free_pages();
-  return {scheduler_.running(), scheduler_.waiting(), pages * ops::kPageTokens, info_.max_total_tokens};
+  EngineLoad load;
+  load.running = scheduler_.running();
+  load.waiting = scheduler_.waiting();
+  load.cached_tokens = scheduler_.cached_pages() * ops::kPageTokens;
+  load.used_tokens =
+      (scheduler_.pages() - scheduler_.free_pages() - scheduler_.cached_pages()) * ops::kPageTokens;
+  load.max_total_tokens = info_.max_total_tokens;
+  load.pending_prefill_tokens = scheduler_.pending_prompt_rows();
+  load.prefill_tokens_per_second = prefill_rate_.rows_per_second();
+  load.preempted = scheduler_.preemptions();
+  return load;
 }
 
 EngineLoad LocalEngine::Load() const {
@@ -192,10 +260,20 @@ std::optional<double> LocalEngine::Bubble() const {
   return busy.has_value() ? std::optional(busy->all.bubble()) : std::nullopt;
 }
 
+// The end of a turn of the worker.
 void LocalEngine::NoteLoad() {
   const EngineLoad load = CurrentLoad();
   std::lock_guard lock(mutex_);
   load_ = load;
+  in_turn_ = false;
+  // With the ranks their caches are gone; the scheduler waits for steps that nobody answers any more.
+  if (!ended_.empty()) load_.used_tokens = load_.cached_tokens = load_.pending_prefill_tokens = 0;
+  waiting_rows_ = scheduler_.waiting_rows();
+  next_deadline_ns_ = scheduler_.NextDeadline();
+  submitted_count_ = std::ssize(submitted_);
+  submitted_rows_ = 0;
+  for (const auto& [id, running] : submitted_) submitted_rows_ += running.prompt_tokens;
+  turn_done_.notify_all();
 }
 
 void LocalEngine::NoteStep(const step::Step& step) {
@@ -208,10 +286,16 @@ void LocalEngine::NoteStep(const step::Step& step) {
     (prompt ? content.prompt_rows : content.decode_rows) += rows;
     if (running.started_ns != 0) continue;
     running.started_ns = now;
+    running.prompt_done = running.cached_tokens = scheduler_.CachedTokens(part.sequence);
+    content.cached_tokens += running.cached_tokens;
     ++content.new_sequences;
-    content.cached_tokens += part.first_position;  // its first row comes after what was cached
+    Event event;
+    event.started_ns = now;
+    event.prompt_tokens_done = event.cached_tokens = running.cached_tokens;
+    running.sink(std::move(event));
   }
   step_log_.Published(step.id, content, now);
+  prefill_rate_.Published(content.prompt_rows, now);
 }
 
 void LocalEngine::PublishReady() {
@@ -221,6 +305,29 @@ void LocalEngine::PublishReady() {
   }
 }
 
+void LocalEngine::Take(std::deque<std::pair<RequestId, Running>> submitted) {
+  for (auto& [id, running] : submitted) {
+    Request& request = running.request;
+    schedule::NewSequence sequence;
+    sequence.id = id;
+    sequence.prompt = std::move(request.prompt);
+    sequence.max_tokens = request.max_tokens;
+    sequence.prompt_logprobs = request.prompt_logprobs;
+    sequence.sampling = {request.temperature, request.top_p, request.top_k, request.seed,
+                         request.top_logprobs};
+    sequence.priority = request.priority;
+    sequence.probe = request.probe;
+    sequence.deadline_ns = request.deadline_ns;
+    sequence.cache_salt = std::move(request.cache_salt);
+    scheduler_.Add(std::move(sequence));
+    running_.emplace(id, std::move(running));
+  }
+}
+
+void LocalEngine::EndExpired() {
+  for (const RequestId id : scheduler_.Expired(NowNs())) Finish(id, FinishReason::kDeadline, {});
+}
+
 void LocalEngine::Work() {
   while (true) {
     std::deque<std::pair<RequestId, Running>> submitted;
@@ -228,28 +335,27 @@ void LocalEngine::Work() {
     std::deque<step::StepResult> results;
     std::string ended;
     bool stopping = false;
+    int64_t flushes_asked = 0;
     {
       std::unique_lock lock(mutex_);
-      something_.wait(lock, [this] {
+      const auto something = [this] {
         return stopping_ || !submitted_.empty() || !aborted_.empty() || !results_.empty() ||
-               (!ended_.empty() && !running_.empty());
-      });
+               flushes_asked_ > flushes_done_ || (!ended_.empty() && !running_.empty());
+      };
+      if (next_deadline_ns_ == 0) {
+        something_.wait(lock, something);
+      } else {
+        something_.wait_for(lock, Duration(std::max<int64_t>(0, next_deadline_ns_ - NowNs())), something);
+      }
       submitted.swap(submitted_);
       aborted.swap(aborted_);
       results.swap(results_);
       ended = ended_;
       stopping = stopping_;
+      flushes_asked = flushes_asked_;
+      in_turn_ = true;
     }
-    for (auto& [id, running] : submitted) {
-      Request& request = running.request;
-      scheduler_.Add(
-          {id,
-           std::move(request.prompt),
-           request.max_tokens,
-           request.prompt_logprobs,
-           {request.temperature, request.top_p, request.top_k, request.seed, request.top_logprobs}});
-      running_.emplace(id, std::move(running));
-    }
+    Take(std::move(submitted));
     try {
       for (const step::StepResult& result : results) Deliver(result);
       for (const RequestId id : aborted) {
@@ -257,15 +363,26 @@ void LocalEngine::Work() {
       }
       if (stopping) return EndAll("the server is shutting down");
       if (!ended.empty()) throw Error(ErrorKind::kRankLost, ended);
+      EndExpired();
+      if (flushes_asked > flushes_done_) Flush(flushes_asked);
       PublishReady();
-      NoteLoad();
     } catch (const Error& error) {
       // A result out of turn means that the ranks and the scheduler no longer agree: nothing can go on.
+      EndAll(error.what());
       std::lock_guard lock(mutex_);
       if (ended_.empty()) ended_ = error.what();
-      EndAll(error.what());
+      flushes_done_ = flushes_asked;
+      flushed_ = false;
     }
+    NoteLoad();
   }
+}
+
+void LocalEngine::Flush(int64_t asked) {
+  const bool flushed = scheduler_.Flush();
+  std::lock_guard lock(mutex_);
+  flushes_done_ = asked;
+  flushed_ = flushed;
 }
 
 StallReport LocalEngine::Report() const { return MakeStallReport(job_->Record(), job_->standing(), NowNs()); }

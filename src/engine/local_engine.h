@@ -10,7 +10,9 @@
 
 #include "engine/engine.h"
 #include "engine/job.h"
+#include "engine/prefill_rate.h"
 #include "engine/step_log.h"
+#include "schedule/queue_bound.h"
 #include "schedule/scheduler.h"
 
 namespace sluice::engine {
@@ -22,6 +24,11 @@ struct EngineOptions {
   int64_t prefill_rows = 0;          // --max-prefill-tokens; 0: as chunk_rows
   int64_t step_sequences = 0;        // --pp-max-micro-batch-size; 0: any number
   int64_t decode_log_interval = 40;  // --decode-log-interval
+  bool keeps_prefixes = true;        // --disable-radix-cache
+  bool by_priority = false;          // --enable-priority-scheduling
+  bool low_values_first = false;     // --schedule-low-priority-values-first
+  int64_t max_queued = 2048;         // --max-queued-requests
+  int64_t max_queued_tokens = 0;     // --max-queued-tokens; 0: sixteen times what the cache holds
 };
 
 // The engine in the controller's process: one thread owns the scheduler, publishes steps ahead of need and
@@ -54,11 +61,17 @@ class LocalEngine final : public Engine {
     int64_t prompt_tokens = 0;
     int64_t generated = 0;
     int64_t prompt_done = 0;
+    int64_t cached_tokens = 0;
     int64_t started_ns = 0;  // when its first row was published
     std::vector<TokenLogprobs> prompt_logprobs;
   };
 
+  // Waits until it is known whether one more fits into the queue, and throws QueueFull if not.
+  void AwaitRoom(std::unique_lock<std::mutex>& lock, int64_t prompt);
   void Work();
+  void Take(std::deque<std::pair<RequestId, Running>> submitted);
+  void EndExpired();
+  void Flush(int64_t asked);
   void PublishReady();
   void NoteStep(const step::Step& step);
   // The worker thread's, from the scheduler; NoteLoad shows it to the others.
@@ -73,19 +86,30 @@ class LocalEngine final : public Engine {
   EngineInfo info_;
   std::vector<parallel::LayerRange> layer_cut_;
   schedule::Scheduler scheduler_;
+  schedule::QueueBound queue_bound_;
 
   mutable std::mutex mutex_;
   std::condition_variable something_;
+  std::condition_variable turn_done_;  // of the worker
   std::deque<std::pair<RequestId, Running>> submitted_;
   std::deque<RequestId> aborted_;
   std::deque<step::StepResult> results_;
   std::string ended_;  // the sentence after which nothing runs
   bool stopping_ = false;
+  bool in_turn_ = false;        // the worker: load_ is about to change
+  int64_t submitted_rows_ = 0;  // prompts of what is submitted and not in load_ yet
+  int64_t submitted_count_ = 0;
+  int64_t waiting_rows_ = 0;  // beside load_
+  int64_t flushes_asked_ = 0;
+  int64_t flushes_done_ = 0;
+  bool flushed_ = false;  // the last of them
+  int64_t next_deadline_ns_ = 0;
   EngineLoad load_;
   RequestId next_id_ = 1;
 
-  std::map<RequestId, Running> running_;  // the worker thread's, as is step_log_
+  std::map<RequestId, Running> running_;  // the worker thread's, as are the next two
   StepLog step_log_;
+  PrefillRate prefill_rate_;
   std::unique_ptr<Job> job_;
   std::thread worker_;
 };

@@ -32,9 +32,24 @@ step::StepResult OfflineRunner::WaitResult() {
   return result;
 }
 
+namespace {
+
+// A sequence that was preempted computes rows again: those known already are passed over.
+void AddLogits(const step::StepSequence& part, const std::vector<float>& logits, OfflineResult& result) {
+  const size_t row = logits.size() / part.tokens.size();
+  const size_t known = row == 0 ? 0 : result.logits.size() / row;
+  const auto begin = static_cast<size_t>(part.first_position);
+  const size_t skipped = std::min(known > begin ? known - begin : 0, part.tokens.size());
+  result.logits.insert(result.logits.end(), logits.begin() + static_cast<int64_t>(skipped * row),
+                       logits.end());
+}
+
+}  // namespace
+
 std::vector<OfflineResult> OfflineRunner::Run(const std::vector<OfflineRequest>& requests) {
   std::vector<OfflineResult> results(requests.size());
   std::map<uint64_t, size_t> index_of;  // requests still running
+  std::deque<step::Step> in_flight;
   const int64_t begin_ns = NowNs();
   for (size_t i = 0; i < requests.size(); ++i) {
     const OfflineRequest& request = requests[i];
@@ -54,16 +69,20 @@ std::vector<OfflineResult> OfflineRunner::Run(const std::vector<OfflineRequest>&
         }
       }
       job_->Publish(group);
+      for (step::Step& step : group) in_flight.push_back(std::move(step));
     }
     const step::StepResult done = WaitResult();
     scheduler_.Completed(done);
     const double elapsed = static_cast<double>(NowNs() - begin_ns) / 1e9;
-    for (const step::SequenceResult& sequence : done.sequences) {
+    const step::Step step = std::move(in_flight.front());
+    in_flight.pop_front();
+    for (size_t i = 0; i < done.sequences.size(); ++i) {
+      const step::SequenceResult& sequence = done.sequences[i];
       const auto found = index_of.find(sequence.sequence);
       if (found == index_of.end()) continue;
       const OfflineRequest& request = requests[found->second];
       OfflineResult& result = results[found->second];
-      result.logits.insert(result.logits.end(), sequence.logits.begin(), sequence.logits.end());
+      AddLogits(step.sequences[i], sequence.logits, result);
       if (sequence.sampled) {
         if (result.tokens.empty()) result.first_token_seconds = elapsed;
         result.tokens.push_back(sequence.token.token);

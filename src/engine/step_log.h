@@ -19,7 +19,7 @@ class StepLog {
     int64_t prompt_rows = 0;
     int64_t decode_rows = 0;
     int64_t new_sequences = 0;  // whose first row it has
-    int64_t cached_tokens = 0;  // of these, in the cache before
+    int64_t cached_tokens = 0;  // of their prompts
   };
   // Share of the ranks' time without compute in the last busy period; nothing before the first.
   using Bubble = std::function<std::optional<double>()>;

@@ -32,31 +32,29 @@ const Limits& Checked(const Limits& limits) {
   return limits;
 }
 
-int64_t PagesFor(int64_t tokens) { return CeilDiv(tokens, ops::kPageTokens); }
-
-// Positions first_position..first_position + tokens.size() - 1 of a sequence with these pages.
-step::StepSequence Place(const NewSequence& request, const std::vector<int32_t>& pages,
-                         int64_t first_position, std::vector<int32_t> tokens) {
+// Positions first_position..first_position + tokens.size() - 1 of a sequence.
+step::StepSequence Place(const Sequence& sequence, int64_t first_position, std::vector<int32_t> tokens) {
   const int64_t end = first_position + static_cast<int64_t>(tokens.size());
+  const std::vector<int32_t>& pages = sequence.held.table;
   step::StepSequence part;
-  part.sequence = request.id;
+  part.sequence = sequence.request.id;
   part.first_position = static_cast<int32_t>(first_position);
   part.tokens = std::move(tokens);
-  part.pages.assign(pages.begin(), pages.begin() + PagesFor(end));
-  part.return_logits = request.return_logits;
-  part.sampling = request.sampling;
+  part.pages.assign(pages.begin(), pages.begin() + CeilDiv(end, ops::kPageTokens));
+  part.return_logits = sequence.request.return_logits;
+  part.sampling = sequence.request.sampling;
   return part;
 }
 
 }  // namespace
 
 int64_t Scheduler::RowsReady(const Sequence& sequence, bool hurry) const {
-  if (sequence.ended) return 0;
-  if (sequence.in_prompt()) {
-    const int64_t left = sequence.prompt_size() - sequence.prompt_published;
+  const int64_t held = std::ssize(sequence.held.table) * ops::kPageTokens;
+  if (sequence.in_fill()) {
+    const int64_t left = std::min(sequence.fill_end, held) - sequence.filled;
     return sequence.request.prompt_logprobs ? std::min(left, kLogprobRows) : left;
   }
-  if (sequence.samples_published >= sequence.request.max_tokens) return 0;
+  if (!sequence.decodes() || sequence.next_row() >= held) return 0;
   if (sequence.samples_in_flight() == 0) return 1;
   if (sequence.request.token_by_token) return 0;
   // One token ahead and no further: what follows a stop token is computed in vain.
@@ -64,7 +62,8 @@ int64_t Scheduler::RowsReady(const Sequence& sequence, bool hurry) const {
   return hurry || next_step_id_ - sequence.last_sample_step >= limits_.stages ? 1 : 0;
 }
 
-Scheduler::Scheduler(const Limits& limits) : limits_(Checked(limits)), pool_(limits.pages) {}
+Scheduler::Scheduler(const Limits& limits)
+    : limits_(Checked(limits)), keeper_(limits.pages, limits.keeps_prefixes) {}
 
 void Scheduler::Add(NewSequence sequence) {
   SLUICE_CHECK(!sequences_.contains(sequence.id), "sequence {} was added twice", sequence.id);
@@ -73,8 +72,7 @@ void Scheduler::Add(NewSequence sequence) {
   if (sequence.max_tokens < 0) {
     Fail(ErrorKind::kBadRequest, "max_tokens is {}; it must be at least 0", sequence.max_tokens);
   }
-  const int64_t most =
-      std::min<int64_t>(pool_.pages() * ops::kPageTokens, std::numeric_limits<int32_t>::max());
+  const int64_t most = std::min<int64_t>(pages() * ops::kPageTokens, std::numeric_limits<int32_t>::max());
   if (sequence.max_tokens > most || prompt > most - sequence.max_tokens) {
     Fail(ErrorKind::kBadRequest,
          "the prompt has {} tokens and max_tokens asks for {} more, and the cache holds {} in all: shorten "
@@ -82,20 +80,14 @@ void Scheduler::Add(NewSequence sequence) {
          "prompt or lower max_tokens",
          prompt, sequence.max_tokens, most);
   }
-  const uint64_t id = sequence.id;
-  sequences_[id].request = std::move(sequence);
-  waiting_.push_back(id);
-}
-
-void Scheduler::Admit() {
-  while (!waiting_.empty() && running() < limits_.max_running) {
-    Sequence& first = sequences_.at(waiting_.front());
-    const int64_t pages = PagesFor(first.prompt_size() + first.request.max_tokens);
-    if (pages > pool_.free()) return;
-    first.pages = pool_.Take(pages);
-    turns_.push_back(waiting_.front());
-    waiting_.pop_front();
-  }
+  Sequence& added = sequences_[sequence.id];
+  const int64_t priority = limits_.low_values_first ? -sequence.priority : sequence.priority;
+  added.rank = {sequence.probe, limits_.by_priority ? priority : 0, sequence.id};
+  added.tokens = std::move(sequence.prompt);
+  added.prompt_size = added.fill_end = prompt;
+  added.request = std::move(sequence);
+  if (added.request.deadline_ns != 0) deadlines_.emplace(added.request.deadline_ns, added.request.id);
+  Wait(added);
 }
 
 std::vector<Scheduler::Grant> Scheduler::Deal(bool hurry) const {
@@ -107,8 +99,8 @@ std::vector<Scheduler::Grant> Scheduler::Deal(bool hurry) const {
     if (static_cast<int64_t>(grants.size()) == most_sequences) break;
     const Sequence& sequence = sequences_.at(id);
     const int64_t ready = RowsReady(sequence, hurry);
-    if (ready == 0 || (sequence.in_prompt() && prompt_rows_left == 0)) continue;
-    if (sequence.in_prompt()) --prompt_rows_left;
+    if (ready == 0 || (sequence.in_fill() && prompt_rows_left == 0)) continue;
+    if (sequence.in_fill()) --prompt_rows_left;
     grants.push_back({id, ready, 1});
   }
   // One row each is dealt; equal shares of the rest, again and again until nobody wants more. Only prompts
@@ -137,30 +129,32 @@ void Scheduler::PassTurns(const std::vector<Grant>& grants) {
 }
 
 step::StepSequence Scheduler::MakePrompt(Sequence& sequence, int64_t rows) {
-  const std::vector<int32_t>& prompt = sequence.request.prompt;
-  const int64_t begin = sequence.prompt_published;
+  const std::vector<int32_t>& tokens = sequence.tokens;
+  const int64_t begin = sequence.filled;
   const int64_t end = begin + rows;
-  step::StepSequence part =
-      Place(sequence.request, sequence.pages, begin, {prompt.begin() + begin, prompt.begin() + end});
-  part.sample = end == sequence.prompt_size() && sequence.request.max_tokens > 0;
+  step::StepSequence part = Place(sequence, begin, {tokens.begin() + begin, tokens.begin() + end});
+  part.sample = end == sequence.fill_end && sequence.request.max_tokens > 0;
   if (sequence.request.prompt_logprobs) {
     part.prompt_logprobs = true;
-    part.targets.assign(prompt.begin() + begin + 1,
-                        prompt.begin() + std::min(end + 1, sequence.prompt_size()));
-    if (end == sequence.prompt_size()) part.targets.push_back(-1);
+    part.targets.assign(tokens.begin() + begin + 1, tokens.begin() + std::min(end + 1, sequence.prompt_size));
+    if (end == sequence.prompt_size) part.targets.push_back(-1);
   }
-  sequence.prompt_published = end;
+  sequence.filled = end;
   return part;
 }
 
 step::StepSequence Scheduler::MakeDecode(Sequence& sequence) {
   const bool known = sequence.samples_in_flight() == 0;
-  const int64_t position = sequence.prompt_size() + sequence.samples_published - 1;
   step::StepSequence part =
-      Place(sequence.request, sequence.pages, position, {known ? sequence.last_token : step::kAwaitedToken});
+      Place(sequence, sequence.next_row(), {known ? sequence.tokens.back() : step::kAwaitedToken});
   if (!known) part.awaits_step = sequence.last_sample_step;
   part.sample = true;
   return part;
+}
+
+void Scheduler::Commit(Sequence& sequence) {
+  keeper_.Commit(sequence.held, sequence.request.cache_salt, sequence.tokens,
+                 sequence.rows_known() / ops::kPageTokens);
 }
 
 std::optional<step::Step> Scheduler::Next() {
@@ -170,6 +164,7 @@ std::optional<step::Step> Scheduler::Next() {
 
 std::vector<step::Step> Scheduler::NextGroup() {
   std::vector<step::Step> group;
+  Admit();  // also when nothing can be published: who waits then waits for pages or for his turn
   if (steps_in_flight() > 0 && steps_in_flight() + limits_.group_steps > limits_.max_steps_in_flight)
     return group;
   group_begin_ = next_step_id_;
@@ -192,27 +187,29 @@ std::optional<step::Step> Scheduler::MakeStep() {
   step.id = next_step_id_++;
   step.begins_busy_period = in_flight_.empty();
   Flight flight{step.id, {}};
-  const auto publish = [&](uint64_t id, int64_t prompt_rows, step::StepSequence part) {
-    Sequence& sequence = sequences_.at(id);
+  const auto publish = [&](Sequence& sequence, step::StepSequence part) {
+    const bool decode = !sequence.in_fill() && part.first_position >= sequence.fill_end;
     ++sequence.steps_in_flight;
     if (part.sample) {
       ++sequence.samples_published;
       sequence.last_sample_step = step.id;
     }
-    flight.parts.push_back({id, prompt_rows, part.sample});
+    flight.parts.push_back({sequence.request.id, decode ? 0 : sequence.filled, part.sample});
+    if (!decode) Commit(sequence);
     step.sequences.push_back(std::move(part));
   };
   std::vector<Grant> prompts;
   for (const Grant& grant : grants) {
     Sequence& sequence = sequences_.at(grant.id);
-    if (!sequence.in_prompt()) {
-      publish(grant.id, 0, MakeDecode(sequence));
+    if (!sequence.in_fill()) {
+      publish(sequence, MakeDecode(sequence));
     } else {
       prompts.push_back(grant);
     }
   }
   for (const Grant& grant : prompts) {
-    publish(grant.id, grant.rows, MakePrompt(sequences_.at(grant.id), grant.rows));
+    Sequence& sequence = sequences_.at(grant.id);
+    publish(sequence, MakePrompt(sequence, grant.rows));
   }
   in_flight_.push_back(std::move(flight));
   PassTurns(grants);
@@ -249,37 +246,82 @@ void Scheduler::Completed(const step::StepResult& result) {
     const Part& part = flight.parts[i];
     Sequence& sequence = sequences_.at(part.id);
     --sequence.steps_in_flight;
-    if (sequence.ended) {
-      FreeIfDone(part.id);
-      continue;
+    if (sequence.state != Sequence::State::kEnded) {
+      sequence.prompt_done = std::max(sequence.prompt_done, std::min(part.fill_end, sequence.prompt_size));
+      if (part.sample) {
+        sequence.tokens.push_back(result.sequences[i].token.token);
+        Commit(sequence);
+      }
     }
-    sequence.prompt_done += part.prompt_rows;
-    if (part.sample) {
-      ++sequence.generated;
-      sequence.last_token = result.sequences[i].token.token;
-    }
+    LetGoIfDone(sequence);
   }
 }
 
 void Scheduler::End(uint64_t id) {
   const auto it = sequences_.find(id);
-  if (it == sequences_.end() || it->second.ended) return;
-  it->second.ended = true;
-  std::erase(waiting_, id);
+  if (it == sequences_.end() || it->second.state == Sequence::State::kEnded) return;
+  Sequence& sequence = it->second;
+  if (sequence.state == Sequence::State::kWaiting) StopWaiting(sequence);
+  if (sequence.state == Sequence::State::kLeaving) --leaving_;
   std::erase(turns_, id);
-  FreeIfDone(id);
+  if (sequence.request.deadline_ns != 0) deadlines_.erase({sequence.request.deadline_ns, id});
+  sequence.state = Sequence::State::kEnded;
+  LetGoIfDone(sequence);
 }
 
-void Scheduler::FreeIfDone(uint64_t id) {
-  const auto it = sequences_.find(id);
-  if (it->second.steps_in_flight > 0) return;
-  pool_.Return(it->second.pages);
-  sequences_.erase(it);
+void Scheduler::LetGoIfDone(Sequence& sequence) {
+  if (sequence.steps_in_flight > 0) return;
+  if (sequence.state == Sequence::State::kEnded) {
+    keeper_.Return(sequence.held);
+    sequences_.erase(sequence.request.id);
+  } else if (sequence.state == Sequence::State::kLeaving) {
+    keeper_.Return(sequence.held);
+    --leaving_;
+    sequence.fill_end = static_cast<int64_t>(sequence.tokens.size());
+    sequence.filled = 0;
+    Wait(sequence);
+  }
 }
 
 int64_t Scheduler::PromptRowsDone(uint64_t id) const {
   const auto it = sequences_.find(id);
-  return it == sequences_.end() || it->second.ended ? -1 : it->second.prompt_done;
+  return it == sequences_.end() || it->second.state == Sequence::State::kEnded ? -1 : it->second.prompt_done;
+}
+
+int64_t Scheduler::CachedTokens(uint64_t id) const {
+  const auto it = sequences_.find(id);
+  return it == sequences_.end() ? 0 : it->second.cached;
+}
+
+bool Scheduler::IsRunning(uint64_t id) const {
+  const auto it = sequences_.find(id);
+  return it != sequences_.end() && it->second.state == Sequence::State::kRunning;
+}
+
+int64_t Scheduler::pending_prompt_rows() const {
+  int64_t rows = waiting_rows_;
+  for (const uint64_t id : turns_) {
+    const Sequence& sequence = sequences_.at(id);
+    rows += std::max<int64_t>(0, sequence.fill_end - std::max(sequence.filled, sequence.prompt_done));
+    // Published rows are not computed yet.
+    rows += std::max<int64_t>(0, std::min(sequence.filled, sequence.prompt_size) - sequence.prompt_done);
+  }
+  return rows;
+}
+
+std::vector<uint64_t> Scheduler::Expired(int64_t now_ns) const {
+  std::vector<uint64_t> expired;
+  for (const auto& [deadline, id] : deadlines_) {
+    if (deadline > now_ns) break;
+    expired.push_back(id);
+  }
+  return expired;
+}
+
+bool Scheduler::Flush() {
+  if (!sequences_.empty()) return false;
+  keeper_.Flush();
+  return true;
 }
 
 }  // namespace sluice::schedule

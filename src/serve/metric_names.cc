@@ -20,6 +20,7 @@ const std::vector<MetricAlias>& MetricAliases() {
       {"generation_tokens_total", "generation_tokens_total", "generation_tokens_total"},
       {"cached_tokens_total", "cached_tokens_total", "prefix_cache_hits_total"},
       {"cacheable_tokens_total", "", "prefix_cache_queries_total"},
+      {"num_preemptions_total", "num_retracted_requests_total", "num_preemptions_total"},
       {"num_requests_total", "num_requests_total", ""},
       {"num_aborted_requests_total", "num_aborted_requests_total", ""},
       {"requests_finished_total", "", "request_success_total"},

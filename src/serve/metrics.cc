@@ -63,6 +63,8 @@ struct Metrics::Series {
             Counter("cacheable_tokens_total", "Prompt tokens of requests that were looked up in the cache")),
         wasted_tokens(Counter("wasted_prefill_tokens_total",
                               "Prompt tokens computed for requests that ended before their first token")),
+        preemptions(Counter("num_preemptions_total",
+                            "Times a request gave its pages up and went on later, since the cache was full")),
         requests(Counter("num_requests_total", "Requests that have ended, aborted ones included")),
         aborted(
             Counter("num_aborted_requests_total", "Requests that ended before their answer was complete")),
@@ -116,7 +118,7 @@ struct Metrics::Series {
   prometheus::Gauge &running, &queued, &used_tokens, &total_tokens, &usage, &pending_prefill;
   prometheus::Family<prometheus::Gauge>& pages;
   prometheus::Counter &prompt_tokens, &generation_tokens, &cached_tokens, &cacheable_tokens, &wasted_tokens,
-      &requests, &aborted;
+      &preemptions, &requests, &aborted;
   Counters &finished, &cancelled, &rejected;
   prometheus::Histogram &first_token, &inter_token, &whole, &queue, &prefill, &decode;
   prometheus::Histogram* prompt_histogram = nullptr;
@@ -182,6 +184,7 @@ std::string Metrics::Text(const engine::EngineLoad& load, const engine::StallRep
     series.total_tokens.Set(total);
     series.usage.Set(total > 0 ? used / total : 0.0);
     series.pending_prefill.Set(Number(load.pending_prefill_tokens));
+    series.preemptions.Increment(Number(load.preempted) - series.preemptions.Value());
     const auto pages = [&](const char* state, double tokens) {
       series.pages.Add(series.With("state", state)).Set(tokens / kPageTokens);
     };

@@ -21,7 +21,7 @@ std::unique_ptr<engine::LocalEngine> StartEngine(const parallel::Grid& grid,
 
 // Asks until the engine's load is as wanted; false after a minute.
 bool AwaitLoad(const engine::Engine& engine, const std::function<bool(const engine::EngineLoad&)>& wanted);
-bool AwaitIdle(const engine::Engine& engine);  // nothing runs or waits and every page is free
+bool AwaitIdle(const engine::Engine& engine);  // nothing runs or waits and nobody holds a page
 
 // The pass of `step` is behind this rank: it has sent what it had to send.
 bool IsBehind(const engine::RankState& rank, int64_t step);

@@ -15,8 +15,9 @@
 #include "short_model.h"
 
 // One answer, whatever the schedule: requests arrive and leave at random, in layouts and chunk sizes drawn at
-// random, and the logits of every row that any of them computes are those of one rank that computes each
-// request alone and whole.
+// random, they find what others have left in the cache, prompts and answers, and lose their pages to others;
+// and the logits of every row that any of them computes are those of one rank that computes each request
+// alone and whole.
 namespace sluice::layouts {
 namespace {
 
@@ -62,6 +63,20 @@ std::vector<Known> MakePool(bool fp8) {
       pool.push_back(std::move(known));
     }
   }
+  // Answers over more than a page, and who goes on where they end: the pages that he finds were written by
+  // decode.
+  for (const int64_t tokens : {40, 60, 100}) {
+    Known known = pool[static_cast<size_t>(tokens) % pool.size()];
+    known.request.prompt.resize(static_cast<size_t>(tokens), 7);
+    known.request.max_tokens = 100;
+    known.answer = alone.Run({known.request}).front();
+    pool.push_back(known);
+    known.request.prompt.insert(known.request.prompt.end(), known.answer.tokens.begin(),
+                                known.answer.tokens.end());
+    known.request.max_tokens = 3;
+    known.answer = alone.Run({known.request}).front();
+    pool.push_back(std::move(known));
+  }
   return pool;
 }
 
@@ -81,6 +96,9 @@ struct Met {
   int64_t aborted_waiting = 0;  // without pages
   int64_t aborted_in_flight = 0;
   int64_t pages_used_again = 0;
+  int64_t cached_tokens = 0;
+  int64_t cached_answer_tokens = 0;  // of them, written by decode
+  int64_t preemptions = 0;
 };
 
 // One layout and one scheduler. Everything is drawn from the random numbers alone, so a seed is a schedule.
@@ -99,22 +117,25 @@ class Phase {
     chunk_rows_ = Pick({1, 3, 16, 16, 50, 300});
     max_running_ = Pick({1, 3, 8});
     most_outstanding_ = max_running_ + 4;
+    keeps_prefixes_ = Pick({0, 1, 1}) == 1;
     fp8_ = Pick({0, 0, 1}) == 1;
     processes_ = number % 10 == 3;
     settings_.model_path = ShortModelPath(fp8_);
   }
 
   std::string name() const {
-    return fmt::format("pp{} cp{} v{} {} owners{} {} pages{} flight{} chunk{} running{}{}",
+    return fmt::format("pp{} cp{} v{} {} owners{} {} pages{} flight{} chunk{} running{}{}{}",
                        settings_.grid.stages, settings_.grid.lanes, settings_.grid.virtual_stages,
                        settings_.split_mode == parallel::SplitMode::kInterleave ? "interleave" : "zigzag",
                        settings_.expert_owners, fp8_ ? "fp8" : "f32", settings_.cache_pages,
                        settings_.max_steps_in_flight, chunk_rows_, max_running_,
-                       processes_ ? " processes" : "");
+                       keeps_prefixes_ ? " prefixes" : "", processes_ ? " processes" : "");
   }
 
   void Run(int64_t steps) {
-    schedule::Scheduler scheduler(engine::LimitsOf(settings_, chunk_rows_, max_running_));
+    schedule::Limits limits = engine::LimitsOf(settings_, chunk_rows_, max_running_);
+    limits.keeps_prefixes = keeps_prefixes_;
+    schedule::Scheduler scheduler(limits);
     engine::JobEvents events;
     events.on_result = [this](step::StepResult result) {
       std::lock_guard lock(mutex_);
@@ -140,7 +161,9 @@ class Phase {
     }
     while (scheduler.steps_in_flight() > 0 && !testing::Test::HasFailure()) Complete(scheduler);
     while (!outstanding_.empty()) AbortSomeone(scheduler);
-    EXPECT_TRUE(testing::Test::HasFailure() || scheduler.free_pages() == scheduler.pages())
+    met_.preemptions += scheduler.preemptions();
+    EXPECT_TRUE(testing::Test::HasFailure() ||
+                scheduler.free_pages() + scheduler.cached_pages() == scheduler.pages())
         << "pages are lost";
   }
 
@@ -187,6 +210,11 @@ class Phase {
       bool decode = false;
       for (const step::StepSequence& part : step.sequences) {
         Outstanding& of = outstanding_.at(part.sequence);
+        if (!of.begun) {
+          met_.cached_tokens += part.first_position;
+          if (of.known->request.max_tokens == 3)
+            met_.cached_answer_tokens += std::max(0, part.first_position - 100);
+        }
         of.begun = true;
         ++of.steps_in_flight;
         met_.awaited_rows += part.awaits_step >= 0 ? 1 : 0;
@@ -208,15 +236,16 @@ class Phase {
     if (!group.empty()) job.Publish(group);
   }
 
-  // No page is named for two sequences by steps under way.
+  // No page that a sequence writes is named for another by steps under way.
   void CheckPagesAreFree(const step::StepSequence& part) const {
+    const std::span written(part.pages.begin() + part.first_position / 64, part.pages.end());
     for (const step::Step& step : flights_) {
       for (const step::StepSequence& other : step.sequences) {
         if (other.sequence == part.sequence) continue;
         for (const int32_t page : other.pages) {
-          EXPECT_EQ(std::ranges::count(part.pages, page), 0)
+          EXPECT_EQ(std::ranges::count(written, page), 0)
               << "page " << page << " of sequence " << other.sequence << ", which step " << step.id
-              << " still names, was given to sequence " << part.sequence;
+              << " still names, is written by sequence " << part.sequence;
         }
       }
     }
@@ -276,6 +305,7 @@ class Phase {
   int64_t most_outstanding_ = 0;
   bool fp8_ = false;
   bool processes_ = false;
+  bool keeps_prefixes_ = false;
 
   int64_t published_ = 0;
   uint64_t next_id_ = 1;
@@ -305,9 +335,10 @@ TEST(RandomSchedule, ArrivalsChunksAndAbortsGiveTheOneRankBits) {
   fmt::print(
       stderr,
       "{} steps, {} rows, {} awaited; {} mixed steps; {} finished, {} aborted waiting, {} in flight; {} "
-      "pages used again\n",
+      "pages used again; {} tokens cached, {} of answers; {} preempted\n",
       met.steps, met.rows, met.awaited_rows, met.mixed_steps, met.finished, met.aborted_waiting,
-      met.aborted_in_flight, met.pages_used_again);
+      met.aborted_in_flight, met.pages_used_again, met.cached_tokens, met.cached_answer_tokens,
+      met.preemptions);
   // The schedules have met what the comparison is about.
   EXPECT_GT(met.awaited_rows, steps / 100);
   EXPECT_GT(met.mixed_steps, steps / 100);
@@ -315,6 +346,8 @@ TEST(RandomSchedule, ArrivalsChunksAndAbortsGiveTheOneRankBits) {
   EXPECT_GT(met.aborted_waiting, steps / 100);
   EXPECT_GT(met.aborted_in_flight, steps / 100);
   EXPECT_GT(met.pages_used_again, steps / 100);
+  EXPECT_GT(met.cached_tokens, steps);
+  EXPECT_GT(met.cached_answer_tokens, 0);
 }
 
 }  // namespace
