@@ -1,15 +1,21 @@
 """The habits of the command line: --help by group, word and all, the nearest flag for a typing error, --print-config
-with origins from --config, the environment and the model, and completion in the shells that are installed.
+with origins from --config, the environment and the model, completion in the shells that are installed, and a log of JSON
+lines unless it goes to a terminal.
 Usage: cli_habits_test.py --sluice PROGRAM"""
 
 import argparse
+import contextlib
+import http.client
 import json
 import os
 import pathlib
+import pty
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
+import threading
 
 CONTEXT = 163840  # of the tiny preset
 
@@ -122,12 +128,56 @@ def check_completion(program):
     print(f"ok completion in {', '.join(done)}")
 
 
+def serve(program, *words, stderr, ask=()):
+    """What is written to `stderr`, a file or a terminal, by a server that is asked for these bodies."""
+    command = [program.program, "serve", program.model, "--port", "0", "--context-length", "2Ki", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=program.environment) as server:
+        try:
+            found = re.search(r"http://([\d.]+):(\d+)", server.stdout.readline())
+            for body in ask:
+                connection = http.client.HTTPConnection(found[1], int(found[2]), timeout=60)
+                connection.request("POST", "/v1/completions", json.dumps(body), {"Content-Type": "application/json"})
+                assert connection.getresponse().status == 200, body
+                connection.close()
+        finally:
+            server.send_signal(signal.SIGTERM)
+        assert server.wait(timeout=60) == 0
+
+
+def check_log(program):
+    forged = {"model": program.model, "prompt": 'a\n{"level":"error","message":"forged"}\x1b[2J', "max_tokens": 2, "temperature": 0}
+    with open(program.directory / "json.log", "w+", encoding="utf-8") as log:
+        serve(program, "--log-requests", "--log-requests-level", "2", stderr=log, ask=[forged])
+        log.seek(0)
+        lines = [json.loads(line) for line in log]  # every line is one, whatever a client wrote
+    assert all(set(line) == {"time", "level", "logger", "pid", "message"} for line in lines), lines
+    received = [line["message"] for line in lines if ", prompt " in line["message"]]
+    assert len(received) == 1 and json.loads(received[0].split(", prompt ")[1]) == forged["prompt"], received
+    assert not [line for line in lines if line["level"] == "error"], lines
+    controller, terminal = pty.openpty()
+    said = []
+
+    def read():
+        with contextlib.suppress(OSError):  # the terminal is closed
+            while piece := os.read(controller, 4096):
+                said.append(piece.decode())
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    serve(program, stderr=terminal)
+    os.close(terminal)
+    reader.join()
+    os.close(controller)
+    said = "".join(said)
+    assert "] " in said and '"level"' not in said, said
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--sluice", required=True)
     with tempfile.TemporaryDirectory() as directory:
         program = Program(parser.parse_args().sluice, directory)
-        for check in (check_help, check_typing_errors, check_print_config, check_wrong_values, check_completion):
+        for check in (check_help, check_typing_errors, check_print_config, check_wrong_values, check_completion, check_log):
             check(program)
             print(f"ok {check.__name__}")
 
