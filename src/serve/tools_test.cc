@@ -1,3 +1,4 @@
+#include <fmt/format.h>
 #include "serve/server_fixture.h"
 #include "text/deepseek_v32_texts.h"
 
@@ -115,9 +116,9 @@ TEST_F(ToolsTest, AStreamHasTheNameFirstAndThenTheArguments) {
 
 TEST_F(ToolsTest, BrokenMarkupIsContentAndStops) {
   const std::string broken = Block("<｜DSML｜invoke name=\"get_weather\">\nhm");
-  Answers("a" + broken);
+  Answers(fmt::format("a{}", broken));
   const Json choice = Choice({{"tools", kTools}});
-  EXPECT_EQ(choice["message"]["content"], "a" + broken);
+  EXPECT_EQ(choice["message"]["content"], fmt::format("a{}", broken));
   EXPECT_FALSE(choice["message"].contains("tool_calls"));
   EXPECT_EQ(choice["finish_reason"], "stop");
 }
@@ -192,7 +193,7 @@ TEST_F(ToolsTest, HowReasoningIsShown) {
   const Json hidden = message({{"include_reasoning", false}});
   EXPECT_EQ(hidden["content"], "so");
   EXPECT_FALSE(hidden.contains("reasoning_content"));
-  EXPECT_EQ(Choice({{"reasoning_effort", "none"}})["message"]["content"], "whyso");
+  EXPECT_EQ(Choice({{"reasoning_effort", "none"}})["message"]["content"], "why</think>so");
 }
 
 TEST_F(ToolsTest, CallsAndResultsOfEarlierTurns) {
@@ -269,7 +270,7 @@ TEST_F(ToolsTest, BadToolsAreRefusedByName) {
   };
   Json many = Json::array();
   for (int i = 0; i < 129; ++i) {
-    many.push_back({{"type", "function"}, {"function", {{"name", "f" + std::to_string(i)}}}});
+    many.push_back({{"type", "function"}, {"function", {{"name", fmt::format("f{}", i)}}}});
   }
   Json unknown_id = calls("f", "{}", 1);
   unknown_id["messages"][2]["tool_call_id"] = "d";

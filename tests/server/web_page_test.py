@@ -28,7 +28,7 @@ def check(page, url, scripted, screenshot):
     page.run("document.getElementById('thinking').checked = true")
     page.run("document.getElementById('max-tokens').value = 200")
     words = "PAGE " if scripted else "What is in this text? "
-    send(page, words + "The water rises behind the gate and the gate lets it through. " * (40 if scripted else 100))
+    send(page, words + "The water rises behind the gate and the gate lets it through. " * (40 if scripted else 300))
     page.wait("window.seen.length >= 3")
     if screenshot:
         page.wait("document.getElementById('bar').value > 0.5 || document.body.dataset.answers")
@@ -53,9 +53,11 @@ def check(page, url, scripted, screenshot):
         assert "<code>not 41</code>" in content and "<li>&lt;b&gt;one&lt;/b&gt;</li>" in content, content
         assert page.run("document.querySelectorAll('.turn img, .turn b').length") == 0
         assert page.run("document.title") == "sluice"
+        page.run("document.getElementById('new').click()")
+        page.run("document.getElementById('thinking').checked = false")
         send(page, "hello")
         page.wait("document.body.dataset.answers === '2'")
-        assert page.run("document.querySelectorAll('.turn.assistant .content')[1].textContent") == "Hello 你 world"
+        assert page.run("document.querySelector('.turn.assistant .content').textContent") == "Hello 你 world"
         stopping(page)
     assert page.complaints() == [], page.complaints()
     inline_code_does_not_run(page)

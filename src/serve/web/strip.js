@@ -3,7 +3,7 @@
 'use strict';
 
 const STRIP_EVERY_MS = 250;
-const STRIP_COLUMN = 4;  // pixels of one moment
+const STRIP_COLUMN = 8;  // pixels of one moment
 const STRIP_ROW = 14;
 
 class Strip {
