@@ -34,9 +34,9 @@ struct ApiRequest {
   bool include_usage = false;
   bool continuous_usage = false;
   std::optional<int64_t> max_tokens;
-  float temperature = 1.0F;
-  float top_p = 1.0F;
-  int32_t top_k = 0;  // 0: all
+  std::optional<float> temperature;  // absent, as the next two: SamplingDefaults
+  std::optional<float> top_p;
+  std::optional<int32_t> top_k;  // 0: all
   float min_p = 0.0F;
   float frequency_penalty = 0.0F;
   float presence_penalty = 0.0F;

@@ -174,9 +174,10 @@ std::vector<Choice> MakeChoices(const Service& service, const ApiRequest& reques
   engine::Request job;
   job.prompt = std::move(prompt);
   job.max_tokens = max_tokens;
-  job.temperature = request.temperature;
-  job.top_p = request.top_p;
-  job.top_k = request.top_k;
+  const SamplingDefaults& defaults = service.info.sampling_defaults;
+  job.temperature = request.temperature.value_or(defaults.temperature);
+  job.top_p = request.top_p.value_or(defaults.top_p);
+  job.top_k = request.top_k.value_or(defaults.top_k);
   job.min_p = request.min_p;
   job.frequency_penalty = request.frequency_penalty;
   job.presence_penalty = request.presence_penalty;
