@@ -320,6 +320,9 @@ void Generation::EndIfAllFinished() {
   for (const Choice& choice : choices_) {
     if (!choice.finished) return;
   }
+  // Before the last byte: a client that has its answer may at once ask for the place that this one held.
+  const auto self = shared_from_this();
+  Leave();
   if (plan_.stream) {
     if (plan_.include_usage) {
       Json chunk = Chunk(Json::array());
@@ -334,7 +337,6 @@ void Generation::EndIfAllFinished() {
     response.body = ToText(WholeAnswer());
     exchange_->Respond(std::move(response));
   }
-  Leave();
 }
 
 Json Generation::WholeAnswer() {
@@ -366,6 +368,8 @@ void Generation::End(const ApiError& error) {
   if (over_) return;
   AbortRest(error.what());
   if (plan_.watchers.metrics != nullptr) plan_.watchers.metrics->Refused(error.code());
+  const auto self = shared_from_this();
+  Leave();
   if (plan_.stream) {
     exchange_->Write(SseEvent(error.Body()));
     exchange_->Write(kSseDone);
@@ -373,7 +377,6 @@ void Generation::End(const ApiError& error) {
   } else {
     exchange_->Respond(error.Response());
   }
-  Leave();
 }
 
 void Generation::Leave() {
