@@ -99,6 +99,8 @@ ApiError& ApiError::RetryAfter(double seconds) {
 
 int ApiError::status() const { return RowOf(refusal_).status; }
 
+const char* ApiError::code() const { return RowOf(refusal_).code; }
+
 Json ApiError::Body() const {
   const Row& row = RowOf(refusal_);
   Json param = nullptr;

@@ -76,6 +76,7 @@ class ApiError : public std::runtime_error {
   ApiError& RetryAfter(double seconds);
 
   int status() const;
+  const char* code() const;
   // {"error": {"message", "type", "param", "code"}}
   Json Body() const;
   HttpResponse Response() const;

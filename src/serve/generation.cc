@@ -129,6 +129,7 @@ void Generation::Submit(std::size_t index) {
   Choice& choice = choices_[index];
   choice.watch = RequestWatch(plan_.watchers, static_cast<int64_t>(choice.request.prompt.size()));
   choice.watch.Submitted(NowNs());
+  choice.watch.Received(NameOf(choice), choice.request);
   // An engine thread calls the sink: it only hands the event over to the exchange's own order.
   choice.id = engine_.Submit(choice.request, [weak = weak_from_this(), index](engine::Event event) {
     const auto self = weak.lock();
@@ -160,6 +161,7 @@ void Generation::OnEvent(std::size_t index, engine::Event event) {
   if (over_ || choice.finished) return;
   try {
     choice.watch.Progress(static_cast<int64_t>(event.tokens.size()), event.started_ns, NowNs());
+    choice.watch.Prompt(event.prompt_tokens_done, event.cached_tokens);
     choice.cached_tokens = std::max(choice.cached_tokens, event.cached_tokens);
     if (event.finish == engine::FinishReason::kDeadline) {
       return End(ApiError(Refusal::kDeadlineExceeded,
@@ -178,6 +180,8 @@ void Generation::OnEvent(std::size_t index, engine::Event event) {
     choice.prompt_done = std::max(choice.prompt_done, event.prompt_tokens_done);
     if (choice.copy == 0 && (event.finish || !event.tokens.empty())) SubmitCopies(index);
     if (plan_.progress && more_prompt) StreamProgress(choice);
+    choice.watch.Said(delta.text.reasoning);
+    choice.watch.Said(delta.text.content);
     if (event.finish || choice.text.ended()) FinishFrom(choice, event, delta);
     if (plan_.bare) choice.answer.Append(Delta(delta));
     if (plan_.stream) {
@@ -222,7 +226,10 @@ void Generation::FinishFrom(Choice& choice, const engine::Event& event, Delta& d
     if (plan_.include_stop && event.finish == engine::FinishReason::kStop) {
       delta.text.Append(choice.text.Push(event.stop_token));
     }
-    delta.text.Append(choice.text.Finish());
+    AnswerText::Piece rest = choice.text.Finish();
+    choice.watch.Said(rest.reasoning);
+    choice.watch.Said(rest.content);
+    delta.text.Append(std::move(rest));
   }
   choice.finished = true;
   const std::string fault = choice.text.fault();
@@ -249,8 +256,11 @@ void Generation::FinishFrom(Choice& choice, const engine::Event& event, Delta& d
 }
 
 void Generation::Note(Choice& choice, const std::string& reason, bool aborted) {
-  const std::string name = choices_.size() == 1 ? id_ : fmt::format("{}[{}]", id_, choice.index);
-  choice.watch.Ended(name, reason, aborted, NowNs());
+  choice.watch.Ended(NameOf(choice), reason, aborted, NowNs());
+}
+
+std::string Generation::NameOf(const Choice& choice) const {
+  return choices_.size() == 1 ? id_ : fmt::format("{}[{}]", id_, choice.index);
 }
 
 void Generation::Open(Choice& choice) {
@@ -355,6 +365,7 @@ Json Generation::WholeAnswer() {
 void Generation::End(const ApiError& error) {
   if (over_) return;
   AbortRest(error.what());
+  if (plan_.watchers.metrics != nullptr) plan_.watchers.metrics->Refused(error.code());
   if (plan_.stream) {
     exchange_->Write(SseEvent(error.Body()));
     exchange_->Write(kSseDone);

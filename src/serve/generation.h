@@ -167,6 +167,8 @@ class Generation : public std::enable_shared_from_this<Generation> {
   Json PromptLogprobs(const Choice& choice) const;
   // Tells the choice's watch that it has ended.
   void Note(Choice& choice, const std::string& reason, bool aborted);
+  // In the log: the answer's id and, of several, which.
+  std::string NameOf(const Choice& choice) const;
   void EndIfAllFinished();
   void End(const ApiError& error);
   void Leave();
