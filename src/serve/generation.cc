@@ -161,8 +161,8 @@ void Generation::OnEvent(std::size_t index, engine::Event event) {
   if (over_ || choice.finished) return;
   try {
     choice.watch.Progress(static_cast<int64_t>(event.tokens.size()), event.started_ns, NowNs());
-    choice.watch.Prompt(event.prompt_tokens_done, event.cached_tokens);
     choice.cached_tokens = std::max(choice.cached_tokens, event.cached_tokens);
+    choice.watch.Prompt(event.prompt_tokens_done, event.cached_tokens);
     if (event.finish == engine::FinishReason::kDeadline) {
       return End(ApiError(Refusal::kDeadlineExceeded,
                           "the request's deadline_ms passed before its answer was complete; allow more time "
@@ -223,10 +223,11 @@ Delta Generation::Take(Choice& choice, engine::Event& event) {
 
 void Generation::FinishFrom(Choice& choice, const engine::Event& event, Delta& delta) {
   if (!choice.text.ended()) {
+    AnswerText::Piece rest;
     if (plan_.include_stop && event.finish == engine::FinishReason::kStop) {
-      delta.text.Append(choice.text.Push(event.stop_token));
+      rest.Append(choice.text.Push(event.stop_token));
     }
-    AnswerText::Piece rest = choice.text.Finish();
+    rest.Append(choice.text.Finish());
     choice.watch.Said(rest.reasoning);
     choice.watch.Said(rest.content);
     delta.text.Append(std::move(rest));
