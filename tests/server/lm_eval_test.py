@@ -20,7 +20,7 @@ DOCUMENTS = [
     {"context": "1 2 3 4 5 6 7 8", "target": " 9"},
     {"context": "x" * 300, "target": "y" * 40},
     {"context": "caf\u00e9 \u4f60\u597d", "target": " \u4e16\u754c!"},
-    {"context": "a", "target": "b"},
+    {"context": "a", "target": " b"},
 ]
 
 TASK = """task: sluice_local

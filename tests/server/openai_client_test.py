@@ -1,7 +1,9 @@
 """The official OpenAI Python client (PyPI: openai) against the server. Ends with code 77 when it is not installed."""
 
+import json
 import sys
 import time
+import urllib.request
 
 import server_under_test
 
@@ -187,12 +189,17 @@ def scripted_retries(url):
     assert attempts(url, openai.InternalServerError, prompt="BREAK") == 1, "our fault stays, the header says so"
 
 
+def fetch(where, body=None):
+    data = None if body is None else json.dumps(body).encode()
+    with urllib.request.urlopen(urllib.request.Request(where, data, {"Content-Type": "application/json"})) as answer:
+        return json.loads(answer.read())
+
+
 def scripted_abort_frees_the_request(url):
-    import httpx
     stream = client(url).completions.create(model=model(url), prompt="HOLD", stream=True, extra_body={"rid": "held-1"})
-    running = lambda: httpx.get(url + "/get_load").json()[0]["num_running_reqs"]
+    running = lambda: fetch(url + "/get_load")[0]["num_running_reqs"]
     before = running()
-    assert httpx.post(url + "/abort_request", json={"rid": "held-1"}).json()["aborted"] == 1
+    assert fetch(url + "/abort_request", {"rid": "held-1"})["aborted"] == 1
     try:
         list(stream)
         raise AssertionError("the aborted stream ended as if it were whole")
