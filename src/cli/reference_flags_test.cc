@@ -31,9 +31,9 @@ Parsed Parse(const std::vector<std::string>& words) {
 }
 
 // The sentence with which the flags are refused; empty when they are taken.
-std::string Refusal(const std::vector<std::string>& words, bool fp8 = true) {
+std::string Refusal(const std::vector<std::string>& words) {
   try {
-    CheckReferenceFlags(Parse(words).flags, fp8);
+    CheckReferenceFlags(Parse(words).flags);
   } catch (const Error& error) {
     EXPECT_EQ(error.kind(), ErrorKind::kUsage);
     return error.what();
@@ -55,7 +55,6 @@ TEST(ReferenceFlags, TheDocumentationHasTheTable) {
 
 TEST(ReferenceFlags, NothingGivenIsTakenAndNeedsNoNote) {
   EXPECT_EQ(Refusal({}), "");
-  EXPECT_EQ(Refusal({}, false), "");
   EXPECT_THAT(Parse({}).notes, ElementsAre());
 }
 
@@ -86,9 +85,6 @@ TEST(ReferenceFlags, WhatChangesNothingHereIsSaidIfItIsGiven) {
 }
 
 TEST(ReferenceFlags, ContradictionsAreRefused) {
-  EXPECT_THAT(Refusal({"--kv-cache-dtype", "fp8_e4m3"}, false), HasSubstr("--kv-cache-dtype auto"));
-  EXPECT_EQ(Refusal({"--kv-cache-dtype", "fp8_e4m3"}, true), "");
-  EXPECT_THAT(Refusal({"--kv-cache-dtype", "bf16"}), HasSubstr("use auto or fp8_e4m3"));
   EXPECT_THAT(Refusal({"--collect-tokens-histogram"}), HasSubstr("--enable-metrics"));
   EXPECT_THAT(Refusal({"--metrics-compat", "sglang"}), HasSubstr("--enable-metrics"));
   EXPECT_THAT(Refusal({"--cuda-graph-bs", "1", "16", "--cuda-graph-max-bs", "8"}),

@@ -124,8 +124,7 @@ void Serve(const ServeFlags& flags, const serve::Json& arguments, const std::vec
   std::shared_ptr<const checkpoint::Checkpoint> checkpoint = checkpoint::Checkpoint::Open(directory);
   engine::JobSettings settings = SettingsOf(flags.layout, *checkpoint);
   settings.log_level = flags.reference.log_level;
-  const auto numerics = engine::NumericsOf(settings.numerics, checkpoint->is_fp8());
-  CheckReferenceFlags(flags.reference, numerics == ops::Numerics::kFp8);
+  CheckReferenceFlags(flags.reference);
   Describe(flags, settings, *checkpoint, notes);
   Preload(settings, *checkpoint, flags.layout);
   if (flags.layout.node_rank > 0) {
