@@ -14,6 +14,12 @@ target_compile_options(sluice_options INTERFACE
   -ffp-contract=off -fno-fast-math)
 target_link_libraries(sluice_options INTERFACE Threads::Threads fmt::fmt)
 
+# For code whose speed nobody notices; comes after the build type's own level.
+set(SLUICE_COLD "")
+if(CMAKE_BUILD_TYPE STREQUAL "Release")
+  set(SLUICE_COLD -O1)
+endif()
+
 if(SLUICE_SANITIZER)
   target_compile_options(sluice_options INTERFACE
     -fsanitize=${SLUICE_SANITIZER} -fno-omit-frame-pointer -O1 -g1

@@ -66,6 +66,14 @@ LoadProgressBar::LoadProgressBar(std::string label, std::FILE* stream, bool term
       start_ns_(NowNs()),
       shown_ns_(terminal ? start_ns_ - kRedrawEveryNs : start_ns_) {}
 
+LoadProgressBar::LoadProgressBar(std::string label, std::function<void(const std::string&)> write)
+    : label_(std::move(label)),
+      stream_(nullptr),
+      write_(std::move(write)),
+      terminal_(false),
+      start_ns_(NowNs()),
+      shown_ns_(start_ns_) {}
+
 LoadProgress LoadProgressBar::callback() {
   return [this](int64_t done, int64_t total) { Report(done, total, NowNs()); };
 }
@@ -78,6 +86,7 @@ void LoadProgressBar::Report(int64_t done, int64_t total, int64_t now_ns) {
   finished_ = last;
   const std::string line = ProgressLine(label_, done, total, static_cast<double>(now_ns - start_ns_) / 1e9,
                                         terminal_ ? kBarWidth : 0);
+  if (stream_ == nullptr) return write_(line);
   // \033[K clears what a longer line before may have left.
   fmt::print(stream_, "{}{}{}", terminal_ ? "\r" : "", line,
              terminal_ ? (last ? "\033[K\n" : "\033[K") : "\n");

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <cstdio>
+#include <functional>
 #include <mutex>
 #include <string>
 
@@ -24,6 +25,8 @@ class LoadProgressBar {
  public:
   LoadProgressBar(std::string label, std::FILE* stream);
   LoadProgressBar(std::string label, std::FILE* stream, bool terminal);
+  // Plain lines through `write`, for a log that has a form of its own.
+  LoadProgressBar(std::string label, std::function<void(const std::string&)> write);
 
   LoadProgress callback();
   // `now_ns` as NowNs() gives it; for tests.
@@ -31,7 +34,8 @@ class LoadProgressBar {
 
  private:
   const std::string label_;
-  std::FILE* const stream_;
+  std::FILE* const stream_;  // null: write_
+  const std::function<void(const std::string&)> write_;
   const bool terminal_;
   const int64_t start_ns_;
   std::mutex mutex_;

@@ -62,5 +62,18 @@ TEST(LoadProgress, ATerminalGetsOneLineRedrawn) {
   EXPECT_LE(std::count(text.begin(), text.end(), '\r'), 121);
 }
 
+TEST(LoadProgressBar, LinesCanGoThroughALog) {
+  std::vector<std::string> lines;
+  LoadProgressBar bar("Loading", [&](const std::string& line) { lines.push_back(line); });
+  const int64_t start = NowNs();
+  bar.Report(1, 4, start + 1'000'000'000);
+  bar.Report(2, 4, start + 6'000'000'000);
+  bar.Report(4, 4, start + 6'100'000'000);
+  bar.Report(4, 4, start + 6'200'000'000);
+  ASSERT_EQ(lines.size(), 2U);
+  EXPECT_EQ(lines[0].substr(0, 12), "Loading  50%");
+  EXPECT_EQ(lines[1].substr(0, 12), "Loading 100%");
+}
+
 }  // namespace
 }  // namespace sluice::checkpoint

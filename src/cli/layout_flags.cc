@@ -91,12 +91,10 @@ std::optional<ops::CacheFormat> CacheFormatNamed(const std::string& name) {
 }  // namespace
 
 void AddLayoutFlags(CLI::App& app, LayoutFlags& f) {
-  app.add_option("--model-path,--model", f.model_path, "Directory of the checkpoint (Hugging Face layout)")
-      ->required();
   const char* parallel = "Layout";
   app.add_option("--pp-size,--pipeline-parallel-size", f.pp, "Pipeline stages")->group(parallel);
   app.add_option("--tp,--tp-size,--tensor-parallel-size", f.tp, "Ranks per stage")->group(parallel);
-  app.add_option("--attn-cp-size", f.cp, "Context-parallel lanes per stage; --tp when CP is enabled")
+  app.add_option("--attn-cp-size,--attention-context-parallel-size", f.cp, "Context-parallel lanes per stage; --tp when CP is enabled")
       ->group(parallel);
   app.add_option("--dp-size,--dp,--data-parallel-size", f.dp, "Attention data parallelism; only 1")
       ->group(parallel);

@@ -29,6 +29,7 @@ void AddRankCommand(CLI::App& app) {
     std::signal(SIGQUIT, SIG_IGN);
     const engine::JobSettings settings = engine::ParseJobSettings(flags->settings);
     SetLogLevels(settings.log_level, "");
+    SetLogFormat(settings.log_format);
     const int code = engine::RunRankProcess(settings, flags->rank, flags->join);
     if (code != 0) throw CLI::RuntimeError(code);
   });

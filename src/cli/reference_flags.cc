@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <array>
 #include <span>
 #include <utility>
 
@@ -20,8 +21,11 @@ constexpr int64_t kMostTokens = 1 << 30;
 const std::vector<std::string> kKernels{"flashmla_sparse", "flashmla_kv", "flashmla_auto", "fa3",
                                         "tilelang",        "aiter",       "trtllm"};
 const std::vector<std::string> kLevels{"trace", "debug", "info", "warning", "error", "critical", "off"};
+constexpr const char* kLogs = "Logs and metrics";
 constexpr const char* kKernelHere =
-    "names a kernel for GPUs; CPU ranks have one sparse attention, for prefill and decode alike";
+    "chooses the sparse attention of this back end; CPU ranks have one, for prefill and decode alike, and "
+    "the "
+    "log names it";
 constexpr const char* kNoGraphs = "CPU ranks have no graphs";
 constexpr const char* kOneFormat = "it is the format of the models served here";
 
@@ -39,47 +43,68 @@ FlagRow Number(const char* name, FlagRow::Field field, int64_t least, int64_t mo
   return {name, field, effect, here, {}, "", least, most};
 }
 
+FlagRow Seen(FlagRow row) {
+  row.group = kLogs;
+  return row;
+}
+
 std::vector<FlagRow> MakeTable() {
   using enum FlagEffect;
   using F = Flags;
   return {
-      Switch("--trust-remote-code", &F::trust_remote_code, kFixed,
+      Switch("--trust-remote-code", &F::trust_remote_code, kNoEffect,
              "nothing in a checkpoint is ever run as code: configuration and tokenizer are read here"),
-      Choice("--attention-backend", &F::attention_backend, {"nsa"}, kFixed,
+      Choice("--attention-backend", &F::attention_backend, {"nsa"}, kNoEffect,
              "the model's sparse attention, the only one there is", "other attentions are not built"),
-      Choice("--nsa-prefill-backend", &F::nsa_prefill_backend, kKernels, kNotHere, kKernelHere),
-      Choice("--nsa-decode-backend", &F::nsa_decode_backend, kKernels, kNotHere, kKernelHere),
+      Choice("--nsa-prefill-backend", &F::nsa_prefill_backend, kKernels, kWorks, kKernelHere),
+      Choice("--nsa-decode-backend", &F::nsa_decode_backend, kKernels, kWorks, kKernelHere),
       Number("--page-size", &F::page_size, 64, 64, kFixed, "pages are always of 64 tokens"),
       Switch("--disable-radix-cache", &F::disable_radix_cache, kWorks,
              "no page is kept for later prompts that begin alike: every prompt is computed whole, and "
              "`cached_tokens` is 0"),
-      Number("--cuda-graph-bs", &F::cuda_graph_bs, 1, kMostBatch, kNotHere, kNoGraphs),
-      Number("--cuda-graph-max-bs", &F::cuda_graph_max_bs, 1, kMostBatch, kNotHere, kNoGraphs),
-      Number("--num-reserved-decode-tokens", &F::num_reserved_decode_tokens, 1, kMostTokens, kNotHere,
+      Number("--cuda-graph-bs", &F::cuda_graph_bs, 1, kMostBatch, kNoEffect, kNoGraphs),
+      Number("--cuda-graph-max-bs", &F::cuda_graph_max_bs, 1, kMostBatch, kWorks,
+             "the most that --cuda-graph-bs may say"),
+      Number("--num-reserved-decode-tokens", &F::num_reserved_decode_tokens, 1, kMostTokens, kNoEffect,
              "speaks to a decode server that receives prompts from another one; here answers take pages as "
              "they grow"),
       Choice("--tool-call-parser", &F::tool_call_parser, {"deepseekv32"}, kNotBuilt,
              "tool calls are not parsed yet: a request with tools is refused", kOneFormat),
       Choice("--reasoning-parser", &F::reasoning_parser, {"deepseek-v3"}, kFixed,
              "a chat with thinking always has its part before </think> in reasoning_content", kOneFormat),
-      Switch("--enable-metrics", &F::enable_metrics, kWorks,
-             "`GET /metrics` answers in Prometheus' text format"),
-      Choice(
-          "--metrics-compat", &F::metrics_compat, {"sglang"}, kWorks,
-          "every series of `/metrics` once more under `sglang:`, for dashboards that know those names; needs "
-          "`--enable-metrics`"),
-      Switch("--collect-tokens-histogram", &F::collect_tokens_histogram, kWorks,
-             "histograms of prompt and answer lengths in `/metrics`; needs `--enable-metrics`"),
+      Number("--moe-dp-size", &F::moe_dp_size, 1, 1, kFixed,
+             "experts are not copied: each has one owner in a stage"),
+      Switch("--enable-dynamic-chunking", &F::enable_dynamic_chunking, kNotBuilt,
+             "refused: chunks all have the rows of --chunked-prefill-size"),
+      Seen(Switch("--enable-metrics", &F::enable_metrics, kFixed,
+                  "`GET /metrics` answers in Prometheus' text format, with or without this flag")),
+      Seen(Switch("--disable-metrics", &F::disable_metrics, kWorks, "there is no `GET /metrics`")),
+      Seen(Choice(
+          "--metrics-compat", &F::metrics_compat, {"sglang", "vllm"}, kWorks,
+          "series of `/metrics` once more under the names that system has for them, for dashboards and "
+          "routers that know those")),
+      Seen(Switch("--collect-tokens-histogram", &F::collect_tokens_histogram, kWorks,
+                  "histograms of prompt and answer lengths in `/metrics`")),
       Switch("--enable-cache-report", &F::enable_cache_report, kFixed,
              "usage always has prompt_tokens_details.cached_tokens"),
-      Number("--decode-log-interval", &F::decode_log_interval, 1, kMostTokens, kWorks,
-             "a line in the log for every so many steps with decode rows; default 40"),
-      Switch("--enable-request-time-stats-logging", &F::enable_request_time_stats_logging, kWorks,
-             "a line in the log for every request that ends: queue, prefill, decode, whole time"),
-      Choice("--log-level", &F::log_level, kLevels, kWorks,
-             "what goes to standard error, of the server and of its rank processes; default `info`"),
-      Choice("--log-level-http", &F::log_level_http, kLevels, kWorks,
-             "the same for the line per HTTP request, which is of level info; default that of `--log-level`"),
+      Seen(Number("--decode-log-interval", &F::decode_log_interval, 1, kMostTokens, kWorks,
+                  "a line in the log for every so many steps with decode rows")),
+      Seen(Switch("--enable-request-time-stats-logging", &F::enable_request_time_stats_logging, kWorks,
+                  "a line in the log for every request that ends: queue, prefill, decode, whole time")),
+      Seen(Switch("--log-requests", &F::log_requests, kWorks,
+                  "a line in the log for every request that comes and every one that ends, with its "
+                  "x-request-id")),
+      Seen(Number(
+          "--log-requests-level", &F::log_requests_level, 0, 3, kWorks,
+          "what these lines have: 0 sizes, 1 also sampling parameters, 2 also the first 2,048 bytes of "
+          "prompt and answer, escaped, 3 all of them; needs `--log-requests`")),
+      Seen(Choice("--log-level", &F::log_level, kLevels, kWorks,
+                  "what goes to standard error, of the server and of its rank processes")),
+      Seen(Choice("--log-level-http", &F::log_level_http, kLevels, kWorks,
+                  "the same for the line per HTTP request, which is of level info; not given: as "
+                  "`--log-level`")),
+      Seen(Choice("--log-format", &F::log_format, {"auto", "text", "json"}, kWorks,
+                  "lines for people or one JSON object each; auto: text on a terminal, else JSON")),
   };
 }
 
@@ -134,7 +159,7 @@ void AddReferenceFlags(CLI::App& app, Flags& flags) {
     } else {
       std::visit([&](auto field) { option = app.add_option(row.name, flags.*field, row.here); }, row.field);
     }
-    option->group("Of the reference system's launch lines");
+    option->group(row.group);
   }
 }
 
@@ -147,13 +172,23 @@ void CheckReferenceFlags(const Flags& flags) {
          *largest, *flags.cuda_graph_max_bs);
   }
   const auto needs_metrics = [&](bool given, const char* flag) {
-    if (given && !flags.enable_metrics) {
-      Fail(ErrorKind::kUsage, "{} has nothing to add to without --enable-metrics: give both or neither",
-           flag);
+    if (given && flags.disable_metrics) {
+      Fail(ErrorKind::kUsage, "{} and --disable-metrics do not go together: leave one of them out", flag);
     }
   };
+  needs_metrics(flags.enable_metrics, "--enable-metrics");
   needs_metrics(flags.collect_tokens_histogram, "--collect-tokens-histogram");
   needs_metrics(!flags.metrics_compat.empty(), "--metrics-compat");
+  if (flags.log_requests_level > 0 && !flags.log_requests) {
+    Fail(ErrorKind::kUsage, "--log-requests-level {} has no lines to add to: give --log-requests as well",
+         flags.log_requests_level);
+  }
+  if (flags.enable_dynamic_chunking) {
+    Fail(ErrorKind::kUsage,
+         "--enable-dynamic-chunking is not built: chunks all have the rows of --chunked-prefill-size; leave "
+         "it "
+         "out");
+  }
 }
 
 std::vector<std::string> NotesOnFlags(const CLI::App& app) {
@@ -169,31 +204,28 @@ std::vector<std::string> NotesOnFlags(const CLI::App& app) {
   return notes;
 }
 
-std::string DocumentedFlags() {
-  const auto values = [](const FlagRow& row) -> std::string {
-    if (std::holds_alternative<bool Flags::*>(row.field)) return "switch";
-    if (!row.choices.empty()) return fmt::format("`{}`", fmt::join(row.choices, "`, `"));
-    const bool list = std::holds_alternative<std::vector<int64_t> Flags::*>(row.field);
-    return (list ? "a list of " : "") + Range(row);
-  };
-  const auto kind = [](FlagEffect effect) {
-    switch (effect) {
-      case FlagEffect::kWorks:
-        return "works";
-      case FlagEffect::kFixed:
-        return "always so";
-      case FlagEffect::kNotHere:
-        return "not on CPU ranks";
-      case FlagEffect::kNotBuilt:
-        return "not built";
-    }
-    return "";
-  };
-  std::string text = "| flag | values | here | what it does |\n| --- | --- | --- | --- |\n";
-  for (const FlagRow& row : ReferenceFlagTable()) {
-    text += fmt::format("| `{}` | {} | {} | {} |\n", row.name, values(row), kind(row.effect), row.here);
+std::vector<std::string> NotesOnVariables(const Environment& environment) {
+  constexpr std::array kVariables{
+      std::pair{"SGLANG_DYNAMIC_CHUNKING_SMOOTH_FACTOR",
+                "chunks all have the rows of --chunked-prefill-size"},
+      std::pair{"SGLANG_NSA_FUSE_TOPK", "the selection is one op here, whatever it says"}};
+  std::vector<std::string> notes;
+  for (const auto& [name, why] : kVariables) {
+    const auto at = environment.find(name);
+    if (at != environment.end()) notes.push_back(fmt::format("{}={}: {}", name, at->second, why));
   }
-  return text;
+  return notes;
+}
+
+DocumentedFlag Documented(const FlagRow& row) {
+  std::string values = "switch";
+  if (!row.choices.empty()) {
+    values = fmt::format("`{}`", fmt::join(row.choices, "`, `"));
+  } else if (!std::holds_alternative<bool Flags::*>(row.field)) {
+    const bool list = std::holds_alternative<std::vector<int64_t> Flags::*>(row.field);
+    values = (list ? "a list of " : "") + Range(row);
+  }
+  return {fmt::format("| `{}` | {} | ", row.name, values), fmt::format(" | {} | ", row.here)};
 }
 
 }  // namespace sluice::cli

@@ -7,6 +7,8 @@
 #include <variant>
 #include <vector>
 
+#include "cli/option_sources.h"
+
 namespace sluice::cli {
 
 // The flags of the reference system's launch lines beside those of layout, memory and schedule. An empty
@@ -23,21 +25,27 @@ struct ReferenceFlags {
   std::optional<int64_t> num_reserved_decode_tokens;
   std::string tool_call_parser;
   std::string reasoning_parser;
+  int64_t moe_dp_size = 1;
+  bool enable_dynamic_chunking = false;
   bool enable_metrics = false;
+  bool disable_metrics = false;
   std::string metrics_compat;
   bool collect_tokens_histogram = false;
   bool enable_cache_report = false;
   bool enable_request_time_stats_logging = false;
   int64_t decode_log_interval = 40;
+  bool log_requests = false;
+  int64_t log_requests_level = 0;
   std::string log_level = "info";
   std::string log_level_http;
+  std::string log_format = "auto";
 };
 
 // What a flag does on this program's back end.
 enum class FlagEffect {
   kWorks,     // changes what the program does
   kFixed,     // says what is so anyway: no other value is taken
-  kNotHere,   // speaks of something this back end does not have; takes effect where there is one
+  kNoEffect,  // accepted, and nothing comes of it on this back end
   kNotBuilt,  // taken so that a launch line starts; what it asks for is not built yet
 };
 
@@ -54,6 +62,7 @@ struct FlagRow {
   const char* why_only_these = "";     // for a text that is not among them, a clause
   int64_t least = 0;                   // of a number, or of each in a list
   int64_t most = 0;
+  const char* group = "Kernels, caches and parsers";  // of --help
 };
 
 // In the order of the documentation.
@@ -69,7 +78,14 @@ void CheckReferenceFlags(const ReferenceFlags& flags);
 // "--page-size 64: pages are always of 64 tokens".
 std::vector<std::string> NotesOnFlags(const CLI::App& app);
 
-// The table as docs/launch-flags.md has it, in Markdown.
-std::string DocumentedFlags();
+// One line for each variable of the reference's launch scripts that is set and changes nothing here.
+std::vector<std::string> NotesOnVariables(const Environment& environment);
+
+// The first cells of a row as docs/launch-flags.md has them: "| `--page-size` | 64 |", and the meaning.
+struct DocumentedFlag {
+  std::string begin;
+  std::string meaning;
+};
+DocumentedFlag Documented(const FlagRow& row);
 
 }  // namespace sluice::cli

@@ -7,6 +7,7 @@
 #include <iterator>
 
 #include "base/error.h"
+#include "cli/serve_command.h"
 
 namespace sluice::cli {
 namespace {
@@ -47,10 +48,36 @@ std::string GoodValue(const FlagRow& row) {
   return row.choices.empty() ? std::to_string(row.least) : row.choices.back();
 }
 
-TEST(ReferenceFlags, TheDocumentationHasTheTable) {
+std::string Documentation() {
   std::ifstream file(std::string(SLUICE_SOURCE_DIR) + "/docs/launch-flags.md");
-  const std::string page{std::istreambuf_iterator<char>(file), {}};
-  EXPECT_THAT(page, HasSubstr(DocumentedFlags()));
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+// tests/server/launch_flags_test.py holds the last two cells of a row to what the server does.
+TEST(ReferenceFlags, TheDocumentationHasTheTable) {
+  const std::string page = Documentation();
+  for (const FlagRow& row : ReferenceFlagTable()) {
+    const auto [begin, meaning] = Documented(row);
+    const std::size_t at = page.find(begin);
+    ASSERT_NE(at, std::string::npos) << begin;
+    EXPECT_THAT(page.substr(at, page.find('\n', at) - at), HasSubstr(meaning));
+  }
+}
+
+// One table: what the program takes, what --help shows and what the documentation has are the same flags.
+TEST(ReferenceFlags, EveryFlagOfServeHasARowWithAllItsNames) {
+  CLI::App app;
+  const Origins origins;
+  AddServeCommand(app, origins);
+  const std::string page = Documentation();
+  for (const CLI::Option* option : app.get_subcommand("serve")->get_options()) {
+    std::string names;
+    for (const std::string& name : option->get_lnames())
+      names += (names.empty() ? "`--" : ", `--") + name + "`";
+    EXPECT_THAT(page, HasSubstr("\n| " + names + " |"));
+    EXPECT_FALSE(option->get_description().empty()) << names;
+    EXPECT_NE(option->get_group(), "Options") << names;
+  }
 }
 
 TEST(ReferenceFlags, NothingGivenIsTakenAndNeedsNoNote) {
@@ -64,9 +91,8 @@ TEST(ReferenceFlags, EveryRowTakesItsValuesAndNamesItselfWhenItRefusesOne) {
     std::vector<std::string> words{row.name};
     const std::string value = GoodValue(row);
     if (!value.empty()) words.push_back(value);
-    words.emplace_back("--enable-metrics");
-    if (std::string_view(row.name) == "--enable-metrics") words.pop_back();
-    EXPECT_EQ(Refusal(words), "");
+    if (std::string_view(row.name) == "--log-requests-level") words.emplace_back("--log-requests");
+    EXPECT_EQ(Refusal(words).empty(), std::string_view(row.name) != "--enable-dynamic-chunking");
     if (value.empty()) continue;
     words[1] = row.choices.empty() ? std::to_string(row.least - 1) : "nonsense";
     EXPECT_THAT(Refusal(words), HasSubstr(std::string(row.name) + " " + words[1] + " is"));
@@ -75,7 +101,7 @@ TEST(ReferenceFlags, EveryRowTakesItsValuesAndNamesItselfWhenItRefusesOne) {
 }
 
 TEST(ReferenceFlags, WhatChangesNothingHereIsSaidIfItIsGiven) {
-  const auto notes = Parse({"--enable-metrics", "--page-size", "64", "--cuda-graph-bs", "1", "2",
+  const auto notes = Parse({"--collect-tokens-histogram", "--page-size", "64", "--cuda-graph-bs", "1", "2",
                             "--log-level", "debug", "--trust-remote-code"})
                          .notes;
   ASSERT_EQ(notes.size(), 3U);
@@ -85,11 +111,22 @@ TEST(ReferenceFlags, WhatChangesNothingHereIsSaidIfItIsGiven) {
 }
 
 TEST(ReferenceFlags, ContradictionsAreRefused) {
-  EXPECT_THAT(Refusal({"--collect-tokens-histogram"}), HasSubstr("--enable-metrics"));
-  EXPECT_THAT(Refusal({"--metrics-compat", "sglang"}), HasSubstr("--enable-metrics"));
+  for (const char* flag : {"--collect-tokens-histogram", "--enable-metrics"}) {
+    EXPECT_THAT(Refusal({flag, "--disable-metrics"}),
+                HasSubstr(std::string(flag) + " and --disable-metrics"));
+  }
+  EXPECT_THAT(Refusal({"--metrics-compat", "vllm", "--disable-metrics"}), HasSubstr("--disable-metrics"));
+  EXPECT_THAT(Refusal({"--log-requests-level", "1"}), HasSubstr("give --log-requests"));
+  EXPECT_THAT(Refusal({"--enable-dynamic-chunking"}), HasSubstr("leave it out"));
   EXPECT_THAT(Refusal({"--cuda-graph-bs", "1", "16", "--cuda-graph-max-bs", "8"}),
               HasSubstr("--cuda-graph-bs 16"));
   EXPECT_EQ(Refusal({"--cuda-graph-bs", "1", "8", "--cuda-graph-max-bs", "8"}), "");
+}
+
+TEST(ReferenceFlags, VariablesOfTheLaunchScriptsAreNamedWhenTheyAreSet) {
+  EXPECT_THAT(NotesOnVariables({{"PATH", "x"}}), ElementsAre());
+  EXPECT_THAT(NotesOnVariables({{"SGLANG_NSA_FUSE_TOPK", "0"}}),
+              ElementsAre(HasSubstr("SGLANG_NSA_FUSE_TOPK=0: ")));
 }
 
 }  // namespace

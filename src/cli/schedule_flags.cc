@@ -7,6 +7,7 @@
 #include <string>
 
 #include "base/checked.h"
+#include "cli/human_size.h"
 #include "model/shapes.h"
 
 namespace sluice::cli {
@@ -42,19 +43,24 @@ void AddScheduleFlags(CLI::App& app, LayoutFlags& f) {
   const char* group = "Memory and schedule";
   app.add_option("--chunked-prefill-size", f.chunked_prefill_size,
                  "Rows of one step; -1: prompts are not cut")
+      ->transform(HumanCount())
       ->group(group);
-  app.add_option("--max-prefill-tokens", f.max_prefill_tokens, "Prompt rows of one step")->group(group);
+  app.add_option("--max-prefill-tokens", f.max_prefill_tokens, "Prompt rows of one step")
+      ->transform(HumanCount())
+      ->group(group);
   app.add_option("--max-running-requests", f.max_running_requests, "Requests admitted at once")->group(group);
   app.add_option("--pp-max-micro-batch-size", f.pp_max_micro_batch_size, "Requests in one step")
       ->group(group);
   app.add_option("--pp-async-batch-depth", f.pp_async_batch_depth, "Steps in flight beyond the usual number")
       ->group(group);
   app.add_option("--context-length", f.context_length, "Longest prompt and answer; default the model's")
+      ->transform(HumanCount())
       ->group(group);
   app.add_option("--mem-fraction-static", f.mem_fraction_static,
                  "Part of this host's memory that weights and caches of its ranks may take")
       ->group(group);
   app.add_option("--max-total-tokens", f.max_total_tokens, "Tokens the cache holds; default what fits")
+      ->transform(HumanCount())
       ->group(group);
   app.add_flag("--enable-priority-scheduling", f.enable_priority_scheduling,
                "Admit requests by their priority, the larger first")
@@ -66,6 +72,7 @@ void AddScheduleFlags(CLI::App& app, LayoutFlags& f) {
       ->group(group);
   app.add_option("--max-queued-tokens", f.max_queued_tokens,
                  "Prompt tokens of requests that may wait; default sixteen times what the cache holds")
+      ->transform(HumanCount())
       ->group(group);
   app.add_option("--loader-threads", f.loader_threads, "Threads that read the checkpoint")->group(group);
   app.add_option("--model-loader-extra-config", f.model_loader_extra_config,

@@ -6,6 +6,7 @@
 
 #include <cstdio>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <thread>
@@ -29,18 +30,26 @@ struct ServeFlags {
   std::string host = "127.0.0.1";
   int64_t port = 30000;
   std::string served_model_name;  // empty: the model path
+  std::string config;             // read before the line is parsed (option_sources.h)
+  std::vector<std::string> help;  // answered before
+  bool print_config = false;
 };
+
+// Flags that speak of the line itself and are no arguments of the server.
+bool OfTheLine(const std::string& name) {
+  return name == "help" || name == "config" || name == "print-config";
+}
 
 // Every option with its value, as /get_server_info shows it: dashes become underscores, numbers and switches
 // keep their type, what was not given and has no default is null.
 serve::Json ArgumentsOf(const CLI::App& command) {
   serve::Json arguments = serve::Json::object();
   for (const CLI::Option* option : command.get_options()) {
-    if (option->get_lnames().empty() || option->get_lnames().front() == "help") continue;
+    if (option->get_lnames().empty() || OfTheLine(option->get_lnames().front())) continue;
     std::string name = option->get_lnames().front();
     std::replace(name.begin(), name.end(), '-', '_');
     if (option->get_items_expected_max() == 0) {
-      arguments[name] = option->count() > 0;
+      arguments[name] = IsOn(*option);
       continue;
     }
     std::vector<std::string> values = option->results();
@@ -68,9 +77,9 @@ sigset_t BlockSignals() {
 }
 
 // Reads what the ranks of this host will pack into its page cache; layers of other hosts' stages are left
-// out.
+// out. `plain`: progress is text for people.
 void Preload(const engine::JobSettings& settings, const checkpoint::Checkpoint& checkpoint,
-             const LayoutFlags& flags) {
+             const LayoutFlags& flags, bool plain) {
   const auto& config = checkpoint.config();
   const auto cut = engine::LayerCutOf(settings, config);
   const int ranks = settings.grid.world() / static_cast<int>(flags.nnodes);
@@ -87,8 +96,11 @@ void Preload(const engine::JobSettings& settings, const checkpoint::Checkpoint& 
     add({cut[range].begin, cut[range].end, 0, config.n_routed_experts});
   }
   add({0, 0, 0, 0, first_stage == 0, last_stage == settings.grid.stages - 1});
-  checkpoint::LoadProgressBar bar("Loading", stderr);
-  checkpoint.Preload(names, settings.loader_threads, bar.callback());
+  spdlog::info("{} loader threads read {} tensors", settings.loader_threads, names.size());
+  const auto log = [](const std::string& line) { spdlog::info("{}", line); };
+  auto bar = plain ? std::make_unique<checkpoint::LoadProgressBar>("Loading", stderr)
+                   : std::make_unique<checkpoint::LoadProgressBar>("Loading", log);
+  checkpoint.Preload(names, settings.loader_threads, bar->callback());
 }
 
 // What the flags come to on this host, for the log: memory, steps, and the flags that change nothing here.
@@ -104,8 +116,13 @@ void Describe(const ServeFlags& flags, const engine::JobSettings& settings,
       settings.cache_pages * ops::kPageTokens, flags.layout.chunked_prefill_size,
       options.prefill_rows > 0 ? options.prefill_rows : options.chunk_rows, options.max_running, context,
       settings.max_steps_in_flight);
+  const auto& reference = flags.reference;
+  spdlog::info("sparse attention: prefill {}, decode {}; both are the {} back end's one kernel",
+               reference.nsa_prefill_backend.empty() ? "by default" : reference.nsa_prefill_backend,
+               reference.nsa_decode_backend.empty() ? "by default" : reference.nsa_decode_backend,
+               settings.ops);
   if (notes.empty()) return;
-  spdlog::info("flags that change nothing on this back end:");
+  spdlog::info("given, and so anyway or without effect on this back end:");
   for (const std::string& note : notes) spdlog::info("  {}", note);
 }
 
@@ -119,14 +136,16 @@ void Serve(const ServeFlags& flags, const serve::Json& arguments, const std::vec
          flags.served_model_name);
   }
   SetLogLevels(flags.reference.log_level, flags.reference.log_level_http);
+  const std::string log_format = SetLogFormat(flags.reference.log_format);
   const sigset_t signals = BlockSignals();
   const std::filesystem::path directory = flags.layout.model_path;
   std::shared_ptr<const checkpoint::Checkpoint> checkpoint = checkpoint::Checkpoint::Open(directory);
   engine::JobSettings settings = SettingsOf(flags.layout, *checkpoint);
   settings.log_level = flags.reference.log_level;
+  settings.log_format = log_format;
   CheckReferenceFlags(flags.reference);
   Describe(flags, settings, *checkpoint, notes);
-  Preload(settings, *checkpoint, flags.layout);
+  Preload(settings, *checkpoint, flags.layout, log_format == "text");
   if (flags.layout.node_rank > 0) {
     spdlog::info(
         "node {} of {} computes and does not serve: what its flags say of HTTP, metrics and parsers is node "
@@ -155,10 +174,13 @@ void Serve(const ServeFlags& flags, const serve::Json& arguments, const std::vec
   info.system_fingerprint = fmt::format("sluice-{}-{}-{:08x}", settings.ops, engine.info().numerics,
                                         static_cast<uint32_t>(checkpoint->fingerprint()));
   info.arguments = arguments;
-  serve::Metrics metrics({info.served_model_name, flags.reference.collect_tokens_histogram,
-                          !flags.reference.metrics_compat.empty()});
-  const serve::Watchers watchers{flags.reference.enable_metrics ? &metrics : nullptr,
-                                 flags.reference.enable_request_time_stats_logging};
+  serve::Metrics metrics(
+      {info.served_model_name, flags.reference.collect_tokens_histogram, flags.reference.metrics_compat});
+  const serve::Watchers watchers{
+      flags.reference.disable_metrics ? nullptr : &metrics, flags.reference.enable_request_time_stats_logging,
+      serve::RequestLog(flags.reference.log_requests ? static_cast<int>(flags.reference.log_requests_level)
+                                                     : serve::RequestLog::kOff,
+                        tokenizer.get())};
   serve::Server server(options, engine, *tokenizer, info, watchers);
   server.Start();
   fmt::print("sluice serves {} as \"{}\" at http://{}:{} (pp {} x cp {}, {}, {} cache tokens)\n",
@@ -183,19 +205,55 @@ void Serve(const ServeFlags& flags, const serve::Json& arguments, const std::vec
   throw Error(ErrorKind::kRankLost, verdict);
 }
 
+// Values that the model gives where no flag, variable or file does.
+std::map<std::string, std::string> ModelValues(const std::string& model_path) {
+  const auto checkpoint = checkpoint::Checkpoint::Open(model_path);
+  return {{"context-length", fmt::to_string(checkpoint->config().max_position_embeddings)},
+          {"numerics", checkpoint->is_fp8() ? "fp8" : "exact"},
+          {"served-model-name", model_path}};
+}
+
 }  // namespace
 
-void AddServeCommand(CLI::App& app) {
+void AddServeCommand(CLI::App& app, const Origins& origins) {
   auto flags = std::make_shared<ServeFlags>();
   CLI::App* command = app.add_subcommand("serve", "Serve a checkpoint over the OpenAI API");
   command->option_defaults()->always_capture_default();
+  command->set_help_flag();
+  const char* group = "Model and server";
+  command
+      ->add_option("--model-path,--model,MODEL", flags->layout.model_path,
+                   "Directory of the checkpoint (Hugging Face layout); also as a word without a flag")
+      ->required()
+      ->group(group);
+  command
+      ->add_option("--served-model-name", flags->served_model_name,
+                   "Name in /v1/models and answers; default the model path")
+      ->group(group);
+  command->add_option("--host", flags->host, "Address to listen on")->group(group);
+  command->add_option("--port", flags->port, "Port to listen on; 0 for any free one")->group(group);
+  command
+      ->add_option("--config", flags->config,
+                   "TOML or JSON file whose keys are these flags without their dashes")
+      ->group(group);
+  command
+      ->add_flag("--print-config", flags->print_config,
+                 "Print every flag's value and where it comes from, as TOML, and end")
+      ->group(group);
+  command->add_option("-h,--help", flags->help, "The common flags; a group, all, or =WORD to look for")
+      ->expected(0, 1)
+      ->group(group);
   AddLayoutFlags(*command, flags->layout);
   AddReferenceFlags(*command, flags->reference);
-  command->add_option("--host", flags->host, "Address to listen on");
-  command->add_option("--port", flags->port, "Port to listen on; 0 for any free one");
-  command->add_option("--served-model-name", flags->served_model_name,
-                      "Name in /v1/models and answers; default the model path");
-  command->callback([flags, command] { Serve(*flags, ArgumentsOf(*command), NotesOnFlags(*command)); });
+  command->callback([flags, command, &origins] {
+    if (flags->print_config) {
+      fmt::print("{}", PrintedConfig(*command, origins, ModelValues(flags->layout.model_path)));
+      return;
+    }
+    std::vector<std::string> notes = NotesOnFlags(*command);
+    for (std::string& note : NotesOnVariables(ProcessEnvironment())) notes.push_back(std::move(note));
+    Serve(*flags, ArgumentsOf(*command), notes);
+  });
 }
 
 void ServeDemo(const std::filesystem::path& model, int port) {
@@ -208,6 +266,7 @@ void ServeDemo(const std::filesystem::path& model, int port) {
   flags.layout.chunked_prefill_size = 512;
   flags.port = port;
   flags.served_model_name = "demo";
+  flags.reference.log_format = "text";  // a demonstration is looked at, wherever its log goes
   Serve(flags, {{"model_path", model.string()}, {"pp_size", 2}, {"tp", 2}, {"port", port}}, {});
 }
 

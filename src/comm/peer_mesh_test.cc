@@ -53,8 +53,8 @@ void Listen(PeerMesh& mesh, Heard& heard) {
 TEST(PeerMeshTest, EveryRankReachesEveryOtherInOrderAndHearsItsEnd) {
   constexpr int kSize = 4;
   LocalStore store;
+  std::vector<Heard> heard(kSize);  // the meshes' threads speak to it to their end
   auto meshes = MakeMeshes(kSize, store);
-  std::vector<Heard> heard(kSize);
   for (int rank = 0; rank < kSize; ++rank) {
     for (int peer = 0; peer < kSize; ++peer) {
       for (uint64_t i = 0; i < 3 && peer != rank; ++i) meshes[rank]->Send(peer, {1, 10 * i + rank, 0, {}});

@@ -48,6 +48,11 @@ struct RankReport {
   uint64_t collectives = 0;  // begun
   uint64_t hops_sent = 0;
   uint64_t hops_taken = 0;
+  int64_t rows_computed = 0;
+  int64_t hop_bytes_sent = 0;
+  int64_t hop_bytes_received = 0;
+  trace::Times times;        // since the rank was ready
+  trace::BusyPeriod period;  // the last one it took part in
   std::string error;  // why it failed or is gone
 };
 

@@ -47,6 +47,7 @@ std::string Print(const JobSettings& s) {
                         {"compute_threads", s.compute_threads},
                         {"data_plane_address", s.data_plane_address},
                         {"log_level", s.log_level},
+                        {"log_format", s.log_format},
                         {"speaks_for_node", s.speaks_for_node},
                         {"join_limit_ns", s.join_limit.count()},
                         {"wait_limit_ns", s.wait_limit.count()},
@@ -77,6 +78,7 @@ JobSettings ParseJobSettings(const std::string& text) {
     s.compute_threads = json.at("compute_threads");
     s.data_plane_address = json.at("data_plane_address");
     s.log_level = json.at("log_level");
+    s.log_format = json.at("log_format");
     s.speaks_for_node = json.at("speaks_for_node");
     s.join_limit = Duration(json.at("join_limit_ns").get<int64_t>());
     s.wait_limit = Duration(json.at("wait_limit_ns").get<int64_t>());

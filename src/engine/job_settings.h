@@ -38,6 +38,7 @@ struct JobSettings {
   Duration stall_limit = std::chrono::seconds(5);   // --stall-report-after: longest before that is reported
   std::string data_plane_address = "127.0.0.1";     // by which other ranks reach those of this host
   std::string log_level = "info";                   // --log-level, of rank processes
+  std::string log_format = "text";                  // theirs too: text or json
   bool speaks_for_node = false;  // this rank logs why it ends: one rank of each host without the controller
   Duration link_delay{0};        // emulated latency of every hop
   comm::FaultPlan fault_plan;    // --fault-plan: what goes wrong on purpose

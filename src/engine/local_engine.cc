@@ -58,7 +58,7 @@ LocalEngine::LocalEngine(const JobSettings& settings, const EngineOptions& optio
                                            ? options.max_queued_tokens
                                            : kQueuedCaches * info_.max_total_tokens},
       load_{0, 0, 0, info_.max_total_tokens},
-      step_log_(options.decode_log_interval) {
+      step_log_(options.decode_log_interval, [this] { return Bubble(); }) {
   JobEvents events;
   events.on_result = [this](step::StepResult result) {
     std::lock_guard lock(mutex_);
@@ -246,6 +246,18 @@ EngineLoad LocalEngine::CurrentLoad() const {
 EngineLoad LocalEngine::Load() const {
   std::lock_guard lock(mutex_);
   return load_;
+}
+
+// As of the ranks' last heartbeats: the log waits for nobody.
+std::optional<double> LocalEngine::Bubble() const {
+  std::vector<trace::BusyPeriod> periods;
+  std::vector<int32_t> stages;
+  for (const RankState& rank : job_->Record().ranks) {
+    stages.push_back(settings_.grid.StageOf(static_cast<int>(periods.size())));
+    periods.push_back(rank.heartbeat.period);
+  }
+  const auto busy = trace::BusySharesOf(periods, stages);
+  return busy.has_value() ? std::optional(busy->all.bubble()) : std::nullopt;
 }
 
 // The end of a turn of the worker.

@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <thread>
 
 #include "engine/engine.h"
@@ -76,6 +77,7 @@ class LocalEngine final : public Engine {
   // The worker thread's, from the scheduler; NoteLoad shows it to the others.
   EngineLoad CurrentLoad() const;
   void NoteLoad();
+  std::optional<double> Bubble() const;
   void Deliver(const step::StepResult& result);
   void Finish(RequestId id, FinishReason reason, Event event);
   void EndAll(const std::string& sentence);

@@ -42,6 +42,11 @@ RankReport ReportOf(const JobRecord& job, int rank, int64_t now_ns) {
   report.collectives = heartbeat.counts.collectives;
   report.hops_sent = heartbeat.counts.sent;
   report.hops_taken = heartbeat.counts.taken;
+  report.rows_computed = heartbeat.rows_computed;
+  report.hop_bytes_sent = heartbeat.hop_bytes_sent;
+  report.hop_bytes_received = heartbeat.hop_bytes_received;
+  report.times = heartbeat.times;
+  report.period = heartbeat.period;
   report.error = state.failure.empty() ? state.gone_reason : state.failure;
   return report;
 }

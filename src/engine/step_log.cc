@@ -13,6 +13,10 @@ double Usage(const EngineLoad& load) {
          static_cast<double>(std::max<int64_t>(1, load.max_total_tokens));
 }
 
+std::string Shown(std::optional<double> bubble) {
+  return bubble.has_value() ? fmt::format("{:.1f}", *bubble * 100.0) : "-";
+}
+
 double Rate(int64_t tokens, double seconds) { return static_cast<double>(tokens) / std::max(seconds, 1e-9); }
 
 }  // namespace
@@ -29,31 +33,34 @@ void StepLog::Completed(int64_t step, const EngineLoad& load, int64_t now_ns) {
   const int64_t took_ns = now_ns - std::max(last_completed_ns_, flight.published_ns);
   last_completed_ns_ = now_ns;
   if (flight.content.prompt_rows > 0) {
-    spdlog::info("{}", PrefillLine(flight.content, load, static_cast<double>(took_ns) * 1e-9));
+    spdlog::info("{}", PrefillLine(flight.content, load, static_cast<double>(took_ns) * 1e-9, bubble_()));
   }
   if (flight.content.decode_rows == 0) return;
   ++decode_steps_;
   decode_tokens_ += flight.content.decode_rows;
   decode_busy_ns_ += took_ns;
   if (decode_steps_ < interval_) return;
-  spdlog::info("{}", DecodeLine(decode_tokens_, load, static_cast<double>(decode_busy_ns_) * 1e-9));
+  spdlog::info("{}",
+               DecodeLine(decode_tokens_, load, static_cast<double>(decode_busy_ns_) * 1e-9, bubble_()));
   decode_steps_ = decode_tokens_ = decode_busy_ns_ = 0;
 }
 
-std::string StepLog::PrefillLine(const Content& content, const EngineLoad& load, double seconds) {
+std::string StepLog::PrefillLine(const Content& content, const EngineLoad& load, double seconds,
+                                 std::optional<double> bubble) {
   return fmt::format(
       "Prefill batch, #new-seq: {}, #new-token: {}, #cached-token: {}, token usage: {:.2f}, #running-req: "
       "{}, "
-      "#queue-req: {}, input throughput (token/s): {:.2f}",
+      "#queue-req: {}, input throughput (token/s): {:.2f}, pipeline bubble (%): {}",
       content.new_sequences, content.prompt_rows, content.cached_tokens, Usage(load), load.running,
-      load.waiting, Rate(content.prompt_rows, seconds));
+      load.waiting, Rate(content.prompt_rows, seconds), Shown(bubble));
 }
 
-std::string StepLog::DecodeLine(int64_t tokens, const EngineLoad& load, double seconds) {
+std::string StepLog::DecodeLine(int64_t tokens, const EngineLoad& load, double seconds,
+                                std::optional<double> bubble) {
   return fmt::format(
       "Decode batch, #running-req: {}, #token: {}, token usage: {:.2f}, gen throughput (token/s): {:.2f}, "
-      "#queue-req: {}",
-      load.running, load.used_tokens, Usage(load), Rate(tokens, seconds), load.waiting);
+      "#queue-req: {}, pipeline bubble (%): {}",
+      load.running, load.used_tokens, Usage(load), Rate(tokens, seconds), load.waiting, Shown(bubble));
 }
 
 }  // namespace sluice::engine

@@ -2,7 +2,10 @@
 
 #include <cstdint>
 #include <deque>
+#include <functional>
+#include <optional>
 #include <string>
+#include <utility>
 
 #include "engine/engine.h"
 
@@ -18,16 +21,21 @@ class StepLog {
     int64_t new_sequences = 0;  // whose first row it has
     int64_t cached_tokens = 0;  // of their prompts
   };
+  // Share of the ranks' time without compute in the last busy period; nothing before the first.
+  using Bubble = std::function<std::optional<double>()>;
 
-  explicit StepLog(int64_t decode_log_interval) : interval_(decode_log_interval) {}
+  StepLog(int64_t decode_log_interval, Bubble bubble)
+      : interval_(decode_log_interval), bubble_(std::move(bubble)) {}
 
   // Steps complete in the order in which they were published; times are NowNs().
   void Published(int64_t step, const Content& content, int64_t now_ns);
   void Completed(int64_t step, const EngineLoad& load, int64_t now_ns);
 
   // What the lines say.
-  static std::string PrefillLine(const Content& content, const EngineLoad& load, double seconds);
-  static std::string DecodeLine(int64_t tokens, const EngineLoad& load, double seconds);
+  static std::string PrefillLine(const Content& content, const EngineLoad& load, double seconds,
+                                 std::optional<double> bubble);
+  static std::string DecodeLine(int64_t tokens, const EngineLoad& load, double seconds,
+                                std::optional<double> bubble);
 
  private:
   struct Flight {
@@ -37,6 +45,7 @@ class StepLog {
   };
 
   int64_t interval_;
+  Bubble bubble_;
   std::deque<Flight> in_flight_;
   int64_t last_completed_ns_ = 0;
   int64_t decode_steps_ = 0;  // since the last decode line

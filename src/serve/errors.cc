@@ -56,6 +56,8 @@ const Row& RowOf(Refusal refusal) {
 
 int ApiError::status() const { return RowOf(refusal_).status; }
 
+const char* ApiError::code() const { return RowOf(refusal_).code; }
+
 Json ApiError::Body() const {
   const Row& row = RowOf(refusal_);
   Json param = nullptr;

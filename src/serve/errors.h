@@ -43,6 +43,7 @@ class ApiError : public std::runtime_error {
 
   Refusal refusal() const { return refusal_; }
   int status() const;
+  const char* code() const;
   // {"error": {"message", "type", "param", "code"}}
   Json Body() const;
   HttpResponse Response() const;

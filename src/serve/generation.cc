@@ -76,6 +76,7 @@ void Generation::Start() {
       choices_[i].watch =
           RequestWatch(plan_.watchers, static_cast<int64_t>(choices_[i].request.prompt.size()));
       choices_[i].watch.Submitted(NowNs());
+      choices_[i].watch.Received(NameOf(choices_[i]), choices_[i].request);
       // An engine thread calls the sink: it only hands the event over to the exchange's own order.
       choices_[i].id = engine_.Submit(choices_[i].request, [weak, i](engine::Event event) {
         const auto self = weak.lock();
@@ -118,6 +119,7 @@ void Generation::OnEvent(std::size_t index, engine::Event event) {
   if (over_ || choice.finished) return;
   try {
     choice.watch.Progress(static_cast<int64_t>(event.tokens.size()), event.started_ns, NowNs());
+    choice.watch.Prompt(event.prompt_tokens_done, event.cached_tokens);
     if (event.finish == engine::FinishReason::kError || event.finish == engine::FinishReason::kAbort) {
       const std::string verdict = engine_.Verdict();
       if (!verdict.empty()) return End(ApiError(Refusal::kRankLost, verdict));
@@ -126,6 +128,8 @@ void Generation::OnEvent(std::size_t index, engine::Event event) {
           ApiError(Refusal::kDraining, "the server ended this request before its answer was complete"));
     }
     Delta delta = Take(choice, event);
+    choice.watch.Said(delta.text.reasoning);
+    choice.watch.Said(delta.text.content);
     if (event.finish || choice.text.stop()) FinishFrom(choice, event, delta);
     if (plan_.stream) {
       const bool begins = !event.tokens.empty() || !event.prompt_logprobs.empty() || choice.finished;
@@ -167,6 +171,8 @@ void Generation::FinishFrom(Choice& choice, const engine::Event& event, Delta& d
     AnswerText::Piece rest = choice.text.Finish();
     delta.text.reasoning += rest.reasoning;
     delta.text.content += rest.content;
+    choice.watch.Said(rest.reasoning);
+    choice.watch.Said(rest.content);
   }
   choice.finished = true;
   if (choice.text.stop()) {
@@ -185,8 +191,11 @@ void Generation::FinishFrom(Choice& choice, const engine::Event& event, Delta& d
 }
 
 void Generation::Note(Choice& choice, const std::string& reason, bool aborted) {
-  const std::string name = choices_.size() == 1 ? id_ : fmt::format("{}[{}]", id_, choice.index);
-  choice.watch.Ended(name, reason, aborted, NowNs());
+  choice.watch.Ended(NameOf(choice), reason, aborted, NowNs());
+}
+
+std::string Generation::NameOf(const Choice& choice) const {
+  return choices_.size() == 1 ? id_ : fmt::format("{}[{}]", id_, choice.index);
 }
 
 void Generation::Stream(Choice& choice, const Delta& delta) {
@@ -241,6 +250,7 @@ void Generation::EndIfAllFinished() {
 void Generation::End(const ApiError& error) {
   if (over_) return;
   AbortRest(error.what());
+  if (plan_.watchers.metrics != nullptr) plan_.watchers.metrics->Refused(error.code());
   if (plan_.stream) {
     exchange_->Write(SseEvent(error.Body()));
     exchange_->Write(kSseDone);

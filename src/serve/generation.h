@@ -123,6 +123,8 @@ class Generation : public std::enable_shared_from_this<Generation> {
   void Stream(Choice& choice, const Delta& delta);
   // Tells the choice's watch that it has ended.
   void Note(Choice& choice, const std::string& reason, bool aborted);
+  // In the log: the answer's id and, of several, which.
+  std::string NameOf(const Choice& choice) const;
   void EndIfAllFinished();
   void End(const ApiError& error);
   void Leave();

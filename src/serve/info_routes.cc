@@ -175,11 +175,11 @@ HttpResponse ModelDescription(const Service& service) {
 
 HttpResponse MetricsText(const Service& service) {
   if (service.watchers.metrics == nullptr) {
-    throw ApiError(Refusal::kUnknownUrl, "there is no /metrics; start the server with --enable-metrics");
+    throw ApiError(Refusal::kUnknownUrl, "there is no /metrics: the server was started with --disable-metrics");
   }
   HttpResponse response;
   response.content_type = "text/plain; version=0.0.4; charset=utf-8";
-  response.body = service.watchers.metrics->Text(service.engine.Load());
+  response.body = service.watchers.metrics->Text(service.engine.Load(), service.engine.Report());
   return response;
 }
 

@@ -24,7 +24,8 @@ void RequestWatch::Ended(const std::string& name, const std::string& reason, boo
   if (record_.ended_ns != 0) return;
   record_.ended_ns = now_ns;
   record_.aborted = aborted;
-  if (watchers_.metrics != nullptr) watchers_.metrics->Ended(record_);
+  if (watchers_.metrics != nullptr) watchers_.metrics->Ended(record_, reason);
+  watchers_.log.Ended(name, reason, record_.answer_tokens, answer_);
   if (watchers_.log_times) spdlog::info("{}", Line(name, reason, record_));
 }
 

@@ -82,7 +82,12 @@ void Route(Service& service, const HttpRequest& request, const std::shared_ptr<E
     throw ApiError(Refusal::kUnknownUrl,
                    fmt::format("there is no {}; docs/api.md lists the routes", Quoted(request.path)));
   } catch (const std::exception& exception) {
-    exchange->Respond(ToApiError(exception).Response());
+    const ApiError error = ToApiError(exception);
+    // Probes of health and typing errors in a browser are no requests that were turned away.
+    if (service.watchers.metrics != nullptr && request.method == "POST") {
+      service.watchers.metrics->Refused(error.code());
+    }
+    exchange->Respond(error.Response());
   }
 }
 

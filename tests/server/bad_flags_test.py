@@ -75,14 +75,20 @@ REFUSED = [
     (["--cuda-graph-bs", "1", "16", "--cuda-graph-max-bs", "8"], 2, ["--cuda-graph-bs 16", "--cuda-graph-max-bs 8"]),
     (["--cuda-graph-max-bs", "0"], 2, ["--cuda-graph-max-bs 0", "1 to"]),
     (["--num-reserved-decode-tokens", "0"], 2, ["--num-reserved-decode-tokens 0", "1 to"]),
-    (["--collect-tokens-histogram"], 2, ["--collect-tokens-histogram", "--enable-metrics"]),
-    (["--metrics-compat", "sglang"], 2, ["--metrics-compat", "--enable-metrics"]),
+    (["--collect-tokens-histogram", "--disable-metrics"], 2, ["--collect-tokens-histogram", "--disable-metrics"]),
+    (["--metrics-compat", "sglang", "--disable-metrics"], 2, ["--metrics-compat", "--disable-metrics"]),
+    (["--metrics-compat", "tgi"], 2, ["--metrics-compat tgi", "use sglang or vllm"]),
+    (["--log-format", "xml"], 2, ["--log-format xml", "use auto, text or json"]),
+    (["--log-requests-level", "1"], 2, ["--log-requests-level 1", "--log-requests"]),
+    (["--moe-dp-size", "2"], 2, ["--moe-dp-size 2", "use 1"]),
+    (["--enable-dynamic-chunking"], 2, ["--enable-dynamic-chunking", "--chunked-prefill-size"]),
     (["--decode-log-interval", "0"], 2, ["--decode-log-interval 0", "1 to"]),
     (["--log-level", "loud"], 2, ["--log-level loud", "debug"]),
     (["--context-length", "9999999"], 2, ["--context-length 9999999", "163840"]),
     (["--watchdog-timeout", "0"], 2, ["--watchdog-timeout 0"]),
     (["--port", "70000"], 2, ["--port 70000"]),
     (["--no-such-flag"], 2, ["--no-such-flag"]),
+    (["--max-total-tokens", "64q"], 2, ["--max-total-tokens", "64q", "128Ki"]),
 ]
 
 # SLUICE_JOB_SECRET (None: not set), what is in --job-secret-file and its mode (None: not given), what the sentence of

@@ -1,0 +1,186 @@
+"""The habits of the command line: --help by group, word and all, the nearest flag for a typing error, --print-config
+with origins from --config, the environment and the model, completion in the shells that are installed, and a log of JSON
+lines unless it goes to a terminal.
+Usage: cli_habits_test.py --sluice PROGRAM"""
+
+import argparse
+import contextlib
+import http.client
+import json
+import os
+import pathlib
+import pty
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+
+CONTEXT = 163840  # of the tiny preset
+
+
+class Program:
+    def __init__(self, program, directory):
+        self.program = program
+        self.directory = pathlib.Path(directory)
+        self.model = str(self.directory / "model")
+        self.environment = {name: value for name, value in os.environ.items() if not name.startswith("SLUICE_")}
+        subprocess.run([program, "checkpoint", "make", self.model, "--preset", "tiny"], check=True,
+                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def run(self, *words, code=0, more=None):
+        run = subprocess.run([self.program, *words], capture_output=True, text=True, timeout=60,
+                             env={**self.environment, **(more or {})})
+        assert run.returncode == code, (words, run)
+        return run.stdout if code == 0 else run.stderr
+
+    def refused(self, *words, more=None):
+        """The one line with which the words are refused."""
+        lines = self.run(*words, code=2, more=more).strip().splitlines()
+        assert len(lines) == 1, lines
+        return lines[0]
+
+    def file(self, name, text):
+        path = self.directory / name
+        path.write_text(text)
+        return str(path)
+
+
+def flags_of(page):
+    return re.findall(r"^  (--[a-z0-9-]+)", page, re.MULTILINE)
+
+
+def check_help(program):
+    common = program.run("serve", "--help")
+    assert len(flags_of(common)) == 20, flags_of(common)
+    titles = re.findall(r"^(\w[\w ]+):$", common, re.MULTILINE)
+    assert len(titles) == 5, titles
+    every = program.run("serve", "--help", "all")
+    assert len(flags_of(every)) > 50 and set(flags_of(common)) < set(flags_of(every))
+    layout = program.run("serve", "--help", "layout")
+    assert "--pp-size" in flags_of(layout) and "--host" not in flags_of(layout), layout
+    chunk = program.run("serve", "--help=chunk")
+    assert "--chunked-prefill-size" in flags_of(chunk) and "--host" not in flags_of(chunk), chunk
+    assert program.run("serve", program.model, "--port", "1", "-h") == common
+    assert "Layout" in program.refused("serve", "--help=zzzz")
+
+
+def check_typing_errors(program):
+    assert program.refused("serve", program.model, "--prot", "1") == "sluice: there is no flag --prot: did you mean --port?"
+    assert "did you mean --chunked-prefill-size?" in program.refused("serve", program.model, "--chunked-prefil-size=8")
+    assert "did you mean serve?" in program.refused("sevre", program.model)
+    assert "did you mean --preset?" in program.refused("checkpoint", "make", "x", "--prest", "tiny")
+    assert "--zzzzzzzzz" in program.refused("serve", program.model, "--zzzzzzzzz")
+    assert "12x" in program.refused("serve", program.model, "--max-total-tokens", "12x")
+
+
+def check_print_config(program):
+    file = program.file("serve.toml", 'port = 3\nmax-total-tokens = "1M"\nnumerics = "fp8"\n')
+    words = ("serve", program.model, "--config", file, "--numerics", "exact", "--print-config")
+    text = program.run(*words, more={"SLUICE_PORT": "4", "SLUICE_ENABLE_CACHE_REPORT": "true"})
+    for line in (f'model-path = "{program.model}"  # flag', "port = 4  # environment variable SLUICE_PORT",
+                 f"max-total-tokens = 1000000  # config file {file}, line 2", 'numerics = "exact"  # flag',
+                 f"context-length = {CONTEXT}  # model", 'host = "127.0.0.1"  # built-in',
+                 "enable-cache-report = true  # environment variable SLUICE_ENABLE_CACHE_REPORT"):
+        assert line in text.splitlines(), (line, text)
+    again = program.run("serve", "--config", program.file("again.toml", text), "--print-config")
+    values = [line.split("  # ")[0] for line in text.splitlines()]
+    assert [line.split("  # ")[0] for line in again.splitlines()] == values, again
+    as_json = program.file("serve.json", json.dumps({"model": program.model, "port": 5, "cuda-graph-bs": [1, 2]}, indent=1))
+    text = program.run("serve", "--print-config", more={"SLUICE_CONFIG": as_json})
+    assert f"port = 5  # config file {as_json}, line 3" in text and "cuda-graph-bs = [1, 2]" in text, text
+
+
+def check_wrong_values(program):
+    file = program.file("wrong.toml", "port = 3\n\nporrt = 4\n")
+    assert program.refused("serve", program.model, "--config", file) == \
+        f"sluice: --config {file}, line 3: porrt is no flag that a file can set: did you mean port?"
+    said = program.refused("serve", program.model, more={"SLUICE_PORT": "70000"})
+    assert "--port 70000" in said and "(--port is from the environment variable SLUICE_PORT)" in said, said
+    said = program.refused("serve", program.model, "--config", program.file("high.toml", "\nport = 70000\n"))
+    assert "high.toml, line 2)" in said, said
+    said = program.run("serve", program.model, "--port", "70000", code=2, more={"SLUICE_PROT": "1"})
+    assert "SLUICE_PROT is no flag's and has no effect: did you mean SLUICE_PORT?" in said, said
+
+
+def check_completion(program):
+    script = program.run("completion", "bash")
+    ask = f'{script}\nCOMP_WORDS=(sluice serve --max-r); COMP_CWORD=2; _sluice; echo "${{COMPREPLY[@]}}"\n' \
+          'COMP_WORDS=(sluice ch); COMP_CWORD=1; _sluice; echo "${COMPREPLY[@]}"\n' \
+          'COMP_WORDS=(sluice checkpoint make --pre); COMP_CWORD=3; _sluice; echo "${COMPREPLY[@]}"\n'
+    run = subprocess.run(["bash", "-c", ask], capture_output=True, text=True, check=True)
+    assert run.stdout.splitlines() == ["--max-running-requests", "checkpoint check", "--preset"], run
+    done = ["bash"]
+    if shutil.which("zsh"):
+        ask = f'{program.run("completion", "zsh")}\nCOMP_WORDS=(sluice serve --max-r); COMP_CWORD=2\n(( $+functions[_sluice] )) && print defined\n'
+        run = subprocess.run(["zsh", "-f", "-c", ask], capture_output=True, text=True, env={**program.environment, "HOME": str(program.directory)})
+        assert run.stdout.strip() == "defined", run
+        done.append("zsh")
+    if shutil.which("fish"):
+        file = program.file("sluice.fish", program.run("completion", "fish"))
+        run = subprocess.run(["fish", "--no-config", "-c", f"source {file}; complete -C 'sluice serve --max-r'; complete -C 'sluice ch'"],
+                             capture_output=True, text=True, env={**program.environment, "HOME": str(program.directory)})
+        words = [line.split("\t")[0] for line in run.stdout.splitlines()]
+        assert "--max-running-requests" in words and "checkpoint" in words and "check" in words, run
+        done.append("fish")
+    assert "bash, zsh or fish" in program.refused("completion", "tcsh")
+    print(f"ok completion in {', '.join(done)}")
+
+
+def serve(program, *words, stderr, ask=()):
+    """What is written to `stderr`, a file or a terminal, by a server that is asked for these bodies."""
+    command = [program.program, "serve", program.model, "--port", "0", "--context-length", "2Ki", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=program.environment) as server:
+        try:
+            found = re.search(r"http://([\d.]+):(\d+)", server.stdout.readline())
+            for body in ask:
+                connection = http.client.HTTPConnection(found[1], int(found[2]), timeout=60)
+                connection.request("POST", "/v1/completions", json.dumps(body), {"Content-Type": "application/json"})
+                assert connection.getresponse().status == 200, body
+                connection.close()
+        finally:
+            server.send_signal(signal.SIGTERM)
+        assert server.wait(timeout=60) == 0
+
+
+def check_log(program):
+    forged = {"model": program.model, "prompt": 'a\n{"level":"error","message":"forged"}\x1b[2J', "max_tokens": 2, "temperature": 0}
+    with open(program.directory / "json.log", "w+", encoding="utf-8") as log:
+        serve(program, "--log-requests", "--log-requests-level", "2", stderr=log, ask=[forged])
+        log.seek(0)
+        lines = [json.loads(line) for line in log]  # every line is one, whatever a client wrote
+    assert all(set(line) == {"time", "level", "logger", "pid", "message"} for line in lines), lines
+    received = [line["message"] for line in lines if ", prompt " in line["message"]]
+    assert len(received) == 1 and json.loads(received[0].split(", prompt ")[1]) == forged["prompt"], received
+    assert not [line for line in lines if line["level"] == "error"], lines
+    controller, terminal = pty.openpty()
+    said = []
+
+    def read():
+        with contextlib.suppress(OSError):  # the terminal is closed
+            while piece := os.read(controller, 4096):
+                said.append(piece.decode())
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    serve(program, stderr=terminal)
+    os.close(terminal)
+    reader.join()
+    os.close(controller)
+    said = "".join(said)
+    assert "] " in said and '"level"' not in said, said
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--sluice", required=True)
+    with tempfile.TemporaryDirectory() as directory:
+        program = Program(parser.parse_args().sluice, directory)
+        for check in (check_help, check_typing_errors, check_print_config, check_wrong_values, check_completion, check_log):
+            check(program)
+            print(f"ok {check.__name__}")
+
+
+if __name__ == "__main__":
+    main()
