@@ -171,10 +171,11 @@ void ParseCommon(FieldReader& fields, bool newer_max_tokens, int64_t vocab_size,
   if (newer_max_tokens) {
     if (const auto newer = fields.Integer("max_completion_tokens")) request.max_tokens = newer;
   }
-  request.temperature = static_cast<float>(fields.Decimal("temperature").value_or(1.0));
-  request.top_p = static_cast<float>(fields.Decimal("top_p").value_or(1.0));
-  request.top_k = static_cast<int32_t>(fields.Integer("top_k").value_or(0));
-  if (request.top_k == -1) request.top_k = 0;
+  if (const auto value = fields.Decimal("temperature")) request.temperature = static_cast<float>(*value);
+  if (const auto value = fields.Decimal("top_p")) request.top_p = static_cast<float>(*value);
+  if (const auto value = fields.Integer("top_k")) {
+    request.top_k = *value == -1 ? 0 : static_cast<int32_t>(*value);
+  }
   request.seed = fields.Integer("seed");
   request.stop = ParseStop(fields);
   request.stop_token_ids = ParseStopTokenIds(fields, vocab_size);

@@ -122,9 +122,10 @@ Choice MakeChoice(const Service& service, const ApiRequest& request, std::vector
   engine::Request job;
   job.prompt = std::move(prompt);
   job.max_tokens = max_tokens;
-  job.temperature = request.temperature;
-  job.top_p = request.top_p;
-  job.top_k = request.top_k;
+  const SamplingDefaults& defaults = service.info.sampling_defaults;
+  job.temperature = request.temperature.value_or(defaults.temperature);
+  job.top_p = request.top_p.value_or(defaults.top_p);
+  job.top_k = request.top_k.value_or(defaults.top_k);
   job.seed = request.seed ? static_cast<uint64_t>(*request.seed) : RandomBits();
   job.top_logprobs = request.top_logprobs.value_or(0);
   if (!request.ignore_eos) job.stop_token_ids = info.eos_token_ids;
