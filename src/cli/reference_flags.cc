@@ -27,7 +27,6 @@ constexpr const char* kKernelHere =
     "the "
     "log names it";
 constexpr const char* kNoGraphs = "CPU ranks have no graphs";
-constexpr const char* kOneFormat = "it is the format of the models served here";
 
 FlagRow Switch(const char* name, bool Flags::*field, FlagEffect effect, const char* here) {
   return {name, field, effect, here};
@@ -68,10 +67,12 @@ std::vector<FlagRow> MakeTable() {
       Number("--num-reserved-decode-tokens", &F::num_reserved_decode_tokens, 1, kMostTokens, kNoEffect,
              "speaks to a decode server that receives prompts from another one; here answers take pages as "
              "they grow"),
-      Choice("--tool-call-parser", &F::tool_call_parser, {"deepseekv32"}, kNotBuilt,
-             "tool calls are not parsed yet: a request with tools is refused", kOneFormat),
-      Choice("--reasoning-parser", &F::reasoning_parser, {"deepseek-v3"}, kFixed,
-             "a chat with thinking always has its part before </think> in reasoning_content", kOneFormat),
+      Choice("--tool-call-parser", &F::tool_call_parser, {"auto", "deepseekv32", "none"}, kWorks,
+             "how tool calls are read from answers; auto: as the model's architecture writes them; none: "
+             "requests with tools are refused"),
+      Choice("--reasoning-parser", &F::reasoning_parser, {"auto", "deepseek-v3", "none"}, kWorks,
+             "how the part before </think> gets into reasoning_content; auto: by the model's architecture; "
+             "none: it is content"),
       Number("--moe-dp-size", &F::moe_dp_size, 1, 1, kFixed,
              "experts are not copied: each has one owner in a stage"),
       Switch("--enable-dynamic-chunking", &F::enable_dynamic_chunking, kNotBuilt,

@@ -23,8 +23,8 @@ struct ReferenceFlags {
   std::vector<int64_t> cuda_graph_bs;
   std::optional<int64_t> cuda_graph_max_bs;
   std::optional<int64_t> num_reserved_decode_tokens;
-  std::string tool_call_parser;
-  std::string reasoning_parser;
+  std::string tool_call_parser = "auto";
+  std::string reasoning_parser = "auto";
   int64_t moe_dp_size = 1;
   bool enable_dynamic_chunking = false;
   bool enable_metrics = false;

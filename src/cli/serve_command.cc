@@ -14,10 +14,13 @@
 #include "base/log.h"
 #include "checkpoint/load_progress.h"
 #include "checkpoint/tensor_map.h"
+#include "cli/chat_flags.h"
+#include "cli/http_flags.h"
 #include "cli/layout_flags.h"
 #include "cli/reference_flags.h"
 #include "cli/sampling_flags.h"
 #include "cli/schedule_flags.h"
+#include "cli/serve_until_signal.h"
 #include "engine/local_engine.h"
 #include "serve/server.h"
 #include "text/tokenizer.h"
@@ -28,6 +31,8 @@ namespace {
 struct ServeFlags {
   LayoutFlags layout;
   ReferenceFlags reference;
+  HttpFlags http;
+  ChatFlags chat;
   SamplingFlags sampling;
   std::string host = "127.0.0.1";
   int64_t port = 30000;
@@ -49,6 +54,7 @@ serve::Json ArgumentsOf(const CLI::App& command) {
   for (const CLI::Option* option : command.get_options()) {
     if (option->get_lnames().empty() || OfTheLine(option->get_lnames().front())) continue;
     std::string name = option->get_lnames().front();
+    if (IsSecret(name)) continue;
     std::replace(name.begin(), name.end(), '-', '_');
     if (option->get_items_expected_max() == 0) {
       arguments[name] = IsOn(*option);
@@ -137,6 +143,10 @@ void Serve(const ServeFlags& flags, const serve::Json& arguments, const std::vec
          "--served-model-name {} has a ':', which is kept for adapters of a model: use a name without one",
          flags.served_model_name);
   }
+  serve::ServerOptions options;
+  options.host = flags.host;
+  options.port = static_cast<uint16_t>(flags.port);
+  ApplyHttpFlags(flags.http, options);
   SetLogLevels(flags.reference.log_level, flags.reference.log_level_http);
   const std::string log_format = SetLogFormat(flags.reference.log_format);
   const sigset_t signals = BlockSignals();
@@ -149,6 +159,16 @@ void Serve(const ServeFlags& flags, const serve::Json& arguments, const std::vec
   const SaidDefaults defaults = DefaultsOf(flags.sampling, directory);
   Describe(flags, settings, *checkpoint, notes);
   spdlog::info("{}", defaults.line);
+  ApplyChatFlags(flags.chat, flags.reference.tool_call_parser, flags.reference.reasoning_parser,
+                 checkpoint->config().architecture, directory, options);
+  // It listens while the model is loaded, and says that it does.
+  serve::Server server(options);
+  if (flags.layout.node_rank == 0) {
+    server.Start();
+    spdlog::info("listening on {}:{} with 503 loading until the ranks are ready; {}", flags.host,
+                 server.port(), AccessLine(options));
+    if (options.admin_port) spdlog::info("admin listener on 127.0.0.1:{}", server.admin_port());
+  }
   Preload(settings, *checkpoint, flags.layout, log_format == "text");
   if (flags.layout.node_rank > 0) {
     spdlog::info(
@@ -166,9 +186,6 @@ void Serve(const ServeFlags& flags, const serve::Json& arguments, const std::vec
   engine_options.keeps_prefixes = !flags.reference.disable_radix_cache;
   engine::LocalEngine engine(settings, engine_options, checkpoint->config(), checkpoint->is_fp8(),
                              StartRanks(flags.layout, settings, checkpoint));
-  serve::ServerOptions options;
-  options.host = flags.host;
-  options.port = static_cast<uint16_t>(flags.port);
   serve::ServerInfo info;
   info.served_model_name =
       flags.served_model_name.empty() ? flags.layout.model_path : flags.served_model_name;
@@ -186,28 +203,15 @@ void Serve(const ServeFlags& flags, const serve::Json& arguments, const std::vec
       serve::RequestLog(flags.reference.log_requests ? static_cast<int>(flags.reference.log_requests_level)
                                                      : serve::RequestLog::kOff,
                         tokenizer.get())};
-  serve::Server server(options, engine, *tokenizer, info, watchers);
-  server.Start();
-  fmt::print("sluice serves {} as \"{}\" at http://{}:{} (pp {} x cp {}, {}, {} cache tokens)\n",
-             flags.layout.model_path, info.served_model_name, flags.host, server.port(), settings.grid.stages,
-             settings.grid.lanes / settings.grid.attn_tp, engine.info().numerics,
-             engine.info().max_total_tokens);
+  server.Serve(engine, *tokenizer, info, watchers);
+  fmt::print("sluice serves {} as \"{}\" at {}://{}:{} (pp {} x cp {}, {}, {} cache tokens)\n",
+             flags.layout.model_path, info.served_model_name, options.ssl_certfile.empty() ? "http" : "https",
+             flags.host, server.port(), settings.grid.stages, settings.grid.lanes / settings.grid.attn_tp,
+             engine.info().numerics, engine.info().max_total_tokens);
   std::fflush(stdout);
 
-  constexpr timespec kLook{0, 100'000'000};  // how soon the loss of a rank is noticed here
-  while (engine.Verdict().empty()) {
-    const int signal = sigtimedwait(&signals, nullptr, &kLook);
-    if (signal == SIGQUIT) spdlog::warn("stall report\n{}", engine.Report().text);
-    if (signal == SIGINT || signal == SIGTERM) {
-      server.Stop();
-      engine.Stop();
-      return;
-    }
-  }
-  const std::string verdict = engine.Verdict();
-  server.Stop();
+  ServeUntilSignal(server, engine, signals, std::chrono::seconds(flags.http.drain_timeout));
   engine.Stop();
-  throw Error(ErrorKind::kRankLost, verdict);
 }
 
 // Values that the model gives where no flag, variable or file does.
@@ -252,7 +256,9 @@ void AddServeCommand(CLI::App& app, const Origins& origins) {
       ->expected(0, 1)
       ->group(group);
   AddLayoutFlags(*command, flags->layout);
+  AddHttpFlags(*command, flags->http);
   AddReferenceFlags(*command, flags->reference);
+  AddChatFlags(*command, flags->chat);
   AddSamplingFlags(*command, flags->sampling);
   command->callback([flags, command, &origins] {
     if (flags->print_config) {

@@ -207,6 +207,7 @@ void LocalEngine::Deliver(const step::StepResult& result) {
       const auto& stops = running.request.stop_token_ids;
       if (std::find(stops.begin(), stops.end(), sequence.token.token) != stops.end()) {
         event.stop_token = sequence.token.token;
+        event.stop_logprobs = LogprobsOf(sequence.token);
         Finish(sequence.sequence, FinishReason::kStop, std::move(event));
         continue;
       }

@@ -2,25 +2,36 @@
 
 #include <utility>
 
+#include "text/deepseek_v32_texts.h"
+
 namespace sluice::serve {
 
-AnswerText::Piece AnswerText::Shown(std::string text) const {
-  return reasoning() ? Piece{std::move(text), {}} : Piece{{}, std::move(text)};
+bool AnswerText::IsShown(int32_t token) const {
+  if (!skip_special_ || !tokenizer_->IsSpecial(token)) return true;
+  const std::string_view bytes = tokenizer_->TokenBytes(token);
+  return (parser_.reasoning() && bytes == text::kThinkClose) ||
+         (parser_.reads_calls() && bytes == text::kDsml);
 }
 
 AnswerText::Piece AnswerText::Push(int32_t token) {
-  if (token == end_of_thinking_) {
-    Piece last = Finish();
-    end_of_thinking_.reset();
-    return last;
-  }
-  return Shown(stops_.Push(detokenizer_.Push(token)));
+  if (!IsShown(token)) return {};
+  Piece piece = parser_.Push(stops_.Push(detokenizer_.Push(token)));
+  if (stop()) piece.Append(parser_.Finish());
+  return Taken(std::move(piece));
 }
 
 AnswerText::Piece AnswerText::Finish() {
   std::string rest = stops_.Push(detokenizer_.Finish());
   rest += stops_.Finish();
-  return Shown(std::move(rest));
+  Piece piece = parser_.Push(rest);
+  piece.Append(parser_.Finish());
+  return Taken(std::move(piece));
+}
+
+AnswerText::Piece AnswerText::Taken(Piece piece) {
+  called_ |= !piece.calls.empty();
+  if (one_call_ && piece.calls.size() > 1) piece.calls.resize(1);
+  return piece;
 }
 
 }  // namespace sluice::serve

@@ -6,39 +6,53 @@
 #include <vector>
 
 #include "serve/stop_matcher.h"
+#include "text/answer_parser.h"
 #include "text/detokenizer.h"
 
 namespace sluice::serve {
 
-// Turns the tokens of one answer into the text shown to the client: whole characters only, nothing that may
-// still become a stop string, and the reasoning before </think> apart from the content after it.
+// Turns the tokens of one answer into what is shown to the client: whole characters only, nothing that may
+// still become a stop string, and taken apart into reasoning, content and tool calls.
 class AnswerText {
  public:
-  struct Piece {
-    std::string reasoning;
-    std::string content;
-  };
+  using Piece = text::AnswerPiece;
 
-  // With `end_of_thinking` the answer begins as reasoning and that token, which is not shown, ends it.
+  // With `skip_special` special tokens have no text, except those that the format is read by. With
+  // `include_stop` the stop string that ends the answer is part of it.
   AnswerText(const text::Tokenizer& tokenizer, bool skip_special, std::vector<std::string> stops,
-             std::optional<int32_t> end_of_thinking)
-      : detokenizer_(tokenizer, skip_special), stops_(std::move(stops)), end_of_thinking_(end_of_thinking) {}
+             const text::AnswerFormat& format, bool include_stop = false)
+      : tokenizer_(&tokenizer),
+        detokenizer_(tokenizer, false),
+        skip_special_(skip_special),
+        stops_(std::move(stops), include_stop),
+        parser_(format),
+        one_call_(format.one_call) {}
 
-  // Must not be called after stop() is set.
+  // Must not be called after ended().
   Piece Push(int32_t token);
   // The end of the answer: what was held back.
   Piece Finish();
 
   // The stop string that ended the answer.
   const std::optional<std::string>& stop() const { return stops_.matched(); }
-  bool reasoning() const { return end_of_thinking_.has_value(); }
+  // Nothing that follows is shown: a stop string came, or the only call that was allowed.
+  bool ended() const { return stop().has_value() || (one_call_ && called_); }
+  // Whether the answer, as far as it has come, is still reasoning.
+  bool reasoning() const { return parser_.reasoning(); }
+  // What is wrong with the markup of calls, which then is content; empty: nothing.
+  std::string fault() const { return parser_.fault(); }
 
  private:
-  Piece Shown(std::string text) const;
+  bool IsShown(int32_t token) const;
+  Piece Taken(Piece piece);
 
+  const text::Tokenizer* tokenizer_;
   text::IncrementalDetokenizer detokenizer_;
+  bool skip_special_;
   StopMatcher stops_;
-  std::optional<int32_t> end_of_thinking_;  // while the answer is reasoning
+  text::AnswerParser parser_;
+  bool one_call_;
+  bool called_ = false;
 };
 
 }  // namespace sluice::serve

@@ -22,7 +22,8 @@ TEST_F(AnswerTest, ACompletionHasOpenAisShape) {
                                                {"text", "Hello"},
                                                {"logprobs", nullptr},
                                                {"finish_reason", "stop"},
-                                               {"stop_reason", nullptr}}}));
+                                               {"stop_reason", nullptr},
+                                               {"matched_stop", 1}}}));
   EXPECT_EQ(body["usage"]["prompt_tokens"], 2);
   EXPECT_EQ(body["usage"]["completion_tokens"], 5);
   EXPECT_EQ(body["usage"]["total_tokens"], 7);
@@ -81,7 +82,7 @@ TEST_F(AnswerTest, EchoWithLogprobsAndNoTokens) {
 
 TEST_F(AnswerTest, EchoJoinsPromptAndAnswer) {
   StartServer("cd");
-  const Json choice = Complete({{"echo", true}, {"logprobs", 2}}).json()["choices"][0];
+  const Json choice = Complete({{"echo", true}, {"logprobs", 2}, {"max_tokens", 2}}).json()["choices"][0];
   EXPECT_EQ(choice["text"], "abcd");
   EXPECT_EQ(choice["logprobs"]["tokens"], (Json{"a", "b", "c", "d"}));
   EXPECT_EQ(choice["logprobs"]["text_offset"], (Json{0, 1, 2, 3}));
@@ -92,7 +93,7 @@ TEST_F(AnswerTest, EchoJoinsPromptAndAnswer) {
   Json tokens = Json::array();
   Json offsets = Json::array();
   for (const std::string& event :
-       EventsOf(Complete({{"echo", true}, {"logprobs", 2}, {"stream", true}}).body)) {
+       EventsOf(Complete({{"echo", true}, {"logprobs", 2}, {"max_tokens", 2}, {"stream", true}}).body)) {
     if (event == "[DONE]") break;
     const Json chunk = Json::parse(event)["choices"][0];
     text += chunk["text"].get<std::string>();
@@ -103,6 +104,29 @@ TEST_F(AnswerTest, EchoJoinsPromptAndAnswer) {
   EXPECT_EQ(text, "abcd");
   EXPECT_EQ(tokens, choice["logprobs"]["tokens"]);
   EXPECT_EQ(offsets, choice["logprobs"]["text_offset"]);
+}
+
+// An evaluation harness asks for one token and takes the last entry for it, whatever token that is.
+TEST_F(AnswerTest, EchoListsTheTokenThatEndedTheAnswer) {
+  StartServer("");
+  const Json fields = {{"echo", true}, {"logprobs", 1}, {"max_tokens", 1}};
+  const Json choice = Complete(fields).json()["choices"][0];
+  EXPECT_EQ(choice["text"], "ab");
+  EXPECT_EQ(choice["finish_reason"], "stop");
+  EXPECT_EQ(choice["logprobs"]["token_logprobs"], (Json{nullptr, -0.5, -0.125}));
+  EXPECT_EQ(choice["logprobs"]["text_offset"].size(), 3U);
+  Json values = Json::array();
+  Json streamed = fields;
+  streamed["stream"] = true;
+  for (const std::string& event : EventsOf(Complete(streamed).body)) {
+    if (event == "[DONE]") break;
+    const Json chunk = Json::parse(event)["choices"][0];
+    if (chunk["logprobs"].is_null()) continue;
+    for (const Json& value : chunk["logprobs"]["token_logprobs"]) values.push_back(value);
+  }
+  EXPECT_EQ(values, choice["logprobs"]["token_logprobs"]);
+  EXPECT_EQ(Complete({{"logprobs", 1}, {"max_tokens", 1}}).json()["choices"][0]["logprobs"]["tokens"].size(),
+            0U);
 }
 
 TEST_F(AnswerTest, LogprobsZeroStillHasTheTokenItself) {

@@ -18,6 +18,7 @@ struct Prompt {
 // What both endpoints share, with every number inside request_limits.
 struct ApiRequest {
   std::string model;
+  bool chat = false;
   bool stream = false;
   bool include_usage = false;
   bool continuous_usage = false;
@@ -28,10 +29,21 @@ struct ApiRequest {
   std::optional<int64_t> seed;
   std::vector<std::string> stop;
   std::vector<int32_t> stop_token_ids;
+  bool include_stop = false;  // what ended the answer is part of it
   bool ignore_eos = false;
   bool return_token_ids = false;
   bool skip_special_tokens = true;
-  std::optional<int32_t> top_logprobs;  // set: log-probabilities, with so many alternatives
+  std::optional<int32_t> top_logprobs;     // set: log-probabilities, with so many alternatives
+  std::optional<int32_t> prompt_logprobs;  // set: those of the prompt's tokens, with so many alternatives
+  int64_t n = 1;                           // answers to each prompt
+  int64_t priority = 0;
+  std::string request_id;     // the client's own name for the request; empty: none
+  std::string cache_salt;     // prefixes are shared only with requests of the same salt
+  int64_t truncate_to = 0;    // keep so many tokens of the prompt's end; -1: as many as fit; 0: never cut
+  int64_t deadline_ms = 0;    // from arrival to the whole answer; 0: none
+  bool progress = false;      // chunks that say how much of the prompt is done
+  bool timings = false;       // with the answer
+  bool timings_each = false;  // with every chunk
   std::vector<std::string> ignored_fields;
 };
 
@@ -40,9 +52,30 @@ struct CompletionRequest : ApiRequest {
   bool echo = false;
 };
 
+// SGLang's native request.
+struct GenerateRequest : ApiRequest {
+  std::vector<Prompt> prompts;
+  bool batch = false;                    // the answer is a list, also with one prompt
+  bool segments = false;                 // a stream's events have only what is new
+  bool logprob_texts = false;            // entries of log-probabilities have the token's text
+  std::optional<int64_t> logprob_start;  // set: log-probabilities of the prompt from this token on
+};
+
+enum class ToolChoice { kNone, kAuto, kRequired, kNamed };
+
 struct ChatRequest : ApiRequest {
+  // With the tools in the first one. One is put in front for them where the client's first is no system
+  // message; then `first_message` is -1: the index that messages[0] has for the client.
   std::vector<text::ChatMessage> messages;
+  int64_t first_message = 0;
   bool thinking = false;
+  std::vector<std::string> tool_names;  // that may be called; empty with kNone
+  ToolChoice tool_choice = ToolChoice::kNone;
+  bool one_call = false;
+  bool separate_reasoning = true;  // else reasoning is part of the content, with its mark
+  bool include_reasoning = true;
+  bool continue_final_message = false;
+  bool add_generation_prompt = true;
 };
 
 }  // namespace sluice::serve

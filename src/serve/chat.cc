@@ -1,7 +1,11 @@
+#include <fmt/format.h>
+
 #include "base/error.h"
+#include "serve/ids.h"
 #include "serve/parse_request.h"
 #include "serve/prepare.h"
 #include "text/chat_deepseek_v32.h"
+#include "text/deepseek_v32_texts.h"
 
 namespace sluice::serve {
 namespace {
@@ -12,7 +16,8 @@ class ChatShape : public AnswerShape {
       : tokenizer_(tokenizer),
         logprobs_(request.top_logprobs.has_value()),
         token_ids_(request.return_token_ids),
-        thinking_(request.thinking) {}
+        reasoning_(request.thinking && request.separate_reasoning && request.include_reasoning),
+        named_(request.tool_choice == ToolChoice::kNamed) {}
 
   const char* id_prefix() const override { return "chatcmpl-"; }
   const char* object(bool stream) const override {
@@ -25,27 +30,50 @@ class ChatShape : public AnswerShape {
 
   Json Chunk(Choice& choice, const Delta& delta) const override {
     Json text = Json::object();
-    if (!delta.text.reasoning.empty()) text["reasoning_content"] = delta.text.reasoning;
+    if (reasoning_ && !delta.text.reasoning.empty()) text["reasoning_content"] = delta.text.reasoning;
     if (!delta.text.content.empty()) text["content"] = delta.text.content;
     Json member = Member(choice, std::move(text), Logprobs(delta));
     if (token_ids_) member["token_ids"] = delta.tokens;
     return member;
   }
 
+  // The name of a call comes first, with empty arguments; they follow.
+  std::vector<Json> Calls(Choice& choice, const Delta& delta) const override {
+    std::vector<Json> members;
+    for (const text::ToolCall& call : delta.text.calls) {
+      Json begin = CallOf(call.name, "");
+      begin["index"] = choice.calls;
+      const Json rest = {{"index", choice.calls}, {"function", {{"arguments", call.arguments}}}};
+      members.push_back(Member(choice, {{"tool_calls", Json::array({std::move(begin)})}}, nullptr));
+      members.push_back(Member(choice, {{"tool_calls", Json::array({rest})}}, nullptr));
+      ++choice.calls;
+    }
+    return members;
+  }
+
   Json Closing(Choice& choice) const override {
     Json member = Member(choice, Json::object(), nullptr);
-    member["finish_reason"] = choice.finish_reason;
+    member["finish_reason"] = FinishReason(choice, choice.calls > 0);
     member["stop_reason"] = choice.stop_reason;
     return member;
   }
 
   Json Whole(Choice& choice) const override {
     Json message = {{"role", "assistant"}, {"content", choice.answer.text.content}, {"refusal", nullptr}};
-    if (thinking_) message["reasoning_content"] = choice.answer.text.reasoning;
+    if (reasoning_) message["reasoning_content"] = choice.answer.text.reasoning;
+    const bool called = !choice.answer.text.calls.empty();
+    if (called) {
+      if (choice.answer.text.content.empty()) message["content"] = nullptr;
+      Json calls = Json::array();
+      for (const text::ToolCall& call : choice.answer.text.calls) {
+        calls.push_back(CallOf(call.name, call.arguments));
+      }
+      message["tool_calls"] = std::move(calls);
+    }
     Json member = {{"index", choice.index},
                    {"message", std::move(message)},
                    {"logprobs", Logprobs(choice.answer)},
-                   {"finish_reason", choice.finish_reason},
+                   {"finish_reason", FinishReason(choice, called)},
                    {"stop_reason", choice.stop_reason}};
     if (token_ids_) member["token_ids"] = choice.answer.tokens;
     return member;
@@ -57,6 +85,17 @@ class ChatShape : public AnswerShape {
   }
 
  private:
+  // As OpenAI has it: a call that was demanded by its name ends the answer with stop.
+  std::string FinishReason(const Choice& choice, bool called) const {
+    return called && !named_ && choice.finish_reason == "stop" ? "tool_calls" : choice.finish_reason;
+  }
+
+  static Json CallOf(const std::string& name, const std::string& arguments) {
+    return {{"id", "call_" + RandomHex()},
+            {"type", "function"},
+            {"function", {{"name", name}, {"arguments", arguments}}}};
+  }
+
   static Json Member(const Choice& choice, Json delta, Json logprobs) {
     return {{"index", choice.index},
             {"delta", std::move(delta)},
@@ -88,31 +127,71 @@ class ChatShape : public AnswerShape {
   const text::Tokenizer& tokenizer_;
   bool logprobs_;
   bool token_ids_;
-  bool thinking_;
+  bool reasoning_;  // is shown
+  bool named_;
 };
 
+// Where the model is to call a tool: the beginning of the call, which the prompt ends with. With one tool its
+// name is part of it.
+std::string DemandedCall(const ChatRequest& request) {
+  if (request.tool_choice != ToolChoice::kRequired && request.tool_choice != ToolChoice::kNamed) return "";
+  std::string begin = fmt::format("\n\n{}\n{} name=\"", text::kCallsOpen, text::kInvokeOpen);
+  if (request.tool_names.size() == 1) begin += request.tool_names.front() + "\">\n";
+  return begin;
+}
+
+// Whether the prompt ends inside reasoning, which the answer goes on with.
+bool BeginsInReasoning(const ChatRequest& request) {
+  if (!request.thinking || !request.add_generation_prompt) return false;
+  const text::ChatMessage& last = request.messages.back();
+  return request.continue_final_message ? last.content.empty() : last.role != "assistant";
+}
+
+text::AnswerFormat FormatOf(const Service& service, const ChatRequest& request) {
+  text::AnswerFormat format;
+  format.begins_in_reasoning =
+      service.options.parse_reasoning && request.separate_reasoning && BeginsInReasoning(request);
+  format.tool_calls = request.tool_choice != ToolChoice::kNone;
+  format.tool_names = request.tool_names;
+  format.one_call = request.one_call;
+  format.written = DemandedCall(request);
+  return format;
+}
+
 }  // namespace
+
+std::string ChatPrompt(const ChatRequest& request) {
+  text::DeepSeekV32ChatOptions encoding;
+  if (request.thinking) encoding.mode = text::DeepSeekV32ChatOptions::Mode::kThinking;
+  encoding.continue_final_message = request.continue_final_message;
+  encoding.add_generation_prompt = request.add_generation_prompt;
+  encoding.first_index = request.first_message;
+  try {
+    return text::EncodeDeepSeekV32Chat(request.messages, encoding) + DemandedCall(request);
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::kBadRequest) throw;
+    throw ApiError(Refusal::kInvalidValue, error.what(), "messages");
+  }
+}
 
 void HandleChat(Service& service, const HttpRequest& http, const std::shared_ptr<Exchange>& exchange) {
   const JsonBody body = ReadBody(http);
   const ChatRequest request = ParseChat(body.object(), service.engine.info().vocab_size);
   CheckServed(service, request.model);
-  text::DeepSeekV32ChatOptions encoding;
-  if (request.thinking) encoding.mode = text::DeepSeekV32ChatOptions::Mode::kThinking;
-  std::string prompt;
-  try {
-    prompt = text::EncodeDeepSeekV32Chat(request.messages, encoding);
-  } catch (const Error& error) {
-    if (error.kind() != ErrorKind::kBadRequest) throw;
-    throw ApiError(Refusal::kInvalidValue, error.what(), "messages");
+  if (request.tool_choice != ToolChoice::kNone && !service.options.parse_tool_calls) {
+    throw ApiError(
+        Refusal::kUnsupportedParameter,
+        "tools are not offered to the model, since this server was started with --tool-call-parser "
+        "none; leave them out",
+        "tools");
   }
-  const auto end_of_thinking = request.thinking ? service.tokenizer.TokenId("</think>") : std::nullopt;
-  std::vector<Choice> choices;
-  choices.push_back(
-      MakeChoice(service, request, service.tokenizer.Encode(prompt), "messages", -1, end_of_thinking));
+  const std::string prompt = ChatPrompt(request);
+  std::vector<Choice> choices = MakeChoices(service, request, service.tokenizer.Encode(prompt), "messages",
+                                            -1, FormatOf(service, request));
+  CheckPromptLogprobs(service, choices);
   std::make_shared<Generation>(service.engine, service.generations, exchange,
                                std::make_unique<ChatShape>(service.tokenizer, request),
-                               PlanOf(service, request), std::move(choices))
+                               PlanOf(service, http, request), std::move(choices))
       ->Start();
 }
 

@@ -37,20 +37,16 @@ class CompletionShape : public AnswerShape {
     return member;
   }
 
-  Json Closing(Choice& choice) const override { return Finished(choice, Member(choice, "", nullptr)); }
+  Json Closing(Choice& choice) const override {
+    return Finished(choice, Member(choice, "", StopLogprobs(choice)));
+  }
 
   Json Whole(Choice& choice) const override {
     std::string text = echo_ ? choice.prompt_text : "";
     text += choice.answer.text.content;
     Json logprobs = echo_ ? PromptLogprobs(choice) : nullptr;
-    const Json answer = AnswerLogprobs(choice, choice.answer);
-    if (logprobs.is_null()) {
-      logprobs = answer;
-    } else {
-      for (const auto& [name, list] : answer.items()) {
-        for (const Json& item : list) logprobs[name].push_back(item);
-      }
-    }
+    Join(logprobs, AnswerLogprobs(choice, choice.answer));
+    Join(logprobs, StopLogprobs(choice));
     Json member = Finished(choice, Member(choice, text, std::move(logprobs)));
     if (token_ids_) {
       member["prompt_token_ids"] = choice.request.prompt;
@@ -93,7 +89,9 @@ class CompletionShape : public AnswerShape {
         tops.push_back(nullptr);
       } else {
         Json top = Json::object();
-        for (const engine::LogprobEntry& entry : logprobs[i].top) {
+        const std::size_t shown_top = std::min(logprobs[i].top.size(), static_cast<std::size_t>(*top_));
+        for (std::size_t k = 0; k < shown_top; ++k) {
+          const engine::LogprobEntry& entry = logprobs[i].top[k];
           top.emplace(TokenText(tokenizer_, entry.token), entry.logprob);
         }
         top.emplace(name, logprobs[i].logprob);  // the token itself is there even when it is not at the top
@@ -113,6 +111,23 @@ class CompletionShape : public AnswerShape {
     return Logprobs(choice, delta.tokens, delta.logprobs, 0, skip_special_);
   }
 
+  static void Join(Json& logprobs, Json more) {
+    if (logprobs.is_null()) {
+      logprobs = std::move(more);
+      return;
+    }
+    for (const auto& [name, list] : more.items()) {
+      for (const Json& item : list) logprobs[name].push_back(item);
+    }
+  }
+
+  // With echo the token that ended the answer is listed too: evaluation harnesses ask for one token and leave
+  // out the last entry, whichever it is.
+  Json StopLogprobs(Choice& choice) const {
+    if (!top_ || !echo_ || !choice.stop_token) return nullptr;
+    return Logprobs(choice, {choice.stop_token->first}, {choice.stop_token->second}, 0, true);
+  }
+
   // The first token of a prompt has nothing before it.
   Json PromptLogprobs(Choice& choice) const {
     if (!top_) return nullptr;
@@ -128,6 +143,12 @@ class CompletionShape : public AnswerShape {
   bool skip_special_;
 };
 
+// The prompt as the client sent it, or as its tokens read where it was cut or sent as tokens.
+std::string EchoOf(const text::Tokenizer& tokenizer, const Prompt& prompt, const Choice& choice) {
+  if (prompt.text && choice.truncated_tokens == 0) return *prompt.text;
+  return tokenizer.Decode(choice.request.prompt);
+}
+
 }  // namespace
 
 void HandleCompletion(Service& service, const HttpRequest& http, const std::shared_ptr<Exchange>& exchange) {
@@ -139,17 +160,19 @@ void HandleCompletion(Service& service, const HttpRequest& http, const std::shar
     Prompt& prompt = request.prompts[i];
     const std::string param = request.prompts.size() == 1 ? "prompt" : fmt::format("prompt[{}]", i);
     std::vector<int32_t> ids = prompt.text ? service.tokenizer.Encode(*prompt.text) : std::move(prompt.ids);
-    Choice choice = MakeChoice(service, request, std::move(ids), param, kDefaultMaxTokens, std::nullopt);
-    choice.index = static_cast<int64_t>(i);
-    choice.request.prompt_logprobs = request.echo && request.top_logprobs;
-    if (request.echo) {
-      choice.prompt_text = prompt.text ? *prompt.text : service.tokenizer.Decode(choice.request.prompt);
+    std::vector<Choice> copies =
+        MakeChoices(service, request, std::move(ids), param, kDefaultMaxTokens);
+    for (Choice& choice : copies) {
+      choice.index = static_cast<int64_t>(choices.size());
+      choice.request.prompt_logprobs |= request.echo && request.top_logprobs;
+      if (request.echo) choice.prompt_text = EchoOf(service.tokenizer, prompt, choice);
+      choices.push_back(std::move(choice));
     }
-    choices.push_back(std::move(choice));
   }
+  CheckPromptLogprobs(service, choices);
   std::make_shared<Generation>(service.engine, service.generations, exchange,
                                std::make_unique<CompletionShape>(service.tokenizer, request),
-                               PlanOf(service, request), std::move(choices))
+                               PlanOf(service, http, request), std::move(choices))
       ->Start();
 }
 

@@ -32,8 +32,35 @@ enum class Refusal {
   kDraining,
   kRankLost,
   kStalled,
+  kLoading,
+  kDeadlineUnreachable,
+  kDeadlineExceeded,
+  kInvalidApiKey,
+  kForbidden,
+  kCacheInUse,
+  kAborted,
+  kNoToken,
   kInternal,
 };
+
+// Which routes a refusal can come from.
+enum class ErrorScope {
+  kEveryRoute,
+  kBodies,       // routes that read a body
+  kModels,       // routes that name a model, or are there only sometimes
+  kGenerations,  // routes that compute
+  kControl,      // routes that need more than a user's key
+};
+
+// What the client sees of a refusal, beside its headers.
+struct ErrorRow {
+  Refusal refusal;
+  ErrorScope scope;
+  int status;
+  const char* type;
+  const char* code;
+};
+std::vector<ErrorRow> ErrorTable();
 
 // A refusal with its sentence. `param` names the field as the client wrote it: "messages[2].role".
 class ApiError : public std::runtime_error {
@@ -42,6 +69,12 @@ class ApiError : public std::runtime_error {
       : std::runtime_error(sentence), refusal_(refusal), param_(std::move(param)) {}
 
   Refusal refusal() const { return refusal_; }
+  // Adds a header to the answer, in place of the table's header of that name.
+  ApiError& With(const std::string& header, const std::string& value);
+  // How long the client would have to wait: Retry-After up to a minute, which is as long as client libraries
+  // listen to it; beyond that x-should-retry: false. The body says the seconds.
+  ApiError& RetryAfter(double seconds);
+
   int status() const;
   const char* code() const;
   // {"error": {"message", "type", "param", "code"}}
@@ -51,6 +84,8 @@ class ApiError : public std::runtime_error {
  private:
   Refusal refusal_;
   std::optional<std::string> param_;
+  HeaderList headers_;
+  std::optional<double> wait_seconds_;
 };
 
 // What the client is told about an exception from below: Error(kBadRequest) and Error(kRankLost) keep their

@@ -1,7 +1,9 @@
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -16,7 +18,10 @@ struct HttpRequest {
   std::string path;              // percent-decoded, without the query
   std::string content_type;      // as sent, empty when absent
   std::string content_encoding;  // as sent, empty when absent
-  std::string request_id;        // the client's x-request-id, or one made here
+  std::string authorization;     // as sent, empty when absent; so the next two
+  std::string origin;
+  std::string host;
+  std::string request_id;  // the client's x-request-id, or one made here
   std::string body;
 };
 
@@ -37,6 +42,9 @@ class Exchange {
   // Runs `task` on a server thread after the tasks posted before it, never two of an exchange at once.
   virtual void Post(std::function<void()> task) = 0;
 
+  // Runs `task` like Post after `delay`, unless the connection has ended by then. At most one waits.
+  virtual void PostAfter(std::chrono::milliseconds delay, std::function<void()> task) = 0;
+
   virtual void Respond(HttpResponse response) = 0;
 
   // Sends the head; `head.body` is ignored. After every `silence` during which nothing was written the
@@ -49,6 +57,8 @@ class Exchange {
   virtual void OnGone(std::function<void()> callback) = 0;
 };
 
+// Looks at a request's head before its body is read; an answer refuses it.
+using HttpGate = std::function<std::optional<HttpResponse>(const HttpRequest&)>;
 using HttpHandler = std::function<void(HttpRequest, std::shared_ptr<Exchange>)>;
 
 }  // namespace sluice::serve

@@ -24,6 +24,9 @@ struct Script {
   std::string error;                      // after the tokens: kError
   std::chrono::milliseconds interval{0};  // before each token
   int tokens_per_event = 1;
+  int64_t cached_tokens = 0;         // of the prompt, as the first event says
+  int64_t prompt_tokens_a_step = 0;  // events before the tokens say so much more of the prompt; 0: none
+  bool deadline = false;             // after the tokens: kDeadline
 };
 
 // An engine for tests of the server: answers by script from its own thread, as the real one does. The
@@ -158,6 +161,7 @@ class FakeEngine : public engine::Engine {
     std::size_t done;
     std::chrono::steady_clock::time_point due;
     bool silent = false;  // holds for ever
+    int64_t prompt_done = 0;
     int64_t submitted_ns = NowNs();
   };
 
@@ -180,8 +184,17 @@ class FakeEngine : public engine::Engine {
                    : Logprobs(request, request.prompt[i], -0.25F * static_cast<float>(i + 1)));
       }
     }
-    event.prompt_tokens_done = static_cast<int64_t>(request.prompt.size());
-    event.started_ns = job.submitted_ns;
+    event.started_ns = job.submitted_ns;  // the log-probabilities come with the end of the prompt
+    event.cached_tokens = job.script.cached_tokens;
+    const auto prompt = static_cast<int64_t>(request.prompt.size());
+    job.prompt_done = std::max(job.prompt_done, job.script.cached_tokens);
+    const int64_t step = job.script.prompt_tokens_a_step > 0 ? job.script.prompt_tokens_a_step : prompt;
+    job.prompt_done = std::min(prompt, job.prompt_done + step);
+    event.prompt_tokens_done = job.prompt_done;
+    if (job.prompt_done < prompt) {
+      event.prompt_logprobs.clear();
+      return event;
+    }
     const auto limit = static_cast<std::size_t>(request.max_tokens);
     for (int i = 0; i < job.script.tokens_per_event; ++i) {
       if (job.done >= limit) {
@@ -192,6 +205,8 @@ class FakeEngine : public engine::Engine {
         if (!job.script.error.empty()) {
           event.finish = engine::FinishReason::kError;
           event.error = job.script.error;
+        } else if (job.script.deadline) {
+          event.finish = engine::FinishReason::kDeadline;
         } else if (job.script.hold) {
           job.silent = true;
         } else {
@@ -204,6 +219,7 @@ class FakeEngine : public engine::Engine {
           request.stop_token_ids.end()) {
         event.finish = engine::FinishReason::kStop;
         event.stop_token = token;
+        event.stop_logprobs = Logprobs(request, token, -0.125F * static_cast<float>(job.done));
         return event;
       }
       event.tokens.push_back(token);

@@ -35,7 +35,7 @@ std::string_view KindOf(element value) {
 namespace {
 
 [[noreturn]] void OutOfRange(const std::string& path, const NumericField& limits, const std::string& found) {
-  const std::string range = limits.name == "seed"
+  const std::string range = limits.max > 9e18
                                 ? std::string("a 64-bit signed integer")
                                 : fmt::format("{} {} and at most {}", limits.above_min ? "above" : "at least",
                                               limits.min, limits.max);

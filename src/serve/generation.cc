@@ -1,6 +1,7 @@
 #include "serve/generation.h"
 
 #include <fmt/format.h>
+#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <chrono>
@@ -10,13 +11,14 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "serve/ids.h"
+#include "serve/prompt_logprobs.h"
 #include "serve/sse.h"
+#include "serve/timings.h"
 
 namespace sluice::serve {
 
 void Delta::Append(Delta&& more) {
-  text.reasoning += more.text.reasoning;
-  text.content += more.text.content;
+  text.Append(std::move(more.text));
   tokens.insert(tokens.end(), more.tokens.begin(), more.tokens.end());
   logprobs.insert(logprobs.end(), std::make_move_iterator(more.logprobs.begin()),
                   std::make_move_iterator(more.logprobs.end()));
@@ -25,6 +27,7 @@ void Delta::Append(Delta&& more) {
 void GenerationList::Add(std::shared_ptr<Generation> generation, int64_t prompts, int64_t max_prompts) {
   const std::lock_guard lock(mutex_);
   if (closed_) throw ApiError(*closed_);
+  if (refused_) throw ApiError(*refused_);
   if (prompts_ + prompts > max_prompts) {
     throw ApiError(
         Refusal::kQueueFull,
@@ -55,6 +58,33 @@ void GenerationList::Close(const ApiError& error) {
   for (const auto& generation : all) generation->Fail(error);
 }
 
+void GenerationList::Refuse(const ApiError& error) {
+  const std::lock_guard lock(mutex_);
+  refused_ = error;
+}
+
+std::size_t GenerationList::Abort(const std::optional<std::string>& name, const ApiError& error) {
+  std::vector<std::shared_ptr<Generation>> named;
+  {
+    const std::lock_guard lock(mutex_);
+    for (const auto& [key, entry] : entries_) {
+      if (!name || key->IsNamed(*name)) named.push_back(entry.generation);
+    }
+  }
+  for (const auto& generation : named) generation->Fail(error);
+  return named.size();
+}
+
+std::optional<ApiError> GenerationList::refusal() const {
+  const std::lock_guard lock(mutex_);
+  return closed_ ? closed_ : refused_;
+}
+
+bool GenerationList::empty() const {
+  const std::lock_guard lock(mutex_);
+  return entries_.empty();
+}
+
 Generation::Generation(engine::Engine& engine, GenerationList& list, std::shared_ptr<Exchange> exchange,
                        std::unique_ptr<AnswerShape> shape, GenerationPlan plan, std::vector<Choice> choices)
     : engine_(engine),
@@ -63,29 +93,16 @@ Generation::Generation(engine::Engine& engine, GenerationList& list, std::shared
       shape_(std::move(shape)),
       plan_(std::move(plan)),
       choices_(std::move(choices)),
-      id_(shape_->id_prefix() + RandomHex()),
+      id_(plan_.id.empty() ? shape_->id_prefix() + plan_.request_id : plan_.id),
       created_(std::chrono::duration_cast<std::chrono::seconds>(
                    std::chrono::system_clock::now().time_since_epoch())
                    .count()) {}
 
 void Generation::Start() {
   list_.Add(shared_from_this(), static_cast<int64_t>(choices_.size()), plan_.max_prompts);
-  const std::weak_ptr<Generation> weak = weak_from_this();
   try {
     for (std::size_t i = 0; i < choices_.size(); ++i) {
-      choices_[i].watch =
-          RequestWatch(plan_.watchers, static_cast<int64_t>(choices_[i].request.prompt.size()));
-      choices_[i].watch.Submitted(NowNs());
-      choices_[i].watch.Received(NameOf(choices_[i]), choices_[i].request);
-      // An engine thread calls the sink: it only hands the event over to the exchange's own order.
-      choices_[i].id = engine_.Submit(choices_[i].request, [weak, i](engine::Event event) {
-        const auto self = weak.lock();
-        if (!self) return;
-        self->exchange_->Post([weak, i, shared = std::make_shared<engine::Event>(std::move(event))] {
-          if (const auto alive = weak.lock()) alive->OnEvent(i, std::move(*shared));
-        });
-      });
-      choices_[i].submitted = true;
+      if (choices_[i].copy == 0) Submit(i);
     }
   } catch (...) {
     over_ = true;
@@ -93,7 +110,7 @@ void Generation::Start() {
     list_.Remove(this);
     throw;
   }
-  exchange_->OnGone([weak] {
+  exchange_->OnGone([weak = weak_from_this()] {
     if (const auto self = weak.lock(); self && !self->over_) {
       self->AbortRest("client gone");
       self->Leave();
@@ -108,6 +125,31 @@ void Generation::Start() {
   }
 }
 
+void Generation::Submit(std::size_t index) {
+  Choice& choice = choices_[index];
+  choice.watch = RequestWatch(plan_.watchers, static_cast<int64_t>(choice.request.prompt.size()));
+  choice.watch.Submitted(NowNs());
+  choice.watch.Received(NameOf(choice), choice.request);
+  // An engine thread calls the sink: it only hands the event over to the exchange's own order.
+  choice.id = engine_.Submit(choice.request, [weak = weak_from_this(), index](engine::Event event) {
+    const auto self = weak.lock();
+    if (!self) return;
+    self->exchange_->Post([weak, index, shared = std::make_shared<engine::Event>(std::move(event))] {
+      if (const auto alive = weak.lock()) alive->OnEvent(index, std::move(*shared));
+    });
+  });
+  choice.submitted = true;
+}
+
+void Generation::SubmitCopies(std::size_t index) {
+  for (std::size_t i = index + 1; i < choices_.size() && choices_[i].copy > 0; ++i) {
+    if (choices_[i].submitted) return;
+    choices_[i].prompt_logprobs = choices_[index].prompt_logprobs;
+    choices_[i].request.prompt_logprobs = false;
+    Submit(i);
+  }
+}
+
 void Generation::Fail(ApiError error) {
   exchange_->Post([weak = weak_from_this(), error = std::move(error)] {
     if (const auto self = weak.lock()) self->End(error);
@@ -119,7 +161,13 @@ void Generation::OnEvent(std::size_t index, engine::Event event) {
   if (over_ || choice.finished) return;
   try {
     choice.watch.Progress(static_cast<int64_t>(event.tokens.size()), event.started_ns, NowNs());
+    choice.cached_tokens = std::max(choice.cached_tokens, event.cached_tokens);
     choice.watch.Prompt(event.prompt_tokens_done, event.cached_tokens);
+    if (event.finish == engine::FinishReason::kDeadline) {
+      return End(ApiError(Refusal::kDeadlineExceeded,
+                          "the request's deadline_ms passed before its answer was complete; allow more time "
+                          "or ask for less"));
+    }
     if (event.finish == engine::FinishReason::kError || event.finish == engine::FinishReason::kAbort) {
       const std::string verdict = engine_.Verdict();
       if (!verdict.empty()) return End(ApiError(Refusal::kRankLost, verdict));
@@ -128,13 +176,18 @@ void Generation::OnEvent(std::size_t index, engine::Event event) {
           ApiError(Refusal::kDraining, "the server ended this request before its answer was complete"));
     }
     Delta delta = Take(choice, event);
+    const bool more_prompt = event.prompt_tokens_done > choice.prompt_done;
+    choice.prompt_done = std::max(choice.prompt_done, event.prompt_tokens_done);
+    if (choice.copy == 0 && (event.finish || !event.tokens.empty())) SubmitCopies(index);
+    if (plan_.progress && more_prompt) StreamProgress(choice);
     choice.watch.Said(delta.text.reasoning);
     choice.watch.Said(delta.text.content);
-    if (event.finish || choice.text.stop()) FinishFrom(choice, event, delta);
+    if (event.finish || choice.text.ended()) FinishFrom(choice, event, delta);
+    if (plan_.bare) choice.answer.Append(Delta(delta));
     if (plan_.stream) {
       const bool begins = !event.tokens.empty() || !event.prompt_logprobs.empty() || choice.finished;
       if (begins) Stream(choice, delta);
-    } else {
+    } else if (!plan_.bare) {
       choice.answer.Append(std::move(delta));
     }
     EndIfAllFinished();
@@ -154,35 +207,48 @@ Delta Generation::Take(Choice& choice, engine::Event& event) {
     choice.prompt_logprobs = event.prompt_logprobs;
   }
   Delta delta;
-  for (std::size_t i = 0; i < event.tokens.size() && !choice.text.stop(); ++i) {
+  for (std::size_t i = 0; i < event.tokens.size() && !choice.text.ended(); ++i) {
     ++choice.completion_tokens;
     if (choice.text.reasoning()) ++choice.reasoning_tokens;
-    AnswerText::Piece piece = choice.text.Push(event.tokens[i]);
-    delta.text.reasoning += piece.reasoning;
-    delta.text.content += piece.content;
+    delta.text.Append(choice.text.Push(event.tokens[i]));
     delta.tokens.push_back(event.tokens[i]);
-    if (plan_.logprobs) delta.logprobs.push_back(std::move(event.logprobs[i]));
+    if (!plan_.logprobs) continue;
+    // The engine gives as many alternatives as prompt and answer together need.
+    auto& top = event.logprobs[i].top;
+    top.resize(std::min(top.size(), static_cast<std::size_t>(plan_.top_logprobs)));
+    delta.logprobs.push_back(std::move(event.logprobs[i]));
   }
   return delta;
 }
 
 void Generation::FinishFrom(Choice& choice, const engine::Event& event, Delta& delta) {
-  if (!choice.text.stop()) {
-    AnswerText::Piece rest = choice.text.Finish();
-    delta.text.reasoning += rest.reasoning;
-    delta.text.content += rest.content;
+  if (!choice.text.ended()) {
+    AnswerText::Piece rest;
+    if (plan_.include_stop && event.finish == engine::FinishReason::kStop) {
+      rest.Append(choice.text.Push(event.stop_token));
+    }
+    rest.Append(choice.text.Finish());
     choice.watch.Said(rest.reasoning);
     choice.watch.Said(rest.content);
+    delta.text.Append(std::move(rest));
   }
   choice.finished = true;
-  if (choice.text.stop()) {
+  const std::string fault = choice.text.fault();
+  if (!fault.empty() && event.finish != engine::FinishReason::kLength) {
+    spdlog::info("{}: the answer is not as its format has it: {}", id_, fault);
+  }
+  if (choice.text.ended()) {
     choice.finish_reason = "stop";
-    choice.stop_reason = *choice.text.stop();
+    if (choice.text.stop()) choice.stop_reason = choice.matched_stop = *choice.text.stop();
     if (!event.finish) engine_.Abort(choice.id);
     return Note(choice, choice.finish_reason, false);
   }
   const bool stopped = event.finish == engine::FinishReason::kStop;
   choice.finish_reason = stopped ? "stop" : "length";
+  if (stopped) {
+    choice.matched_stop = event.stop_token;
+    choice.stop_token.emplace(event.stop_token, event.stop_logprobs);
+  }
   const auto& eos = engine_.info().eos_token_ids;
   if (stopped && std::find(eos.begin(), eos.end(), event.stop_token) == eos.end()) {
     choice.stop_reason = event.stop_token;
@@ -198,22 +264,57 @@ std::string Generation::NameOf(const Choice& choice) const {
   return choices_.size() == 1 ? id_ : fmt::format("{}[{}]", id_, choice.index);
 }
 
-void Generation::Stream(Choice& choice, const Delta& delta) {
-  if (!choice.opened) {
-    choice.opened = true;
-    Json opening = shape_->Opening(choice);
-    if (!opening.is_null()) {
-      Json chunk = Chunk(Json::array({std::move(opening)}));
-      chunk.update(shape_->Envelope(choices_));
-      exchange_->Write(SseEvent(chunk));
-    }
+void Generation::Open(Choice& choice) {
+  if (choice.opened) return;
+  choice.opened = true;
+  Json opening = shape_->Opening(choice);
+  if (plan_.prompt_logprobs) {
+    if (opening.is_null()) opening = shape_->Chunk(choice, {});
+    opening["prompt_logprobs"] = PromptLogprobs(choice);
   }
+  if (opening.is_null()) return;
+  Json chunk = Chunk(Json::array({std::move(opening)}));
+  chunk.update(shape_->Envelope(choices_));
+  exchange_->Write(SseEvent(chunk));
+}
+
+void Generation::Stream(Choice& choice, const Delta& delta) {
+  if (plan_.bare) return exchange_->Write(SseEvent(shape_->Bare(choice, delta)));
+  Open(choice);
   const bool text = !delta.text.content.empty() || !delta.text.reasoning.empty();
+  std::vector<Json> calls = shape_->Calls(choice, delta);
   const bool tokens = !delta.tokens.empty() && (plan_.logprobs || plan_.return_token_ids);
   if (text || tokens) {
-    exchange_->Write(SseEvent(Chunk(Json::array({shape_->Chunk(choice, delta)}))));
+    Json chunk = Chunk(Json::array({shape_->Chunk(choice, delta)}));
+    if (plan_.timings_each)
+      chunk["timings"] = TimingsOf(choice.watch.record(), choice.cached_tokens, NowNs());
+    exchange_->Write(SseEvent(chunk));
   }
-  if (choice.finished) exchange_->Write(SseEvent(Chunk(Json::array({shape_->Closing(choice)}))));
+  for (Json& member : calls) exchange_->Write(SseEvent(Chunk(Json::array({std::move(member)}))));
+  if (!choice.finished) return;
+  Json chunk = Chunk(Json::array({Finished(choice, shape_->Closing(choice))}));
+  if (plan_.timings) chunk["timings"] = TimingsOf(choice.watch.record(), choice.cached_tokens, NowNs());
+  exchange_->Write(SseEvent(chunk));
+}
+
+// One choice with an empty delta: much client code looks at choices[0] unasked. A chat has its role before
+// that, since clients take the first chunk for the one that has it.
+void Generation::StreamProgress(Choice& choice) {
+  if (plan_.chat && !plan_.prompt_logprobs) Open(choice);
+  Json member = shape_->Chunk(choice, {});
+  member["logprobs"] = nullptr;
+  Json chunk = Chunk(Json::array({std::move(member)}));
+  const int64_t since = choice.watch.record().submitted_ns;
+  chunk["prompt_progress"] = {{"total", choice.request.prompt.size()},
+                              {"cache", choice.cached_tokens},
+                              {"processed", choice.prompt_done},
+                              {"time_ms", (NowNs() - since) / 1'000'000}};
+  exchange_->Write(SseEvent(chunk));
+}
+
+Json Generation::Finished(Choice& choice, Json member) const {
+  member["matched_stop"] = choice.matched_stop;
+  return member;
 }
 
 void Generation::EndIfAllFinished() {
@@ -229,22 +330,37 @@ void Generation::EndIfAllFinished() {
     exchange_->Write(kSseDone);
     exchange_->EndStream();
   } else {
-    Json all = Json::array();
-    for (Choice& choice : choices_) all.push_back(shape_->Whole(choice));
-    Json body = {{"id", id_},
-                 {"object", shape_->object(false)},
-                 {"created", created_},
-                 {"model", plan_.model},
-                 {"system_fingerprint", plan_.fingerprint},
-                 {"choices", std::move(all)},
-                 {"usage", Usage()}};
-    body.update(shape_->Envelope(choices_));
     HttpResponse response;
     response.headers = plan_.headers;
-    response.body = ToText(body);
+    response.body = ToText(WholeAnswer());
     exchange_->Respond(std::move(response));
   }
   Leave();
+}
+
+Json Generation::WholeAnswer() {
+  if (plan_.bare) {
+    Json list = Json::array();
+    for (const Choice& choice : choices_) list.push_back(shape_->Bare(choice, choice.answer));
+    return plan_.batch ? list : list.front();
+  }
+  Json all = Json::array();
+  for (Choice& choice : choices_) {
+    Json member = Finished(choice, shape_->Whole(choice));
+    if (plan_.prompt_logprobs && !plan_.chat) member["prompt_logprobs"] = PromptLogprobs(choice);
+    all.push_back(std::move(member));
+  }
+  Json body = {{"id", id_},
+               {"object", shape_->object(false)},
+               {"created", created_},
+               {"model", plan_.model},
+               {"system_fingerprint", plan_.fingerprint},
+               {"choices", std::move(all)},
+               {"usage", Usage()}};
+  body.update(shape_->Envelope(choices_));
+  if (plan_.prompt_logprobs && plan_.chat) body["prompt_logprobs"] = PromptLogprobs(choices_.front());
+  if (plan_.timings) body["timings"] = Timings();
+  return body;
 }
 
 void Generation::End(const ApiError& error) {
@@ -289,20 +405,42 @@ Json Generation::Chunk(Json choices) const {
   return chunk;
 }
 
+Json Generation::PromptLogprobs(const Choice& choice) const {
+  return PromptLogprobsOf(*plan_.tokenizer, choice.request.prompt, choice.prompt_logprobs,
+                          *plan_.prompt_logprobs);
+}
+
+// Of every answer; of the only one without a list around it, as llama-server has it.
+Json Generation::Timings() const {
+  Json all = Json::array();
+  for (const Choice& choice : choices_) {
+    all.push_back(TimingsOf(choice.watch.record(), choice.cached_tokens, NowNs()));
+  }
+  return all.size() == 1 ? all.front() : all;
+}
+
+// A prompt counts once, however many answers it has.
 Json Generation::Usage() const {
   int64_t prompt = 0;
+  int64_t cached = 0;
+  int64_t truncated = 0;
   int64_t completion = 0;
   int64_t reasoning = 0;
   for (const Choice& choice : choices_) {
-    prompt += static_cast<int64_t>(choice.request.prompt.size());
     completion += choice.completion_tokens;
     reasoning += choice.reasoning_tokens;
+    if (choice.copy > 0) continue;
+    prompt += static_cast<int64_t>(choice.request.prompt.size());
+    cached += choice.cached_tokens;
+    truncated += choice.truncated_tokens;
   }
-  return {{"prompt_tokens", prompt},
-          {"completion_tokens", completion},
-          {"total_tokens", prompt + completion},
-          {"prompt_tokens_details", {{"cached_tokens", 0}}},
-          {"completion_tokens_details", {{"reasoning_tokens", reasoning}}}};
+  Json usage = {{"prompt_tokens", prompt},
+                {"completion_tokens", completion},
+                {"total_tokens", prompt + completion},
+                {"prompt_tokens_details", {{"cached_tokens", cached}}},
+                {"completion_tokens_details", {{"reasoning_tokens", reasoning}}}};
+  if (plan_.report_truncation) usage["prompt_tokens_details"]["truncated_tokens"] = truncated;
+  return usage;
 }
 
 }  // namespace sluice::serve

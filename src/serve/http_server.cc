@@ -1,5 +1,7 @@
 #include "serve/http_server.h"
 
+#include <fcntl.h>
+
 #include "base/error.h"
 #include "base/log.h"
 #include "serve/http_session.h"
@@ -9,6 +11,36 @@ namespace sluice::serve {
 namespace net = boost::asio;
 using boost::system::error_code;
 using net::ip::tcp;
+
+namespace {
+
+// Only TLS 1.2 and later.
+net::ssl::context MakeTls(const ServerOptions& options) {
+  net::ssl::context tls(net::ssl::context::tls_server);
+  error_code error;
+  tls.set_options(net::ssl::context::default_workarounds | net::ssl::context::no_tlsv1 |
+                      net::ssl::context::no_tlsv1_1 | net::ssl::context::no_sslv3,
+                  error);
+  const auto check = [&error](const char* flag, const std::string& file) {
+    if (error) {
+      Fail(ErrorKind::kUsage, "{} {} cannot be used: {}; give a readable PEM file without a passphrase", flag,
+           file, error.message());
+    }
+  };
+  tls.use_certificate_chain_file(options.ssl_certfile, error);
+  check("--ssl-certfile", options.ssl_certfile);
+  tls.use_private_key_file(options.ssl_keyfile, net::ssl::context::pem, error);
+  check("--ssl-keyfile", options.ssl_keyfile);
+  return tls;
+}
+
+// Rank processes are started while the server listens already: they must not hold its sockets.
+template <typename Socket>
+void CloseOnExec(Socket& socket) {
+  ::fcntl(socket.native_handle(), F_SETFD, FD_CLOEXEC);
+}
+
+}  // namespace
 
 void HttpCore::Accept() {
   acceptor.async_accept(
@@ -21,6 +53,7 @@ void HttpCore::Accept() {
         }
         error_code ignored;
         socket.set_option(tcp::no_delay(true), ignored);
+        CloseOnExec(socket);
         const auto session = MakeHttpSession(self, std::move(socket));
         bool full = false;
         {
@@ -50,13 +83,14 @@ void HttpCore::Remove(HttpSession* session) {
   empty.notify_all();
 }
 
-HttpServer::HttpServer(const ServerOptions& options, HttpHandler handler)
-    : core_(std::make_shared<HttpCore>(options, std::move(handler))) {}
+HttpServer::HttpServer(const ServerOptions& options, HttpHooks hooks)
+    : core_(std::make_shared<HttpCore>(options, std::move(hooks))) {}
 
 HttpServer::~HttpServer() { Stop(); }
 
 void HttpServer::Start() {
   const ServerOptions& options = core_->options;
+  if (!options.ssl_certfile.empty()) core_->tls.emplace(MakeTls(options));
   error_code error;
   tcp::resolver resolver(core_->io);
   const auto found = resolver.resolve(options.host, std::to_string(options.port),
@@ -76,7 +110,9 @@ void HttpServer::Start() {
          "the program that has it",
          options.host, options.port, error.message());
   }
+  CloseOnExec(core_->acceptor);
   core_->port = core_->acceptor.local_endpoint().port();
+  core_->loopback = core_->acceptor.local_endpoint().address().is_loopback();
   core_->work.emplace(core_->io.get_executor());
   net::post(core_->acceptor.get_executor(), [core = core_] { core->Accept(); });
   for (int i = 0; i < std::max(1, options.threads); ++i) {
@@ -94,6 +130,8 @@ void HttpServer::Start() {
 }
 
 uint16_t HttpServer::port() const { return core_->port; }
+
+bool HttpServer::loopback() const { return core_->loopback; }
 
 void HttpServer::Stop() {
   if (core_->threads.empty()) return;

@@ -24,6 +24,7 @@ using net::ip::tcp;
 using Milliseconds = std::chrono::milliseconds;
 
 constexpr std::size_t kMaxPipelinedBytes = 64U << 10U;  // read ahead while an answer is under way
+constexpr std::size_t kUnreadInACrowd = 64U << 10U;     // a stream may have when all have too much together
 constexpr Milliseconds kLinger{2'000};                  // for a client to stop sending after a refusal
 
 double Seconds(Milliseconds time) { return std::chrono::duration<double>(time).count(); }
@@ -35,19 +36,23 @@ class Session : public HttpSession {
  public:
   Session(std::shared_ptr<HttpCore> core, tcp::socket socket)
       : core_(std::move(core)),
-        socket_(std::move(socket)),
+        socket_(std::move(socket), core_->tls ? &*core_->tls : nullptr),
         deadline_(socket_.get_executor()),
         silence_(socket_.get_executor()),
+        later_(socket_.get_executor()),
         buffer_(core_->options.max_header_bytes + 2 * kMaxPipelinedBytes) {}
   ~Session() override { core_->Remove(this); }
 
   void Begin(bool refuse) override {
     Post([this, refuse] {
-      if (!refuse) return AwaitRequest(core_->options.header_timeout);
-      request_id_ = RandomHex();
-      Refuse(ApiError(Refusal::kQueueFull,
-                      fmt::format("{} connections are open, which is as many as the server takes",
-                                  core_->options.max_connections)));
+      if (!socket_.secure()) return Opened(refuse);
+      Arm(core_->options.header_timeout, &Session::Close);
+      socket_.Handshake([self = Self(), refuse](error_code error) {
+        if (self->phase_ == Phase::kClosed) return;
+        if (error) return self->Close();
+        self->Disarm();
+        self->Opened(refuse);
+      });
     });
   }
 
@@ -62,8 +67,16 @@ class Session : public HttpSession {
     net::post(socket_.get_executor(), [self = Self(), task = std::move(task)] { task(); });
   }
 
+  void PostAfter(Milliseconds delay, std::function<void()> task) override {
+    later_.expires_after(delay);
+    later_.async_wait([self = Self(), task = std::move(task)](error_code error) {
+      if (!error) task();
+    });
+  }
+
   void Respond(HttpResponse response) override {
     if (phase_ == Phase::kClosed) return;
+    later_.cancel();
     SLUICE_CHECK(phase_ == Phase::kHandling, "an answer outside its request");
     phase_ = Phase::kAnswering;
     std::string head = HeadOf(response);
@@ -126,6 +139,14 @@ class Session : public HttpSession {
     deadline_.cancel();
   }
 
+  void Opened(bool refuse) {
+    if (!refuse) return AwaitRequest(core_->options.header_timeout);
+    request_id_ = RandomHex();
+    Refuse(ApiError(Refusal::kQueueFull,
+                    fmt::format("{} connections are open, which is as many as the server takes",
+                                core_->options.max_connections)));
+  }
+
   void AwaitRequest(Milliseconds patience) {
     phase_ = Phase::kReading;
     started_ = NowNs();
@@ -133,6 +154,9 @@ class Session : public HttpSession {
     ended_ = head_only_ = chunked_ = expired_ = false;
     version_ = 11;
     filler_.clear();
+    request_ = {};
+    method_.clear();
+    target_.clear();
     request_id_ = RandomHex();
     if (buffer_.size() > 0) return ReadHeader();
     Arm(patience, answered_ > 0 ? &Session::Close : &Session::Expire);
@@ -164,6 +188,17 @@ class Session : public HttpSession {
     head_only_ = header.method() == http::verb::head;
     const std::string given(header["x-request-id"]);
     if (IsRequestId(given)) request_id_ = given;
+    method_ = std::string(header.method_string());
+    target_ = std::string(header.target());
+    request_.method = head_only_ ? "GET" : method_;
+    request_.path = PathOf(target_);
+    request_.content_type = std::string(header[http::field::content_type]);
+    request_.content_encoding = std::string(header[http::field::content_encoding]);
+    request_.authorization = std::string(header[http::field::authorization]);
+    request_.origin = std::string(header[http::field::origin]);
+    request_.host = std::string(header[http::field::host]);
+    request_.request_id = request_id_;
+    if (auto refusal = core_->hooks.gate(request_)) return RefuseWith(std::move(*refusal));
     Arm(core_->options.body_timeout, &Session::Expire);
     if (beast::iequals(header[http::field::expect], "100-continue") && !parser_->is_done()) {
       continue_ = "HTTP/1.1 100 Continue\r\n\r\n";
@@ -188,18 +223,11 @@ class Session : public HttpSession {
     auto message = parser_->release();
     parser_.reset();
     if (!message.keep_alive()) close_after_ = true;
-    method_ = std::string(message.method_string());
-    target_ = std::string(message.target());
-    HttpRequest request;
-    request.method = head_only_ ? "GET" : method_;
-    request.path = PathOf(target_);
-    request.content_type = std::string(message[http::field::content_type]);
-    request.content_encoding = std::string(message[http::field::content_encoding]);
-    request.request_id = request_id_;
-    request.body = std::move(message.body());
+    request_.body = std::move(message.body());
     phase_ = Phase::kHandling;
     Watch();
-    core_->handler(std::move(request), Self());
+    core_->hooks.handle(request_, Self());
+    request_.body = {};
   }
 
   // While the answer is under way a pending read notices that the client has left.
@@ -251,13 +279,15 @@ class Session : public HttpSession {
   }
 
   // Answers without the handler; then the connection ends, since its place in the byte stream is lost.
-  void Refuse(const ApiError& error) {
+  void Refuse(const ApiError& error) { RefuseWith(error.Response()); }
+
+  void RefuseWith(HttpResponse response) {
     Disarm();
     parser_.reset();
     close_after_ = true;
     linger_ = true;
     phase_ = Phase::kHandling;
-    Respond(error.Response());
+    Respond(std::move(response));
   }
 
   std::string HeadOf(const HttpResponse& response) {
@@ -268,6 +298,11 @@ class Session : public HttpSession {
     head.set(http::field::content_type, response.content_type);
     head.set("x-request-id", request_id_);
     for (const auto& [name, value] : response.headers) head.set(name, value);
+    if (core_->hooks.allows_origin(request_.origin)) {
+      head.set(http::field::access_control_allow_origin, request_.origin);
+      head.set(http::field::access_control_expose_headers, "x-request-id, x-ignored-fields, retry-after");
+      head.set(http::field::vary, "Origin");
+    }
     head.set(http::field::connection, close_after_ ? "close" : "keep-alive");
     std::ostringstream text;
     text << head.base();
@@ -276,13 +311,17 @@ class Session : public HttpSession {
     return lines;
   }
 
+  // What the client has not read counts, not what is being added: one event may be large.
   void Queue(std::string bytes) {
     if (phase_ == Phase::kClosed) return;
-    queued_bytes_ += bytes.size();
-    if (!ended_ && queued_bytes_ > core_->options.max_unread_bytes) {
+    const ServerOptions& options = core_->options;
+    const bool crowded = core_->unread_bytes > options.max_unread_total_bytes;
+    if (!ended_ && queued_bytes_ > (crowded ? kUnreadInACrowd : options.max_unread_bytes)) {
       spdlog::warn("{} {}: closed, the client left {} bytes unread", method_, request_id_, queued_bytes_);
       return Gone();
     }
+    queued_bytes_ += bytes.size();
+    core_->unread_bytes += bytes.size();
     queue_.push_back(std::move(bytes));
     if (!writing_) WriteNext();
   }
@@ -298,6 +337,7 @@ class Session : public HttpSession {
     if (phase_ == Phase::kClosed) return;
     if (error) return Gone();
     queued_bytes_ -= queue_.front().size();
+    core_->unread_bytes -= queue_.front().size();
     queue_.pop_front();
     if (!queue_.empty()) return WriteNext();
     Disarm();
@@ -323,8 +363,7 @@ class Session : public HttpSession {
     if (!close_after_ && !core_->stopping) return AwaitRequest(core_->options.idle_timeout);
     if (!linger_) return Close();
     // Closing while bytes are still coming would reset the connection and lose the answer on its way.
-    error_code ignored;
-    socket_.shutdown(tcp::socket::shutdown_send, ignored);
+    socket_.ShutdownSend();
     Arm(kLinger, &Session::Close);
     Discard();
   }
@@ -346,11 +385,11 @@ class Session : public HttpSession {
 
   void Close() {
     phase_ = Phase::kClosed;
+    core_->unread_bytes -= std::exchange(queued_bytes_, 0);
     Disarm();
     silence_.cancel();
-    error_code ignored;
-    socket_.shutdown(tcp::socket::shutdown_both, ignored);
-    socket_.close(ignored);
+    later_.cancel();
+    socket_.Close();
   }
 
   void Log(int status) const {
@@ -360,9 +399,10 @@ class Session : public HttpSession {
   }
 
   const std::shared_ptr<HttpCore> core_;
-  tcp::socket socket_;
+  ByteStream socket_;
   net::steady_timer deadline_;
   net::steady_timer silence_;
+  net::steady_timer later_;
   uint64_t deadline_turn_ = 0;
   beast::flat_buffer buffer_;
   std::optional<http::request_parser<http::string_body>> parser_;
@@ -375,6 +415,7 @@ class Session : public HttpSession {
   bool linger_ = false;
   int64_t answered_ = 0;
 
+  HttpRequest request_;
   std::string request_id_;
   std::string method_;
   std::string target_;

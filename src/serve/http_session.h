@@ -1,10 +1,5 @@
 #pragma once
 
-// clang-format off
-#include <utility>  // first: Boost.Asio 1.74 uses std::exchange without including it
-#include <boost/asio.hpp>
-// clang-format on
-
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
@@ -15,7 +10,9 @@
 #include <thread>
 #include <vector>
 
+#include "serve/byte_stream.h"
 #include "serve/exchange.h"
+#include "serve/http_server.h"
 #include "serve/server.h"
 
 namespace sluice::serve {
@@ -32,9 +29,9 @@ class HttpSession : public Exchange, public std::enable_shared_from_this<HttpSes
 
 // What the connections of a server share. Lives until the last of them is gone.
 struct HttpCore : std::enable_shared_from_this<HttpCore> {
-  HttpCore(const ServerOptions& server_options, HttpHandler request_handler)
+  HttpCore(const ServerOptions& server_options, HttpHooks server_hooks)
       : options(server_options),
-        handler(std::move(request_handler)),
+        hooks(std::move(server_hooks)),
         acceptor(boost::asio::make_strand(io)),
         pause(acceptor.get_executor()) {}
 
@@ -43,16 +40,20 @@ struct HttpCore : std::enable_shared_from_this<HttpCore> {
   void Remove(HttpSession* session);
 
   const ServerOptions options;
-  const HttpHandler handler;
+  const HttpHooks hooks;
+  std::optional<boost::asio::ssl::context> tls;  // none: plain HTTP
   boost::asio::io_context io;
   boost::asio::ip::tcp::acceptor acceptor;
   boost::asio::steady_timer pause;
   std::optional<boost::asio::executor_work_guard<boost::asio::io_context::executor_type>> work;
   std::vector<std::thread> threads;
   uint16_t port = 0;
+  bool loopback = false;
   std::mutex mutex;
   std::condition_variable empty;
   std::set<HttpSession*> sessions;  // each removes itself when it is destroyed
+  std::atomic<std::size_t> unread_bytes{
+      0};  // of all answers: queued and not yet taken by the clients' sockets
   std::atomic<bool> stopping{false};
 };
 

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include "serve/errors.h"
+#include "serve/prepare.h"
 #include "serve/service.h"
 
 namespace sluice::serve {
@@ -123,9 +124,27 @@ HttpResponse OneModel(const Service& service, const std::string& id) {
 // The process turns: that this is answered says so.
 HttpResponse Live() { return Answer({{"status", "ok"}}); }
 
+HttpResponse VersionAnswer(const Service& service) {
+  return Answer({{"version", service.info.version}, {"system_fingerprint", service.info.system_fingerprint}});
+}
+
+// SGLang's list with an entry per data-parallel rank, of which there is one; the members after `dp_rank` to
+// `num_tokens` are ours.
+HttpResponse LoadAnswer(const Service& service) {
+  const engine::EngineLoad load = service.engine.Load();
+  return Answer(Json::array({Json{{"dp_rank", 0},
+                                  {"num_reqs", load.running + load.waiting},
+                                  {"num_waiting_reqs", load.waiting},
+                                  {"num_tokens", load.used_tokens},
+                                  {"num_running_reqs", load.running},
+                                  {"cached_tokens", load.cached_tokens},
+                                  {"max_total_num_tokens", load.max_total_tokens},
+                                  {"pending_prefill_tokens", load.pending_prefill_tokens},
+                                  {"prefill_tokens_per_second", load.prefill_tokens_per_second}}}));
+}
+
 HttpResponse Ready(const Service& service) {
-  const std::string verdict = service.engine.Verdict();
-  if (!verdict.empty()) throw ApiError(Refusal::kRankLost, verdict);
+  CheckRunning(service);
   const std::string stall = service.engine.Stall();
   if (!stall.empty()) throw ApiError(Refusal::kStalled, stall);
   return Answer({{"status", "ok"}});

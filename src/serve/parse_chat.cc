@@ -1,14 +1,21 @@
 #include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <array>
 
 #include "serve/errors.h"
 #include "serve/json_body.h"
 #include "serve/parse_request.h"
+#include "serve/parse_tools.h"
 #include "serve/request_limits.h"
 
 namespace sluice::serve {
 namespace {
 
 using simdjson::dom::element;
+
+constexpr const char* kRoles = "system, developer, user, assistant or tool";
 
 // A string, or a list of text parts, which are joined without a separator.
 std::string ParseContent(FieldReader& message, std::vector<std::string>& ignored) {
@@ -43,7 +50,13 @@ std::string ParseContent(FieldReader& message, std::vector<std::string>& ignored
   return content;
 }
 
-text::ChatMessage ParseMessage(element value, std::size_t index, std::vector<std::string>& ignored) {
+// `content`, which may be left out of an assistant's turn that has something else.
+std::string ParseContentUnless(bool optional, FieldReader& message, std::vector<std::string>& ignored) {
+  if (optional && !message.Any("content")) return "";
+  return ParseContent(message, ignored);
+}
+
+Turn ParseTurn(element value, std::size_t index, std::vector<std::string>& ignored) {
   const std::string path = fmt::format("messages[{}]", index);
   if (!value.is_object()) {
     throw ApiError(Refusal::kInvalidType,
@@ -51,70 +64,127 @@ text::ChatMessage ParseMessage(element value, std::size_t index, std::vector<std
                    path);
   }
   FieldReader fields(ObjectOf(value), path + ".");
-  text::ChatMessage message;
+  Turn turn;
   const auto role = fields.String("role");
-  if (!role) fields.Missing("role", "system, developer, user or assistant");
-  if (*role == "tool" || *role == "function") {
-    fields.Unsupported("role", "tools are not built; send system, developer, user or assistant turns");
-  }
-  if (*role != "system" && *role != "developer" && *role != "user" && *role != "assistant") {
+  if (!role) fields.Missing("role", kRoles);
+  if (*role == "function") fields.Unsupported("role", "send the result of a call as a tool turn");
+  if (*role != "system" && *role != "developer" && *role != "user" && *role != "assistant" &&
+      *role != "tool") {
     throw ApiError(Refusal::kInvalidValue,
-                   fmt::format("{} is \"{}\"; it must be system, developer, user or assistant",
-                               fields.Path("role"), Quoted(*role)),
+                   fmt::format("{} is \"{}\"; it must be {}", fields.Path("role"), Quoted(*role), kRoles),
                    fields.Path("role"));
   }
-  for (const std::string_view name : {"tool_calls", "tool_call_id", "function_call", "audio"}) {
+  for (const std::string_view name : {"function_call", "audio"}) {
     if (fields.Any(name)) fields.Unsupported(name, "leave it out");
   }
-  message.role = *role == "developer" ? "system" : *role;  // the encoding has one role for both
-  message.content = ParseContent(fields, ignored);
-  if (*role == "assistant") message.reasoning_content = fields.String("reasoning_content").value_or("");
+  turn.message.role = *role;
+  const bool assistant = *role == "assistant";
+  if (assistant) {
+    turn.message.reasoning_content = fields.String("reasoning_content").value_or("");
+    ParseToolCalls(fields, turn, ignored);
+  } else if (fields.Any("tool_calls")) {
+    fields.Unsupported("tool_calls", "only an assistant's turn has it");
+  }
+  if (*role == "tool") turn.result_of = fields.String("tool_call_id").value_or("");
+  const bool optional = !turn.message.tool_calls.empty() || !turn.message.reasoning_content.empty();
+  turn.message.content = ParseContentUnless(optional, fields, ignored);
   for (std::string& name : fields.Unread()) ignored.push_back(std::move(name));
-  return message;
+  return turn;
 }
 
-void RefuseTools(FieldReader& fields) {
-  const auto tools = fields.Array("tools");
-  if (tools && tools->begin() != tools->end()) fields.Unsupported("tools", "leave it out");
-  if (const auto choice = fields.Any("tool_choice")) {
-    std::string_view name;
-    const bool neutral =
-        choice->get_string().get(name) == simdjson::SUCCESS && (name == "none" || name == "auto");
-    if (!neutral) fields.Unsupported("tool_choice", "leave it out or send \"none\"");
+std::vector<Turn> ParseTurns(FieldReader& fields, std::vector<std::string>& ignored) {
+  const auto messages = fields.Array("messages");
+  if (!messages) fields.Missing("messages", "a list of turns");
+  std::vector<Turn> turns;
+  for (const element item : *messages) {
+    if (turns.size() == kMaxMessages) {
+      throw ApiError(Refusal::kInvalidValue, fmt::format("messages has more than {} turns", kMaxMessages),
+                     "messages");
+    }
+    turns.push_back(ParseTurn(item, turns.size(), ignored));
   }
-  fields.Bool("parallel_tool_calls");  // without tools either value means the same
+  if (turns.empty()) {
+    throw ApiError(Refusal::kInvalidValue, "messages is empty; send at least one turn", "messages");
+  }
+  return turns;
 }
 
-// Only the arguments that this model's encoding has; an open list would be a door into a template.
+// OpenAI's developer speaks in the place of the system; DeepSeek's speaks in the place of the user, last. So
+// a developer that a user or another developer follows is a system turn.
+void PlaceDevelopers(std::vector<Turn>& turns) {
+  bool last = true;
+  for (std::size_t i = turns.size(); i-- > 0;) {
+    std::string& role = turns[i].message.role;
+    if (role != "user" && role != "developer") continue;
+    if (!last && role == "developer") role = "system";
+    last = false;
+  }
+}
+
+// Whether the answer begins with reasoning, by the names that clients have for it. Of the arguments of a
+// template only those that this model's encoding has; an open list would be a door into a template.
 bool ParseThinking(FieldReader& fields) {
-  const auto arguments = fields.Object("chat_template_kwargs");
-  if (!arguments) return false;
-  FieldReader inner(*arguments, "chat_template_kwargs.");
-  const bool thinking = inner.Bool("thinking").value_or(false);
-  const auto unknown = inner.Unread();
-  if (!unknown.empty()) {
-    throw ApiError(Refusal::kUnsupportedParameter,
-                   fmt::format("{} is not an argument of this model's chat encoding; it has only thinking",
-                               Quoted(unknown.front())),
-                   "chat_template_kwargs");
+  std::optional<bool> thinking;
+  const auto say = [&thinking](std::optional<bool> value, const char* param) {
+    if (!value) return;
+    if (thinking && *thinking != *value) {
+      throw ApiError(Refusal::kInvalidValue,
+                     fmt::format("{} contradicts another field that says whether to think; send one of "
+                                 "chat_template_kwargs.thinking, enable_thinking and reasoning_effort",
+                                 param),
+                     param);
+    }
+    thinking = value;
+  };
+  if (const auto arguments = fields.Object("chat_template_kwargs")) {
+    FieldReader inner(*arguments, "chat_template_kwargs.");
+    say(inner.Bool("thinking"), "chat_template_kwargs");
+    say(inner.Bool("enable_thinking"), "chat_template_kwargs");
+    const auto unknown = inner.Unread();
+    if (!unknown.empty()) {
+      throw ApiError(Refusal::kUnsupportedParameter,
+                     fmt::format("{} is not an argument of this model's chat encoding; it has only thinking, "
+                                 "also named enable_thinking",
+                                 Quoted(unknown.front())),
+                     "chat_template_kwargs");
+    }
   }
-  return thinking;
+  if (const auto effort = fields.String("reasoning_effort")) {
+    constexpr std::array kEfforts{"none", "minimal", "low", "medium", "high", "xhigh", "max"};
+    if (std::ranges::find(kEfforts, *effort) == kEfforts.end()) {
+      throw ApiError(Refusal::kInvalidValue,
+                     fmt::format("reasoning_effort is \"{}\"; it must be one of {}", Quoted(*effort),
+                                 fmt::join(kEfforts, ", ")),
+                     "reasoning_effort");
+    }
+    say(*effort != "none", "reasoning_effort");
+  }
+  return thinking.value_or(false);
+}
+
+void ParsePromptEnd(FieldReader& fields, ChatRequest& request) {
+  request.continue_final_message = fields.Bool("continue_final_message").value_or(false);
+  const auto opens = fields.Bool("add_generation_prompt");
+  request.add_generation_prompt = opens.value_or(true);
+  if (request.continue_final_message && opens.value_or(false)) {
+    throw ApiError(Refusal::kInvalidValue,
+                   "continue_final_message goes on with the last message and add_generation_prompt begins "
+                   "another; send one of them",
+                   "continue_final_message");
+  }
 }
 
 }  // namespace
 
-ChatRequest ParseChat(simdjson::dom::object body, int64_t vocab_size) {
+ChatRequest ParseChat(simdjson::dom::object body, int64_t vocab_size, bool needs_model) {
   FieldReader fields(body);
   ChatRequest request;
-  ParseCommon(fields, true, vocab_size, request);
-  RefuseTools(fields);
+  ParseCommon(fields, true, vocab_size, request, needs_model);
   request.thinking = ParseThinking(fields);
-  for (const std::string_view name : {"echo", "continue_final_message"}) {
-    if (fields.Bool(name).value_or(false)) fields.Unsupported(name, "leave it out or send false");
-  }
-  if (!fields.Bool("add_generation_prompt").value_or(true)) {
-    fields.Unsupported("add_generation_prompt", "leave it out or send true");
-  }
+  request.separate_reasoning = fields.Bool("separate_reasoning").value_or(true);
+  request.include_reasoning = fields.Bool("include_reasoning").value_or(true);
+  ParsePromptEnd(fields, request);
+  if (fields.Bool("echo").value_or(false)) fields.Unsupported("echo", "leave it out or send false");
   const bool logprobs = fields.Bool("logprobs").value_or(false);
   const auto top = fields.Integer("top_logprobs");
   if (top && !logprobs) {
@@ -122,18 +192,11 @@ ChatRequest ParseChat(simdjson::dom::object body, int64_t vocab_size) {
   }
   if (logprobs) request.top_logprobs = static_cast<int32_t>(top.value_or(0));
 
-  const auto messages = fields.Array("messages");
-  if (!messages) fields.Missing("messages", "a list of turns");
-  for (const element item : *messages) {
-    if (request.messages.size() == kMaxMessages) {
-      throw ApiError(Refusal::kInvalidValue, fmt::format("messages has more than {} turns", kMaxMessages),
-                     "messages");
-    }
-    request.messages.push_back(ParseMessage(item, request.messages.size(), request.ignored_fields));
-  }
-  if (request.messages.empty()) {
-    throw ApiError(Refusal::kInvalidValue, "messages is empty; send at least one turn", "messages");
-  }
+  std::vector<Turn> turns = ParseTurns(fields, request.ignored_fields);
+  OrderToolResults(turns);
+  PlaceDevelopers(turns);
+  for (Turn& turn : turns) request.messages.push_back(std::move(turn.message));
+  ParseTools(fields, request);
   for (std::string& name : fields.Unread()) request.ignored_fields.push_back(std::move(name));
   return request;
 }

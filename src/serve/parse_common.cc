@@ -14,7 +14,7 @@ using simdjson::dom::element;
 
 // Fields of OpenAI's API and of other servers that would change the answer and are not built. Whatever value
 // they have, except null, is refused.
-constexpr std::array<std::string_view, 28> kNotBuilt{"suffix",
+constexpr std::array<std::string_view, 24> kNotBuilt{"suffix",
                                                      "functions",
                                                      "function_call",
                                                      "modalities",
@@ -22,7 +22,6 @@ constexpr std::array<std::string_view, 28> kNotBuilt{"suffix",
                                                      "prediction",
                                                      "web_search_options",
                                                      "verbosity",
-                                                     "reasoning_effort",
                                                      "guided_json",
                                                      "guided_regex",
                                                      "guided_choice",
@@ -33,12 +32,9 @@ constexpr std::array<std::string_view, 28> kNotBuilt{"suffix",
                                                      "ebnf",
                                                      "grammar",
                                                      "json_schema",
-                                                     "prompt_logprobs",
                                                      "bad_words",
                                                      "logits_processors",
                                                      "custom_logit_processor",
-                                                     "truncate_prompt_tokens",
-                                                     "priority",
                                                      "prompt_embeds",
                                                      "chat_template",
                                                      "documents"};
@@ -49,8 +45,6 @@ void RefuseIf(const FieldReader& fields, bool refused, std::string_view name, st
 
 // Fields with one value that changes nothing; any other is refused.
 void RefuseWhatIsNotBuilt(FieldReader& fields) {
-  RefuseIf(fields, fields.Integer("n").value_or(1) != 1, "n",
-           "send one request for each answer, or leave n at 1");
   RefuseIf(fields, fields.Integer("best_of").value_or(1) != 1, "best_of", "leave it out or send 1");
   RefuseIf(fields, fields.Integer("min_tokens").value_or(0) != 0, "min_tokens",
            "leave it out or send 0; ignore_eos keeps an answer going to max_tokens");
@@ -63,12 +57,8 @@ void RefuseWhatIsNotBuilt(FieldReader& fields) {
            "leave it out or send 1");
   const auto bias = fields.Object("logit_bias");
   RefuseIf(fields, bias && bias->size() != 0, "logit_bias", "leave it out");
-  RefuseIf(fields, fields.Bool("include_stop_str_in_output").value_or(false), "include_stop_str_in_output",
-           "leave it out or send false");
   RefuseIf(fields, fields.Bool("add_special_tokens").value_or(false), "add_special_tokens",
            "leave it out or send false; special tokens may be written out in the text");
-  RefuseIf(fields, fields.Bool("return_progress").value_or(false), "return_progress",
-           "leave it out or send false");
   if (const auto format = fields.Object("response_format")) {
     std::string_view type;
     const bool text = (*format)["type"].get(type) == simdjson::SUCCESS && type == "text";
@@ -107,7 +97,7 @@ std::vector<std::string> ParseStop(FieldReader& fields) {
             fmt::format("stop has more than {} strings; send at most {}", kMaxStopStrings, kMaxStopStrings),
             fields.Path("stop"));
       }
-      add(item, fmt::format("stop[{}]", stops.size()));
+      add(item, fmt::format("{}[{}]", fields.Path("stop"), stops.size()));
     }
   } else {
     fields.WrongType("stop", "a string or an array of strings", *value);
@@ -124,9 +114,10 @@ std::vector<int32_t> ParseStopTokenIds(FieldReader& fields, int64_t vocab_size) 
       throw ApiError(Refusal::kInvalidValue,
                      fmt::format("stop_token_ids has more than {} ids; send at most {}", kMaxStopTokenIds,
                                  kMaxStopTokenIds),
-                     "stop_token_ids");
+                     fields.Path("stop_token_ids"));
     }
-    ids.push_back(ParseTokenId(item, fmt::format("stop_token_ids[{}]", ids.size()), vocab_size));
+    ids.push_back(
+        ParseTokenId(item, fmt::format("{}[{}]", fields.Path("stop_token_ids"), ids.size()), vocab_size));
   }
   return ids;
 }
@@ -161,27 +152,38 @@ int32_t ParseTokenId(element value, const std::string& path, int64_t vocab_size)
   return static_cast<int32_t>(id);
 }
 
-void ParseCommon(FieldReader& fields, bool newer_max_tokens, int64_t vocab_size, ApiRequest& request) {
-  const auto model = fields.String("model");
-  if (!model) fields.Missing("model", "the name that GET /v1/models lists");
-  request.model = *model;
+void ParseSampling(FieldReader& fields, int64_t vocab_size, ApiRequest& request) {
   RefuseWhatIsNotBuilt(fields);
-  ParseStreaming(fields, request);
-  request.max_tokens = fields.Integer("max_tokens");
-  if (newer_max_tokens) {
-    if (const auto newer = fields.Integer("max_completion_tokens")) request.max_tokens = newer;
-  }
   if (const auto value = fields.Decimal("temperature")) request.temperature = static_cast<float>(*value);
   if (const auto value = fields.Decimal("top_p")) request.top_p = static_cast<float>(*value);
   if (const auto value = fields.Integer("top_k")) {
     request.top_k = *value == -1 ? 0 : static_cast<int32_t>(*value);
   }
-  request.seed = fields.Integer("seed");
+  request.n = fields.Integer("n").value_or(1);
   request.stop = ParseStop(fields);
   request.stop_token_ids = ParseStopTokenIds(fields, vocab_size);
+  const bool include_stop = fields.Bool("include_stop_str_in_output").value_or(false);
+  request.include_stop = fields.Bool("no_stop_trim").value_or(false) || include_stop;  // SGLang's name
   request.ignore_eos = fields.Bool("ignore_eos").value_or(false);
-  request.return_token_ids = fields.Bool("return_token_ids").value_or(false);
   request.skip_special_tokens = fields.Bool("skip_special_tokens").value_or(true);
+}
+
+void ParseCommon(FieldReader& fields, bool chat, int64_t vocab_size, ApiRequest& request, bool needs_model) {
+  const auto model = fields.String("model");
+  if (!model && needs_model) fields.Missing("model", "the name that GET /v1/models lists");
+  request.model = model.value_or("");
+  request.chat = chat;
+  ParseSampling(fields, vocab_size, request);
+  ParseStreaming(fields, request);
+  ParseExtras(fields, request);
+  request.max_tokens = fields.Integer("max_tokens");
+  if (chat) {
+    if (const auto newer = fields.Integer("max_completion_tokens")) request.max_tokens = newer;
+  }
+  request.seed = fields.Integer("seed");
+  if (const auto count = fields.Integer("prompt_logprobs"))
+    request.prompt_logprobs = static_cast<int32_t>(*count);
+  request.return_token_ids = fields.Bool("return_token_ids").value_or(false);
 }
 
 }  // namespace sluice::serve

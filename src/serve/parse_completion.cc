@@ -6,8 +6,6 @@
 #include "serve/request_limits.h"
 
 namespace sluice::serve {
-namespace {
-
 using simdjson::dom::array;
 using simdjson::dom::element;
 
@@ -24,33 +22,33 @@ std::vector<int32_t> ParseIds(array ids, const std::string& path, int64_t vocab_
 }
 
 // A string, or a list that is itself one prompt in ids, or a list of strings and lists of ids.
-std::vector<Prompt> ParsePrompts(FieldReader& fields, int64_t vocab_size) {
-  const auto value = fields.Any("prompt");
-  if (!value)
-    fields.Missing("prompt", "a string, a list of strings, token ids or a list of lists of token ids");
+std::vector<Prompt> ParsePrompts(FieldReader& fields, std::string_view name, int64_t vocab_size) {
   std::vector<Prompt> prompts;
+  const auto value = fields.Any(name);
+  if (!value) return prompts;
   if (value->is_string()) {
     prompts.push_back({std::string(TextOf(*value)), {}});
     return prompts;
   }
-  if (!value->is_array()) fields.WrongType("prompt", "a string or an array", *value);
+  if (!value->is_array()) fields.WrongType(name, "a string or an array", *value);
   const array list = ArrayOf(*value);
   if (list.begin() == list.end()) {
-    throw ApiError(Refusal::kInvalidValue, "prompt is an empty list; send at least one token or one prompt",
-                   "prompt");
+    throw ApiError(Refusal::kInvalidValue,
+                   fmt::format("{} is an empty list; send at least one token or one prompt", name),
+                   std::string(name));
   }
   if ((*list.begin()).is_number()) {
-    prompts.push_back({std::nullopt, ParseIds(list, "prompt", vocab_size)});
+    prompts.push_back({std::nullopt, ParseIds(list, std::string(name), vocab_size)});
     return prompts;
   }
   for (const element item : list) {
     if (prompts.size() == kMaxPrompts) {
       throw ApiError(
           Refusal::kInvalidValue,
-          fmt::format("prompt has more than {} prompts; split the list over several requests", kMaxPrompts),
-          "prompt");
+          fmt::format("{} has more than {} prompts; split the list over several requests", name, kMaxPrompts),
+          std::string(name));
     }
-    const std::string path = fmt::format("prompt[{}]", prompts.size());
+    const std::string path = fmt::format("{}[{}]", name, prompts.size());
     if (item.is_string()) {
       prompts.push_back({std::string(TextOf(item)), {}});
     } else if (item.is_array()) {
@@ -64,13 +62,14 @@ std::vector<Prompt> ParsePrompts(FieldReader& fields, int64_t vocab_size) {
   return prompts;
 }
 
-}  // namespace
-
 CompletionRequest ParseCompletion(simdjson::dom::object body, int64_t vocab_size) {
   FieldReader fields(body);
   CompletionRequest request;
   ParseCommon(fields, false, vocab_size, request);
-  request.prompts = ParsePrompts(fields, vocab_size);
+  request.prompts = ParsePrompts(fields, "prompt", vocab_size);
+  if (request.prompts.empty()) {
+    fields.Missing("prompt", "a string, a list of strings, token ids or a list of lists of token ids");
+  }
   request.echo = fields.Bool("echo").value_or(false);
   if (const auto count = fields.Integer("logprobs")) request.top_logprobs = static_cast<int32_t>(*count);
   for (std::string& name : fields.Unread()) request.ignored_fields.push_back(std::move(name));

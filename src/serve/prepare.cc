@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cctype>
 
+#include "base/clock.h"
 #include "serve/errors.h"
 #include "serve/ids.h"
 #include "serve/request_limits.h"
@@ -54,6 +55,19 @@ int64_t Room(const engine::EngineInfo& info) { return std::min(info.context_leng
                  param);
 }
 
+// Leaves the last tokens of the prompt, as many as the request asks to keep, and returns how many are gone.
+int64_t Truncate(const engine::EngineInfo& info, const ApiRequest& request, int64_t default_max_tokens,
+                 std::vector<int32_t>& prompt) {
+  if (request.truncate_to == 0) return 0;
+  const int64_t answer = request.max_tokens.value_or(std::max<int64_t>(default_max_tokens, 1));
+  const int64_t keep =
+      request.truncate_to > 0 ? request.truncate_to : std::max<int64_t>(Room(info) - answer, 1);
+  const int64_t gone = static_cast<int64_t>(prompt.size()) - keep;
+  if (gone <= 0) return 0;
+  prompt.erase(prompt.begin(), prompt.begin() + gone);
+  return gone;
+}
+
 }  // namespace
 
 JsonBody ReadBody(const HttpRequest& request) {
@@ -79,18 +93,37 @@ JsonBody ReadBody(const HttpRequest& request) {
   return JsonBody(request.body);
 }
 
-void CheckServed(const Service& service, const std::string& model) {
+void CheckRunning(const Service& service) {
   const std::string verdict = service.engine.Verdict();
   if (!verdict.empty()) throw ApiError(Refusal::kRankLost, verdict);
+  if (const auto refusal = service.generations.refusal()) throw ApiError(*refusal);
+}
+
+void CheckServed(const Service& service, const std::string& model) {
+  CheckRunning(service);
   OneModel(service, model);
 }
 
-GenerationPlan PlanOf(const Service& service, const ApiRequest& request) {
+GenerationPlan PlanOf(const Service& service, const HttpRequest& http, const ApiRequest& request) {
   GenerationPlan plan;
   plan.stream = request.stream;
   plan.include_usage = request.include_usage;
   plan.continuous_usage = request.continuous_usage;
   plan.logprobs = request.top_logprobs.has_value();
+  plan.top_logprobs = request.top_logprobs.value_or(0);
+  plan.prompt_logprobs = request.prompt_logprobs;
+  plan.chat = request.chat;
+  plan.include_stop = request.include_stop;
+  plan.progress = request.progress;
+  plan.timings = request.timings;
+  plan.timings_each = request.timings_each;
+  plan.report_truncation = request.truncate_to != 0;
+  plan.request_id = http.request_id;
+  plan.tokenizer = &service.tokenizer;
+  if (!request.request_id.empty()) {
+    plan.request_id = plan.id = request.request_id;
+    plan.headers.emplace_back("x-request-id", request.request_id);
+  }
   plan.return_token_ids = request.return_token_ids;
   plan.max_prompts = service.options.max_prompts;
   plan.watchers = service.watchers;
@@ -102,13 +135,20 @@ GenerationPlan PlanOf(const Service& service, const ApiRequest& request) {
   return plan;
 }
 
-Choice MakeChoice(const Service& service, const ApiRequest& request, std::vector<int32_t> prompt,
-                  const std::string& param, int64_t default_max_tokens,
-                  std::optional<int32_t> end_of_thinking) {
+std::vector<Choice> MakeChoices(const Service& service, const ApiRequest& request,
+                                std::vector<int32_t> prompt, const std::string& param,
+                                int64_t default_max_tokens, const text::AnswerFormat& format) {
   const engine::EngineInfo& info = service.engine.info();
   if (prompt.empty()) {
     throw ApiError(Refusal::kInvalidValue, fmt::format("{} has no tokens; send at least one", param), param);
   }
+  if (request.priority != 0 && !info.priority_scheduling) {
+    throw ApiError(Refusal::kUnsupportedParameter,
+                   "priority means nothing here; leave it out, or start the server with "
+                   "--enable-priority-scheduling",
+                   "priority");
+  }
+  const int64_t truncated = Truncate(info, request, default_max_tokens, prompt);
   const auto length = static_cast<int64_t>(prompt.size());
   const int64_t left = Room(info) - length;
   int64_t max_tokens = default_max_tokens < 0 ? left : std::min(default_max_tokens, left);
@@ -127,12 +167,38 @@ Choice MakeChoice(const Service& service, const ApiRequest& request, std::vector
   job.top_p = request.top_p.value_or(defaults.top_p);
   job.top_k = request.top_k.value_or(defaults.top_k);
   job.seed = request.seed ? static_cast<uint64_t>(*request.seed) : RandomBits();
-  job.top_logprobs = request.top_logprobs.value_or(0);
+  job.top_logprobs = std::max(request.top_logprobs.value_or(0), request.prompt_logprobs.value_or(0));
+  job.prompt_logprobs = request.prompt_logprobs.has_value();
+  job.priority = request.priority;
+  job.cache_salt = request.cache_salt;
+  if (request.deadline_ms > 0) job.deadline_ns = NowNs() + request.deadline_ms * 1'000'000;
   if (!request.ignore_eos) job.stop_token_ids = info.eos_token_ids;
   job.stop_token_ids.insert(job.stop_token_ids.end(), request.stop_token_ids.begin(),
                             request.stop_token_ids.end());
-  return Choice(std::move(job),
-                AnswerText(service.tokenizer, request.skip_special_tokens, request.stop, end_of_thinking));
+  std::vector<Choice> choices;
+  for (int64_t copy = 0; copy < request.n; ++copy) {
+    Choice choice(job, AnswerText(service.tokenizer, request.skip_special_tokens, request.stop, format,
+                                  request.include_stop));
+    choice.request.seed += static_cast<uint64_t>(copy);
+    choice.index = choice.copy = copy;
+    choice.truncated_tokens = truncated;
+    choices.push_back(std::move(choice));
+  }
+  return choices;
+}
+
+void CheckPromptLogprobs(const Service& service, const std::vector<Choice>& choices) {
+  int64_t tokens = 0;
+  for (const Choice& choice : choices) {
+    if (choice.request.prompt_logprobs) tokens += static_cast<int64_t>(choice.request.prompt.size());
+  }
+  if (tokens <= service.options.max_prompt_logprobs) return;
+  throw ApiError(
+      Refusal::kOutOfRange,
+      fmt::format("log-probabilities are asked of {} prompt tokens; this server gives at most {} in "
+                  "one answer: send less, or raise --max-prompt-logprobs",
+                  tokens, service.options.max_prompt_logprobs),
+      "prompt");
 }
 
 }  // namespace sluice::serve

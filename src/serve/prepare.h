@@ -6,6 +6,7 @@
 #include "serve/api_request.h"
 #include "serve/json_body.h"
 #include "serve/service.h"
+#include "text/answer_parser.h"
 
 namespace sluice::serve {
 
@@ -14,16 +15,25 @@ namespace sluice::serve {
 // The body of a POST. kUnsupportedMediaType unless it is plain JSON by its headers; then as JsonBody.
 JsonBody ReadBody(const HttpRequest& request);
 
-// kRankLost when the engine has a verdict, kModelNotFound unless `model` is the one served.
+// kRankLost when the engine has a verdict, kDraining when no more requests are taken.
+void CheckRunning(const Service& service);
+// The same, and kModelNotFound unless `model` is the one served.
 void CheckServed(const Service& service, const std::string& model);
 
-// Everything a generation copies from the request.
-GenerationPlan PlanOf(const Service& service, const ApiRequest& request);
+// The text that a chat is answered from. kInvalidValue naming the message that the encoding refuses.
+std::string ChatPrompt(const ChatRequest& request);
 
-// One choice for one prompt: checks that prompt and answer fit. `param` names the prompt in errors;
+// Everything a generation copies from the request.
+GenerationPlan PlanOf(const Service& service, const HttpRequest& http, const ApiRequest& request);
+
+// The `n` choices for one prompt: checks that prompt and answer fit. `param` names the prompt in errors;
 // `default_max_tokens` counts when the request has none, cut to what the context leaves, -1: all of that.
-Choice MakeChoice(const Service& service, const ApiRequest& request, std::vector<int32_t> prompt,
-                  const std::string& param, int64_t default_max_tokens,
-                  std::optional<int32_t> end_of_thinking);
+// `format` is how answers are read. Choice k has the seed of the request plus k, and the index k.
+std::vector<Choice> MakeChoices(const Service& service, const ApiRequest& request,
+                                std::vector<int32_t> prompt, const std::string& param,
+                                int64_t default_max_tokens, const text::AnswerFormat& format = {});
+
+// kOutOfRange when log-probabilities are asked of more prompt tokens than ServerOptions allows.
+void CheckPromptLogprobs(const Service& service, const std::vector<Choice>& choices);
 
 }  // namespace sluice::serve

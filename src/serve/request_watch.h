@@ -43,6 +43,9 @@ class RequestWatch {
   // Once; `name` is the request's id, `reason` why it ended. Later calls do nothing.
   void Ended(const std::string& name, const std::string& reason, bool aborted, int64_t now_ns);
 
+  // What has been timed so far.
+  const RequestRecord& record() const { return record_; }
+
   // "chatcmpl-1 stop: prompt 100, answer 5 tokens; queue 0.001 s, prefill 0.5 s, decode 0.2 s, total 0.701 s"
   static std::string Line(const std::string& name, const std::string& reason, const RequestRecord& record);
 

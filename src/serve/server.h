@@ -4,7 +4,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "engine/engine.h"
 #include "serve/json.h"
@@ -23,13 +25,25 @@ struct ServerOptions {
   std::size_t max_header_bytes = 32U << 10U;
   std::size_t max_connections = 1024;
   int64_t max_prompts = 1024;                // under way at once; more are refused, not queued
+  int64_t max_prompt_logprobs = 65536;       // prompt tokens of one answer whose log-probabilities are given
   std::size_t max_unread_bytes = 8U << 20U;  // of a stream whose client reads too slowly; then it is closed
+  std::size_t max_unread_total_bytes = 256U << 20U;  // of all answers; above it streams may have 64 KiB
+  bool parse_tool_calls = true;                      // else requests with tools are refused
+  bool web_page = true;                              // at /, for people
+  bool parse_reasoning = true;  // else an answer with thinking is content as it was written
   std::chrono::milliseconds header_timeout{10'000};
   std::chrono::milliseconds body_timeout{60'000};
   std::chrono::milliseconds idle_timeout{75'000};  // between two requests of one connection
   std::chrono::milliseconds write_timeout{60'000};
-  std::chrono::milliseconds keep_alive{4'000};  // silence of a stream before a comment line is written
-  std::chrono::milliseconds stop_grace{3'000};  // for answers to be written out when the server stops
+  std::chrono::milliseconds keep_alive{4'000};       // silence of a stream before a comment line is written
+  std::chrono::milliseconds health_timeout{20'000};  // for a token of /health_generate
+  std::chrono::milliseconds stop_grace{3'000};       // for answers to be written out when the server stops
+  std::vector<std::string> api_keys;                 // of users; none: no key is wanted
+  std::string admin_api_key;                         // for control routes; empty: none
+  std::optional<uint16_t> admin_port;  // of a second listener on 127.0.0.1, with control routes; 0: any free
+  std::vector<std::string> cors_allow_origins;  // "*": every one
+  std::string ssl_certfile;                     // PEM, with ssl_keyfile; empty: plain HTTP
+  std::string ssl_keyfile;
 };
 
 // Who the server says it is.
@@ -44,10 +58,13 @@ struct ServerInfo {
 };
 
 // The OpenAI-compatible HTTP server. docs/api.md has the routes, fields, limits and errors.
+//
+//   Start -> 503 loading -> Serve -> answers -> Drain -> 503 draining, what runs goes on -> Stop
 class Server {
  public:
-  // `engine`, `tokenizer` and the metrics of `watchers` must outlive the server. Without metrics there is no
-  // GET /metrics.
+  explicit Server(ServerOptions options);
+  // With an engine from the start. `engine`, `tokenizer` and the metrics of `watchers` must outlive the
+  // server. Without metrics there is no GET /metrics.
   Server(ServerOptions options, engine::Engine& engine, const text::Tokenizer& tokenizer, ServerInfo info,
          const Watchers& watchers = {});
   ~Server();
@@ -57,10 +74,19 @@ class Server {
   // Binds and starts to answer. Error(kNetwork) naming the address, the port and a remedy when the address
   // cannot be bound. Once.
   void Start();
-  // The port it listens on; after Start.
+  // What it answers from now on; until then every route but /live says 503 loading. Once; what is given must
+  // outlive the server.
+  void Serve(engine::Engine& engine, const text::Tokenizer& tokenizer, ServerInfo info,
+             const Watchers& watchers = {});
+  // The port it listens on, and that of the admin listener if there is one; after Start.
   uint16_t port() const;
+  uint16_t admin_port() const;
   // Start if that has not happened, then return when Stop has ended the server.
   void Run();
+  // Takes no more requests (503 draining, of /ready too); those under way go on. Any thread.
+  void Drain();
+  // Whether no request is under way.
+  bool idle() const;
   // Takes no more requests, ends those under way with a well-formed error, and returns when their answers
   // are written or stop_grace has passed. Any thread but the server's own; more than once.
   void Stop();

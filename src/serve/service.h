@@ -25,6 +25,20 @@ struct Service {
 void HandleChat(Service& service, const HttpRequest& request, const std::shared_ptr<Exchange>& exchange);
 void HandleCompletion(Service& service, const HttpRequest& request,
                       const std::shared_ptr<Exchange>& exchange);
+void HandleGenerate(Service& service, const HttpRequest& request, const std::shared_ptr<Exchange>& exchange);
+// Sends one token through every stage, ahead of waiting requests; 503 when it does not come in time.
+void HandleHealthGenerate(Service& service, const HttpRequest& request,
+                          const std::shared_ptr<Exchange>& exchange);
+// {"prompt", "token_ids", "count"} of a chat body.
+HttpResponse RenderedChat(Service& service, const HttpRequest& request);
+HttpResponse Tokenized(Service& service, const HttpRequest& request);
+HttpResponse Detokenized(Service& service, const HttpRequest& request);
+HttpResponse TokenizerInfo(const Service& service);
+HttpResponse FlushCache(Service& service, const HttpRequest& request);
+HttpResponse AbortRequest(Service& service, const HttpRequest& request);
+HttpResponse VersionAnswer(const Service& service);
+HttpResponse LoadAnswer(const Service& service);
+HttpResponse OpenApiAnswer(const Service& service);
 HttpResponse ModelList(const Service& service);
 HttpResponse OneModel(const Service& service, const std::string& id);
 HttpResponse Live();

@@ -24,7 +24,7 @@ std::string StopMatcher::Push(std::string_view piece) {
   }
   if (found != nullptr) {
     matched_ = *found;
-    std::string before = held_.substr(0, first);
+    std::string before = held_.substr(0, first + (include_ ? found->size() : 0));
     held_.clear();
     return before;
   }

@@ -8,13 +8,14 @@
 namespace sluice::serve {
 
 // Finds stop strings in text that arrives in pieces, across their borders. Text is held back while it may
-// still be the beginning of a stop string; a stop string itself is never let through.
+// still be the beginning of a stop string; a stop string itself is let through only with `include`.
 class StopMatcher {
  public:
-  explicit StopMatcher(std::vector<std::string> stops) : stops_(std::move(stops)) {}
+  explicit StopMatcher(std::vector<std::string> stops, bool include = false)
+      : stops_(std::move(stops)), include_(include) {}
 
-  // The text that is certain after `piece`. After a match: the text before the stop string, and all later
-  // calls return nothing.
+  // The text that is certain after `piece`. After a match: the text before the stop string, with `include` to
+  // its end, and all later calls return nothing.
   std::string Push(std::string_view piece);
   // The end of the text: what was held back.
   std::string Finish();
@@ -25,6 +26,7 @@ class StopMatcher {
 
  private:
   std::vector<std::string> stops_;
+  bool include_;
   std::string held_;
   std::optional<std::string> matched_;
 };

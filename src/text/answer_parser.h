@@ -15,6 +15,7 @@ struct AnswerFormat {
   bool begins_in_reasoning = false;       // with ReasoningParser
   bool tool_calls = false;                // with ToolCallParser
   std::vector<std::string> tool_names{};  // of the tools offered; empty: any
+  bool one_call = false;                  // the caller ends the answer with its first call
   // What the prompt already has of the answer: the beginning of a call that the model is made to write.
   std::string written{};
 };

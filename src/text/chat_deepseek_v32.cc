@@ -12,7 +12,7 @@ namespace {
 
 bool IsUserLike(const ChatMessage& message) { return message.role == "user" || message.role == "developer"; }
 
-void CheckMembers(std::size_t index, const ChatMessage& message) {
+void CheckMembers(std::ptrdiff_t index, const ChatMessage& message) {
   const std::string& role = message.role;
   const auto only = [&](bool present, const char* member, const char* owners, bool allowed) {
     if (present && !allowed) {
@@ -40,7 +40,7 @@ class Encoder {
         options_(options),
         thinking_(options.mode == DeepSeekV32ChatOptions::Mode::kThinking) {
     for (std::size_t i = 0; i < messages.size(); ++i) {
-      CheckMembers(i, messages[i]);
+      CheckMembers(Named(i), messages[i]);
       if (IsUserLike(messages[i])) last_user_ = static_cast<std::ptrdiff_t>(i);
     }
   }
@@ -70,10 +70,14 @@ class Encoder {
       Fail(ErrorKind::kBadRequest,
            "messages[{}] has the unknown role '{}'; supported are system, developer, user, assistant and "
            "tool.",
-           index, message.role);
+           Named(index), message.role);
     }
   }
 
+  // How refusals call messages_[index].
+  std::ptrdiff_t Named(std::size_t index) const {
+    return static_cast<std::ptrdiff_t>(index) + options_.first_index;
+  }
   bool Last(std::size_t index) const { return index + 1 == messages_.size(); }
   bool AfterLastUser(std::size_t index) const { return static_cast<std::ptrdiff_t>(index) > last_user_; }
 
@@ -89,30 +93,31 @@ class Encoder {
       std::string schemas;
       for (std::size_t i = 0; i < message.tools.size(); ++i) {
         if (i > 0) schemas += "\n";
-        schemas += PythonJson(message.tools[i], fmt::format("messages[{}].tools[{}]", index, i));
+        schemas += PythonJson(message.tools[i], fmt::format("messages[{}].tools[{}]", Named(index), i));
       }
       prompt_ += "\n\n";
       prompt_ += Replaced(kDeepSeekV32ToolsText, "{tool_schemas}", schemas);
     }
     if (!message.response_format.empty()) {
       prompt_ += "\n\n";
-      prompt_ +=
-          Replaced(kDeepSeekV32ResponseFormatText, "{schema}",
-                   PythonJson(message.response_format, fmt::format("messages[{}].response_format", index)));
+      prompt_ += Replaced(
+          kDeepSeekV32ResponseFormatText, "{schema}",
+          PythonJson(message.response_format, fmt::format("messages[{}].response_format", Named(index))));
     }
   }
 
   void WriteDeveloper(std::size_t index) {
     const ChatMessage& message = messages_[index];
     if (message.content.empty()) {
-      Fail(ErrorKind::kBadRequest, "messages[{}] has the role 'developer' and no content; send some.", index);
+      Fail(ErrorKind::kBadRequest, "messages[{}] has the role 'developer' and no content; send some.",
+           Named(index));
     }
     // The official encoder drops the message here and then fails, for its indices no longer fit.
     if (thinking_ && options_.drop_thinking && static_cast<std::ptrdiff_t>(index) < last_user_) {
       Fail(ErrorKind::kBadRequest,
            "messages[{}] has the role 'developer' and stands before the last user message, where thinking "
            "mode drops it; send it with the role 'system'.",
-           index);
+           Named(index));
     }
     prompt_ += kUserMark;
     WriteInstructions(index);
@@ -128,7 +133,7 @@ class Encoder {
         Fail(ErrorKind::kBadRequest,
              "messages[{}] is an assistant message after the last user message without reasoning_content and "
              "tool_calls; in thinking mode it needs one.",
-             index);
+             Named(index));
       }
       prompt_ += message.reasoning_content;
       if (continued && message.content.empty()) return;
@@ -137,7 +142,8 @@ class Encoder {
     prompt_ += message.content;
     if (continued) return;
     if (!message.tool_calls.empty()) {
-      prompt_.append("\n\n").append(DeepSeekV32Calls(message.tool_calls, fmt::format("messages[{}]", index)));
+      prompt_.append("\n\n").append(
+          DeepSeekV32Calls(message.tool_calls, fmt::format("messages[{}]", Named(index))));
     }
     prompt_ += kEndOfSentence;
   }
@@ -147,13 +153,13 @@ class Encoder {
     while (order <= index && messages_[index - order].role == "tool") ++order;
     if (order > index || messages_[index - order].role != "assistant") {
       Fail(ErrorKind::kBadRequest, "messages[{}] is a tool result without an assistant message before it.",
-           index);
+           Named(index));
     }
     const std::size_t calls = messages_[index - order].tool_calls.size();
     if (order > calls) {
       Fail(ErrorKind::kBadRequest,
-           "messages[{}] is the tool result number {} of messages[{}], which has {} tool calls.", index,
-           order, index - order, calls);
+           "messages[{}] is the tool result number {} of messages[{}], which has {} tool calls.",
+           Named(index), order, Named(index - order), calls);
     }
     if (order == 1) prompt_.append("\n\n").append(kResultsOpen);
     prompt_.append("\n").append(kResultOpen).append(messages_[index].content).append(kResultClose);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <span>
 #include <string>
 #include <vector>
@@ -43,6 +44,8 @@ struct DeepSeekV32ChatOptions {
   // The last message, an assistant's without tool calls, is to be continued: its end is not written. In
   // thinking mode one with reasoning and without content is continued inside its reasoning.
   bool continue_final_message = false;
+  // The index that the first message has in refusals.
+  std::ptrdiff_t first_index = 0;
 };
 
 // The prompt text of a conversation in the native encoding of DeepSeek-V3.2 (encoding_dsv32.py, which comes

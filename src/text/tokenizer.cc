@@ -19,6 +19,7 @@ namespace {
 
 struct Token {
   std::string bytes;
+  bool added = false;
   bool special = false;
   bool byte_level = false;  // written in the byte-level alphabet, so a piece of text can be equal to it
 };
@@ -39,7 +40,11 @@ std::vector<Token> TokensOf(const TokenizerFile& file) {
     return token;
   };
   for (const auto& [written, id] : file.vocabulary) set(written, id);
-  for (const auto& added : file.added) set(added.content, added.id).special = added.special;
+  for (const auto& added : file.added) {
+    Token& token = set(added.content, added.id);
+    token.added = true;
+    token.special = added.special;
+  }
   return tokens;
 }
 
@@ -164,6 +169,10 @@ std::string Tokenizer::Decode(std::span<const int32_t> ids, bool skip_special) c
 std::string_view Tokenizer::TokenBytes(int32_t id) const {
   if (id < 0 || id >= vocab_size()) return {};
   return parts_->tokens[static_cast<std::size_t>(id)].bytes;
+}
+
+bool Tokenizer::IsAdded(int32_t id) const {
+  return id >= 0 && id < vocab_size() && parts_->tokens[static_cast<std::size_t>(id)].added;
 }
 
 bool Tokenizer::IsSpecial(int32_t id) const {

@@ -35,7 +35,10 @@ class Tokenizer {
   // The bytes a token stands for; they may begin or end inside a character. Empty when `id` is no token.
   std::string_view TokenBytes(int32_t id) const;
 
-  // True when the file lists the token under added_tokens as special.
+  // True when the file lists the token under added_tokens.
+  bool IsAdded(int32_t id) const;
+
+  // True when it is also special there.
   bool IsSpecial(int32_t id) const;
 
   // The token whose bytes are `bytes`: an added token first, then one of the vocabulary.

@@ -74,7 +74,7 @@ def chat_stream(url):
     assert usage["choices"] == []
     counts = usage["usage"]
     assert counts["total_tokens"] == counts["prompt_tokens"] + counts["completion_tokens"]
-    assert counts["prompt_tokens_details"]["cached_tokens"] == 0
+    assert 0 <= counts["prompt_tokens_details"]["cached_tokens"] < counts["prompt_tokens"]
 
 
 def completion_stream_equals_the_whole(url):
@@ -100,6 +100,43 @@ def prompts_as_ids_and_text_agree(url):
     ids = [choice["prompt_token_ids"] for choice in text]
     again = json.loads(post(url, "/v1/completions", {**body, "prompt": ids}).read())["choices"]
     assert [choice["token_ids"] for choice in again] == [choice["token_ids"] for choice in text]
+
+
+def progress_comes_before_the_answer(url):
+    """One choice with nothing in it in every progress chunk, after the role in a chat; never a role again."""
+    for path, body in (("/v1/chat/completions", {"messages": [{"role": "user", "content": "x" * 300}]}),
+                       ("/v1/completions", {"prompt": "x" * 300})):
+        chunks = events(post(url, path, {**body, "model": model(url), "max_tokens": 3, "stream": True,
+                                         "return_progress": True, "stream_options": {"include_usage": True}}))
+        same_identity(chunks, chunks[0]["object"])
+        progress = [chunk for chunk in chunks if "prompt_progress" in chunk]
+        assert progress and all(len(chunk["choices"]) == 1 for chunk in progress)
+        for chunk in progress:
+            choice = chunk["choices"][0]
+            assert choice["finish_reason"] is None and chunk["usage"] is None
+            assert choice.get("delta", {}) == {} and choice.get("text", "") == ""
+        done = [chunk["prompt_progress"]["processed"] for chunk in progress]
+        assert done == sorted(done) and done[-1] == progress[-1]["prompt_progress"]["total"]
+        assert chunks.index(progress[-1]) < len(chunks) - 2
+        roles = [i for i, chunk in enumerate(chunks) if chunk["choices"] and "role" in chunk["choices"][0].get("delta", {})]
+        assert roles == ([0] if "chat" in path else [])
+
+
+def continuous_usage_counts_up(url):
+    chunks = events(post(url, "/v1/completions", {
+        "model": model(url), "prompt": "abc", "max_tokens": 6, "stream": True,
+        "stream_options": {"include_usage": True, "continuous_usage_stats": True}}))
+    counts = [chunk["usage"]["completion_tokens"] for chunk in chunks]
+    assert counts == sorted(counts) and counts[-1] == counts[-2] and chunks[-1]["choices"] == []
+
+
+def several_answers_end_once_each(url):
+    chunks = events(post(url, "/v1/chat/completions", {
+        "model": model(url), "messages": [{"role": "user", "content": "Hi"}], "n": 3, "max_tokens": 5, "stream": True}))
+    for index in range(3):
+        own = [chunk["choices"][0] for chunk in chunks if chunk["choices"][0]["index"] == index]
+        assert own[0]["delta"] == {"role": "assistant", "content": ""} and own[-1]["delta"] == {}
+        assert [choice["finish_reason"] is not None for choice in own] == [False] * (len(own) - 1) + [True]
 
 
 def refusals(url):
@@ -140,7 +177,8 @@ def scripted_keep_alive(url):
             got += more
 
 
-CHECKS = [chat_stream, completion_stream_equals_the_whole, prompts_as_ids_and_text_agree, refusals,
+CHECKS = [chat_stream, completion_stream_equals_the_whole, prompts_as_ids_and_text_agree,
+          progress_comes_before_the_answer, continuous_usage_counts_up, several_answers_end_once_each, refusals,
           scripted_error_inside_a_stream, scripted_keep_alive]
 
 if __name__ == "__main__":

@@ -1,0 +1,18 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+
+namespace sluice::text {
+
+// A string of xgrammar's EBNF that matches exactly `utf8`.
+std::string EbnfLiteral(std::string_view utf8);
+
+// A class that matches one character of the ranges, both ends included, ascending, not empty, without
+// surrogates. Beyond ASCII a class has all characters or at most 256; Error(kBadRequest) for one in between.
+std::string EbnfClass(std::span<const std::pair<char32_t, char32_t>> ranges);
+
+}  // namespace sluice::text
