@@ -155,10 +155,10 @@ void Serve(const ServeFlags& flags, const serve::Json& arguments, const std::vec
   engine::JobSettings settings = SettingsOf(flags.layout, *checkpoint);
   settings.log_level = flags.reference.log_level;
   settings.log_format = log_format;
-  const auto numerics = engine::NumericsOf(settings.numerics, checkpoint->is_fp8());
-  CheckReferenceFlags(flags.reference, numerics == ops::Numerics::kFp8);
+  CheckReferenceFlags(flags.reference);
   const SaidDefaults defaults = DefaultsOf(flags.sampling, directory);
   Describe(flags, settings, *checkpoint, notes);
+  spdlog::info("{}", defaults.line);
   ApplyChatFlags(flags.chat, flags.reference.tool_call_parser, flags.reference.reasoning_parser,
                  checkpoint->config().architecture, directory, options);
   // It listens while the model is loaded, and says that it does.
@@ -169,7 +169,6 @@ void Serve(const ServeFlags& flags, const serve::Json& arguments, const std::vec
                  server.port(), AccessLine(options));
     if (options.admin_port) spdlog::info("admin listener on 127.0.0.1:{}", server.admin_port());
   }
-  spdlog::info("{}", defaults.line);
   Preload(settings, *checkpoint, flags.layout, log_format == "text");
   if (flags.layout.node_rank > 0) {
     spdlog::info(
