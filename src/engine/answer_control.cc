@@ -1,7 +1,5 @@
 #include "engine/answer_control.h"
 
-#include <algorithm>
-#include <cmath>
 #include <limits>
 #include <string_view>
 
@@ -9,6 +7,9 @@
 
 namespace sluice::engine {
 namespace {
+
+// Below this a large logit would leave the range of a float.
+constexpr float kLeastRepetitionPenalty = 0.01F;
 
 // Negated comparisons, so that what is not a number is outside too.
 float Within(std::string_view name, float value, float least, float most) {
@@ -20,11 +21,17 @@ float Within(std::string_view name, float value, float least, float most) {
 
 }  // namespace
 
+std::unique_ptr<AnswerControl> AnswerControl::Of(const Request& request, int64_t vocab_size) {
+  std::unique_ptr<AnswerControl> control(new AnswerControl(request, vocab_size));
+  const bool adjusts = control->token_by_token() || !request.logit_bias.empty() || request.min_tokens > 0;
+  return adjusts ? std::move(control) : nullptr;
+}
+
 AnswerControl::AnswerControl(const Request& request, int64_t vocab_size)
-    : vocab_size_(vocab_size),
-      frequency_penalty_(Within("frequency_penalty", request.frequency_penalty, -2.0F, 2.0F)),
+    : frequency_penalty_(Within("frequency_penalty", request.frequency_penalty, -2.0F, 2.0F)),
       presence_penalty_(Within("presence_penalty", request.presence_penalty, -2.0F, 2.0F)),
-      repetition_penalty_(Within("repetition_penalty", request.repetition_penalty, 0.01F, 100.0F)),
+      repetition_penalty_(
+          Within("repetition_penalty", request.repetition_penalty, kLeastRepetitionPenalty, 2.0F)),
       min_tokens_(request.min_tokens),
       grammar_after_(request.grammar_after),
       stops_(request.stop_token_ids.begin(), request.stop_token_ids.end()) {
@@ -39,19 +46,19 @@ AnswerControl::AnswerControl(const Request& request, int64_t vocab_size)
     check("logit_bias", token);
     logit_bias_[token] = Within("logit_bias", bias, -100.0F, 100.0F);
   }
-  for (const int32_t token : stops_) check("stop_token_ids", token);
   if (min_tokens_ < 0 || min_tokens_ > request.max_tokens) {
-    Fail(ErrorKind::kBadRequest, "min_tokens is {}; it must be from 0 to max_tokens, which is {}", min_tokens_,
-         request.max_tokens);
+    Fail(ErrorKind::kBadRequest, "min_tokens is {}; it must be from 0 to max_tokens, which is {}",
+         min_tokens_, request.max_tokens);
   }
+  // A stop token that the model has not is never sampled, and no ban or mask has to name it.
+  std::erase_if(stops_, [&](int32_t token) { return token < 0 || token >= vocab_size; });
   if (repetition_penalty_ != 1.0F) repeated_.insert(request.prompt.begin(), request.prompt.end());
-  if (request.grammar != nullptr) {
-    grammar_.emplace(request.grammar);
-    allowed_.resize(static_cast<size_t>((vocab_size + 31) / 32));
-    if (grammar_after_ < 0) {
-      grammar_began_ = true;
-      next_ = grammar_->Fill(allowed_);
-    }
+  if (request.grammar == nullptr) return;
+  grammar_.emplace(request.grammar);
+  allowed_.resize(static_cast<size_t>((vocab_size + 31) / 32));
+  grammar_began_ = grammar_after_ < 0;
+  if (grammar_began_ && FillMask() != Next::kAnyToken) {
+    Fail(ErrorKind::kBadRequest, "the grammar of the answer allows no text: loosen it or leave it out");
   }
 }
 
@@ -60,52 +67,49 @@ bool AnswerControl::token_by_token() const {
          repetition_penalty_ != 1.0F;
 }
 
-void AnswerControl::Mask(ops::LogitAdjust& adjust) {
-  if (!next_.text && !next_.end) {
-    Fail(ErrorKind::kInternal, "the grammar of this answer allows neither a token nor an end here");
+AnswerControl::Next AnswerControl::FillMask() {
+  const auto [text, end] = grammar_->Fill(allowed_);
+  if (end) {
+    for (const int32_t token : stops_) allowed_[static_cast<size_t>(token) / 32] |= 1U << (token % 32);
   }
-  adjust.allowed = allowed_;
-  if (!next_.end) return;
-  for (const int32_t token : stops_) adjust.allowed[token / 32] |= 1U << (token % 32);
+  return text ? Next::kAnyToken : end ? Next::kEnd : Next::kNothing;
 }
 
-ops::LogitAdjust AnswerControl::AdjustFor(int64_t index) {
+ops::LogitAdjust AnswerControl::AdjustFor(int64_t index) const {
+  SLUICE_CHECK(!token_by_token() || index == accepted_, "token {} is to be drawn after {} came back", index,
+               accepted_);
   ops::LogitAdjust adjust;
   if (!repeated_.empty()) {
     adjust.repetition_penalty = repetition_penalty_;
     adjust.repeated.assign(repeated_.begin(), repeated_.end());
   }
-  // One sum for each token, in double and rounded once: the order of a request's biases does not show.
+  // One sum for each token, in double and rounded once: in which order a request names them does not show.
   std::map<int32_t, double> sums(logit_bias_.begin(), logit_bias_.end());
-  if (frequency_penalty_ != 0.0F || presence_penalty_ != 0.0F) {
-    for (const auto& [token, count] : counts_) {
-      sums[token] -= static_cast<double>(frequency_penalty_) * static_cast<double>(count) +
-                     static_cast<double>(presence_penalty_);
-    }
+  for (const auto& [token, count] : counts_) {
+    sums[token] -= static_cast<double>(frequency_penalty_) * static_cast<double>(count) +
+                   static_cast<double>(presence_penalty_);
   }
-  const bool grammar = grammar_began_;
-  // A grammar whose text is over can only end, however short the answer is.
-  if (index < min_tokens_ && !(grammar && !next_.text)) {
+  // An answer does not end before its grammar has begun.
+  if (index < min_tokens_ || (grammar_.has_value() && !grammar_began_)) {
     for (const int32_t token : stops_) sums[token] = -std::numeric_limits<double>::infinity();
   }
   for (const auto& [token, sum] : sums) adjust.biases.push_back({token, static_cast<float>(sum)});
-  if (grammar) Mask(adjust);
+  if (grammar_began_) adjust.allowed = allowed_;
   return adjust;
 }
 
-bool AnswerControl::Accept(int32_t token) {
+AnswerControl::Next AnswerControl::Accept(int32_t token) {
+  ++accepted_;
   if (frequency_penalty_ != 0.0F || presence_penalty_ != 0.0F) ++counts_[token];
   if (repetition_penalty_ != 1.0F) repeated_.insert(token);
-  if (!grammar_.has_value()) return false;
+  if (!grammar_.has_value()) return Next::kAnyToken;
   if (grammar_began_) {
-    SLUICE_CHECK(grammar_->Accept(token), "token {} was sampled and is not in the grammar's mask", token);
-  } else if (token == grammar_after_) {
-    grammar_began_ = true;
-  } else {
-    return false;
+    SLUICE_CHECK(grammar_->Accept(token), "token {} was sampled and is not in its grammar's mask", token);
+    return FillMask();
   }
-  next_ = grammar_->Fill(allowed_);
-  return next_.end && !next_.text;
+  if (token != grammar_after_) return Next::kAnyToken;
+  grammar_began_ = true;
+  return FillMask();
 }
 
 }  // namespace sluice::engine

@@ -104,6 +104,7 @@ RequestId LocalEngine::Submit(Request request, EventSink sink) {
          "more: shorten the prompt or lower max_tokens",
          limit, prompt, request.max_tokens);
   }
+  std::unique_ptr<AnswerControl> control = AnswerControl::Of(request, info_.vocab_size);
   std::unique_lock lock(mutex_);
   if (!request.probe) AwaitRoom(lock, prompt);
   if (!ended_.empty()) throw Error(ErrorKind::kRankLost, ended_);
@@ -113,6 +114,7 @@ RequestId LocalEngine::Submit(Request request, EventSink sink) {
   running.request = std::move(request);
   running.sink = std::move(sink);
   running.prompt_tokens = prompt;
+  running.control = std::move(control);
   submitted_.emplace_back(id, std::move(running));
   ++submitted_count_;
   submitted_rows_ += prompt;
@@ -213,6 +215,15 @@ void LocalEngine::Deliver(const step::StepResult& result) {
       }
       event.tokens.push_back(sequence.token.token);
       event.logprobs.push_back(LogprobsOf(sequence.token));
+      if (running.control != nullptr) {
+        const AnswerControl::Next next = running.control->Accept(sequence.token.token);
+        if (next != AnswerControl::Next::kAnyToken) {
+          const bool whole = next == AnswerControl::Next::kEnd;
+          if (!whole) event.error = "no token of the vocabulary continues the answer as its grammar asks";
+          Finish(sequence.sequence, whole ? FinishReason::kStop : FinishReason::kError, std::move(event));
+          continue;
+        }
+      }
     }
     if (running.prompt_done == prompt && running.generated >= running.request.max_tokens) {
       Finish(sequence.sequence, FinishReason::kLength, std::move(event));
@@ -299,9 +310,22 @@ void LocalEngine::NoteStep(const step::Step& step) {
   prefill_rate_.Published(content.prompt_rows, now);
 }
 
+void LocalEngine::Adjust(step::Step& step) const {
+  for (step::StepSequence& part : step.sequences) {
+    if (!part.sample) continue;
+    const Running& running = running_.at(part.sequence);
+    if (running.control == nullptr) continue;
+    const int64_t next = part.first_position + std::ssize(part.tokens);
+    part.adjust = running.control->AdjustFor(next - running.prompt_tokens);
+  }
+}
+
 void LocalEngine::PublishReady() {
   for (auto group = scheduler_.NextGroup(); !group.empty(); group = scheduler_.NextGroup()) {
-    for (const step::Step& step : group) NoteStep(step);
+    for (step::Step& step : group) {
+      NoteStep(step);
+      Adjust(step);
+    }
     job_->Publish(group);
   }
 }
@@ -314,8 +338,9 @@ void LocalEngine::Take(std::deque<std::pair<RequestId, Running>> submitted) {
     sequence.prompt = std::move(request.prompt);
     sequence.max_tokens = request.max_tokens;
     sequence.prompt_logprobs = request.prompt_logprobs;
-    sequence.sampling = {request.temperature, request.top_p, request.top_k, request.seed,
-                         request.top_logprobs};
+    sequence.sampling = {request.temperature, request.top_p,        request.top_k,
+                         request.seed,        request.top_logprobs, request.min_p};
+    sequence.token_by_token = running.control != nullptr && running.control->token_by_token();
     sequence.priority = request.priority;
     sequence.probe = request.probe;
     sequence.deadline_ns = request.deadline_ns;

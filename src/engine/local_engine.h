@@ -8,6 +8,7 @@
 #include <optional>
 #include <thread>
 
+#include "engine/answer_control.h"
 #include "engine/engine.h"
 #include "engine/job.h"
 #include "engine/prefill_rate.h"
@@ -64,6 +65,7 @@ class LocalEngine final : public Engine {
     int64_t cached_tokens = 0;
     int64_t started_ns = 0;  // when its first row was published
     std::vector<TokenLogprobs> prompt_logprobs;
+    std::unique_ptr<AnswerControl> control;  // null: the logits stay as they are
   };
 
   // Waits until it is known whether one more fits into the queue, and throws QueueFull if not.
@@ -74,6 +76,8 @@ class LocalEngine final : public Engine {
   void Flush(int64_t asked);
   void PublishReady();
   void NoteStep(const step::Step& step);
+  // Gives the rows that sample what their requests do to the logits.
+  void Adjust(step::Step& step) const;
   // The worker thread's, from the scheduler; NoteLoad shows it to the others.
   EngineLoad CurrentLoad() const;
   void NoteLoad();

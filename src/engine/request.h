@@ -66,9 +66,9 @@ struct Event {
   // With prompt_logprobs, once, when the prompt is done: entry i is of prompt token i; entry 0 is empty.
   std::vector<TokenLogprobs> prompt_logprobs;
   std::optional<FinishReason> finish;
-  int32_t stop_token = -1;      // with kStop: which one
+  int32_t stop_token = -1;      // with kStop: which one; -1: the grammar allows nothing more
   TokenLogprobs stop_logprobs;  // and its log-probabilities, as those of `logprobs`
-  std::string error;        // with kError: the sentence
+  std::string error;            // with kError: the sentence
 };
 
 // Called on an engine thread; must not block and must not call the engine.

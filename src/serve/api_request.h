@@ -1,11 +1,14 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "text/chat_deepseek_v32.h"
+#include "text/grammar.h"
 
 namespace sluice::serve {
 
@@ -13,6 +16,14 @@ namespace sluice::serve {
 struct Prompt {
   std::optional<std::string> text;
   std::vector<int32_t> ids;  // without text
+};
+
+// What the answer must be.
+struct AnswerConstraint {
+  enum class Kind { kText, kJsonObject, kJsonSchema, kRegex };
+  Kind kind = Kind::kText;
+  std::string source;                     // the schema or the regular expression
+  std::string param = "response_format";  // the field, for errors
 };
 
 // What both endpoints share, with every number inside request_limits.
@@ -26,6 +37,14 @@ struct ApiRequest {
   std::optional<float> temperature;  // absent, as the next two: SamplingDefaults
   std::optional<float> top_p;
   std::optional<int32_t> top_k;  // 0: all
+  float min_p = 0.0F;
+  float frequency_penalty = 0.0F;
+  float presence_penalty = 0.0F;
+  float repetition_penalty = 1.0F;
+  std::vector<std::pair<int32_t, float>> logit_bias;
+  int64_t min_tokens = 0;
+  AnswerConstraint constraint;
+  std::shared_ptr<const text::Grammar> grammar;  // of the format, when it is compiled
   std::optional<int64_t> seed;
   std::vector<std::string> stop;
   std::vector<int32_t> stop_token_ids;

@@ -174,9 +174,29 @@ std::string ChatPrompt(const ChatRequest& request) {
   }
 }
 
+namespace {
+
+void AnswerChat(Service& service, const HttpRequest& http, const ChatRequest& request,
+                const std::shared_ptr<Exchange>& exchange) {
+  const std::string prompt = ChatPrompt(request);
+  std::vector<Choice> choices = MakeChoices(service, request, service.tokenizer.Encode(prompt), "messages",
+                                            -1, FormatOf(service, request));
+  if (BeginsInReasoning(request)) {
+    const int32_t end_of_thinking = service.tokenizer.TokenId("</think>").value_or(-1);
+    for (Choice& choice : choices) choice.request.grammar_after = end_of_thinking;
+  }
+  CheckPromptLogprobs(service, choices);
+  std::make_shared<Generation>(service.engine, service.generations, exchange,
+                               std::make_unique<ChatShape>(service.tokenizer, request),
+                               PlanOf(service, http, request), std::move(choices))
+      ->Start();
+}
+
+}  // namespace
+
 void HandleChat(Service& service, const HttpRequest& http, const std::shared_ptr<Exchange>& exchange) {
   const JsonBody body = ReadBody(http);
-  const ChatRequest request = ParseChat(body.object(), service.engine.info().vocab_size);
+  ChatRequest request = ParseChat(body.object(), service.engine.info().vocab_size);
   CheckServed(service, request.model);
   if (request.tool_choice != ToolChoice::kNone && !service.options.parse_tool_calls) {
     throw ApiError(
@@ -185,14 +205,17 @@ void HandleChat(Service& service, const HttpRequest& http, const std::shared_ptr
         "none; leave them out",
         "tools");
   }
-  const std::string prompt = ChatPrompt(request);
-  std::vector<Choice> choices = MakeChoices(service, request, service.tokenizer.Encode(prompt), "messages",
-                                            -1, FormatOf(service, request));
-  CheckPromptLogprobs(service, choices);
-  std::make_shared<Generation>(service.engine, service.generations, exchange,
-                               std::make_unique<ChatShape>(service.tokenizer, request),
-                               PlanOf(service, http, request), std::move(choices))
-      ->Start();
+  if (request.tool_choice != ToolChoice::kNone && request.constraint.kind != AnswerConstraint::Kind::kText) {
+    throw ApiError(Refusal::kUnsupportedParameter,
+                   fmt::format("{} leaves no room for calls of tools; send tool_choice: \"none\" with it, or "
+                               "leave one of them out",
+                               request.constraint.param),
+                   request.constraint.param);
+  }
+  service.grammars.With<ChatRequest>(std::move(request), exchange,
+                                     [&service, http = HeadOf(http), exchange](const ChatRequest& ready) {
+                                       AnswerChat(service, http, ready, exchange);
+                                     });
 }
 
 }  // namespace sluice::serve

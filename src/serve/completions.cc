@@ -149,12 +149,8 @@ std::string EchoOf(const text::Tokenizer& tokenizer, const Prompt& prompt, const
   return tokenizer.Decode(choice.request.prompt);
 }
 
-}  // namespace
-
-void HandleCompletion(Service& service, const HttpRequest& http, const std::shared_ptr<Exchange>& exchange) {
-  const JsonBody body = ReadBody(http);
-  CompletionRequest request = ParseCompletion(body.object(), service.engine.info().vocab_size);
-  CheckServed(service, request.model);
+void AnswerCompletion(Service& service, const HttpRequest& http, CompletionRequest request,
+                      const std::shared_ptr<Exchange>& exchange) {
   std::vector<Choice> choices;
   for (std::size_t i = 0; i < request.prompts.size(); ++i) {
     Prompt& prompt = request.prompts[i];
@@ -174,6 +170,18 @@ void HandleCompletion(Service& service, const HttpRequest& http, const std::shar
                                std::make_unique<CompletionShape>(service.tokenizer, request),
                                PlanOf(service, http, request), std::move(choices))
       ->Start();
+}
+
+}  // namespace
+
+void HandleCompletion(Service& service, const HttpRequest& http, const std::shared_ptr<Exchange>& exchange) {
+  const JsonBody body = ReadBody(http);
+  CompletionRequest request = ParseCompletion(body.object(), service.engine.info().vocab_size);
+  CheckServed(service, request.model);
+  service.grammars.With<CompletionRequest>(
+      std::move(request), exchange, [&service, http = HeadOf(http), exchange](CompletionRequest ready) {
+        AnswerCompletion(service, http, std::move(ready), exchange);
+      });
 }
 
 }  // namespace sluice::serve

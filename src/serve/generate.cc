@@ -95,12 +95,8 @@ class GenerateShape : public AnswerShape {
   const std::string id_;
 };
 
-}  // namespace
-
-void HandleGenerate(Service& service, const HttpRequest& http, const std::shared_ptr<Exchange>& exchange) {
-  const JsonBody body = ReadBody(http);
-  GenerateRequest request = ParseGenerate(body.object(), service.engine.info().vocab_size);
-  CheckRunning(service);
+void AnswerGenerate(Service& service, const HttpRequest& http, GenerateRequest request,
+                    const std::shared_ptr<Exchange>& exchange) {
   std::vector<Choice> choices;
   for (std::size_t i = 0; i < request.prompts.size(); ++i) {
     Prompt& prompt = request.prompts[i];
@@ -124,6 +120,18 @@ void HandleGenerate(Service& service, const HttpRequest& http, const std::shared
                                std::make_unique<GenerateShape>(service.tokenizer, std::move(request), id),
                                std::move(plan), std::move(choices))
       ->Start();
+}
+
+}  // namespace
+
+void HandleGenerate(Service& service, const HttpRequest& http, const std::shared_ptr<Exchange>& exchange) {
+  const JsonBody body = ReadBody(http);
+  GenerateRequest request = ParseGenerate(body.object(), service.engine.info().vocab_size);
+  CheckRunning(service);
+  service.grammars.With<GenerateRequest>(std::move(request), exchange,
+                                         [&service, http = HeadOf(http), exchange](GenerateRequest ready) {
+                                           AnswerGenerate(service, http, std::move(ready), exchange);
+                                         });
 }
 
 }  // namespace sluice::serve

@@ -224,7 +224,7 @@ Delta Generation::Take(Choice& choice, engine::Event& event) {
 void Generation::FinishFrom(Choice& choice, const engine::Event& event, Delta& delta) {
   if (!choice.text.ended()) {
     AnswerText::Piece rest;
-    if (plan_.include_stop && event.finish == engine::FinishReason::kStop) {
+    if (plan_.include_stop && event.finish == engine::FinishReason::kStop && event.stop_token >= 0) {
       rest.Append(choice.text.Push(event.stop_token));
     }
     rest.Append(choice.text.Finish());
@@ -245,13 +245,12 @@ void Generation::FinishFrom(Choice& choice, const engine::Event& event, Delta& d
   }
   const bool stopped = event.finish == engine::FinishReason::kStop;
   choice.finish_reason = stopped ? "stop" : "length";
-  if (stopped) {
+  if (stopped && event.stop_token >= 0) {
     choice.matched_stop = event.stop_token;
     choice.stop_token.emplace(event.stop_token, event.stop_logprobs);
-  }
-  const auto& eos = engine_.info().eos_token_ids;
-  if (stopped && std::find(eos.begin(), eos.end(), event.stop_token) == eos.end()) {
-    choice.stop_reason = event.stop_token;
+    const auto& eos = engine_.info().eos_token_ids;
+    if (std::find(eos.begin(), eos.end(), event.stop_token) == eos.end())
+      choice.stop_reason = event.stop_token;
   }
   Note(choice, choice.finish_reason, false);
 }
@@ -321,6 +320,9 @@ void Generation::EndIfAllFinished() {
   for (const Choice& choice : choices_) {
     if (!choice.finished) return;
   }
+  // Before the last byte: a client that has its answer may at once ask for the place that this one held.
+  const auto self = shared_from_this();
+  Leave();
   if (plan_.stream) {
     if (plan_.include_usage) {
       Json chunk = Chunk(Json::array());
@@ -335,7 +337,6 @@ void Generation::EndIfAllFinished() {
     response.body = ToText(WholeAnswer());
     exchange_->Respond(std::move(response));
   }
-  Leave();
 }
 
 Json Generation::WholeAnswer() {
@@ -367,6 +368,8 @@ void Generation::End(const ApiError& error) {
   if (over_) return;
   AbortRest(error.what());
   if (plan_.watchers.metrics != nullptr) plan_.watchers.metrics->Refused(error.code());
+  const auto self = shared_from_this();
+  Leave();
   if (plan_.stream) {
     exchange_->Write(SseEvent(error.Body()));
     exchange_->Write(kSseDone);
@@ -374,7 +377,6 @@ void Generation::End(const ApiError& error) {
   } else {
     exchange_->Respond(error.Response());
   }
-  Leave();
 }
 
 void Generation::Leave() {

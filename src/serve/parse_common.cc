@@ -14,7 +14,7 @@ using simdjson::dom::element;
 
 // Fields of OpenAI's API and of other servers that would change the answer and are not built. Whatever value
 // they have, except null, is refused.
-constexpr std::array<std::string_view, 24> kNotBuilt{"suffix",
+constexpr std::array<std::string_view, 20> kNotBuilt{"suffix",
                                                      "functions",
                                                      "function_call",
                                                      "modalities",
@@ -22,16 +22,12 @@ constexpr std::array<std::string_view, 24> kNotBuilt{"suffix",
                                                      "prediction",
                                                      "web_search_options",
                                                      "verbosity",
-                                                     "guided_json",
-                                                     "guided_regex",
                                                      "guided_choice",
                                                      "guided_grammar",
                                                      "structured_outputs",
                                                      "structural_tag",
-                                                     "regex",
                                                      "ebnf",
                                                      "grammar",
-                                                     "json_schema",
                                                      "bad_words",
                                                      "logits_processors",
                                                      "custom_logit_processor",
@@ -46,24 +42,8 @@ void RefuseIf(const FieldReader& fields, bool refused, std::string_view name, st
 // Fields with one value that changes nothing; any other is refused.
 void RefuseWhatIsNotBuilt(FieldReader& fields) {
   RefuseIf(fields, fields.Integer("best_of").value_or(1) != 1, "best_of", "leave it out or send 1");
-  RefuseIf(fields, fields.Integer("min_tokens").value_or(0) != 0, "min_tokens",
-           "leave it out or send 0; ignore_eos keeps an answer going to max_tokens");
-  RefuseIf(fields, fields.Decimal("min_p").value_or(0) != 0, "min_p", "leave it out or send 0");
-  RefuseIf(fields, fields.Decimal("frequency_penalty").value_or(0) != 0, "frequency_penalty",
-           "leave it out or send 0");
-  RefuseIf(fields, fields.Decimal("presence_penalty").value_or(0) != 0, "presence_penalty",
-           "leave it out or send 0");
-  RefuseIf(fields, fields.Decimal("repetition_penalty").value_or(1) != 1, "repetition_penalty",
-           "leave it out or send 1");
-  const auto bias = fields.Object("logit_bias");
-  RefuseIf(fields, bias && bias->size() != 0, "logit_bias", "leave it out");
   RefuseIf(fields, fields.Bool("add_special_tokens").value_or(false), "add_special_tokens",
            "leave it out or send false; special tokens may be written out in the text");
-  if (const auto format = fields.Object("response_format")) {
-    std::string_view type;
-    const bool text = (*format)["type"].get(type) == simdjson::SUCCESS && type == "text";
-    RefuseIf(fields, !text, "response_format", "leave it out or send {\"type\": \"text\"}");
-  }
   for (const std::string_view name : kNotBuilt) {
     RefuseIf(fields, fields.Any(name).has_value(), name, "leave it out");
   }
@@ -159,6 +139,7 @@ void ParseSampling(FieldReader& fields, int64_t vocab_size, ApiRequest& request)
   if (const auto value = fields.Integer("top_k")) {
     request.top_k = *value == -1 ? 0 : static_cast<int32_t>(*value);
   }
+  ParseChoice(fields, vocab_size, request);
   request.n = fields.Integer("n").value_or(1);
   request.stop = ParseStop(fields);
   request.stop_token_ids = ParseStopTokenIds(fields, vocab_size);

@@ -24,6 +24,9 @@ int32_t ParseTokenId(simdjson::dom::element value, const std::string& path, int6
 // How tokens are chosen and what ends an answer, n among it; /generate has these fields in sampling_params.
 void ParseSampling(FieldReader& fields, int64_t vocab_size, ApiRequest& request);
 
+// The part of ParseSampling that changes logits: min_p, penalties, biases, min_tokens, the answer's format.
+void ParseChoice(FieldReader& fields, int64_t vocab_size, ApiRequest& request);
+
 // What no other server's answer depends on: names, priority, deadline, cache salt, progress and timings.
 // After `stream` has been read.
 void ParseExtras(FieldReader& fields, ApiRequest& request);

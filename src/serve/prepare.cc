@@ -93,6 +93,12 @@ JsonBody ReadBody(const HttpRequest& request) {
   return JsonBody(request.body);
 }
 
+HttpRequest HeadOf(const HttpRequest& request) {
+  HttpRequest head = request;
+  head.body = {};
+  return head;
+}
+
 void CheckRunning(const Service& service) {
   const std::string verdict = service.engine.Verdict();
   if (!verdict.empty()) throw ApiError(Refusal::kRankLost, verdict);
@@ -158,6 +164,12 @@ std::vector<Choice> MakeChoices(const Service& service, const ApiRequest& reques
     TooLong(info, length, 1, param);
   }
   if (max_tokens > left) TooLong(info, length, max_tokens, param);
+  if (request.min_tokens > max_tokens) {
+    throw ApiError(Refusal::kOutOfRange,
+                   fmt::format("min_tokens is {} and the answer may have {}; lower it or raise max_tokens",
+                               request.min_tokens, max_tokens),
+                   "min_tokens");
+  }
 
   engine::Request job;
   job.prompt = std::move(prompt);
@@ -166,6 +178,13 @@ std::vector<Choice> MakeChoices(const Service& service, const ApiRequest& reques
   job.temperature = request.temperature.value_or(defaults.temperature);
   job.top_p = request.top_p.value_or(defaults.top_p);
   job.top_k = request.top_k.value_or(defaults.top_k);
+  job.min_p = request.min_p;
+  job.frequency_penalty = request.frequency_penalty;
+  job.presence_penalty = request.presence_penalty;
+  job.repetition_penalty = request.repetition_penalty;
+  job.logit_bias = request.logit_bias;
+  job.min_tokens = request.min_tokens;
+  job.grammar = request.grammar;
   job.seed = request.seed ? static_cast<uint64_t>(*request.seed) : RandomBits();
   job.top_logprobs = std::max(request.top_logprobs.value_or(0), request.prompt_logprobs.value_or(0));
   job.prompt_logprobs = request.prompt_logprobs.has_value();

@@ -15,6 +15,9 @@ namespace sluice::serve {
 // The body of a POST. kUnsupportedMediaType unless it is plain JSON by its headers; then as JsonBody.
 JsonBody ReadBody(const HttpRequest& request);
 
+// The request without its body.
+HttpRequest HeadOf(const HttpRequest& request);
+
 // kRankLost when the engine has a verdict, kDraining when no more requests are taken.
 void CheckRunning(const Service& service);
 // The same, and kModelNotFound unless `model` is the one served.

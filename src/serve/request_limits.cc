@@ -33,7 +33,7 @@ constexpr std::array kNumericFields{
     NumericField{"top_logprobs", true, 0, 20, false},
     NumericField{"frequency_penalty", false, -2, 2, false},
     NumericField{"presence_penalty", false, -2, 2, false},
-    NumericField{"repetition_penalty", false, 0, 2, true},
+    NumericField{"repetition_penalty", false, 0.01, 2, false},
 };
 
 }  // namespace

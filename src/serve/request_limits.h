@@ -17,6 +17,7 @@ inline constexpr std::size_t kMaxToolCalls = 128;  // of one message
 inline constexpr std::size_t kMaxStopStrings = 16;
 inline constexpr std::size_t kMaxStopStringBytes = 1024;
 inline constexpr std::size_t kMaxStopTokenIds = 128;
+inline constexpr std::size_t kMaxLogitBiases = 1024;
 inline constexpr std::size_t kMaxIgnoredFieldsListed = 32;
 inline constexpr std::size_t kMaxCacheSaltBytes = 256;
 

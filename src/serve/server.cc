@@ -87,6 +87,7 @@ struct Server::Parts {
   const Access access;
   ServerInfo info;
   GenerationList generations;
+  std::optional<Grammars> grammars;
   std::optional<Service> service;
   std::atomic<Service*> live{nullptr};
   HttpServer http;
@@ -122,8 +123,9 @@ void Server::Serve(engine::Engine& engine, const text::Tokenizer& tokenizer, Ser
   const std::lock_guard lock(parts_->mutex);
   SLUICE_CHECK(!parts_->service.has_value() && !parts_->stopping, "a server is given its engine once");
   parts_->info = std::move(info);
+  parts_->grammars.emplace(tokenizer, engine.info().vocab_size);
   parts_->service.emplace(Service{parts_->options, parts_->info, engine, tokenizer, parts_->generations,
-                                  watchers, std::time(nullptr)});
+                                  *parts_->grammars, watchers, std::time(nullptr)});
   parts_->watch = std::thread([parts = parts_.get()] { parts->WatchVerdict(); });
   parts_->live.store(&*parts_->service, std::memory_order_release);
 }
@@ -163,6 +165,7 @@ void Server::Stop() {
   if (parts_->watch.joinable()) parts_->watch.join();
   parts_->generations.Close(
       ApiError(Refusal::kDraining, "the server is shutting down; send the request again later"));
+  if (parts_->grammars) parts_->grammars->Stop();
   parts_->http.Stop();
   if (parts_->admin) parts_->admin->Stop();
   {

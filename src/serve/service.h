@@ -5,6 +5,7 @@
 #include "engine/engine.h"
 #include "serve/exchange.h"
 #include "serve/generation.h"
+#include "serve/grammars.h"
 #include "serve/server.h"
 #include "text/tokenizer.h"
 
@@ -17,6 +18,7 @@ struct Service {
   engine::Engine& engine;
   const text::Tokenizer& tokenizer;
   GenerationList& generations;
+  Grammars& grammars;
   Watchers watchers;
   int64_t started = 0;
 };

@@ -1,3 +1,5 @@
+#include <fmt/format.h>
+
 #include "serve/server_fixture.h"
 #include "text/deepseek_v32_texts.h"
 

@@ -73,4 +73,17 @@ std::string EbnfClass(std::span<const std::pair<char32_t, char32_t>> ranges) {
   return fmt::format("({}{}{})", wide, ascii.empty() ? "" : " | ", ascii.empty() ? "" : '[' + ascii + ']');
 }
 
+std::string EbnfRepeat(const std::string& item, int64_t least, int64_t most) {
+  std::string written;
+  for (int64_t i = 0; i < least; ++i) written += item + ' ';
+  if (most < 0) return written + item + '*';
+  std::string closing;
+  for (int64_t i = least; i < most; ++i) {
+    written += '(' + item + ' ';
+    closing += ")?";
+  }
+  written += closing;
+  return written.empty() ? "\"\"" : '(' + written + ')';
+}
+
 }  // namespace sluice::text

@@ -64,8 +64,9 @@ const char* const kPatterns[] = {"[a-z]{3,9}@[a-z]+\\.com",
                                  "\\x41[\\t -~]\\n.",
                                  "(in|th|er|on|an){1,6}",
                                  "[\\]\\-a^]{2}",
-                                 "((e|t)?(e|t)?)+s",
-                                 "the|t|th[a-e]|.{5}"};
+                                 "((e|t)(e|t)?)+s",
+                                 "the|t|th[a-e]|.{5}",
+                                 "(\\d{1,3}\\.){3}\\d{1,3}"};
 
 TEST(Grammar, RegexMasksAreWhatBruteForceFinds) {
   GrammarWorld world;
@@ -163,6 +164,10 @@ TEST(Grammar, RegexRefusalsSayWhatAndWhere) {
   refused("a{3,2}", "repeats at least 3 and at most 2 times");
   refused("a{1001}", "repeats more than 1000 times");
   refused("a{99999999999999999999}", "repeats more than 1000 times");
+  refused("([bc]{8}d){8}", "too large with its counts written out");
+  refused("(.{1,8}){1,8}", "and 256 is the limit");
+  refused("((.{1,4}){1,4}){1,4}", "and 256 is the limit");
+  refused("(.{8}){9}", "and 1024 is the limit");
   refused("a{,3}", "begins no quantifier");
   refused("a{x}", "begins no quantifier");
   refused("[]", "class without characters");

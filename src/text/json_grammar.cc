@@ -18,21 +18,24 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-// Escapes of surrogates come in pairs, so that an answer is text for every JSON parser, and one character of
-// the rules is one of the string.
-constexpr std::string_view kJsonRules = R"(
-ws ::= "" | " " | "\n" [ \t]{0,20}
+// Escapes of surrogates come in pairs, so that an answer is text for every JSON parser. A string is written
+// as a rule that calls itself at its end: the masks inside it are then made when the grammar is compiled.
+std::string JsonRules() {
+  const std::string integer = fmt::format("\"-\"? (\"0\" | [1-9] {})", EbnfRepeat("[0-9]", 0, 17));
+  const std::string fraction = fmt::format("(\".\" {})?", EbnfRepeat("[0-9]", 1, 16));
+  return fmt::format("ws ::= \"\" | \" \" | \"\\n\" {}\n", EbnfRepeat("[ \\t]", 0, 20)) +
+         fmt::format("integer ::= {}\n", integer) +
+         fmt::format("number ::= {} {} ([eE] [-+]? [0-9] [0-9]?)?\n", integer, fraction) + R"(
 hex ::= [0-9a-fA-F]
 escape ::= ["\\/bfnrt] | "u" ([0-9abcefABCEF] hex hex hex | [dD] [0-7] hex hex | [dD] [89abAB] hex hex "\\u" [dD] [c-fC-F] hex hex)
-char ::= [^\u0000-\u001f"\\] | "\\" escape
-string ::= "\"" char* "\""
-integer ::= "-"? ("0" | [1-9] [0-9]{0,17})
-number ::= integer ("." [0-9]{1,16})? ([eE] [-+]? [0-9]{1,2})?
+string ::= "\"" text
+text ::= "\"" | [^\u0000-\u001f"\\] text | "\\" escape text
 member ::= string ws ":" ws value
 object ::= "{" ws (member ws ("," ws member ws)*)? "}"
 array ::= "[" ws (value ws ("," ws value ws)*)? "]"
 value ::= object | array | string | number | "true" | "false" | "null"
 )";
+}
 
 constexpr std::string_view kAnnotations[] = {"title",    "description", "default",    "examples",
                                              "$schema",  "$id",         "$comment",   "$defs",
@@ -42,7 +45,7 @@ constexpr std::string_view kAnnotations[] = {"title",    "description", "default
 const std::map<std::string_view, std::vector<std::string_view>> kOfType = {
     {"object", {"properties", "required", "additionalProperties"}},
     {"array", {"items", "minItems", "maxItems"}},
-    {"string", {"minLength", "maxLength"}},
+    {"string", {}},
     {"number", {}},
     {"integer", {}},
     {"boolean", {}},
@@ -68,7 +71,7 @@ class SchemaRules {
 
   std::string Make() {
     const std::string first = RuleOf("", 0);
-    return fmt::format("root ::= {}\n{}{}", first, rules_, kJsonRules);
+    return fmt::format("root ::= {}\n{}{}", first, rules_, JsonRules());
   }
 
  private:
@@ -236,8 +239,6 @@ class SchemaRules {
         body += Object(place, schema, depth);
       } else if (type == "array") {
         body += Array(place, schema, depth);
-      } else if (type == "string") {
-        body += String(place, schema);
       } else {
         body += type == "boolean" ? "\"true\" | \"false\"" : type == "null" ? "\"null\"" : type;
       }
@@ -256,30 +257,10 @@ class SchemaRules {
     return value;
   }
 
-  // "{least,most}" of the keywords min* and max*.
-  static std::string Bounds(const Place& place, const Json& schema, std::string_view least_name,
-                            std::string_view most_name, int64_t limit, int64_t& least, int64_t& most) {
-    least = Count(place, schema, least_name, 0, limit);
-    most = Count(place, schema, most_name, -1, limit);
-    if (most >= 0 && most < least) {
-      Refuse(place, "has \"{}\" {} above \"{}\" {}", least_name, least, most_name, most);
-    }
-    return most < 0 ? fmt::format("{{{},}}", least) : fmt::format("{{{},{}}}", least, most);
-  }
-
-  static std::string String(const Place& place, const Json& schema) {
-    int64_t least = 0;
-    int64_t most = 0;
-    const std::string bounds = Bounds(place, schema, "minLength", "maxLength", kMaxSchemaLength, least, most);
-    if (least == 0 && most < 0) return "string";
-    if (most == 0) return R"("\"\"")";
-    return fmt::format(R"("\"" char{} "\"")", bounds);
-  }
-
   std::string Array(const Place& place, const Json& schema, int depth) {
-    int64_t least = 0;
-    int64_t most = 0;
-    Bounds(place, schema, "minItems", "maxItems", kMaxSchemaItems, least, most);
+    const int64_t least = Count(place, schema, "minItems", 0, kMaxSchemaItems);
+    const int64_t most = Count(place, schema, "maxItems", -1, kMaxSchemaItems);
+    if (most >= 0 && most < least) Refuse(place, "has \"minItems\" {} above \"maxItems\" {}", least, most);
     if (most == 0) return R"("[" ws "]")";
     const std::string item =
         schema.contains("items") ? GuardedRuleOf(Under(place, "items"), depth + 1) : "value";
@@ -379,6 +360,6 @@ std::string JsonSchemaRules(std::string_view schema) {
   return SchemaRules(root).Make();
 }
 
-std::string JsonObjectRules() { return fmt::format("root ::= object\n{}", kJsonRules); }
+std::string JsonObjectRules() { return fmt::format("root ::= object\n{}", JsonRules()); }
 
 }  // namespace sluice::text

@@ -12,14 +12,12 @@ inline constexpr std::size_t kMaxSchemaBytes = 64 * 1024;
 inline constexpr int kMaxSchemaDepth = 32;
 inline constexpr int64_t kMaxSchemaNodes = 1000;       // schemas inside the schema
 inline constexpr int64_t kMaxSchemaEnumValues = 1000;  // over all enums
-inline constexpr int64_t kMaxSchemaItems = 1000;       // minItems, maxItems
-inline constexpr int64_t kMaxSchemaLength = 10'000;    // minLength, maxLength
+inline constexpr int64_t kMaxSchemaItems = 256;        // minItems, maxItems
 
 // The rules (EBNF as xgrammar reads it, the first rule is `root`) of JSON texts that are valid under a JSON
 // schema. Supported: type (one or a list), properties, required, additionalProperties, items, minItems,
-// maxItems, minLength, maxLength, enum, const, anyOf, allOf with one member, $ref within the schema, $defs,
-// and annotations. Error(kBadRequest) that says where for everything else: what is not understood is refused,
-// never left out.
+// maxItems, enum, const, anyOf, allOf with one member, $ref within the schema, $defs, and annotations.
+// Error(kBadRequest) that says where for everything else: what is not understood is refused, never left out.
 //
 // Every text of the rules is valid; not every valid text is among them. Members come in the order of
 // `properties`; where there are properties, no others are written; between tokens stands no more white space

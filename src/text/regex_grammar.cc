@@ -15,6 +15,8 @@ namespace {
 constexpr char32_t kLast = 0x10FFFF;
 constexpr char32_t kSurrogates = 0xD800;  // up to 0xDFFF, which are no characters
 
+constexpr int64_t kClassSize = 16;
+
 using Range = std::pair<char32_t, char32_t>;
 using Ranges = std::vector<Range>;
 
@@ -80,6 +82,11 @@ class RegexParser {
          fmt::format(format, std::forward<Args>(args)...), at_);
   }
 
+  struct Counts {
+    int64_t least = 1;
+    int64_t most = 1;  // -1: any
+  };
+
   bool AtEnd() const { return at_ == pattern_.size(); }
   bool Next(char32_t c) const { return !AtEnd() && pattern_[at_] == c; }
   char32_t Take(std::string_view what) {
@@ -107,8 +114,22 @@ class RegexParser {
     std::string body;
     while (!AtEnd() && pattern_[at_] != '|' && pattern_[at_] != ')') {
       if (!body.empty()) body += ' ';
-      body += Atom(depth);
-      body += Quantifier();
+      const int64_t before = size_;
+      const bool varied = varies_;
+      varies_ = false;
+      const std::string atom = Atom(depth);
+      const Counts counts = Quantifier();
+      const int64_t times = std::max<int64_t>({counts.least, counts.most, 1});
+      const int64_t limit = varies_ && times > 1 ? kMaxRegexNestedSize : kMaxRegexSize;
+      size_ = before + (size_ - before) * times;
+      if (size_ > kMaxRegexSize || size_ - before > limit) {
+        Refuse(
+            "is too large with its counts written out: lower the counts; a class or '.' counts as {} "
+            "characters, and {} is the limit",
+            kClassSize, limit);
+      }
+      varies_ = varied || varies_ || counts.least != counts.most;
+      body += counts.least == 1 && counts.most == 1 ? atom : EbnfRepeat(atom, counts.least, counts.most);
     }
     return body.empty() ? "\"\"" : body;
   }
@@ -153,7 +174,9 @@ class RegexParser {
     }
   }
 
-  std::string Written(const Ranges& ranges) const {
+  std::string Written(const Ranges& ranges) {
+    const bool one = ranges.size() == 1 && ranges.front().first == ranges.front().second;
+    size_ += one ? 1 : kClassSize;
     if (ranges.empty()) Refuse("has a class without characters");
     return EbnfClass(ranges);
   }
@@ -171,31 +194,29 @@ class RegexParser {
     return number;
   }
 
-  std::string Quantifier() {
-    std::string quantifier;
+  Counts Quantifier() {
+    Counts counts;
     if (Next('*') || Next('+') || Next('?')) {
-      quantifier = static_cast<char>(pattern_[at_++]);
+      const char32_t c = pattern_[at_++];
+      counts = {c == '+' ? 1 : 0, c == '?' ? 1 : -1};
     } else if (Next('{')) {
       ++at_;
-      const int64_t least = Number();
-      quantifier = fmt::format("{{{}}}", least);
+      counts.least = counts.most = Number();
       if (Next(',')) {
         ++at_;
-        quantifier = fmt::format("{{{},}}", least);
-        if (!Next('}')) {
-          const int64_t most = Number();
-          if (most < least) Refuse("repeats at least {} and at most {} times", least, most);
-          quantifier = fmt::format("{{{},{}}}", least, most);
+        counts.most = Next('}') ? -1 : Number();
+        if (counts.most >= 0 && counts.most < counts.least) {
+          Refuse("repeats at least {} and at most {} times", counts.least, counts.most);
         }
       }
       if (!Next('}')) Refuse("has a '{{' that begins no quantifier; a literal one is written \\{{");
       ++at_;
     } else {
-      return quantifier;
+      return counts;
     }
     if (Next('?')) ++at_;  // lazy: the same texts
     if (Next('*') || Next('+') || Next('?') || Next('{')) Refuse("has two quantifiers in a row");
-    return quantifier;
+    return counts;
   }
 
   char32_t Hex(int digits) {
@@ -292,6 +313,8 @@ class RegexParser {
 
   std::vector<char32_t> pattern_;
   size_t at_ = 0;
+  int64_t size_ = 0;
+  bool varies_ = false;  // the part being read has a quantifier that leaves its length open
 };
 
 }  // namespace

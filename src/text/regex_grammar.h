@@ -10,6 +10,12 @@ namespace sluice::text {
 inline constexpr std::size_t kMaxRegexBytes = 4096;
 inline constexpr int kMaxRegexDepth = 32;
 inline constexpr int64_t kMaxRegexRepeats = 1000;  // of one quantifier
+// Characters of the pattern with all counts written out, classes and `.` counting 16 times. This bounds the
+// time of a compilation: a few seconds at the limit with DeepSeek's vocabulary.
+inline constexpr int64_t kMaxRegexSize = 1024;
+// The same where counts surround parts that are themselves of varying length: a text may then be read in many
+// ways, and all of them are followed whenever a mask is made.
+inline constexpr int64_t kMaxRegexNestedSize = 256;
 
 // The rules (EBNF as xgrammar reads it) of the texts that a regular expression matches as a whole. Supported:
 // literals, `.` (all but a line break), classes, \d \w \s and their negations (ASCII), \t \n \r \f \v \0,
