@@ -8,7 +8,7 @@
 namespace sluice::cli {
 
 void AddChatFlags(CLI::App& app, ChatFlags& flags) {
-  app.add_flag("--no-webui", flags.no_webui, "No page for people at /");
+  app.add_flag("--no-webui", flags.no_webui, "No page for people at /")->group("Model and server");
 }
 
 void ApplyChatFlags(const ChatFlags& flags, const std::string& tool_call_parser,

@@ -29,7 +29,8 @@ constexpr const char* kNoTables =
 std::optional<std::string> TextOf(const toml::node& node) {
   if (const auto text = node.value_exact<std::string>()) return text;
   if (const auto number = node.value_exact<int64_t>()) return fmt::to_string(*number);
-  if (const auto number = node.value_exact<double>()) return fmt::to_string(*number);
+  // 3.0 stays "3.0", which no count of something takes.
+  if (const auto number = node.value_exact<double>()) return Json(*number).dump();
   if (const auto truth = node.value_exact<bool>()) return *truth ? "true" : "false";
   return std::nullopt;
 }

@@ -18,6 +18,7 @@
 #include "cli/http_flags.h"
 #include "cli/layout_flags.h"
 #include "cli/reference_flags.h"
+#include "cli/sampling_flags.h"
 #include "cli/schedule_flags.h"
 #include "cli/serve_until_signal.h"
 #include "engine/local_engine.h"
@@ -32,6 +33,7 @@ struct ServeFlags {
   ReferenceFlags reference;
   HttpFlags http;
   ChatFlags chat;
+  SamplingFlags sampling;
   std::string host = "127.0.0.1";
   int64_t port = 30000;
   std::string served_model_name;  // empty: the model path
@@ -155,7 +157,9 @@ void Serve(const ServeFlags& flags, const serve::Json& arguments, const std::vec
   settings.log_format = log_format;
   const auto numerics = engine::NumericsOf(settings.numerics, checkpoint->is_fp8());
   CheckReferenceFlags(flags.reference, numerics == ops::Numerics::kFp8);
+  const SaidDefaults defaults = DefaultsOf(flags.sampling, directory);
   Describe(flags, settings, *checkpoint, notes);
+  spdlog::info("{}", defaults.line);
   ApplyChatFlags(flags.chat, flags.reference.tool_call_parser, flags.reference.reasoning_parser,
                  checkpoint->config().architecture, directory, options);
   // It listens while the model is loaded, and says that it does.
@@ -188,6 +192,7 @@ void Serve(const ServeFlags& flags, const serve::Json& arguments, const std::vec
       flags.served_model_name.empty() ? flags.layout.model_path : flags.served_model_name;
   info.model_path = flags.layout.model_path;
   info.version = "0.1.0";
+  info.sampling_defaults = defaults.values;
   // Equal requests give equal bits on equal weights, numerics and back end, whatever the layout.
   info.system_fingerprint = fmt::format("sluice-{}-{}-{:08x}", settings.ops, engine.info().numerics,
                                         static_cast<uint32_t>(checkpoint->fingerprint()));
@@ -213,9 +218,12 @@ void Serve(const ServeFlags& flags, const serve::Json& arguments, const std::vec
 // Values that the model gives where no flag, variable or file does.
 std::map<std::string, std::string> ModelValues(const std::string& model_path) {
   const auto checkpoint = checkpoint::Checkpoint::Open(model_path);
-  return {{"context-length", fmt::to_string(checkpoint->config().max_position_embeddings)},
-          {"numerics", checkpoint->is_fp8() ? "fp8" : "exact"},
-          {"served-model-name", model_path}};
+  std::map<std::string, std::string> values = SamplingOfModel(model_path);
+  values.merge(std::map<std::string, std::string>{
+      {"context-length", fmt::to_string(checkpoint->config().max_position_embeddings)},
+      {"numerics", checkpoint->is_fp8() ? "fp8" : "exact"},
+      {"served-model-name", model_path}});
+  return values;
 }
 
 }  // namespace
@@ -252,6 +260,7 @@ void AddServeCommand(CLI::App& app, const Origins& origins) {
   AddHttpFlags(*command, flags->http);
   AddReferenceFlags(*command, flags->reference);
   AddChatFlags(*command, flags->chat);
+  AddSamplingFlags(*command, flags->sampling);
   command->callback([flags, command, &origins] {
     if (flags->print_config) {
       fmt::print("{}", PrintedConfig(*command, origins, ModelValues(flags->layout.model_path)));

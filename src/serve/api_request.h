@@ -23,9 +23,9 @@ struct ApiRequest {
   bool include_usage = false;
   bool continuous_usage = false;
   std::optional<int64_t> max_tokens;
-  float temperature = 1.0F;
-  float top_p = 1.0F;
-  int32_t top_k = 0;  // 0: all
+  std::optional<float> temperature;  // absent, as the next two: SamplingDefaults
+  std::optional<float> top_p;
+  std::optional<int32_t> top_k;  // 0: all
   std::optional<int64_t> seed;
   std::vector<std::string> stop;
   std::vector<int32_t> stop_token_ids;

@@ -154,10 +154,11 @@ int32_t ParseTokenId(element value, const std::string& path, int64_t vocab_size)
 
 void ParseSampling(FieldReader& fields, int64_t vocab_size, ApiRequest& request) {
   RefuseWhatIsNotBuilt(fields);
-  request.temperature = static_cast<float>(fields.Decimal("temperature").value_or(1.0));
-  request.top_p = static_cast<float>(fields.Decimal("top_p").value_or(1.0));
-  request.top_k = static_cast<int32_t>(fields.Integer("top_k").value_or(0));
-  if (request.top_k == -1) request.top_k = 0;
+  if (const auto value = fields.Decimal("temperature")) request.temperature = static_cast<float>(*value);
+  if (const auto value = fields.Decimal("top_p")) request.top_p = static_cast<float>(*value);
+  if (const auto value = fields.Integer("top_k")) {
+    request.top_k = *value == -1 ? 0 : static_cast<int32_t>(*value);
+  }
   request.n = fields.Integer("n").value_or(1);
   request.stop = ParseStop(fields);
   request.stop_token_ids = ParseStopTokenIds(fields, vocab_size);

@@ -162,9 +162,10 @@ std::vector<Choice> MakeChoices(const Service& service, const ApiRequest& reques
   engine::Request job;
   job.prompt = std::move(prompt);
   job.max_tokens = max_tokens;
-  job.temperature = request.temperature;
-  job.top_p = request.top_p;
-  job.top_k = request.top_k;
+  const SamplingDefaults& defaults = service.info.sampling_defaults;
+  job.temperature = request.temperature.value_or(defaults.temperature);
+  job.top_p = request.top_p.value_or(defaults.top_p);
+  job.top_k = request.top_k.value_or(defaults.top_k);
   job.seed = request.seed ? static_cast<uint64_t>(*request.seed) : RandomBits();
   job.top_logprobs = std::max(request.top_logprobs.value_or(0), request.prompt_logprobs.value_or(0));
   job.prompt_logprobs = request.prompt_logprobs.has_value();

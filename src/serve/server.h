@@ -11,6 +11,7 @@
 #include "engine/engine.h"
 #include "serve/json.h"
 #include "serve/request_watch.h"
+#include "serve/sampling_defaults.h"
 #include "text/tokenizer.h"
 
 namespace sluice::serve {
@@ -51,6 +52,7 @@ struct ServerInfo {
   std::string model_path;          // also accepted as `model`
   std::string system_fingerprint;  // equal exactly when equal requests give equal bits
   std::string version;
+  SamplingDefaults sampling_defaults{};
   Json arguments =
       Json::object();  // every argument of the program with its value, as /get_server_info shows it
 };

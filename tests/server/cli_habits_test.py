@@ -128,8 +128,9 @@ def check_completion(program):
     print(f"ok completion in {', '.join(done)}")
 
 
-def serve(program, *words, stderr, ask=()):
-    """What is written to `stderr`, a file or a terminal, by a server that is asked for these bodies."""
+def serve(program, *words, stderr=subprocess.DEVNULL, ask=()):
+    """The texts that a server answers to these bodies; what it logs goes to `stderr`, a file or a terminal."""
+    texts = []
     command = [program.program, "serve", program.model, "--port", "0", "--context-length", "2Ki", *words]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=program.environment) as server:
         try:
@@ -137,11 +138,36 @@ def serve(program, *words, stderr, ask=()):
             for body in ask:
                 connection = http.client.HTTPConnection(found[1], int(found[2]), timeout=60)
                 connection.request("POST", "/v1/completions", json.dumps(body), {"Content-Type": "application/json"})
-                assert connection.getresponse().status == 200, body
+                answer = connection.getresponse()
+                assert answer.status == 200, body
+                texts.append(json.loads(answer.read())["choices"][0]["text"])
                 connection.close()
         finally:
             server.send_signal(signal.SIGTERM)
         assert server.wait(timeout=60) == 0
+    return texts
+
+
+def check_defaults_of_the_model(program):
+    """A flag goes before generation_config.json, and a request before both: greedy answers ignore the seed."""
+    config = pathlib.Path(program.model) / "generation_config.json"
+    ask = [{"model": program.model, "prompt": "abc", "max_tokens": 24, "seed": seed, "ignore_eos": True, **more}
+           for more in ({}, {"temperature": 0.0}, {"temperature": 1.5}) for seed in (1, 2)]
+    config.write_text('{"temperature": 0.0, "top_p": 0.9}')
+    try:
+        a, b, greedy, same, warm, other = serve(program, ask=ask)
+        assert a == b == greedy == same and warm != other, (a, b, greedy, warm, other)
+        a, b, greedy, same, *_ = serve(program, "--default-temperature", "1.5", ask=ask)
+        assert a != b and greedy == same, (a, b, greedy)
+        text = program.run("serve", program.model, "--default-temperature", "1", "--print-config")
+        assert "default-temperature = 1  # flag" in text and "default-top-p = 0.9  # model" in text, text
+        config.write_text('{"temperature": 7}')
+        said = program.run("serve", program.model, "--port", "0", code=3)
+        assert "generation_config.json: temperature 7 is not from 0 to 2" in said, said
+    finally:
+        config.unlink()
+    a, b, *_ = serve(program, ask=ask)
+    assert a != b, a
 
 
 def check_log(program):
@@ -177,7 +203,8 @@ def main():
     parser.add_argument("--sluice", required=True)
     with tempfile.TemporaryDirectory() as directory:
         program = Program(parser.parse_args().sluice, directory)
-        for check in (check_help, check_typing_errors, check_print_config, check_wrong_values, check_completion, check_log):
+        for check in (check_help, check_typing_errors, check_print_config, check_wrong_values, check_completion, check_defaults_of_the_model,
+                      check_log):
             check(program)
             print(f"ok {check.__name__}")
 

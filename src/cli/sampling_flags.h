@@ -1,0 +1,37 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <string>
+
+#include "serve/sampling_defaults.h"
+
+namespace sluice::cli {
+
+// What requests get that do not say it. Not given: what the model's generation_config.json says, and
+// without that the built-in value.
+struct SamplingFlags {
+  std::optional<double> temperature;
+  std::optional<double> top_p;
+  std::optional<int64_t> top_k;
+};
+
+void AddSamplingFlags(CLI::App& app, SamplingFlags& flags);
+
+// temperature, top_p and top_k of the directory's generation_config.json, by the flag that goes before it;
+// empty when there is no such file. Throws Error(kModelFiles) for a file that is no JSON object, and for a
+// value of these that is no number.
+std::map<std::string, std::string> SamplingOfModel(const std::filesystem::path& directory);
+
+// The defaults, and the line for the log that says them with their origin. Throws Error(kUsage) for a flag
+// out of range and Error(kModelFiles) for such a value of the model.
+struct SaidDefaults {
+  serve::SamplingDefaults values;
+  std::string line;
+};
+SaidDefaults DefaultsOf(const SamplingFlags& flags, const std::filesystem::path& directory);
+
+}  // namespace sluice::cli
