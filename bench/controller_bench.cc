@@ -120,9 +120,11 @@ double Measure(int count, int64_t prompt_tokens, int64_t answer_tokens) {
   std::condition_variable ended;
   int running = count;
   std::vector<engine::Request> requests(static_cast<size_t>(count));
-  for (engine::Request& request : requests) {
-    request.prompt.assign(static_cast<size_t>(prompt_tokens), 7);
-    request.max_tokens = answer_tokens;
+  // No two begin alike: nothing is cached.
+  for (size_t i = 0; i < requests.size(); ++i) {
+    requests[i].prompt.assign(static_cast<size_t>(prompt_tokens), 7);
+    requests[i].prompt.front() = static_cast<int32_t>(i);
+    requests[i].max_tokens = answer_tokens;
   }
   const double before = CpuSeconds(CLOCK_PROCESS_CPUTIME_ID) - idle_ranks.cpu_seconds();
   for (engine::Request& request : requests) {

@@ -52,7 +52,8 @@ void Measure(const std::filesystem::path& model, int64_t tokens) {
   // The pages of the first prompt were free again, so the longer one touched only what lies beyond them.
   const auto numerics = engine::NumericsOf(settings.numerics, checkpoint->is_fp8());
   const double cache =
-      static_cast<double>((tokens - kChunkRows) * model::CacheShapeOf(config, numerics).token_bytes() *
+      static_cast<double>((tokens - kChunkRows) *
+                          model::CacheShapeOf(config, model::CacheFormatOf(numerics)).token_bytes() *
                           config.num_hidden_layers) /
       (1024.0 * 1024.0);
   fmt::print(

@@ -80,6 +80,14 @@ engine::NumericsChoice NumericsChoiceOf(const std::string& name) {
   Fail(ErrorKind::kUsage, "--numerics {} is not known: use auto, exact or fp8", name);
 }
 
+std::optional<ops::CacheFormat> CacheFormatNamed(const std::string& name) {
+  if (name == "auto") return std::nullopt;
+  if (name == "bf16" || name == "bfloat16") return ops::CacheFormat::kBf16;
+  if (name == "fp8_e4m3") return ops::CacheFormat::kFp8;
+  if (name == "f32") return ops::CacheFormat::kF32;
+  Fail(ErrorKind::kUsage, "--kv-cache-dtype {} is not known: use auto, bf16, fp8_e4m3 or f32", name);
+}
+
 }  // namespace
 
 void AddLayoutFlags(CLI::App& app, LayoutFlags& f) {
@@ -117,6 +125,9 @@ void AddLayoutFlags(CLI::App& app, LayoutFlags& f) {
 
   const char* numerics = "Numerics and waiting";
   app.add_option("--numerics", f.numerics, "auto (by the checkpoint), exact (fp32) or fp8")->group(numerics);
+  app.add_option("--kv-cache-dtype", f.kv_cache_dtype,
+                 "auto (fp8_e4m3 in fp8, f32 in exact), bf16, fp8_e4m3 or f32")
+      ->group(numerics);
   app.add_option("--ops", f.ops, "cpu (SIMD) or reference (naive, double)")->group(numerics);
   app.add_option("--watchdog-timeout", f.watchdog_timeout_seconds, "Seconds a rank may keep another waiting")
       ->group(numerics);
@@ -157,6 +168,7 @@ engine::JobSettings SettingsOf(const LayoutFlags& f, const checkpoint::Checkpoin
   settings.split_mode = SplitModeOf(f.cp_mode);
   settings.numerics = NumericsChoiceOf(f.numerics);
   settings.ops = f.ops;
+  settings.cache_format = CacheFormatNamed(f.kv_cache_dtype);
   settings.max_steps_in_flight =
       std::max(8, 4 * settings.grid.stages) + static_cast<int>(f.pp_async_batch_depth);
   settings.loader_threads = LoaderThreadsOf(f);

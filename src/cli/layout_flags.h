@@ -36,6 +36,7 @@ struct LayoutFlags {
   std::string ranks;  // "threads", "processes" or empty: threads on one node, processes on several
   std::string numerics = "auto";
   std::string ops = "cpu";
+  std::string kv_cache_dtype = "auto";
   int64_t chunked_prefill_size = 8192;
   int64_t max_running_requests = 64;
   int64_t context_length = 0;    // 0: the model's

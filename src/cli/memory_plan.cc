@@ -37,7 +37,8 @@ Need NeedOf(const engine::JobSettings& settings, const checkpoint::Checkpoint& c
   int64_t layers = 0;
   for (const parallel::LayerRange& range : slice.layers) layers += range.size();
   return {rank, model::WeightBytes(checkpoint, numerics, slice),
-          model::CacheShapeOf(config, numerics).token_bytes() * layers};
+          model::CacheShapeOf(config, engine::CacheFormatOf(settings, checkpoint.is_fp8())).token_bytes() *
+              layers};
 }
 
 }  // namespace

@@ -57,9 +57,6 @@ std::vector<FlagRow> MakeTable() {
              "the model's sparse attention, the only one there is", "other attentions are not built"),
       Choice("--nsa-prefill-backend", &F::nsa_prefill_backend, kKernels, kWorks, kKernelHere),
       Choice("--nsa-decode-backend", &F::nsa_decode_backend, kKernels, kWorks, kKernelHere),
-      Choice("--kv-cache-dtype", &F::kv_cache_dtype, {"auto", "fp8_e4m3"}, kFixed,
-             "the cache follows the numerics mode: fp8_e4m3 in fp8, fp32 in exact",
-             "the cache follows --numerics"),
       Number("--page-size", &F::page_size, 64, 64, kFixed, "pages are always of 64 tokens"),
       Switch("--disable-radix-cache", &F::disable_radix_cache, kWorks,
              "no page is kept for later prompts that begin alike: every prompt is computed whole, and "
@@ -167,14 +164,8 @@ void AddReferenceFlags(CLI::App& app, Flags& flags) {
   }
 }
 
-void CheckReferenceFlags(const Flags& flags, bool fp8) {
+void CheckReferenceFlags(const Flags& flags) {
   for (const FlagRow& row : ReferenceFlagTable()) CheckRow(row, flags);
-  if (flags.kv_cache_dtype == "fp8_e4m3" && !fp8) {
-    Fail(ErrorKind::kUsage,
-         "--kv-cache-dtype fp8_e4m3 does not go with numerics exact, whose cache is fp32: use --numerics fp8 "
-         "or "
-         "--kv-cache-dtype auto");
-  }
   const auto largest = std::ranges::max_element(flags.cuda_graph_bs);
   if (largest != flags.cuda_graph_bs.end() && flags.cuda_graph_max_bs.has_value() &&
       *largest > *flags.cuda_graph_max_bs) {

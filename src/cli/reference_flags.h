@@ -18,7 +18,6 @@ struct ReferenceFlags {
   std::string attention_backend;
   std::string nsa_prefill_backend;
   std::string nsa_decode_backend;
-  std::string kv_cache_dtype = "auto";
   int64_t page_size = 64;
   bool disable_radix_cache = false;
   std::vector<int64_t> cuda_graph_bs;
@@ -72,8 +71,8 @@ const std::vector<FlagRow>& ReferenceFlagTable();
 void AddReferenceFlags(CLI::App& app, ReferenceFlags& flags);
 
 // Throws Error(kUsage) with a sentence that names the flag and what would work, for a value outside its row
-// and for flags that contradict each other. `fp8` is the numerics mode that the caches follow.
-void CheckReferenceFlags(const ReferenceFlags& flags, bool fp8);
+// and for flags that contradict each other.
+void CheckReferenceFlags(const ReferenceFlags& flags);
 
 // One line for each flag given on the command line of `app` that changes nothing here, saying why:
 // "--page-size 64: pages are always of 64 tokens".

@@ -32,9 +32,9 @@ Parsed Parse(const std::vector<std::string>& words) {
 }
 
 // The sentence with which the flags are refused; empty when they are taken.
-std::string Refusal(const std::vector<std::string>& words, bool fp8 = true) {
+std::string Refusal(const std::vector<std::string>& words) {
   try {
-    CheckReferenceFlags(Parse(words).flags, fp8);
+    CheckReferenceFlags(Parse(words).flags);
   } catch (const Error& error) {
     EXPECT_EQ(error.kind(), ErrorKind::kUsage);
     return error.what();
@@ -82,7 +82,6 @@ TEST(ReferenceFlags, EveryFlagOfServeHasARowWithAllItsNames) {
 
 TEST(ReferenceFlags, NothingGivenIsTakenAndNeedsNoNote) {
   EXPECT_EQ(Refusal({}), "");
-  EXPECT_EQ(Refusal({}, false), "");
   EXPECT_THAT(Parse({}).notes, ElementsAre());
 }
 
@@ -112,9 +111,6 @@ TEST(ReferenceFlags, WhatChangesNothingHereIsSaidIfItIsGiven) {
 }
 
 TEST(ReferenceFlags, ContradictionsAreRefused) {
-  EXPECT_THAT(Refusal({"--kv-cache-dtype", "fp8_e4m3"}, false), HasSubstr("--kv-cache-dtype auto"));
-  EXPECT_EQ(Refusal({"--kv-cache-dtype", "fp8_e4m3"}, true), "");
-  EXPECT_THAT(Refusal({"--kv-cache-dtype", "bf16"}), HasSubstr("use auto or fp8_e4m3"));
   for (const char* flag : {"--collect-tokens-histogram", "--enable-metrics"}) {
     EXPECT_THAT(Refusal({flag, "--disable-metrics"}),
                 HasSubstr(std::string(flag) + " and --disable-metrics"));

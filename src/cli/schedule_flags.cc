@@ -23,12 +23,12 @@ int64_t ContextOf(const LayoutFlags& f, const checkpoint::ModelConfig& config) {
 int64_t DefaultTotalTokens(const LayoutFlags& f, const engine::JobSettings& settings,
                            const checkpoint::Checkpoint& checkpoint) {
   const auto& config = checkpoint.config();
-  const auto numerics = engine::NumericsOf(settings.numerics, checkpoint.is_fp8());
+  const auto format = engine::CacheFormatOf(settings, checkpoint.is_fp8());
   const int64_t free_bytes = static_cast<int64_t>(sysconf(_SC_AVPHYS_PAGES)) * sysconf(_SC_PAGESIZE);
   // Every lane of a stage holds the whole stage's cache, so the ranks of a host together hold each layer
   // `lanes` times, less what other hosts hold.
   const int64_t token_bytes =
-      model::CacheShapeOf(config, numerics).token_bytes() * config.num_hidden_layers * settings.grid.lanes;
+      model::CacheShapeOf(config, format).token_bytes() * config.num_hidden_layers * settings.grid.lanes;
   const int64_t fits = free_bytes / 2 * f.nnodes / std::max<int64_t>(token_bytes, 1);
   return std::max<int64_t>(ops::kPageTokens, std::min(2 * ContextOf(f, config), fits));
 }

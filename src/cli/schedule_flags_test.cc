@@ -65,6 +65,31 @@ TEST_F(MemoryTest, TheFullestRankDecidesHowManyPagesThereAre) {
   EXPECT_THAT(plan.Line(), HasSubstr("3.00 GiB of this host x 0.5 / 4 ranks = 0.38 GiB each"));
 }
 
+TEST_F(MemoryTest, ABf16CacheTakesWhatItTakes) {
+  settings_.numerics = engine::NumericsChoice::kFp8;
+  const auto token_bytes = [&] {
+    return PlanMemory(settings_, *checkpoint_, int64_t{3} << 30, 4, 0.5).token_bytes;
+  };
+  EXPECT_EQ(token_bytes(), 3 * (656 + 132));
+  settings_.cache_format = ops::CacheFormat::kBf16;
+  EXPECT_EQ(token_bytes(), 3 * (1152 + 132));
+}
+
+TEST_F(MemoryTest, ACacheThatDoesNotGoWithTheNumericsIsRefused) {
+  const auto refused = [&](engine::NumericsChoice numerics, ops::CacheFormat format) {
+    settings_.numerics = numerics;
+    settings_.cache_format = format;
+    return SentenceOf([&] { engine::CheckFits(settings_, checkpoint_->config(), checkpoint_->is_fp8()); });
+  };
+  using enum engine::NumericsChoice;
+  EXPECT_THAT(refused(kExact, ops::CacheFormat::kBf16), HasSubstr("bf16 does not go with numerics exact"));
+  EXPECT_THAT(refused(kExact, ops::CacheFormat::kFp8), HasSubstr("fp8_e4m3 does not go with numerics exact"));
+  EXPECT_THAT(refused(kFp8, ops::CacheFormat::kF32), HasSubstr("use --kv-cache-dtype bf16 or fp8_e4m3"));
+  EXPECT_EQ(refused(kExact, ops::CacheFormat::kF32), "");
+  EXPECT_EQ(refused(kFp8, ops::CacheFormat::kBf16), "");
+  EXPECT_EQ(refused(kFp8, ops::CacheFormat::kFp8), "");
+}
+
 TEST_F(MemoryTest, TooSmallAPartIsRefusedWithOneThatFits) {
   constexpr int64_t kHost = int64_t{1} << 30;
   const auto with = [&](double fraction) {

@@ -155,8 +155,7 @@ void Serve(const ServeFlags& flags, const serve::Json& arguments, const std::vec
   engine::JobSettings settings = SettingsOf(flags.layout, *checkpoint);
   settings.log_level = flags.reference.log_level;
   settings.log_format = log_format;
-  const auto numerics = engine::NumericsOf(settings.numerics, checkpoint->is_fp8());
-  CheckReferenceFlags(flags.reference, numerics == ops::Numerics::kFp8);
+  CheckReferenceFlags(flags.reference);
   const SaidDefaults defaults = DefaultsOf(flags.sampling, directory);
   Describe(flags, settings, *checkpoint, notes);
   spdlog::info("{}", defaults.line);

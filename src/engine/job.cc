@@ -148,6 +148,7 @@ void Job::Watch() {
     changed_.wait_for(lock, kWatchEvery);
     if (stopping_ || !standing_.ended.empty()) continue;
     const int64_t now_ns = NowNs();
+    NotePassed(record_, now_ns);
     const auto verdict = FindVerdict(record_, {settings_.wait_limit, /*judges_computing=*/true}, now_ns);
     if (!verdict.has_value()) {
       NoteStall(FindVerdict(record_, {settings_.stall_limit, /*judges_computing=*/false}, now_ns));

@@ -9,13 +9,23 @@
 
 namespace sluice::engine {
 
+namespace {
+
+int NumberOf(const std::optional<ops::CacheFormat>& format) {
+  return format.has_value() ? static_cast<int>(*format) : -1;
+}
+
+}  // namespace
+
 std::string JobSettings::Description(uint64_t checkpoint_fingerprint) const {
   return fmt::format(
-      "pp {} tp {} attn_tp {} virtual {} split {} layers [{}] owners {} dense_tp {} numerics {} ops {} pages {} "
+      "pp {} tp {} attn_tp {} virtual {} split {} layers [{}] owners {} dense_tp {} numerics {} cache {} ops "
+      "{} pages {} "
       "steps {} faults {} checkpoint {:016x}",
       grid.stages, grid.lanes, grid.attn_tp, grid.virtual_stages, static_cast<int>(split_mode),
-      fmt::join(layer_sizes, ","), expert_owners, dense_tp ? 1 : 0, static_cast<int>(numerics), ops, cache_pages,
-      max_steps_in_flight, comm::Print(fault_plan), checkpoint_fingerprint);
+      fmt::join(layer_sizes, ","), expert_owners, dense_tp ? 1 : 0, static_cast<int>(numerics),
+      NumberOf(cache_format), ops, cache_pages, max_steps_in_flight, comm::Print(fault_plan),
+      checkpoint_fingerprint);
 }
 
 std::string Print(const JobSettings& s) {
@@ -30,6 +40,7 @@ std::string Print(const JobSettings& s) {
                         {"split_mode", static_cast<int>(s.split_mode)},
                         {"numerics", static_cast<int>(s.numerics)},
                         {"ops", s.ops},
+                        {"cache_format", NumberOf(s.cache_format)},
                         {"cache_pages", s.cache_pages},
                         {"max_steps_in_flight", s.max_steps_in_flight},
                         {"loader_threads", s.loader_threads},
@@ -58,6 +69,9 @@ JobSettings ParseJobSettings(const std::string& text) {
     s.split_mode = static_cast<parallel::SplitMode>(json.at("split_mode").get<int>());
     s.numerics = static_cast<NumericsChoice>(json.at("numerics").get<int>());
     s.ops = json.at("ops");
+    if (const int format = json.at("cache_format"); format >= 0) {
+      s.cache_format = static_cast<ops::CacheFormat>(format);
+    }
     s.cache_pages = json.at("cache_pages");
     s.max_steps_in_flight = json.at("max_steps_in_flight");
     s.loader_threads = json.at("loader_threads");
@@ -106,11 +120,10 @@ void CheckHeads(const JobSettings& settings, const checkpoint::ModelConfig& conf
   int shards = grid.attn_tp - 1;
   while (grid.lanes % shards != 0 || !HeadsCanBeCut(config, shards, fp8)) --shards;
   Fail(ErrorKind::kUsage,
-       "--tp {} with --attn-cp-size {} cuts {} attention heads over {} ranks{}: use --attn-cp-size {}", grid.lanes,
-       grid.lanes / grid.attn_tp, config.num_attention_heads, grid.attn_tp,
-       config.num_attention_heads % grid.attn_tp != 0
-           ? ", which does not come out even"
-           : ", where FP8 scale blocks of 128 are not cut",
+       "--tp {} with --attn-cp-size {} cuts {} attention heads over {} ranks{}: use --attn-cp-size {}",
+       grid.lanes, grid.lanes / grid.attn_tp, config.num_attention_heads, grid.attn_tp,
+       config.num_attention_heads % grid.attn_tp != 0 ? ", which does not come out even"
+                                                      : ", where FP8 scale blocks of 128 are not cut",
        grid.lanes / shards);
 }
 
@@ -125,10 +138,26 @@ void CheckFits(const JobSettings& settings, const checkpoint::ModelConfig& confi
     Fail(ErrorKind::kUsage, "a vocabulary of {} cannot be cut over {} lanes: use --tp {} or less",
          config.vocab_size, grid.lanes, config.vocab_size);
   }
+  const bool exact = NumericsOf(settings.numerics, checkpoint_is_fp8) == ops::Numerics::kExact;
+  const ops::CacheFormat format = CacheFormatOf(settings, checkpoint_is_fp8);
+  if (exact && format != ops::CacheFormat::kF32) {
+    Fail(ErrorKind::kUsage,
+         "--kv-cache-dtype {} does not go with numerics exact, which rounds nothing: use --kv-cache-dtype "
+         "f32 or "
+         "auto, or --numerics fp8",
+         format == ops::CacheFormat::kBf16 ? "bf16" : "fp8_e4m3");
+  }
+  if (!exact && format == ops::CacheFormat::kF32) {
+    Fail(ErrorKind::kUsage,
+         "--kv-cache-dtype f32 does not go with numerics fp8, whose activations are bf16: use "
+         "--kv-cache-dtype "
+         "bf16 or fp8_e4m3, or --numerics exact");
+  }
   CheckHeads(settings, config, checkpoint_is_fp8);
   if (settings.dense_tp && CeilDiv(config.intermediate_size, ops::kQuantBlock) < grid.lanes) {
     Fail(ErrorKind::kUsage,
-         "--moe-dense-tp-size {} cuts the dense MLPs' {} channels into blocks of 128, of which there are {}: use "
+         "--moe-dense-tp-size {} cuts the dense MLPs' {} channels into blocks of 128, of which there are {}: "
+         "use "
          "--moe-dense-tp-size 1",
          grid.lanes, config.intermediate_size, CeilDiv(config.intermediate_size, ops::kQuantBlock));
   }
@@ -141,6 +170,12 @@ void CheckFits(const JobSettings& settings, const checkpoint::ModelConfig& confi
 ops::Numerics NumericsOf(NumericsChoice choice, bool checkpoint_is_fp8) {
   if (choice == NumericsChoice::kAuto) return checkpoint_is_fp8 ? ops::Numerics::kFp8 : ops::Numerics::kExact;
   return choice == NumericsChoice::kFp8 ? ops::Numerics::kFp8 : ops::Numerics::kExact;
+}
+
+ops::CacheFormat CacheFormatOf(const JobSettings& settings, bool checkpoint_is_fp8) {
+  if (settings.cache_format.has_value()) return *settings.cache_format;
+  return NumericsOf(settings.numerics, checkpoint_is_fp8) == ops::Numerics::kExact ? ops::CacheFormat::kF32
+                                                                                   : ops::CacheFormat::kFp8;
 }
 
 }  // namespace sluice::engine

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -26,8 +27,9 @@ struct JobSettings {
   bool dense_tp = false;             // --moe-dense-tp-size tp: dense MLPs are cut over the lanes
   parallel::SplitMode split_mode = parallel::SplitMode::kInterleave;
   NumericsChoice numerics = NumericsChoice::kAuto;
-  std::string ops = "cpu";  // "cpu" or "reference"
-  int64_t cache_pages = 0;  // pages of 64 tokens on every rank
+  std::string ops = "cpu";                       // "cpu" or "reference"
+  std::optional<ops::CacheFormat> cache_format;  // --kv-cache-dtype; none: as the numerics have it
+  int64_t cache_pages = 0;                       // pages of 64 tokens on every rank
   int max_steps_in_flight = 8;
   int loader_threads = 4;
   int compute_threads = 0;                          // of this host; 0: one per core
@@ -63,5 +65,6 @@ std::vector<parallel::LayerRange> LayerCutOf(const JobSettings& settings,
 void CheckFits(const JobSettings& settings, const checkpoint::ModelConfig& config, bool checkpoint_is_fp8);
 
 ops::Numerics NumericsOf(NumericsChoice choice, bool checkpoint_is_fp8);
+ops::CacheFormat CacheFormatOf(const JobSettings& settings, bool checkpoint_is_fp8);
 
 }  // namespace sluice::engine

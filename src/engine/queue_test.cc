@@ -82,7 +82,7 @@ TEST_F(QueueTest, AProbeWaitsForNobody) {
   engine_->Submit(request, probe.sink());
   EXPECT_EQ(probe.Last().finish, FinishReason::kLength);
   EXPECT_EQ(probe.tokens().size(), 1U);
-  EXPECT_EQ(engine_->Load().running, 1);
+  EXPECT_TRUE(waiting.progress().empty()) << "admitted beside the limit";
   // And between the chunks of a prompt that has the whole cache.
   engine_->Abort(occupant_);
   occupant_answer_.Last();
@@ -124,6 +124,29 @@ TEST_F(QueueTest, TheLargerPriorityIsAdmittedFirst) {
   engine_->Abort(occupant_);
   const int64_t high_started = high.Last().started_ns;
   EXPECT_LT(high_started, low.Last().started_ns);
+}
+
+TEST_F(QueueTest, ALostRankLeavesNoLoad) {
+  comm::Fault death;
+  death.step = 3;
+  death.rank = 1;
+  death.action = comm::FaultAction::kDie;
+  engine_ = Start({.chunk_rows = 32, .max_running = 1}, {{death}});
+  Answer running;
+  Answer waiting;
+  engine_->Submit(RequestOf(600, 5), running.sink());
+  engine_->Submit(RequestOf(600, 5), waiting.sink());
+  EXPECT_EQ(running.Last().finish, FinishReason::kError);
+  EXPECT_EQ(waiting.Last().finish, FinishReason::kError);
+  const auto deadline = Clock::now() + std::chrono::seconds(30);
+  while (engine_->Load().running + engine_->Load().waiting > 0 && Clock::now() < deadline) continue;
+  const EngineLoad load = engine_->Load();
+  EXPECT_EQ(load.running, 0);
+  EXPECT_EQ(load.waiting, 0);
+  EXPECT_EQ(load.used_tokens, 0);
+  EXPECT_EQ(load.pending_prefill_tokens, 0);
+  EXPECT_FALSE(engine_->FlushCache());
+  EXPECT_THROW(engine_->Submit(RequestOf(1, 1), running.sink()), Error);
 }
 
 }  // namespace

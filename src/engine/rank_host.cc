@@ -55,7 +55,8 @@ std::string HostRank(const JobSettings& settings, int rank, const checkpoint::Ch
     model::StageWeights weights = model::LoadStage(checkpoint, *ops, slice);
     checkpoint.VerifyIntact();
     if (probes.after_load) probes.after_load(rank, weights);
-    auto stage = std::make_unique<model::StageModel>(config, slice, std::move(weights), ops->numerics(),
+    auto stage = std::make_unique<model::StageModel>(config, slice, std::move(weights),
+                                                     CacheFormatOf(settings, checkpoint.is_fp8()),
                                                      settings.cache_pages);
     spdlog::debug("rank {}: lane {}, layers from {}, weights packed, {} pages of cache", rank, slice.lane,
                   slice.layers.front().begin, settings.cache_pages);

@@ -9,6 +9,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "checkpoint/checkpoint_maker.h"
@@ -93,8 +94,9 @@ class SmallEngineTest : public testing::Test {
     std::filesystem::remove_all(directory_);
   }
 
-  std::unique_ptr<LocalEngine> Start(const EngineOptions& options) {
+  std::unique_ptr<LocalEngine> Start(const EngineOptions& options, comm::FaultPlan faults = {}) {
     JobSettings settings;
+    settings.fault_plan = std::move(faults);
     settings.grid = {2, 2};
     settings.cache_pages = 20;
     return std::make_unique<LocalEngine>(settings, options, checkpoint_->config(), checkpoint_->is_fp8(),

@@ -165,23 +165,26 @@ class Judge {
     return std::nullopt;
   }
 
+  // What the waiter waits for has been sent, lately or long ago: its peer is not what holds it up.
+  bool OnItsWay(const Edge& edge) const {
+    return edge.waiter != kController && State(edge.waiter).peer_passed_ns > 0;
+  }
+
+  // For the limit.
   bool HasPassed(const Edge& edge) const {
-    const pipeline::Heartbeat& peer = State(edge.peer).heartbeat;
     if (edge.waiter == kController) {
+      const pipeline::Heartbeat& peer = State(edge.peer).heartbeat;
       return State(edge.peer).ready && peer.wait.has_value() && peer.wait->kind == WaitKind::kWork &&
              TooLong(WaitAge(edge.peer)) && peer.place.step >= job_.due.front().step;
     }
-    const pipeline::Heartbeat& waiter = State(edge.waiter).heartbeat;
-    if (waiter.wait->kind == WaitKind::kHop) return peer.counts.sent > waiter.counts.taken;
-    if (waiter.wait->kind == WaitKind::kToken) return peer.counts.sampled_step >= waiter.wait->of_step;
-    if (waiter.wait->kind == WaitKind::kCollective)
-      return peer.counts.collectives > waiter.counts.collectives;
-    return false;
+    const RankState& waiter = State(edge.waiter);
+    return waiter.peer_passed_ns > 0 && TooLong(waiter.last_heard_ns - waiter.peer_passed_ns);
   }
 
   std::optional<Verdict> LateForOthers() const {
     for (const Edge& edge : edges_) {
-      if (IsLate(edge.peer)) return Named(edge.peer, "did not arrive: it " + Doing(edge.peer));
+      if (!OnItsWay(edge) && IsLate(edge.peer))
+        return Named(edge.peer, "did not arrive: it " + Doing(edge.peer));
     }
     return std::nullopt;
   }
@@ -215,6 +218,7 @@ class Judge {
   // Follows the old waits from the oldest; a rank met twice stands in a circle.
   std::optional<Verdict> Circle() const {
     for (const Edge& start : edges_) {
+      if (OnItsWay(start)) continue;
       std::vector<int> path;
       int at = start.peer;
       while (at >= 0 && std::find(path.begin(), path.end(), at) == path.end()) {
@@ -233,7 +237,7 @@ class Judge {
 
   int WaitedForBy(int rank) const {
     for (const Edge& edge : edges_) {
-      if (edge.waiter == rank) return edge.peer;
+      if (edge.waiter == rank && !OnItsWay(edge)) return edge.peer;
     }
     return -1;
   }
@@ -258,7 +262,35 @@ class Judge {
   const std::vector<Edge> edges_;
 };
 
+// Whether whom this rank waits for has done its part by now, as far as their heartbeats tell.
+bool PeerHasPassed(const JobRecord& job, const RankState& waiter) {
+  const auto& wait = waiter.heartbeat.wait;
+  if (!wait.has_value() || wait->peer < 0 || wait->peer >= std::ssize(job.ranks)) return false;
+  const trace::Counts& mine = waiter.heartbeat.counts;
+  const trace::Counts& peer = job.ranks[static_cast<size_t>(wait->peer)].heartbeat.counts;
+  switch (wait->kind) {
+    case WaitKind::kHop:
+      return peer.sent > mine.taken;
+    case WaitKind::kToken:
+      return peer.sampled_step >= wait->of_step;
+    case WaitKind::kCollective:
+      return peer.collectives > mine.collectives;
+    default:
+      return false;
+  }
+}
+
 }  // namespace
+
+void NotePassed(JobRecord& job, int64_t now_ns) {
+  for (RankState& rank : job.ranks) {
+    if (!PeerHasPassed(job, rank)) {
+      rank.peer_passed_ns = 0;
+    } else if (rank.peer_passed_ns < rank.heartbeat.wait->since_ns) {
+      rank.peer_passed_ns = now_ns;  // what was noted, if anything, was of an earlier wait
+    }
+  }
+}
 
 std::string DescribeRank(const parallel::Grid& grid, int rank) {
   return fmt::format("rank {} (stage {}, lane {})", rank, grid.StageOf(rank), grid.LaneOf(rank));

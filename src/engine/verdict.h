@@ -22,6 +22,7 @@ struct RankState {
   int64_t last_heard_ns = 0;     // of the monotonic clock
   int64_t last_progress_ns = 0;  // when its progress count last moved
   uint64_t answered = 0;         // number of the last heartbeat request it has answered
+  int64_t peer_passed_ns = 0;    // since when whom it waits for is seen to have done its part; 0: it has not
   pipeline::Heartbeat heartbeat;
 };
 
@@ -65,7 +66,8 @@ std::string DescribePlace(const trace::Place& place);
 //  2. a rank that reported an error of its own, or that another's error blames;
 //  3. a rank not heard of for the limit;
 //  4. a rank that a published step has not reached;
-//  5. a rank that somebody has waited for, for the limit, although it has passed the place: it did its part,
+//  5. a rank that somebody has waited for, although it has been past the place for the limit: it did its
+//  part,
 //     and what it sent was lost;
 //  6. a rank that somebody has waited for, for the limit, and that waits for no other: it sits idle, waits
 //  for
@@ -76,6 +78,10 @@ std::string DescribePlace(const trace::Place& place);
 // A rank that only reports that it lost a peer is a witness, not the culprit: it is named when 2 s have
 // passed without better evidence. Ages end at a rank's last heartbeat, not now: what a silent rank waited for
 // says nothing of the present.
+//
+// Rule 5 needs what the record alone does not show, since when a rank is past a place: call NotePassed now
+// and then, and before. A wait may be as old as a long chunk when what ends it has only just been sent.
+void NotePassed(JobRecord& job, int64_t now_ns);
 std::optional<Verdict> FindVerdict(const JobRecord& job, const StallLimit& limit, int64_t now_ns);
 
 }  // namespace sluice::engine

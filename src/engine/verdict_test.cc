@@ -37,7 +37,8 @@ JobRecord Well() {
   return job;
 }
 
-void Waits(JobRecord& job, int rank, int peer, WaitKind kind, int64_t seconds, const char* op = "all-gather") {
+void Waits(JobRecord& job, int rank, int peer, WaitKind kind, int64_t seconds,
+           const char* op = "all-gather") {
   job.ranks[rank].heartbeat.wait =
       trace::Wait{job.ranks[rank].heartbeat.place, op, peer, kNow - seconds * kSecond, kind, 4096};
   job.ranks[rank].last_progress_ns = kNow - seconds * kSecond;
@@ -80,8 +81,7 @@ const Case kCases[] = {
        Computes(job, 1, 6);
      },
      1, "did not arrive: it has made no progress for 6.0 s, at step 7, pass 0, layer 3"},
-    {"ComputingWithoutProgressAndNobodyWaits",
-     [](JobRecord& job) { Computes(job, 1, kLong); }, kNobody, ""},
+    {"ComputingWithoutProgressAndNobodyWaits", [](JobRecord& job) { Computes(job, 1, kLong); }, kNobody, ""},
     {"TheEndOfTheChain",
      [](JobRecord& job) {
        Waits(job, 2, 0, WaitKind::kHop, 30);
@@ -89,8 +89,9 @@ const Case kCases[] = {
        Waits(job, 0, 1, WaitKind::kCollective, 30);
        Computes(job, 1, 30);
      },
-     1, "rank 0 (stage 0, lane 0) on node-a waits for it in all-gather of 4096 bytes at step 7, pass 0, layer 3 "
-        "since 30.0 s"},
+     1,
+     "rank 0 (stage 0, lane 0) on node-a waits for it in all-gather of 4096 bytes at step 7, pass 0, layer 3 "
+     "since 30.0 s"},
     {"IdleAlthoughAnotherWaitsForIt",
      [](JobRecord& job) {
        Waits(job, 0, 1, WaitKind::kCollective, 30);
@@ -125,8 +126,8 @@ const Case kCases[] = {
        job.ranks[0].heartbeat.counts.sent = 11;
      },
      0, "what it sent to rank 2 has not come"},
-    {"AHopIsNotSentYet",
-     [](JobRecord& job) { Waits(job, 2, 0, WaitKind::kHop, 30, "hop receive"); }, kNobody, ""},
+    {"AHopIsNotSentYet", [](JobRecord& job) { Waits(job, 2, 0, WaitKind::kHop, 30, "hop receive"); }, kNobody,
+     ""},
     {"TheTokensOfAStepWereLost",
      [](JobRecord& job) {
        Waits(job, 0, 2, WaitKind::kToken, 30, "token receive");
@@ -156,10 +157,15 @@ const Case kCases[] = {
        job.last_result_ns = kNow - 7 * kSecond;
        for (int rank = 0; rank < 4; ++rank) Idles(job, rank, 7);
      },
-     2, "it has done its part, but the result has not come; it sits idle for 7.0 s, after step 7; the controller "
-        "waits for the result of step 7 since 7.0 s"},
+     2,
+     "it has done its part, but the result has not come; it sits idle for 7.0 s, after step 7; the "
+     "controller "
+     "waits for the result of step 7 since 7.0 s"},
     {"TheLastStageComputes",
-     [](JobRecord& job) { job.due = {{7, kNow - 60 * kSecond}}; }, kNobody, ""},
+     [](JobRecord& job) {
+       job.due = {{7, kNow - 60 * kSecond}};
+     },
+     kNobody, ""},
     {"TheControllersWaitBeginsWithTheLastResult",
      [](JobRecord& job) {
        job.due = {{7, kNow - 60 * kSecond}};
@@ -192,8 +198,10 @@ const Case kCases[] = {
        Idles(job, 0, kLong);
        Waits(job, 3, 2, WaitKind::kCollective, 5);
      },
-     2, "has not been heard of for 6.0 s, its last word came at step 7, pass 0, layer 3; rank 3 (stage 1, lane 1) on node-a waits "
-        "for it"},
+     2,
+     "has not been heard of for 6.0 s, its last word came at step 7, pass 0, layer 3; rank 3 (stage 1, lane "
+     "1) on node-a waits "
+     "for it"},
     {"WhatASilentRankWaitedForSaysNothing",
      [](JobRecord& job) {
        // Its wait was a second old when it was last heard of: the rank it waited for has long done its part.
@@ -212,8 +220,10 @@ const Case kCases[] = {
        job.ranks[1].heartbeat.place = {};
        Waits(job, 1, -1, WaitKind::kOwn, 9, "fault plan");
      },
-     1, "did not arrive: it is in fault plan for 9.0 s, before its first step; the controller waits for it to be "
-        "ready since 10.0 s"},
+     1,
+     "did not arrive: it is in fault plan for 9.0 s, before its first step; the controller waits for it to "
+     "be "
+     "ready since 10.0 s"},
     {"NotReadyAndLoading",
      [](JobRecord& job) {
        job.due.clear();
@@ -261,12 +271,13 @@ class VerdictTest : public testing::TestWithParam<Case> {};
 TEST_P(VerdictTest, NamesTheOneThatDidNotArrive) {
   JobRecord job = Well();
   GetParam().change(job);
+  NotePassed(job, kNow - 6 * kSecond);
   const auto verdict = FindVerdict(job, {kLimit, true}, kNow);
   ASSERT_EQ(verdict.has_value() ? verdict->rank : kNobody, GetParam().named)
       << (verdict.has_value() ? verdict->sentence : "nobody is named");
   if (!verdict.has_value()) return;
-  EXPECT_THAT(verdict->sentence,
-              AllOf(testing::StartsWith(DescribeRank(job, GetParam().named) + " "), HasSubstr(GetParam().says)));
+  EXPECT_THAT(verdict->sentence, AllOf(testing::StartsWith(DescribeRank(job, GetParam().named) + " "),
+                                       HasSubstr(GetParam().says)));
 }
 
 INSTANTIATE_TEST_SUITE_P(Rules, VerdictTest, testing::ValuesIn(kCases),
@@ -278,6 +289,46 @@ TEST(Verdict, TheSoftLimitNeverNamesARankThatComputes) {
   Computes(job, 1, 60);
   EXPECT_FALSE(FindVerdict(job, {kLimit, false}, kNow).has_value());
   EXPECT_TRUE(FindVerdict(job, {kLimit, true}, kNow).has_value());
+}
+
+// A hop that a long chunk was waited for is on its way for a moment; only what does not come for the limit is
+// lost.
+TEST(Verdict, WhatHasJustBeenSentIsNotLost) {
+  JobRecord job = Well();
+  const auto named_at = [&](int64_t now_ns) {
+    for (RankState& rank : job.ranks) rank.last_heard_ns = rank.last_progress_ns = now_ns;
+    job.due.front().published_ns = now_ns;
+    NotePassed(job, now_ns);
+    const auto verdict = FindVerdict(job, {kLimit, true}, now_ns);
+    return verdict.has_value() ? verdict->rank : kNobody;
+  };
+  Waits(job, 2, 0, WaitKind::kHop, 30, "hop receive");
+  EXPECT_EQ(named_at(kNow), kNobody);
+  job.ranks[0].heartbeat.counts.sent = 9;
+  EXPECT_EQ(named_at(kNow + kSecond), kNobody);
+  EXPECT_EQ(named_at(kNow + 5 * kSecond), kNobody);
+  EXPECT_EQ(named_at(kNow + 7 * kSecond), 0);
+  // It came after all, and the next one is as late: what was noted of the last counts no more.
+  job.ranks[2].heartbeat.counts.taken = 9;
+  job.ranks[0].heartbeat.counts.sent = 10;
+  job.ranks[2].heartbeat.wait->since_ns = kNow + 8 * kSecond;
+  EXPECT_EQ(named_at(kNow + 14 * kSecond), kNobody);
+}
+
+// Rank 0 waits for the tokens of rank 2, that for a hop of rank 1, and that for one of rank 0 which is on its
+// way: the circle is open there, and closed when it stays away.
+TEST(Verdict, ACircleIsOpenWhereSomethingIsOnItsWay) {
+  JobRecord job = Well();
+  Waits(job, 0, 2, WaitKind::kToken, 30, "token receive");
+  job.ranks[0].heartbeat.wait->of_step = 9;
+  Waits(job, 2, 1, WaitKind::kHop, 30, "hop receive");
+  Waits(job, 1, 0, WaitKind::kHop, 30, "hop receive");
+  EXPECT_TRUE(FindVerdict(job, {kLimit, true}, kNow).has_value());
+  job.ranks[0].heartbeat.counts.sent = 9;
+  NotePassed(job, kNow - kSecond);
+  EXPECT_FALSE(FindVerdict(job, {kLimit, true}, kNow).has_value());
+  job.ranks[1].peer_passed_ns = kNow - 6 * kSecond;
+  EXPECT_EQ(FindVerdict(job, {kLimit, true}, kNow)->rank, 0);
 }
 
 TEST(Verdict, TheSentenceNamesRankStageLaneHostAndPlace) {

@@ -15,6 +15,7 @@
 #include "checkpoint/checkpoint_maker.h"
 #include "checkpoint/counter_random.h"
 #include "comm/thread_world.h"
+#include "model/shapes.h"
 #include "model/stage_model.h"
 #include "ops/cpu/cpu_ops.h"
 
@@ -132,7 +133,8 @@ class CutSums : public testing::TestWithParam<bool> {
       slice.lanes = lanes;
       slice.attn_tp = attn_tp;
       slice.dense_tp = dense_tp;
-      StageModel stage(config, slice, LoadStage(*checkpoint_, *ops, slice), ops->numerics(), 2);
+      StageModel stage(config, slice, LoadStage(*checkpoint_, *ops, slice), CacheFormatOf(ops->numerics()),
+                       2);
       std::unique_ptr<comm::Communicator> heads;
       if (attn_tp > 1) {
         std::vector<int> members;

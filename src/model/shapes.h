@@ -26,9 +26,11 @@ inline ops::RopeScaling RopeScalingOf(const checkpoint::ModelConfig& c) {
           c.rope.factor, c.rope.beta_fast,      c.rope.beta_slow,
           c.rope.mscale, c.rope.mscale_all_dim, c.rope.original_max_position_embeddings};
 }
-inline cache::CacheShape CacheShapeOf(const checkpoint::ModelConfig& c, ops::Numerics numerics) {
-  return {numerics == ops::Numerics::kExact ? ops::CacheFormat::kF32 : ops::CacheFormat::kFp8, c.kv_lora_rank,
-          c.qk_rope_head_dim, c.index_head_dim};
+inline ops::CacheFormat CacheFormatOf(ops::Numerics numerics) {  // where nothing else is asked for
+  return numerics == ops::Numerics::kExact ? ops::CacheFormat::kF32 : ops::CacheFormat::kFp8;
+}
+inline cache::CacheShape CacheShapeOf(const checkpoint::ModelConfig& c, ops::CacheFormat format) {
+  return {format, c.kv_lora_rank, c.qk_rope_head_dim, c.index_head_dim};
 }
 
 }  // namespace sluice::model

@@ -8,11 +8,11 @@
 namespace sluice::model {
 
 StageModel::StageModel(const checkpoint::ModelConfig& config, const StageSlice& slice, StageWeights weights,
-                       ops::Numerics numerics, int64_t cache_pages)
+                       ops::CacheFormat cache_format, int64_t cache_pages)
     : config_(config),
       slice_(slice),
       weights_(std::move(weights)),
-      cache_(CacheShapeOf(config, numerics), std::ssize(weights_.layers), cache_pages),
+      cache_(CacheShapeOf(config, cache_format), std::ssize(weights_.layers), cache_pages),
       attention_(config, slice.attn_tp),
       moe_(config, slice.expert_owners) {}
 

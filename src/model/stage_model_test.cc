@@ -19,13 +19,13 @@ namespace {
 // A one-rank stage with the whole of a small random model.
 class OneRank {
  public:
-  OneRank(const checkpoint::Checkpoint& checkpoint, std::unique_ptr<ops::Ops> ops)
+  OneRank(const checkpoint::Checkpoint& checkpoint, std::unique_ptr<ops::Ops> ops, ops::CacheFormat format)
       : ops_(std::move(ops)),
         world_(comm::MakeThreadWorld(1, std::chrono::seconds(10))),
         vocab_size_(checkpoint.config().vocab_size) {
     const StageSlice slice{.layers = {{0, checkpoint.config().num_hidden_layers}}};
     stage_ = std::make_unique<StageModel>(checkpoint.config(), slice, LoadStage(checkpoint, *ops_, slice),
-                                          ops_->numerics(), /*cache_pages=*/8);
+                                          format, /*cache_pages=*/8);
   }
 
   // Logits of all rows of a prompt computed in steps of `chunk` rows.
@@ -60,7 +60,7 @@ class OneRank {
   Arena arena_;
 };
 
-class StageModelTest : public testing::TestWithParam<bool> {
+class StageModelTest : public testing::TestWithParam<ops::CacheFormat> {
  protected:
   void SetUp() override {
     std::string name = (std::filesystem::temp_directory_path() / "sluice-model-XXXXXX").string();
@@ -68,7 +68,7 @@ class StageModelTest : public testing::TestWithParam<bool> {
     directory_ = name;
     checkpoint::MakeOptions options;
     options.preset = "tiny";
-    options.format = GetParam() ? checkpoint::WeightFormat::kFp8 : checkpoint::WeightFormat::kF32;
+    options.format = fp8() ? checkpoint::WeightFormat::kFp8 : checkpoint::WeightFormat::kF32;
     options.config_overrides = {"hidden_size=128", "num_hidden_layers=2", "num_attention_heads=2",
                                 "vocab_size=300", "intermediate_size=128"};
     checkpoint::MakeCheckpoint(directory_ / "model", options, checkpoint::PlanCheckpoint(options), {});
@@ -77,7 +77,8 @@ class StageModelTest : public testing::TestWithParam<bool> {
       prompt_.push_back(static_cast<int32_t>(checkpoint::SplitMix64(i) % 300));
   }
   void TearDown() override { std::filesystem::remove_all(directory_); }
-  ops::Numerics numerics() const { return GetParam() ? ops::Numerics::kFp8 : ops::Numerics::kExact; }
+  static bool fp8() { return GetParam() != ops::CacheFormat::kF32; }
+  static ops::Numerics numerics() { return fp8() ? ops::Numerics::kFp8 : ops::Numerics::kExact; }
 
   std::filesystem::path directory_;
   std::unique_ptr<checkpoint::Checkpoint> checkpoint_;
@@ -98,23 +99,28 @@ double RelativeRms(const std::vector<float>& got, const std::vector<float>& want
 // apart.
 TEST_P(StageModelTest, TheCpuBackEndAgreesWithTheDoublePrecisionReference) {
   ComputePool pool(1);
-  OneRank cpu(*checkpoint_, ops::MakeCpuOps(numerics(), pool));
-  OneRank reference(*checkpoint_, ops::MakeReferenceOps(numerics()));
+  OneRank cpu(*checkpoint_, ops::MakeCpuOps(numerics(), pool), GetParam());
+  OneRank reference(*checkpoint_, ops::MakeReferenceOps(numerics()), GetParam());
   const std::vector<int32_t> prompt(prompt_.begin(), prompt_.begin() + 64);
   const double distance = RelativeRms(cpu.Logits(prompt, 64), reference.Logits(prompt, 64));
-  EXPECT_LE(distance, GetParam() ? 2e-2 : 1e-5);
+  EXPECT_LE(distance, fp8() ? 2e-2 : 1e-5);
 }
 
 TEST_P(StageModelTest, ChunksDoNotChangeABit) {
   ComputePool pool(1);
-  OneRank cpu(*checkpoint_, ops::MakeCpuOps(numerics(), pool));
+  OneRank cpu(*checkpoint_, ops::MakeCpuOps(numerics(), pool), GetParam());
   const std::vector<float> whole = cpu.Logits(prompt_, prompt_.size());
   EXPECT_EQ(cpu.Logits(prompt_, 1), whole);
   EXPECT_EQ(cpu.Logits(prompt_, 37), whole);
 }
 
-INSTANTIATE_TEST_SUITE_P(Numerics, StageModelTest, testing::Bool(),
-                         [](const auto& suite) { return suite.param ? "fp8" : "exact"; });
+INSTANTIATE_TEST_SUITE_P(Caches, StageModelTest,
+                         testing::Values(ops::CacheFormat::kF32, ops::CacheFormat::kFp8,
+                                         ops::CacheFormat::kBf16),
+                         [](const auto& suite) {
+                           if (suite.param == ops::CacheFormat::kF32) return "exact";
+                           return suite.param == ops::CacheFormat::kFp8 ? "fp8" : "bf16_cache";
+                         });
 
 }  // namespace
 }  // namespace sluice::model

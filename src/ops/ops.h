@@ -220,7 +220,8 @@ class Ops {
 
   // kv [T, latent + rope] -> rows [T, LatentRowBytes(format)] U8, ready for the cache:
   //   c = RmsNorm(kv[0:latent], norm, eps); k_pe = RoPE_interleaved(kv[latent:], angles).
-  // kExact: both fp32. kFp8: c -> bf16 -> e4m3 per 128 with power-of-two scales; k_pe -> bf16.
+  // kExact: both fp32. kFp8: c -> bf16 -> e4m3 per 128 with power-of-two scales; k_pe -> bf16. Rows of kFp8
+  // may also be as long as those of kBf16, and then are: c -> bf16; k_pe -> bf16.
   virtual void LatentRows(const AttentionShape& shape, const Tensor& kv, const Tensor& norm, float eps,
                           const Tensor& angles, const Tensor& rows) = 0;
 

@@ -464,6 +464,27 @@ TEST(SchedulerPrefixes, AnswersAreFoundTooAndPromptLogprobsTakeNothing) {
   EXPECT_EQ(scheduler.Next()->sequences.at(0).first_position, 0);
 }
 
+TEST(SchedulerPrefixes, TheLastTokenOfAnAnswerHasNoRow) {
+  Scheduler scheduler({.chunk_rows = 1000, .pages = 20, .keeps_prefixes = true});
+  scheduler.Add(Prompt(1, 60, 4));
+  RunAll(scheduler);
+  scheduler.End(1);
+  EXPECT_EQ(scheduler.cached_pages(), 0) << "63 rows are computed";
+  NewSequence next = Prompt(2, 60, 1);
+  next.prompt.insert(next.prompt.end(), 10, 5);
+  scheduler.Add(next);
+  EXPECT_EQ(scheduler.Next()->sequences.at(0).first_position, 0);
+}
+
+TEST(SchedulerPrefixes, NobodyWaitsForAnotherSalt) {
+  Scheduler scheduler({.chunk_rows = 100, .pages = 50, .keeps_prefixes = true});
+  scheduler.Add(Prompt(1, 300, 3));
+  NewSequence salted = Prompt(2, 300, 3);
+  salted.cache_salt = "mine";
+  scheduler.Add(salted);
+  EXPECT_EQ(Shares(*scheduler.Next()), (Expected{{1, 50}, {2, 50}}));
+}
+
 TEST(SchedulerPages, AnAnswerTakesPagesAsItGrowsAndTheLastToComeIsPreempted) {
   // Ten pages: two prompts of two pages and answers of up to eight.
   Scheduler scheduler({.chunk_rows = 1000, .pages = 10, .max_steps_in_flight = 1, .keeps_prefixes = true});

@@ -90,6 +90,11 @@ void LoadKey(const AttentionUnit& unit, int64_t position, float* row) {
     std::memcpy(row, from, static_cast<size_t>(bytes));
     return;
   }
+  if (unit.cache.format == CacheFormat::kBf16) {
+    Map(
+        unit.latent + unit.rope, [](V v) { return v; }, row, reinterpret_cast<const BF16*>(from));
+    return;
+  }
   const auto* codes = reinterpret_cast<const F8E4M3*>(from);
   const std::byte* scales = from + unit.latent;
   for (int64_t block = 0; block < unit.latent; block += kQuantBlock, scales += 4) {

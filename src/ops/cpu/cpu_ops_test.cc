@@ -14,8 +14,16 @@ namespace {
 constexpr int64_t kRows = 53;
 using Outputs = std::map<std::string, OwnedTensor>;
 
-class CpuOpsTest : public testing::TestWithParam<Numerics> {
+struct Mode {
+  Numerics numerics = Numerics::kExact;
+  bool bf16_cache = false;
+};
+
+class CpuOpsTest : public testing::TestWithParam<Mode> {
  protected:
+  static Numerics numerics() { return GetParam().numerics; }
+  static OpWorld MakeWorld() { return OpWorld(numerics(), kRows, 7, GetParam().bf16_cache); }
+
   static void ExpectEqualBits(const Outputs& a, const Outputs& b, const std::string& what) {
     for (const auto& [name, tensor] : a) {
       EXPECT_EQ(std::memcmp(tensor.view().data, b.at(name).view().data, tensor.view().bytes()), 0)
@@ -28,8 +36,8 @@ class CpuOpsTest : public testing::TestWithParam<Numerics> {
 
 // The instruction sets of this machine, one at a time; the last Run uses the best again.
 TEST_P(CpuOpsTest, EveryInstructionSetGivesTheSameBits) {
-  OpWorld world(GetParam(), kRows);
-  const auto ops = MakeCpuOps(GetParam(), pool_);
+  OpWorld world = MakeWorld();
+  const auto ops = MakeCpuOps(numerics(), pool_);
   const Outputs best = world.Run(*ops, 0, kRows);
   const std::vector<int64_t> targets = hwy::SupportedAndGeneratedTargets();
   for (const int64_t target : targets) {
@@ -45,16 +53,16 @@ TEST_P(CpuOpsTest, EveryInstructionSetGivesTheSameBits) {
 }
 
 TEST_P(CpuOpsTest, ThreadsDoNotChangeBits) {
-  OpWorld world(GetParam(), kRows);
-  const auto ops = MakeCpuOps(GetParam(), pool_);
+  OpWorld world = MakeWorld();
+  const auto ops = MakeCpuOps(numerics(), pool_);
   ComputePool alone(0);
-  ExpectEqualBits(world.Run(*ops, 0, kRows), world.Run(*MakeCpuOps(GetParam(), alone), 0, kRows),
+  ExpectEqualBits(world.Run(*ops, 0, kRows), world.Run(*MakeCpuOps(numerics(), alone), 0, kRows),
                   "with one thread");
 }
 
 TEST_P(CpuOpsTest, ARowAloneHasTheBitsItHasAmongOthers) {
-  OpWorld world(GetParam(), kRows);
-  const auto ops = MakeCpuOps(GetParam(), pool_);
+  OpWorld world = MakeWorld();
+  const auto ops = MakeCpuOps(numerics(), pool_);
   const Outputs all = world.Run(*ops, 0, kRows);
   for (const auto& [first, count] :
        {std::pair<int64_t, int64_t>{0, 1}, {1, 1}, {27, 1}, {kRows - 1, 1}, {3, 2}, {5, 13}}) {
@@ -102,8 +110,8 @@ TEST(QuantizedRows, AnFp8LinearGivesTheBitsOfTheRowsItself) {
 }
 
 TEST_P(CpuOpsTest, NoRowsIsLegal) {
-  OpWorld world(GetParam(), kRows);
-  EXPECT_NO_THROW(world.Run(*MakeCpuOps(GetParam(), pool_), 4, 0));
+  OpWorld world = MakeWorld();
+  EXPECT_NO_THROW(world.Run(*MakeCpuOps(numerics(), pool_), 4, 0));
 }
 
 double RelativeRms(const Tensor& a, const Tensor& b) {
@@ -121,9 +129,9 @@ double RelativeRms(const Tensor& a, const Tensor& b) {
 }
 
 TEST_P(CpuOpsTest, AgreesWithTheReference) {
-  OpWorld world(GetParam(), kRows);
-  const Outputs cpu = world.Run(*MakeCpuOps(GetParam(), pool_), 0, kRows);
-  const Outputs reference = world.Run(*MakeReferenceOps(GetParam()), 0, kRows);
+  OpWorld world = MakeWorld();
+  const Outputs cpu = world.Run(*MakeCpuOps(numerics(), pool_), 0, kRows);
+  const Outputs reference = world.Run(*MakeReferenceOps(numerics()), 0, kRows);
   for (const auto& [name, tensor] : reference) {
     const Tensor& truth = tensor.view();
     const Tensor& mine = cpu.at(name).view();
@@ -135,7 +143,7 @@ TEST_P(CpuOpsTest, AgreesWithTheReference) {
       }
       // A value within fp32 noise of a rounding border may land on the other side; fp32 rows differ in last
       // bits.
-      const bool fp32_bytes = truth.dtype == DType::kU8 && GetParam() == Numerics::kExact;
+      const bool fp32_bytes = truth.dtype == DType::kU8 && numerics() == Numerics::kExact;
       if (fp32_bytes) {
         const Tensor a{mine.data, DType::kF32, mine.rows, mine.cols / 4, mine.cols / 4};
         const Tensor b{truth.data, DType::kF32, truth.rows, truth.cols / 4, truth.cols / 4};
@@ -152,8 +160,13 @@ TEST_P(CpuOpsTest, AgreesWithTheReference) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Modes, CpuOpsTest, testing::Values(Numerics::kExact, Numerics::kFp8),
-                         [](const auto& mode) { return mode.param == Numerics::kExact ? "exact" : "fp8"; });
+INSTANTIATE_TEST_SUITE_P(Modes, CpuOpsTest,
+                         testing::Values(Mode{Numerics::kExact}, Mode{Numerics::kFp8},
+                                         Mode{Numerics::kFp8, true}),
+                         [](const auto& mode) {
+                           if (mode.param.bf16_cache) return "bf16_cache";
+                           return mode.param.numerics == Numerics::kExact ? "exact" : "fp8";
+                         });
 
 }  // namespace
 }  // namespace sluice::ops

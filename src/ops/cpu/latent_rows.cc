@@ -54,6 +54,15 @@ void Latents(Numerics numerics, const AttentionShape& shape, const Tensor& kv, c
         std::memcpy(out + 4 * c.size(), pe.data(), 4 * pe.size());
         continue;
       }
+      if (rows.cols == LatentRowBytes(CacheFormat::kBf16, shape.latent, shape.rope)) {
+        const auto narrow = [](const std::vector<float>& from, BF16* to) {
+          Map(
+              std::ssize(from), [](V v) { return v; }, to, from.data());
+        };
+        narrow(c, reinterpret_cast<BF16*>(out));
+        narrow(pe, reinterpret_cast<BF16*>(out) + shape.latent);
+        continue;
+      }
       RoundRowToBF16(c.data(), shape.latent);
       std::byte* scales = out + shape.latent;
       for (int64_t block = 0; block < shape.latent; block += kQuantBlock) {

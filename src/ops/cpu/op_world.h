@@ -24,8 +24,8 @@ class OpWorld {
   static constexpr int64_t kSelected = 700;  // two partitions of attention
   static constexpr int64_t kExperts = 24;
 
-  explicit OpWorld(Numerics numerics, int64_t rows, uint64_t seed = 7)
-      : numerics_(numerics), rows_(rows), rng_(seed) {
+  explicit OpWorld(Numerics numerics, int64_t rows, uint64_t seed = 7, bool bf16_cache = false)
+      : numerics_(numerics), bf16_cache_(bf16_cache), rows_(rows), rng_(seed) {
     const DType type = ActivationType(numerics);
     x_ = Random(type, rows, kWidth, 1.0F);
     up_ = Random(type, rows, kWidth, 1.0F);
@@ -151,7 +151,10 @@ class OpWorld {
   }
 
  private:
-  CacheFormat format() const { return numerics_ == Numerics::kExact ? CacheFormat::kF32 : CacheFormat::kFp8; }
+  CacheFormat format() const {
+    if (numerics_ == Numerics::kExact) return CacheFormat::kF32;
+    return bf16_cache_ ? CacheFormat::kBf16 : CacheFormat::kFp8;
+  }
   int64_t latent_bytes() const { return LatentRowBytes(format(), shape_.latent, shape_.rope); }
   int64_t index_bytes() const { return IndexRowBytes(format(), index_.dim); }
 
@@ -197,9 +200,11 @@ class OpWorld {
     };
     for (int64_t row = 0; row < std::ssize(order) * kPageTokens; ++row) {
       std::byte* at = latents_.data() + row * latent_bytes();
-      for (int64_t i = 0; i < shape_.latent; ++i) *at++ = code();
-      for (int64_t i = 0; i < shape_.latent; i += kQuantBlock, at += 4) put_scale(at, -7);
-      for (int64_t i = 0; i < shape_.rope; ++i, at += 2) {
+      if (!bf16_cache_) {
+        for (int64_t i = 0; i < shape_.latent; ++i) *at++ = code();
+        for (int64_t i = 0; i < shape_.latent; i += kQuantBlock, at += 4) put_scale(at, -7);
+      }
+      for (int64_t i = bf16_cache_ ? -shape_.latent : 0; i < shape_.rope; ++i, at += 2) {
         const BF16 value = ToBF16(normal(rng_));
         std::memcpy(at, &value, 2);
       }
@@ -226,6 +231,7 @@ class OpWorld {
   const AttentionShape shape_{5, 24, 16, 168, 40};
   const IndexerShape index_{14, 64, 16, 70, false};
   Numerics numerics_;
+  bool bf16_cache_;  // in kFp8
   int64_t rows_;
   std::mt19937_64 rng_;
   OwnedTensor x_, up_, q_, kv_, o_latent_, q_latent_, index_q_, index_k_, gate_logits_, router_logits_,

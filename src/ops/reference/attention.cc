@@ -18,6 +18,11 @@ Row ReadLatent(const AttentionShape& shape, const PagedCache& cache, PageTable p
     }
     return values;
   }
+  if (cache.format == CacheFormat::kBf16) {
+    for (int64_t i = 0; i < shape.latent_width(); ++i)
+      values[i] = ToFloat(reinterpret_cast<const BF16*>(row)[i]);
+    return values;
+  }
   const auto* codes = reinterpret_cast<const F8E4M3*>(row);
   const auto* scales = reinterpret_cast<const float*>(row + shape.latent);
   const auto* rope = reinterpret_cast<const BF16*>(row + row_bytes - 2 * shape.rope);
@@ -60,6 +65,12 @@ void ReferenceOps::LatentRows(const AttentionShape& shape, const Tensor& kv, con
       auto* values = reinterpret_cast<float*>(out);
       for (const double value : c) *values++ = static_cast<float>(value);
       for (const double value : k_pe) *values++ = static_cast<float>(value);
+      continue;
+    }
+    if (rows.cols == LatentRowBytes(CacheFormat::kBf16, shape.latent, shape.rope)) {
+      auto* values = reinterpret_cast<BF16*>(out);
+      for (const double value : c) *values++ = ToBF16(static_cast<float>(value));
+      for (const double value : k_pe) *values++ = ToBF16(static_cast<float>(value));
       continue;
     }
     auto* scales = reinterpret_cast<float*>(out + shape.latent);

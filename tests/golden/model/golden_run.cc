@@ -8,6 +8,7 @@
 
 #include "comm/communicator.h"
 #include "golden_checkpoint.h"
+#include "model/shapes.h"
 #include "model/weights.h"
 #include "ops/cpu/cpu_ops.h"
 #include "ops/reference/reference_ops.h"
@@ -75,8 +76,8 @@ OneRank::OneRank(const Vectors& vectors, ops::Numerics numerics, BackEnd back_en
   model::StageSlice slice;
   slice.layers = {{0, vectors.layers}};
   model_ = std::make_unique<model::StageModel>(checkpoint_->config(), slice,
-                                               model::LoadStage(*checkpoint_, *ops_, slice), numerics,
-                                               std::ssize(pages_));
+                                               model::LoadStage(*checkpoint_, *ops_, slice),
+                                               model::CacheFormatOf(numerics), std::ssize(pages_));
 }
 OneRank::~OneRank() = default;
 
