@@ -48,7 +48,7 @@ class Exchange {
   virtual void Respond(HttpResponse response) = 0;
 
   // Sends the head; `head.body` is ignored. After every `silence` during which nothing was written the
-  // transport writes `filler`, from a wall-clock timer.
+  // transport writes `filler`, from a wall-clock timer; empty: it stays silent.
   virtual void BeginStream(HttpResponse head, std::string filler) = 0;
   virtual void Write(std::string bytes) = 0;
   virtual void EndStream() = 0;

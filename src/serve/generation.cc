@@ -121,7 +121,8 @@ void Generation::Start() {
     head.content_type = kSseMediaType;
     head.headers = plan_.headers;
     head.headers.emplace_back("Cache-Control", "no-cache");
-    exchange_->BeginStream(std::move(head), kSseKeepAlive);
+    // SGLang's clients take every line of its native stream for data.
+    exchange_->BeginStream(std::move(head), plan_.bare ? "" : kSseKeepAlive);
   }
 }
 

@@ -350,6 +350,7 @@ class Session : public HttpSession {
   }
 
   void AwaitSilence() {
+    if (filler_.empty()) return;
     silence_.expires_after(core_->options.keep_alive);
     silence_.async_wait([self = Self()](error_code error) {
       if (error || self->phase_ != Phase::kAnswering || self->ended_ || self->writing_) return;

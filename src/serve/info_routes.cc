@@ -179,6 +179,10 @@ HttpResponse ServerDescription(const Service& service) {
   Json ranks = Json::array();
   for (const engine::RankInfo& rank : infos) ranks.push_back(RankEntry(rank));
   body["ranks"] = std::move(ranks);
+  const engine::EngineLoad load = service.engine.Load();  // a list, as SGLang has it, which its bench reads
+  body["internal_states"] = Json::array({Json{{"num_running_reqs", load.running},
+                                              {"num_waiting_reqs", load.waiting},
+                                              {"num_tokens", load.used_tokens}}});
   body["expert_exchange"] = ExpertExchange(engine, infos);
   AddBusyShares(infos, body);
   return Answer(body);
@@ -194,7 +198,8 @@ HttpResponse ModelDescription(const Service& service) {
 
 HttpResponse MetricsText(const Service& service) {
   if (service.watchers.metrics == nullptr) {
-    throw ApiError(Refusal::kUnknownUrl, "there is no /metrics: the server was started with --disable-metrics");
+    throw ApiError(Refusal::kUnknownUrl,
+                   "there is no /metrics: the server was started with --disable-metrics");
   }
   HttpResponse response;
   response.content_type = "text/plain; version=0.0.4; charset=utf-8";
