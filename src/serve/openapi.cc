@@ -43,6 +43,11 @@ constexpr std::array kSamplingFields{
     Field{"repetition_penalty", Kind::kNumber},
     Field{"logit_bias", Kind::kObject},
     Field{"min_tokens", Kind::kNumber},
+    Field{"response_format", Kind::kObject},
+    Field{"regex", Kind::kText},
+    Field{"guided_regex", Kind::kText},
+    Field{"json_schema", Kind::kAny},
+    Field{"guided_json", Kind::kAny},
     Field{"stop", Kind::kTexts},
     Field{"stop_token_ids", Kind::kIds},
     Field{"include_stop_str_in_output", Kind::kBool},
@@ -70,7 +75,6 @@ constexpr std::array kOpenAiFields{
     Field{"return_progress", Kind::kBool},
     Field{"timings", Kind::kBool},
     Field{"timings_per_token", Kind::kBool},
-    Field{"response_format", Kind::kObject},
 };
 constexpr std::array kChatFields{
     Field{"messages", Kind::kMessages},

@@ -108,6 +108,22 @@ TEST(Grammar, RegexMasksAreWhatBruteForceFinds) {
   EXPECT_GT(allowed_tokens, 5000);
 }
 
+TEST(Grammar, ATokenThatContainsAnotherIsNotTakenForItsContinuation) {
+  // "qxqa" and "qa" are neighbours in the sorted vocabulary, and one contains the other without beginning
+  // with it.
+  nlohmann::ordered_json made = nlohmann::ordered_json::parse(ByteTokenizerJson(300));
+  made["model"]["vocab"]["qa"] = 300;
+  made["model"]["vocab"]["qxqa"] = 301;
+  const ScratchFile file(made.dump());
+  const auto tokenizer = Tokenizer::Load(file.path());
+  ASSERT_EQ(tokenizer->TokenBytes(301), "qxqa");
+  GrammarCompiler compiler(*tokenizer, 302);
+  GrammarState state(compiler.Regex("qxqa|qy"));
+  std::vector<uint32_t> mask(10);
+  state.Fill(mask);
+  EXPECT_EQ(mask[300 / 32] >> (300 % 32) & 3U, 2U) << "not qa, but qxqa";
+}
+
 TEST(Grammar, ATokenThatTheMaskLeavesOutIsNotTaken) {
   GrammarWorld world;
   GrammarState state(world.compiler().Regex("[0-9]+"));
