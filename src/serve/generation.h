@@ -2,10 +2,8 @@
 
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
-#include <unordered_map>
 #include <vector>
 
 #include "engine/engine.h"
@@ -13,6 +11,7 @@
 #include "serve/api_request.h"
 #include "serve/errors.h"
 #include "serve/exchange.h"
+#include "serve/generation_list.h"
 #include "serve/json.h"
 #include "serve/request_watch.h"
 #include "serve/token_text.h"
@@ -77,36 +76,6 @@ class AnswerShape {
   virtual Json Bare(const Choice&, const Delta& /*delta*/) const { return nullptr; }
   // Members of the envelope beside the usual ones, in the first chunk and in a whole answer.
   virtual Json Envelope(const std::vector<Choice>& choices) const = 0;
-};
-
-class Generation;
-
-// The generations that are under way, so that all of them can be ended with one error. Thread-safe.
-class GenerationList {
- public:
-  // Throws the error of Close when the list is closed, and kQueueFull beyond `max_prompts`.
-  void Add(std::shared_ptr<Generation> generation, int64_t prompts, int64_t max_prompts);
-  void Remove(const Generation* generation);
-  // Ends every generation with `error`, and refuses all that come later. The first error stays.
-  void Close(const ApiError& error);
-  // From now on Add throws `error`; what is under way goes on.
-  void Refuse(const ApiError& error);
-  // Ends the generations named `name`, every one without a name, with `error`. Returns how many.
-  std::size_t Abort(const std::optional<std::string>& name, const ApiError& error);
-  bool empty() const;
-  // What Add throws at present.
-  std::optional<ApiError> refusal() const;
-
- private:
-  struct Entry {
-    std::shared_ptr<Generation> generation;
-    int64_t prompts;
-  };
-  mutable std::mutex mutex_;
-  std::unordered_map<const Generation*, Entry> entries_;
-  int64_t prompts_ = 0;
-  std::optional<ApiError> refused_;
-  std::optional<ApiError> closed_;
 };
 
 // What a generation needs to know beside its choices.
