@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <stdlib.h>
 
 #include <filesystem>
 #include <fstream>
@@ -30,8 +31,9 @@ struct Values {
 class Sources : public testing::Test {
  protected:
   void SetUp() override {
-    directory_ = std::filesystem::path(testing::TempDir()) / "option_sources";
-    std::filesystem::create_directories(directory_);
+    std::string name = testing::TempDir() + "option_sources.XXXXXX";  // tests run side by side
+    ASSERT_NE(mkdtemp(name.data()), nullptr);
+    directory_ = name;
   }
   void TearDown() override { std::filesystem::remove_all(directory_); }
 

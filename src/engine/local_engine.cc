@@ -174,9 +174,11 @@ void LocalEngine::Finish(RequestId id, FinishReason reason, Event event) {
   event.started_ns = it->second.started_ns;
   event.prompt_tokens_done = it->second.prompt_done;
   event.cached_tokens = it->second.cached_tokens;
-  it->second.sink(std::move(event));
+  const EventSink sink = std::move(it->second.sink);
   running_.erase(it);
   scheduler_.End(id);
+  ShowLoad();  // who hears of an end, and asks, finds it counted
+  sink(std::move(event));
 }
 
 void LocalEngine::Deliver(const step::StepResult& result) {
@@ -272,14 +274,19 @@ std::optional<double> LocalEngine::Bubble() const {
   return busy.has_value() ? std::optional(busy->all.bubble()) : std::nullopt;
 }
 
-// The end of a turn of the worker.
-void LocalEngine::NoteLoad() {
+void LocalEngine::ShowLoad() {
   const EngineLoad load = CurrentLoad();
   std::lock_guard lock(mutex_);
   load_ = load;
-  in_turn_ = false;
   // With the ranks their caches are gone; the scheduler waits for steps that nobody answers any more.
   if (!ended_.empty()) load_.used_tokens = load_.cached_tokens = load_.pending_prefill_tokens = 0;
+}
+
+// The end of a turn of the worker.
+void LocalEngine::NoteLoad() {
+  ShowLoad();
+  std::lock_guard lock(mutex_);
+  in_turn_ = false;
   waiting_rows_ = scheduler_.waiting_rows();
   next_deadline_ns_ = scheduler_.NextDeadline();
   submitted_count_ = std::ssize(submitted_);

@@ -80,6 +80,7 @@ class LocalEngine final : public Engine {
   void Adjust(step::Step& step) const;
   // The worker thread's, from the scheduler; NoteLoad shows it to the others.
   EngineLoad CurrentLoad() const;
+  void ShowLoad();
   void NoteLoad();
   std::optional<double> Bubble() const;
   void Deliver(const step::StepResult& result);
