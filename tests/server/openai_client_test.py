@@ -327,10 +327,57 @@ def tool_refusals(url):
     expect(openai.BadRequestError, "invalid_value", lambda: ask(url, "x", tool_choice="required"))
 
 
+SCHEMA = {
+    "type": "object",
+    "properties": {"verdict": {"type": "string", "enum": ["yes", "no"]},
+                   "sure": {"type": "boolean"},
+                   "grades": {"type": "object",
+                              "properties": {"depth": {"enum": [1, 2, 3]}, "note": {"const": None}},
+                              "required": ["depth", "note"], "additionalProperties": False}},
+    "required": ["verdict", "sure", "grades"], "additionalProperties": False}
+
+
+def form(schema):
+    return {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": True}}
+
+
+def check_form(text):
+    answer = json.loads(text)
+    assert set(answer) == {"verdict", "sure", "grades"}, answer
+    assert answer["verdict"] in ("yes", "no") and isinstance(answer["sure"], bool), answer
+    assert set(answer["grades"]) == {"depth", "note"} and answer["grades"]["depth"] in (1, 2, 3), answer
+    assert answer["grades"]["note"] is None, answer
+
+
+def real_json_schema(url):
+    """Random weights never say anything in this form by themselves."""
+    for seed in range(4):
+        asked = {"model": model(url), "messages": MESSAGES, "max_tokens": 300, "temperature": 1.0, "seed": seed}
+        free = client(url).chat.completions.create(**{**asked, "max_tokens": 60}).choices[0].message.content
+        assert not free.lstrip().startswith("{"), free
+        answer = client(url).chat.completions.create(**asked, response_format=form(SCHEMA))
+        check_form(answer.choices[0].message.content)
+        assert answer.choices[0].finish_reason == "stop"
+        with client(url).chat.completions.create(**asked, response_format=form(SCHEMA), stream=True) as stream:
+            text = "".join(chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices)
+        assert text == answer.choices[0].message.content
+
+
+def json_schema_refusals(url):
+    def refused(code, response_format):
+        for stream in (False, True):
+            expect(openai.BadRequestError, code, lambda: ask(url, "x", response_format=response_format, stream=stream))
+    refused("missing_required_parameter", {"type": "json_schema"})
+    refused("missing_required_parameter", {"type": "json_schema", "json_schema": {"name": "answer"}})
+    refused("invalid_value", form({"type": "string", "pattern": "a+"}))
+    refused("invalid_value", form({"type": "nonsense"}))
+    refused("invalid_value", {"type": "yaml"})
+
+
 CHECKS = [models, chat, chat_stream_helper, chat_logprobs, completion, echo_logprobs_and_token_ids, exceptions,
           scripted_error_inside_a_stream, scripted_comments_do_not_disturb, scripted_tool_calls,
           scripted_tool_calls_in_a_stream, scripted_tool_calls_by_the_stream_helper, scripted_tool_choice,
-          scripted_a_tool_loop, scripted_reasoning, tool_refusals,
+          scripted_a_tool_loop, scripted_reasoning, tool_refusals, real_json_schema, json_schema_refusals,
           several_answers, stop_strings, progress_and_timings, names_of_requests, what_is_wrong_is_not_sent_again,
           scripted_retries, scripted_abort_frees_the_request]
 
