@@ -53,7 +53,7 @@ struct RankReport {
   int64_t hop_bytes_received = 0;
   trace::Times times;        // since the rank was ready
   trace::BusyPeriod period;  // the last one it took part in
-  std::string error;  // why it failed or is gone
+  std::string error;         // why it failed or is gone
 };
 
 struct StallReport {
@@ -104,6 +104,19 @@ class QueueFull final : public Error {
   double retry_after_seconds_;
 };
 
+// Submit's refusal of a request whose deadline will have passed before its first row is computed, by the rate
+// measured lately: HTTP 503 deadline_unreachable.
+class DeadlineUnreachable final : public Error {
+ public:
+  DeadlineUnreachable(const std::string& sentence, double wait_seconds)
+      : Error(ErrorKind::kOverloaded, sentence), wait_seconds_(wait_seconds) {}
+  // How long the prompt rows before it take.
+  double wait_seconds() const { return wait_seconds_; }
+
+ private:
+  double wait_seconds_;
+};
+
 // The facade the server talks to. Thread-safe.
 class Engine {
  public:
@@ -111,6 +124,7 @@ class Engine {
   virtual const EngineInfo& info() const = 0;
   // Queues the request; events go to `sink`. Throws Error(kBadRequest) when it can never run (an empty
   // prompt, a token outside the vocabulary, prompt + max_tokens over a limit), QueueFull when too many wait,
+  // DeadlineUnreachable when it would wait too long,
   // and Error(kRankLost) when the job has ended.
   virtual RequestId Submit(Request request, EventSink sink) = 0;
   // Ends a request early; its last event has FinishReason::kAbort. Unknown or finished ids are ignored.

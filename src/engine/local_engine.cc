@@ -109,6 +109,7 @@ RequestId LocalEngine::Submit(Request request, EventSink sink) {
   if (!request.probe) AwaitRoom(lock, prompt);
   if (!ended_.empty()) throw Error(ErrorKind::kRankLost, ended_);
   if (stopping_) Fail(ErrorKind::kRankLost, "the server is shutting down");
+  if (request.deadline_ns != 0) CheckDeadline(request.deadline_ns);
   const RequestId id = next_id_++;
   Running running;
   running.request = std::move(request);
@@ -120,6 +121,21 @@ RequestId LocalEngine::Submit(Request request, EventSink sink) {
   submitted_rows_ += prompt;
   something_.notify_all();
   return id;
+}
+
+// The rows of the request itself do not count: its prompt may be cached.
+void LocalEngine::CheckDeadline(int64_t deadline_ns) const {
+  const double rate = load_.prefill_tokens_per_second;
+  if (rate <= 0.0) return;
+  const int64_t before = load_.pending_prefill_tokens + submitted_rows_;
+  const double wait = static_cast<double>(before) / rate;
+  const double left = static_cast<double>(deadline_ns - NowNs()) / 1e9;
+  if (wait <= left) return;
+  throw DeadlineUnreachable(fmt::format("the {} prompt tokens before this request take about {:.1f} s at the "
+                                        "present rate, and its deadline "
+                                        "leaves {:.1f} s: give it more time, or try again later",
+                                        before, wait, std::max(0.0, left)),
+                            wait);
 }
 
 void LocalEngine::AwaitRoom(std::unique_lock<std::mutex>& lock, int64_t prompt) {

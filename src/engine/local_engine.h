@@ -68,6 +68,8 @@ class LocalEngine final : public Engine {
     std::unique_ptr<AnswerControl> control;  // null: the logits stay as they are
   };
 
+  // Throws DeadlineUnreachable. With mutex_ held.
+  void CheckDeadline(int64_t deadline_ns) const;
   // Waits until it is known whether one more fits into the queue, and throws QueueFull if not.
   void AwaitRoom(std::unique_lock<std::mutex>& lock, int64_t prompt);
   void Work();

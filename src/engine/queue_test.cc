@@ -111,6 +111,28 @@ TEST_F(QueueTest, ADeadlineEndsWhoRunsAndWhoWaits) {
   EXPECT_EQ(patient.Last().finish, FinishReason::kLength);
 }
 
+TEST_F(QueueTest, ADeadlineThatCannotBeKeptIsRefusedAtOnce) {
+  engine_ = Start({.chunk_rows = 32, .max_running = 1});
+  Answer running;
+  engine_->Submit(RequestOf(1100, 1), running.sink());
+  running.AwaitProgress(64);
+  Answer waiting;
+  engine_->Submit(RequestOf(1100, 1), waiting.sink());
+  Request request = RequestOf(10, 1);
+  request.deadline_ns = NowNs() + 1'000'000;
+  Answer late;
+  try {
+    engine_->Submit(request, late.sink());
+    ADD_FAILURE() << "a deadline of a millisecond was taken";
+  } catch (const DeadlineUnreachable& error) {
+    EXPECT_THAT(error.what(), testing::HasSubstr("prompt tokens before this request take about"));
+    EXPECT_GT(error.wait_seconds(), 0.001);
+  }
+  request.deadline_ns = NowNs() + 3'600'000'000'000;
+  engine_->Submit(request, late.sink());
+  EXPECT_EQ(late.Last().finish, FinishReason::kLength);
+}
+
 TEST_F(QueueTest, TheLargerPriorityIsAdmittedFirst) {
   engine_ = Start({.chunk_rows = 32, .max_running = 1, .by_priority = true});
   EXPECT_TRUE(engine_->info().priority_scheduling);

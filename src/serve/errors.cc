@@ -135,6 +135,9 @@ ApiError ToApiError(const std::exception& exception) {
   if (const auto* error = dynamic_cast<const Error*>(&exception)) {
     if (error->kind() == ErrorKind::kBadRequest) return ApiError(Refusal::kInvalidValue, error->what());
     if (const auto* full = dynamic_cast<const engine::QueueFull*>(error)) return FullQueue(*full);
+    if (const auto* late = dynamic_cast<const engine::DeadlineUnreachable*>(error)) {
+      return ApiError(Refusal::kDeadlineUnreachable, late->what()).RetryAfter(late->wait_seconds());
+    }
     if (error->kind() == ErrorKind::kRankLost) return ApiError(Refusal::kRankLost, error->what());
   }
   const std::string incident = RandomHex();

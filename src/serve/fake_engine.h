@@ -53,6 +53,8 @@ class FakeEngine : public engine::Engine {
     const std::lock_guard lock(mutex_);
     if (!verdict_.empty()) Fail(ErrorKind::kRankLost, "{}", verdict_);
     if (!queue_full_.empty() && !request.probe) throw engine::QueueFull(queue_full_, retry_after_seconds_);
+    if (!unreachable_.empty() && request.deadline_ns != 0)
+      throw engine::DeadlineUnreachable(unreachable_, 7.5);
     requests_.push_back(request);
     Job job{std::move(request), std::move(sink), {}, 0, std::chrono::steady_clock::now()};
     job.script = writer_(job.request);
@@ -134,6 +136,11 @@ class FakeEngine : public engine::Engine {
     const std::lock_guard lock(mutex_);
     queue_full_ = std::move(sentence);
     retry_after_seconds_ = retry_after_seconds;
+  }
+  // From now on Submit refuses requests with a deadline with this sentence and a wait of 7.5 s.
+  void SetDeadlineUnreachable(std::string sentence) {
+    const std::lock_guard lock(mutex_);
+    unreachable_ = std::move(sentence);
   }
   int flushes() const {
     const std::lock_guard lock(mutex_);
@@ -265,6 +272,7 @@ class FakeEngine : public engine::Engine {
   int flushes_ = 0;
   std::string verdict_;
   std::string stall_;
+  std::string unreachable_;
   std::string queue_full_;
   double retry_after_seconds_ = 0.0;
   bool ending_ = false;

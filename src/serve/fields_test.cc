@@ -261,5 +261,16 @@ TEST_F(FieldTest, AFullQueueSaysWhenToComeBack) {
   EXPECT_EQ(Complete(Json::object()).header("retry-after"), "1");
 }
 
+TEST_F(FieldTest, ADeadlineThatCannotBeKeptIsRefused) {
+  StartServer(AnswerOf("x"));
+  engine_->SetDeadlineUnreachable("9000 prompt tokens take longer");
+  const RawAnswer answer = Complete({{"deadline_ms", 1000}});
+  EXPECT_EQ(answer.status, 503);
+  EXPECT_EQ(answer.code(), "deadline_unreachable");
+  EXPECT_EQ(answer.header("retry-after"), "8");
+  EXPECT_EQ(answer.json()["error"]["predicted_wait_seconds"], 7.5);
+  EXPECT_EQ(Complete(Json::object()).status, 200);
+}
+
 }  // namespace
 }  // namespace sluice::serve
