@@ -1,13 +1,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <stdlib.h>
 
-#include <filesystem>
 #include <future>
 
-#include "checkpoint/checkpoint_maker.h"
 #include "comm/ordered_channel.h"
 #include "engine/job.h"
+#include "engine/small_engine.h"
 
 // What a rank says out of turn ends the job with a sentence that names it. Hands play the ranks.
 namespace sluice::engine {
@@ -84,25 +82,18 @@ TEST(JobOrderTest, ALostAndARepeatedFrameEndTheJob) {
 }
 
 // A rank of a small model in a thread, to be spoken to directly.
-class RankOrderTest : public testing::Test {
+class RankOrderTest : public SmallModelTest {
  protected:
   void SetUp() override {
-    std::string name = (std::filesystem::temp_directory_path() / "sluice-order-XXXXXX").string();
-    ASSERT_NE(mkdtemp(name.data()), nullptr);
-    directory_ = name;
-    checkpoint::MakeOptions options;
-    options.format = checkpoint::WeightFormat::kF32;
-    options.config_overrides = {"hidden_size=128", "num_hidden_layers=2", "num_attention_heads=2",
-                                "vocab_size=300", "intermediate_size=128"};
-    checkpoint::MakeCheckpoint(directory_ / "model", options, checkpoint::PlanCheckpoint(options), {});
+    SmallModelTest::SetUp();
     JobSettings settings;
     settings.cache_pages = 4;
-    ranks_ = StartThreadRanks(settings, checkpoint::Checkpoint::Open(directory_ / "model"), {});
+    ranks_ = StartThreadRanks(settings, checkpoint_, {});
     Next(MessageType::kReady);
   }
   void TearDown() override {
     ranks_.reset();
-    std::filesystem::remove_all(directory_);
+    SmallModelTest::TearDown();
   }
   // The next frame of this type; others, such as heartbeats, are passed over.
   comm::Frame Next(MessageType type) {
@@ -115,7 +106,6 @@ class RankOrderTest : public testing::Test {
     return {};
   }
 
-  std::filesystem::path directory_;
   std::unique_ptr<RankSet> ranks_;
 };
 

@@ -73,9 +73,8 @@ class Answer {
   std::optional<Event> last_;
 };
 
-// An engine of two stages of two lanes over a tiny random model, with a cache of 1,280 tokens and chunks
-// of 32.
-class SmallEngineTest : public testing::Test {
+// A tiny random model in a folder of its own.
+class SmallModelTest : public testing::Test {
  protected:
   void SetUp() override {
     std::string name = (std::filesystem::temp_directory_path() / "sluice-engine-XXXXXX").string();
@@ -87,11 +86,23 @@ class SmallEngineTest : public testing::Test {
                                 "vocab_size=300", "intermediate_size=128"};
     checkpoint::MakeCheckpoint(directory_ / "model", options, checkpoint::PlanCheckpoint(options), {});
     checkpoint_ = checkpoint::Checkpoint::Open(directory_ / "model");
+  }
+  void TearDown() override { std::filesystem::remove_all(directory_); }
+
+  std::filesystem::path directory_;
+  std::shared_ptr<const checkpoint::Checkpoint> checkpoint_;
+};
+
+// An engine of two stages of two lanes over it, with a cache of 1,280 tokens and chunks of 32.
+class SmallEngineTest : public SmallModelTest {
+ protected:
+  void SetUp() override {
+    SmallModelTest::SetUp();
     engine_ = Start({.chunk_rows = 32});
   }
   void TearDown() override {
     engine_.reset();
-    std::filesystem::remove_all(directory_);
+    SmallModelTest::TearDown();
   }
 
   std::unique_ptr<LocalEngine> Start(const EngineOptions& options, comm::FaultPlan faults = {}) {
@@ -111,8 +122,6 @@ class SmallEngineTest : public testing::Test {
     return request;
   }
 
-  std::filesystem::path directory_;
-  std::shared_ptr<const checkpoint::Checkpoint> checkpoint_;
   std::unique_ptr<LocalEngine> engine_;
 };
 

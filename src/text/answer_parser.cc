@@ -3,6 +3,8 @@
 #include <iterator>
 #include <utility>
 
+#include "base/error.h"
+
 namespace sluice::text {
 
 void AnswerPiece::Append(AnswerPiece&& more) {
@@ -14,7 +16,8 @@ void AnswerPiece::Append(AnswerPiece&& more) {
 
 AnswerParser::AnswerParser(const AnswerFormat& format) : reasoning_(format.begins_in_reasoning) {
   if (format.tool_calls) calls_.emplace(format.tool_names);
-  if (!format.written.empty()) before_ = Push(format.written);
+  SLUICE_CHECK(Push(format.written).empty(), "the prompt opens more than the beginning of a call: {}",
+               format.written);
 }
 
 AnswerPiece AnswerParser::Push(std::string_view text) { return Content(reasoning_.Push(text), false); }
@@ -22,8 +25,8 @@ AnswerPiece AnswerParser::Push(std::string_view text) { return Content(reasoning
 AnswerPiece AnswerParser::Finish() { return Content(reasoning_.Finish(), true); }
 
 AnswerPiece AnswerParser::Content(ReasoningParser::Piece split, bool last) {
-  AnswerPiece out = std::exchange(before_, {});
-  out.reasoning += split.reasoning;
+  AnswerPiece out;
+  out.reasoning = std::move(split.reasoning);
   if (!calls_) {
     out.content += split.content;
     return out;

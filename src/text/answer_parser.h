@@ -51,7 +51,6 @@ class AnswerParser {
 
   ReasoningParser reasoning_;
   std::optional<ToolCallParser> calls_;
-  AnswerPiece before_;  // of format.written
 };
 
 }  // namespace sluice::text
