@@ -45,6 +45,21 @@ __device__ inline void Wait(uint64_t* barrier, uint32_t parity) {
       : "memory");
 }
 
+// ---- copies by a thread of 16 bytes each, which it does not wait for ----
+
+// Both addresses are multiples of 16. !present: writes zeros and reads nothing.
+__device__ inline void CopySixteen(const void* from, void* shared, bool present) {
+  asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(SharedAddress(shared)),
+               "l"(from), "r"(present ? 16 : 0)
+               : "memory");
+}
+// The thread's arrival, when its copies so far are done.
+__device__ inline void ArriveAfterCopies(uint64_t* barrier) {
+  asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(SharedAddress(barrier))
+               : "memory");
+}
+__device__ inline void WaitForCopies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
+
 // ---- tensor copy: a box of a two-dimensional tensor to shared memory; outside the tensor it reads zeros
 // ----
 
@@ -68,7 +83,7 @@ __device__ inline void PrefetchMap(const CUtensorMap* map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
 }
 
-// ---- wgmma: D[64, 128] += A[64, k] B[128, k]^T, A and B in shared memory, D in a warpgroup's registers ----
+// ---- wgmma: D[64, n] += A[64, k] B[n, k]^T, A and B in shared memory, D in a warpgroup's registers ----
 //
 // D: with w the warp in the warpgroup and l the lane, d[4 j + 2 i + c] is element
 // (16 w + l / 4 + 8 i, 8 j + 2 (l % 4) + c).
@@ -80,6 +95,14 @@ __device__ inline uint64_t TileDescriptor(const void* tile) {
   constexpr uint64_t kEightRows = (1024ULL >> 4) << 32;
   return kSwizzle128 | kEightRows | (1ULL << 16) | ((SharedAddress(tile) & 0x3ffffU) >> 4);
 }
+// Such tiles of 64 rows, one behind the other, read with their columns as n and their rows as k: [k, n]
+// rather than [n, k], 64 columns from each tile. k advances by 16 rows, 2,048 bytes.
+__device__ inline uint64_t ColumnsDescriptor(const void* tiles) {
+  constexpr uint64_t kNextTile = (64ULL * 128 >> 4) << 16;
+  return (TileDescriptor(tiles) & ~(0x3fffULL << 16)) | kNextTile;
+}
+// Makes what this thread has written to shared memory, or has seen written, visible to wgmma.
+__device__ inline void FenceShared() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
 __device__ inline void WgmmaFence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 __device__ inline void WgmmaCommit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
@@ -94,65 +117,59 @@ __device__ inline void Pin(float (&d)[kCount]) {
   for (int i = 0; i < kCount; ++i) asm volatile("" : "+f"(d[i])::"memory");
 }
 
-// k = 32 e4m3 values; !accumulate: D is overwritten.
-__device__ inline void WgmmaE4M3(float (&d)[64], uint64_t a, uint64_t b, bool accumulate) {
-  asm volatile(
-      "{\n"
-      ".reg .pred p;\n"
-      "setp.ne.b32 p, %66, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n128k32.f32.e4m3.e4m3 "
-      "{"
-      "%0, %1, %2, %3, %4, %5, %6, %7, "
-      "%8, %9, %10, %11, %12, %13, %14, %15, "
-      "%16, %17, %18, %19, %20, %21, %22, %23, "
-      "%24, %25, %26, %27, %28, %29, %30, %31, "
-      "%32, %33, %34, %35, %36, %37, %38, %39, "
-      "%40, %41, %42, %43, %44, %45, %46, %47, "
-      "%48, %49, %50, %51, %52, %53, %54, %55, "
-      "%56, %57, %58, %59, %60, %61, %62, %63}, "
-      "%64, %65, p, 1, 1;\n"
-      "}\n"
-      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]),
-        "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]),
-        "+f"(d[16]), "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]), "+f"(d[22]),
-        "+f"(d[23]), "+f"(d[24]), "+f"(d[25]), "+f"(d[26]), "+f"(d[27]), "+f"(d[28]), "+f"(d[29]),
-        "+f"(d[30]), "+f"(d[31]), "+f"(d[32]), "+f"(d[33]), "+f"(d[34]), "+f"(d[35]), "+f"(d[36]),
-        "+f"(d[37]), "+f"(d[38]), "+f"(d[39]), "+f"(d[40]), "+f"(d[41]), "+f"(d[42]), "+f"(d[43]),
-        "+f"(d[44]), "+f"(d[45]), "+f"(d[46]), "+f"(d[47]), "+f"(d[48]), "+f"(d[49]), "+f"(d[50]),
-        "+f"(d[51]), "+f"(d[52]), "+f"(d[53]), "+f"(d[54]), "+f"(d[55]), "+f"(d[56]), "+f"(d[57]),
-        "+f"(d[58]), "+f"(d[59]), "+f"(d[60]), "+f"(d[61]), "+f"(d[62]), "+f"(d[63])
-      : "l"(a), "l"(b), "r"(static_cast<int>(accumulate)));
-}
+// An instruction's operands: the registers' places in its text, and d[...] for them.
+#define SLUICE_TEN(t) \
+  "%" #t "0, %" #t "1, %" #t "2, %" #t "3, %" #t "4, %" #t "5, %" #t "6, %" #t "7, %" #t "8, %" #t "9, "
+#define SLUICE_PLACES_32 SLUICE_TEN() SLUICE_TEN(1) SLUICE_TEN(2) "%30, %31"
+#define SLUICE_PLACES_64 \
+  SLUICE_TEN() SLUICE_TEN(1) SLUICE_TEN(2) SLUICE_TEN(3) SLUICE_TEN(4) SLUICE_TEN(5) "%60, %61, %62, %63"
+#define SLUICE_PLACES_128                                                                           \
+  SLUICE_TEN()                                                                                      \
+  SLUICE_TEN(1)                                                                                     \
+  SLUICE_TEN(2) SLUICE_TEN(3) SLUICE_TEN(4) SLUICE_TEN(5) SLUICE_TEN(6) SLUICE_TEN(7) SLUICE_TEN(8) \
+      SLUICE_TEN(9) SLUICE_TEN(10) SLUICE_TEN(11) "%120, %121, %122, %123, %124, %125, %126, %127"
+#define SLUICE_FOUR(i) "+f"(d[i]), "+f"(d[(i) + 1]), "+f"(d[(i) + 2]), "+f"(d[(i) + 3])
+#define SLUICE_SIXTEEN(i) SLUICE_FOUR(i), SLUICE_FOUR((i) + 4), SLUICE_FOUR((i) + 8), SLUICE_FOUR((i) + 12)
+#define SLUICE_REGISTERS_32 SLUICE_SIXTEEN(0), SLUICE_SIXTEEN(16)
+#define SLUICE_REGISTERS_64 SLUICE_REGISTERS_32, SLUICE_SIXTEEN(32), SLUICE_SIXTEEN(48)
+#define SLUICE_REGISTERS_128 \
+  SLUICE_REGISTERS_64, SLUICE_SIXTEEN(64), SLUICE_SIXTEEN(80), SLUICE_SIXTEEN(96), SLUICE_SIXTEEN(112)
 
-// k = 16 bf16 values.
-__device__ inline void WgmmaBf16(float (&d)[64], uint64_t a, uint64_t b, bool accumulate) {
-  asm volatile(
-      "{\n"
-      ".reg .pred p;\n"
-      "setp.ne.b32 p, %66, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 "
-      "{"
-      "%0, %1, %2, %3, %4, %5, %6, %7, "
-      "%8, %9, %10, %11, %12, %13, %14, %15, "
-      "%16, %17, %18, %19, %20, %21, %22, %23, "
-      "%24, %25, %26, %27, %28, %29, %30, %31, "
-      "%32, %33, %34, %35, %36, %37, %38, %39, "
-      "%40, %41, %42, %43, %44, %45, %46, %47, "
-      "%48, %49, %50, %51, %52, %53, %54, %55, "
-      "%56, %57, %58, %59, %60, %61, %62, %63}, "
-      "%64, %65, p, 1, 1, 0, 0;\n"
-      "}\n"
-      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]),
-        "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]),
-        "+f"(d[16]), "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]), "+f"(d[22]),
-        "+f"(d[23]), "+f"(d[24]), "+f"(d[25]), "+f"(d[26]), "+f"(d[27]), "+f"(d[28]), "+f"(d[29]),
-        "+f"(d[30]), "+f"(d[31]), "+f"(d[32]), "+f"(d[33]), "+f"(d[34]), "+f"(d[35]), "+f"(d[36]),
-        "+f"(d[37]), "+f"(d[38]), "+f"(d[39]), "+f"(d[40]), "+f"(d[41]), "+f"(d[42]), "+f"(d[43]),
-        "+f"(d[44]), "+f"(d[45]), "+f"(d[46]), "+f"(d[47]), "+f"(d[48]), "+f"(d[49]), "+f"(d[50]),
-        "+f"(d[51]), "+f"(d[52]), "+f"(d[53]), "+f"(d[54]), "+f"(d[55]), "+f"(d[56]), "+f"(d[57]),
-        "+f"(d[58]), "+f"(d[59]), "+f"(d[60]), "+f"(d[61]), "+f"(d[62]), "+f"(d[63])
-      : "l"(a), "l"(b), "r"(static_cast<int>(accumulate)));
-}
+// A function over one instruction with `count` registers of D; a, b and p are the places behind them,
+// `modifiers` what follows p. !accumulate: D is overwritten.
+#define SLUICE_WGMMA(name, instruction, count, a_place, b_place, p_place, modifiers)       \
+  __device__ inline void name(float(&d)[count], uint64_t a, uint64_t b, bool accumulate) { \
+    asm volatile(                                                                          \
+        "{\n"                                                                              \
+        ".reg .pred p;\n"                                                                  \
+        "setp.ne.b32 p, %" #p_place                                                        \
+        ", 0;\n"                                                                           \
+        "wgmma.mma_async.sync.aligned." instruction " {" SLUICE_PLACES_##count             \
+        "}, %" #a_place ", %" #b_place ", p, " modifiers                                   \
+        ";\n"                                                                              \
+        "}\n"                                                                              \
+        : SLUICE_REGISTERS_##count                                                         \
+        : "l"(a), "l"(b), "r"(static_cast<int>(accumulate)));                              \
+  }
+
+// n = 128, k = 32 e4m3 values.
+SLUICE_WGMMA(WgmmaE4M3, "m64n128k32.f32.e4m3.e4m3", 64, 64, 65, 66, "1, 1")
+// n = 64 or 128, by the registers of D; k = 16 bf16 values.
+SLUICE_WGMMA(WgmmaBf16, "m64n64k16.f32.bf16.bf16", 32, 32, 33, 34, "1, 1, 0, 0")
+SLUICE_WGMMA(WgmmaBf16, "m64n128k16.f32.bf16.bf16", 64, 64, 65, 66, "1, 1, 0, 0")
+// n = 256, k = 16 bf16 values; b is a ColumnsDescriptor.
+SLUICE_WGMMA(WgmmaBf16Columns, "m64n256k16.f32.bf16.bf16", 128, 128, 129, 130, "1, 1, 0, 1")
+
+#undef SLUICE_WGMMA
+#undef SLUICE_REGISTERS_128
+#undef SLUICE_REGISTERS_64
+#undef SLUICE_REGISTERS_32
+#undef SLUICE_SIXTEEN
+#undef SLUICE_FOUR
+#undef SLUICE_PLACES_128
+#undef SLUICE_PLACES_64
+#undef SLUICE_PLACES_32
+#undef SLUICE_TEN
 
 // ---- registers of a warpgroup ----
 
