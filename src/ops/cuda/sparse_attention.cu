@@ -1,0 +1,375 @@
+#include <cuda_bf16.h>
+
+#include <cmath>
+
+#include "ops/cuda/hopper.cuh"
+#include "ops/cuda/ring.cuh"
+#include "ops/cuda/sparse_attention_launch.h"
+#include "ops/cuda/sparse_attention_tiles.cuh"
+
+// Three warpgroups on each SM. The first gathers (sparse_attention_tiles.cuh). The other two hold 256 of the
+// 512 output channels each, and take turns with the scores: a block's belong to the one of its slot.
+//
+//   queries [64, 576] x keys [64, 576]^T -> scores -> weights [64, 64] -> shared memory
+//   weights x keys [64, 512] -> o, in registers of both
+namespace sluice::ops::cuda {
+namespace {
+
+constexpr int kMathThreads = static_cast<int>(kAttendThreads);
+constexpr int kThreads = kGatherThreads + kMathThreads;
+constexpr int kMathWarps = kMathThreads / 32;
+constexpr int kChannels = 128;  // of o in a thread: 2 heads x 64
+
+// 2^x to some 2 ulp; what is below the normal numbers is 0.
+__device__ float Exp2(float x) {
+  float result;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
+  return result;
+}
+
+template <int kBarrier, int kCount>
+__device__ void SyncThreads() {
+  asm volatile("bar.sync %0, %1;" ::"n"(kBarrier), "n"(kCount) : "memory");
+}
+__device__ void SyncWarpgroup(int half) {
+  if (half == 0) {
+    SyncThreads<1, 128>();
+  } else {
+    SyncThreads<2, 128>();
+  }
+}
+__device__ void SyncMath() { SyncThreads<3, kMathThreads>(); }
+
+__device__ int Lane() { return static_cast<int>(threadIdx.x) % 32; }
+// The head of the tile to which this thread's d[4 j + 2 i + c] of a wgmma belong.
+__device__ int HeadOf(int i) { return static_cast<int>(threadIdx.x) % 128 / 32 * 16 + Lane() / 4 + 8 * i; }
+
+// A thread's share of the softmax over some keys, not yet divided: channels 256 half + 8 j + 2 (lane % 4) + c
+// of HeadOf(i) are o[4 j + 2 i + c].
+struct Partial {
+  float o[kChannels];
+  float largest[2];  // exponent, to base 2
+  float sum[2];
+};
+
+// Scores of a block of `keys` keys, of which the weights remain, and what they do to the sums.
+__device__ void ScoreBlock(float exponent_scale, int half, int slot, int32_t keys, bool first,
+                           Shared& shared) {
+  float s[32];
+  Pin(s);
+  WgmmaFence();
+  uint64_t queries = TileDescriptor(shared.queries);
+  uint64_t block = TileDescriptor(shared.keys[slot]);
+  // So that the sums below are not kept in registers from block to block.
+  asm volatile("" : "+l"(queries), "+l"(block));
+#pragma unroll
+  for (int panel = 0; panel < kPanels; ++panel) {
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+      const uint64_t step = static_cast<uint64_t>(panel) * (kPanelBytes / 16) + 2 * k;
+      WgmmaBf16(s, queries + step, block + step, panel > 0 || k > 0);
+    }
+  }
+  WgmmaCommit();
+  WgmmaWait<0>();
+  Pin(s);
+  SyncWarpgroup(half);  // all have read the rotated channels, where the weights go
+  const int quad = Lane() % 4;
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    float largest = -INFINITY;
+#pragma unroll
+    for (int j = 0; j < 8; ++j) {
+#pragma unroll
+      for (int c = 0; c < 2; ++c) {
+        float& score = s[4 * j + 2 * i + c];
+        if (8 * j + 2 * quad + c >= keys) score = -INFINITY;
+        largest = fmaxf(largest, score);
+      }
+    }
+    largest = fmaxf(largest, __shfl_xor_sync(~0U, largest, 1));
+    largest = fmaxf(largest, __shfl_xor_sync(~0U, largest, 2));
+    const int head = HeadOf(i);
+    const float largest_before = first ? -INFINITY : shared.largest[slot ^ 1][head];
+    const float sum_before = first ? 0.0F : shared.sum[slot ^ 1][head];
+    largest = fmaxf(largest_before, __fmul_rn(largest, exponent_scale));
+    float sum = 0.0F;
+#pragma unroll
+    for (int j = 0; j < 8; ++j) {
+      const __nv_bfloat162 weights =
+          __floats2bfloat162_rn(Exp2(__fmaf_rn(s[4 * j + 2 * i], exponent_scale, -largest)),
+                                Exp2(__fmaf_rn(s[4 * j + 2 * i + 1], exponent_scale, -largest)));
+      *reinterpret_cast<__nv_bfloat162*>(shared.keys[slot][kRotatedPanel] + PlaceInPanel(head, j) +
+                                         4 * quad) = weights;
+      const float2 values = __bfloat1622float2(weights);
+      sum = __fadd_rn(__fadd_rn(sum, values.x), values.y);
+    }
+    sum = __fadd_rn(sum, __shfl_xor_sync(~0U, sum, 1));
+    sum = __fadd_rn(sum, __shfl_xor_sync(~0U, sum, 2));
+    if (quad == 0) {
+      const float rescale = Exp2(largest_before - largest);
+      shared.largest[slot][head] = largest;
+      shared.sum[slot][head] = __fmaf_rn(sum_before, rescale, sum);
+      shared.rescale[slot][head] = rescale;
+    }
+  }
+  FenceShared();
+  Arrive(&shared.weights_full[slot]);
+}
+
+// o += weights x values, of a block.
+__device__ void AccumulateValues(int half, int slot, bool first, const Shared& shared,
+                                 float (&o)[kChannels]) {
+  const uint64_t weights = TileDescriptor(shared.keys[slot][kRotatedPanel]);
+  const uint64_t values = ColumnsDescriptor(shared.keys[slot][half * kHalfPanels]);
+  constexpr uint64_t kSixteenKeys = 16 * 128 / 16;
+  Pin(o);
+  WgmmaFence();
+#pragma unroll
+  for (int k = 0; k < kBlockKeys / 16; ++k) {
+    WgmmaBf16Columns(o, weights + 2 * k, values + k * kSixteenKeys, !first || k > 0);
+  }
+  WgmmaCommit();
+  WgmmaWait<0>();
+  Pin(o);
+}
+
+__device__ void AttendPartition(float exponent_scale, int half, int32_t keys, Ring<kBlockSlots>& block,
+                                Shared& shared, Partial& partial) {
+  for (int32_t begin = 0; begin < keys; begin += kBlockKeys) {
+    const int slot = block.slot;
+    const bool first = begin == 0;
+    const bool last = begin + kBlockKeys >= keys;
+    if (slot == half) {
+      Wait(&shared.keys_full[slot][0], block.parity);
+      Wait(&shared.keys_full[slot][1], block.parity);
+      FenceShared();
+      ScoreBlock(exponent_scale, half, slot, keys - begin, first, shared);
+    } else {
+      Wait(&shared.keys_full[slot][half], block.parity);
+    }
+    Wait(&shared.weights_full[slot], block.parity);
+    FenceShared();
+    if (!first) {
+      const float rescale[2] = {shared.rescale[slot][HeadOf(0)], shared.rescale[slot][HeadOf(1)]};
+#pragma unroll
+      for (int i = 0; i < kChannels; ++i) partial.o[i] = __fmul_rn(partial.o[i], rescale[i % 4 / 2]);
+    }
+    AccumulateValues(half, slot, first, shared, partial.o);
+    if (last) {
+      for (int i = 0; i < 2; ++i) {
+        partial.largest[i] = shared.largest[slot][HeadOf(i)];
+        partial.sum[i] = shared.sum[slot][HeadOf(i)];
+      }
+    }
+    __syncwarp();
+    if (Lane() == 0) {
+      // The weights lie in the second half, and both warpgroups read them.
+      if (half == 0) Arrive(&shared.keys_empty[slot][0]);
+      Arrive(&shared.keys_empty[slot][1]);
+    }
+    block.Next();
+  }
+}
+
+// ---- partial softmaxes in memory: each thread writes 33 x 16 bytes, side by side with its neighbours' ----
+
+__device__ float4* OwnPlace(const LaunchedAttention& launched, int64_t number) {
+  return reinterpret_cast<float4*>(launched.partials + number * kPartialBytes) + threadIdx.x - kGatherThreads;
+}
+
+__device__ void Store(const Partial& partial, float4* place) {
+#pragma unroll
+  for (int i = 0; i < kChannels / 4; ++i) {
+    place[i * kMathThreads] = {partial.o[4 * i], partial.o[4 * i + 1], partial.o[4 * i + 2],
+                               partial.o[4 * i + 3]};
+  }
+  place[kChannels / 4 * kMathThreads] = {partial.largest[0], partial.largest[1], partial.sum[0],
+                                         partial.sum[1]};
+}
+
+// Loads by way of L2, where other SMs' stores are.
+__device__ void Load(const float4* place, Partial& partial) {
+#pragma unroll
+  for (int i = 0; i < kChannels / 4; ++i) {
+    const float4 o = __ldcg(place + i * kMathThreads);
+    partial.o[4 * i] = o.x;
+    partial.o[4 * i + 1] = o.y;
+    partial.o[4 * i + 2] = o.z;
+    partial.o[4 * i + 3] = o.w;
+  }
+  const float4 sums = __ldcg(place + kChannels / 4 * kMathThreads);
+  partial.largest[0] = sums.x;
+  partial.largest[1] = sums.y;
+  partial.sum[0] = sums.z;
+  partial.sum[1] = sums.w;
+}
+
+// partial = partial and the one at `place` together. kEarlier: that one's keys come first. The formula is
+// not symmetric in its rounding.
+template <bool kEarlier>
+__device__ void Merge(const float4* place, Partial& partial) {
+  const float4 sums = __ldcg(place + kChannels / 4 * kMathThreads);
+  const float other_largest[2] = {sums.x, sums.y};
+  const float other_sum[2] = {sums.z, sums.w};
+  float own_factor[2] = {};
+  float other_factor[2] = {};
+  const auto merged = [&](int i, float own, float other) {
+    return kEarlier ? __fmaf_rn(other, other_factor[i], __fmul_rn(own, own_factor[i]))
+                    : __fmaf_rn(own, own_factor[i], __fmul_rn(other, other_factor[i]));
+  };
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    const float largest = fmaxf(partial.largest[i], other_largest[i]);
+    own_factor[i] = Exp2(partial.largest[i] - largest);
+    other_factor[i] = Exp2(other_largest[i] - largest);
+    partial.largest[i] = largest;
+    partial.sum[i] = merged(i, partial.sum[i], other_sum[i]);
+  }
+#pragma unroll
+  for (int i = 0; i < kChannels / 4; ++i) {
+    const float4 o = __ldcg(place + i * kMathThreads);
+    partial.o[4 * i] = merged(0, partial.o[4 * i], o.x);
+    partial.o[4 * i + 1] = merged(0, partial.o[4 * i + 1], o.y);
+    partial.o[4 * i + 2] = merged(1, partial.o[4 * i + 2], o.z);
+    partial.o[4 * i + 3] = merged(1, partial.o[4 * i + 3], o.w);
+  }
+}
+
+// ---- output ----
+
+// o / sum -> bf16, of the heads that there are; without keys 0.
+__device__ void Finish(const SparseAttention& work, const Tile& tile, int half, const Partial& partial) {
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    const int64_t head = tile.head_group * kTileHeads + HeadOf(i);
+    if (head >= work.heads) continue;
+    auto* o = static_cast<__nv_bfloat16*>(work.o_latent) + tile.row * work.o_stride + head * kLatent +
+              half * (kLatent / 2) + Lane() % 4 * 2;
+#pragma unroll
+    for (int j = 0; j < kChannels / 4; ++j) {
+      const float first = tile.keys > 0 ? __fdiv_rn(partial.o[4 * j + 2 * i], partial.sum[i]) : 0.0F;
+      const float second = tile.keys > 0 ? __fdiv_rn(partial.o[4 * j + 2 * i + 1], partial.sum[i]) : 0.0F;
+      *reinterpret_cast<__nv_bfloat162*>(o + 8 * j) = __floats2bfloat162_rn(first, second);
+    }
+  }
+}
+
+// Puts the tile's partition with the row's others; true for the one that came last, which then has the whole.
+__device__ bool JoinOthers(const LaunchedAttention& launched, const Tile& tile, Shared& shared,
+                           Partial& partial) {
+  const int64_t item = int64_t{tile.row} * launched.head_groups + tile.head_group;
+  const int64_t first_place = item * launched.partitions;
+  Store(partial, OwnPlace(launched, first_place + tile.first_partition));
+  __threadfence();
+  SyncMath();
+  if (threadIdx.x == kGatherThreads) shared.arrived = atomicAdd(launched.arrivals + item, 1) + 1;
+  SyncMath();
+  const auto partitions = static_cast<int32_t>((tile.keys + kPartition - 1) / kPartition);
+  if (shared.arrived < partitions) return false;
+  __threadfence();
+  Load(OwnPlace(launched, first_place), partial);
+  for (int32_t later = 1; later < partitions; ++later) {
+    Merge</*kEarlier=*/false>(OwnPlace(launched, first_place + later), partial);
+  }
+  return true;
+}
+
+__device__ void AttendTiles(const LaunchedAttention& launched, int half, Shared& shared) {
+  Ring<kTileSlots> tile_slot;
+  Ring<kBlockSlots> block;
+  uint32_t queries_parity = 0;
+  while (true) {
+    Wait(&shared.tile_full[tile_slot.slot], tile_slot.parity);
+    const Tile tile = shared.tile[tile_slot.slot];
+    __syncwarp();
+    if (Lane() == 0) Arrive(&shared.tile_empty[tile_slot.slot]);
+    tile_slot.Next();
+    if (tile.row < 0) return;
+    Partial partial;
+    if (tile.keys == 0) {
+      Finish(launched.work, tile, half, partial);
+      continue;
+    }
+    Wait(&shared.queries_full, queries_parity);
+    queries_parity ^= 1;
+    float4* running = OwnPlace(launched, blockIdx.x);
+    for (int32_t partition = tile.first_partition; partition < tile.end_partition; ++partition) {
+      const bool last = partition + 1 == tile.end_partition;
+      const auto keys = static_cast<int32_t>(min(kPartition, tile.keys - partition * kPartition));
+      AttendPartition(launched.exponent_scale, half, keys, block, shared, partial);
+      __syncwarp();
+      if (last && Lane() == 0) Arrive(&shared.queries_empty);
+      if (partition > tile.first_partition) Merge</*kEarlier=*/true>(running, partial);
+      if (!last) Store(partial, running);
+    }
+    const bool whole = !launched.split || tile.keys <= kPartition;
+    if (whole || JoinOthers(launched, tile, shared, partial)) Finish(launched.work, tile, half, partial);
+  }
+}
+
+template <bool kFp8>
+__global__ void __launch_bounds__(kThreads, 1) AttentionKernel(const LaunchedAttention launched) {
+  extern __shared__ uint8_t memory[];
+  Shared& shared =
+      *reinterpret_cast<Shared*>((reinterpret_cast<uintptr_t>(memory) + 1023) & ~uintptr_t{1023});
+  if (threadIdx.x == 0) {
+    InitBarrier(&shared.queries_full, kGatherThreads);
+    InitBarrier(&shared.queries_empty, kMathWarps);
+    for (int i = 0; i < kBlockSlots; ++i) {
+      InitBarrier(&shared.keys_full[i][0], kGatherThreads);
+      InitBarrier(&shared.keys_full[i][1], kGatherThreads);
+      InitBarrier(&shared.keys_empty[i][0], kMathWarps / 2);
+      InitBarrier(&shared.keys_empty[i][1], kMathWarps);
+      InitBarrier(&shared.weights_full[i], kMathThreads / 2);
+    }
+    for (int i = 0; i < kTileSlots; ++i) {
+      InitBarrier(&shared.tile_full[i], 1);
+      InitBarrier(&shared.tile_empty[i], kGatherWarps + kMathWarps);
+    }
+    FenceBarrierInit();
+  }
+  __syncthreads();
+  const int warpgroup = static_cast<int>(threadIdx.x) / 128;
+  if (warpgroup == 0) {
+    GiveRegisters<56>();
+    BringTiles<kFp8>(launched, shared);
+  } else {
+    static_assert(kGatherThreads * 56 + kMathThreads * 224 <= kThreads * 168);  // 168: compiled for
+    TakeRegisters<224>();
+    AttendTiles(launched, warpgroup - 1, shared);
+  }
+}
+
+template <bool kFp8>
+cudaError_t LaunchAs(const LaunchedAttention& launched, int sms, cudaStream_t stream) {
+  constexpr int kBytes = static_cast<int>(sizeof(Shared)) + 1024;
+  static_assert(kBytes <= 227 * 1024);
+  if (const cudaError_t error =
+          cudaFuncSetAttribute(AttentionKernel<kFp8>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
+      error != cudaSuccess) {
+    return error;
+  }
+  AttentionKernel<kFp8><<<static_cast<unsigned>(sms), kThreads, kBytes, stream>>>(launched);
+  return cudaGetLastError();
+}
+
+}  // namespace
+
+cudaError_t Launch(const LaunchedAttention& launched, int sms, cudaStream_t stream) {
+  if (const cudaError_t error = cudaMemsetAsync(launched.tiles, 0, sizeof(int32_t), stream);
+      error != cudaSuccess) {
+    return error;
+  }
+  if (launched.split) {
+    const auto items = static_cast<size_t>(launched.work.rows * launched.head_groups);
+    if (const cudaError_t error = cudaMemsetAsync(launched.arrivals, 0, items * sizeof(int32_t), stream);
+        error != cudaSuccess) {
+      return error;
+    }
+  }
+  return launched.work.format == CacheFormat::kFp8 ? LaunchAs<true>(launched, sms, stream)
+                                                   : LaunchAs<false>(launched, sms, stream);
+}
+
+}  // namespace sluice::ops::cuda

@@ -1,0 +1,60 @@
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+#include "ops/cache_format.h"
+#include "ops/cuda/gemm.h"
+
+// Softmax attention of each row over its selected keys (Ops::SparseAttention) on the tensor cores:
+//
+//   s_j = scale * q_latent . [c_j ; k_pe,j];  o_latent = sum_j softmax(s)_j c_j
+//
+// One answer. Of a row and a head: keys go by their ordinal in the selection, in blocks of 64 and partitions
+// of 512. Inside a partition, block by block, in fp32 unless said otherwise,
+//
+//   t' = max(t, max_j s_j log2 e);  a = 2^(t - t');  p_j = 2^(s_j log2 e - t') -> bf16;
+//   sum = fma(sum, a, sum_j p_j);   o = o a + sum_j p_j c_j   (wgmma, k = 16 keys at a time)
+//
+// and the partitions are merged in order: T = max(t1, t2), x = fma(x1, 2^(t1 - T), x2 2^(t2 - T)) for o and
+// sum. At the end o / sum -> bf16. Whether one block of threads computes a row's partitions or several do,
+// which rows and heads there are besides, where the pages lie and how many SMs compute changes no bit.
+namespace sluice::ops::cuda {
+
+inline constexpr int64_t kLatent = 512;  // channels of a key that are its value as well
+inline constexpr int64_t kRotated = 64;  // channels of a key behind them
+inline constexpr int64_t kLatentWidth = kLatent + kRotated;
+inline constexpr int64_t kMostHeads = 128;
+inline constexpr int64_t kMostAttended = 2048;  // keys of a row
+
+// All pointers are to device memory, those of q_latent, latents and workspace multiples of 16 bytes.
+struct SparseAttention {
+  int64_t rows = 0;    // T
+  int64_t heads = 0;   // 1..kMostHeads; the tensor cores work on 64 at a time, so fewer cost as much
+  float scale = 1.0F;  // above 0
+  const void* q_latent = nullptr;          // [T, heads * kLatentWidth] bf16
+  int64_t q_stride = 0;                    // elements from row to row, a multiple of 8
+  CacheFormat format = CacheFormat::kFp8;  // or kBf16
+  const void* latents = nullptr;           // the cache's pages (ops/cache_format.h)
+  const int32_t* page_tables = nullptr;    // [sequence, table_stride]: the pages of each sequence
+  int64_t table_stride = 0;
+  const int32_t* sequences = nullptr;  // [T]: whose keys a row attends to
+  const int32_t* selection = nullptr;  // [T, top_k]: positions ascending, then -1; none: o_latent is 0
+  int64_t top_k = 0;                   // 1..kMostAttended
+  int64_t selection_stride = 0;        // elements from row to row
+  void* o_latent = nullptr;            // [T, heads * kLatent] bf16
+  int64_t o_stride = 0;                // elements from row to row, even
+  void* workspace = nullptr;           // launches that overlap need one each
+  int64_t workspace_bytes = 0;         // at least WorkspaceBytes(top_k, sms)
+};
+
+// What Enqueue needs beside its operands, whatever the number of rows and heads: some 70 MB on 132 SMs.
+int64_t WorkspaceBytes(int64_t top_k, int sms);
+
+// Enqueues it with one block on each of `sms` SMs (SmBudget), which take their tiles from the counter
+// (gemm.h). Nothing is allocated. Returns what CUDA says; throws Error(kInternal) for arguments outside the
+// limits above.
+cudaError_t Enqueue(const SparseAttention& work, TileCounter tiles, int sms, cudaStream_t stream);
+
+}  // namespace sluice::ops::cuda
