@@ -5,7 +5,8 @@
 #include <vector>
 
 // Rotary positions: frequencies, the softmax scale that belongs to them, and the sine and cosine of a
-// position. Everything is computed by ops/scalar_math.h, so every host gets the same bits.
+// position. Everything is computed by ops/scalar_math.h and ops/sine_cosine.h, so every host gets the same
+// bits.
 namespace sluice::ops {
 
 struct RopeScaling {

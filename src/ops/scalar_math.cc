@@ -12,17 +12,11 @@ namespace {
 constexpr double kLn2High = 0x1.62e42fefp-1;       // 33 leading bits of ln 2: n * kLn2High is exact
 constexpr double kLn2Low = 0x1.473de6af278edp-34;  // ln 2 - kLn2High
 constexpr double kLog2E = 0x1.71547652b82fep+0;    // 1 / ln 2
-constexpr double kTwoOverPi = 0x1.45f306dc9c883p-1;
-// pi / 2 in pieces of 22 bits, so that n * piece is exact for n < 2^31.
-constexpr double kHalfPi1 = 0x1.921fbp+0;
-constexpr double kHalfPi2 = 0x1.5110bp-22;
-constexpr double kHalfPi3 = 0x1.184698p-44;
-constexpr double kHalfPi4 = 0x1.3198a2e037073p-69;
 
-constexpr int kTerms = 19;
+constexpr int kTerms = 14;
 constexpr std::array<double, kTerms> kInverseFactorial = [] {
   std::array<double, kTerms> values{};
-  double factorial = 1.0;  // exact to 18!
+  double factorial = 1.0;  // exact
   for (int k = 0; k < kTerms; ++k) {
     if (k > 0) factorial *= k;
     values[k] = 1.0 / factorial;
@@ -74,28 +68,6 @@ double Log(double x) {
   for (int k = 23; k >= 3; k -= 2) sum = (1.0 / k + sum) * f_squared;
   const auto n = static_cast<double>(exponent);
   return n * kLn2High + (n * kLn2Low + 2.0 * (f + f * sum));
-}
-
-SinCos SineCosine(double angle) {
-  const double n = RoundToInteger(angle * kTwoOverPi);
-  const double r = (((angle - n * kHalfPi1) - n * kHalfPi2) - n * kHalfPi3) - n * kHalfPi4;  // |r| <= pi / 4
-  const double r_squared = r * r;
-  // Taylor to r^17 and r^18: the next terms are below 1e-19.
-  double sine = kInverseFactorial[17];
-  for (int k = 15; k >= 1; k -= 2) sine = kInverseFactorial[k] - sine * r_squared;
-  sine *= r;
-  double cosine = kInverseFactorial[18];
-  for (int k = 16; k >= 0; k -= 2) cosine = kInverseFactorial[k] - cosine * r_squared;
-  switch (static_cast<int64_t>(n) & 3) {
-    case 0:
-      return {sine, cosine};
-    case 1:
-      return {cosine, -sine};
-    case 2:
-      return {-sine, -cosine};
-    default:
-      return {-cosine, sine};
-  }
 }
 
 }  // namespace sluice::ops

@@ -1,5 +1,7 @@
 #pragma once
 
+#include "ops/sine_cosine.h"
+
 // Elementary functions of double written from +, -, * and bit operations alone, so that they give the same
 // bits on every host (a C library may not). Relative error below 1e-15 unless said otherwise.
 namespace sluice::ops {
@@ -8,12 +10,5 @@ namespace sluice::ops {
 double Exp(double x);
 // Natural logarithm of x > 0 (normal numbers); -infinity at 0.
 double Log(double x);
-
-struct SinCos {
-  double sin = 0.0;
-  double cos = 0.0;
-};
-// Sine and cosine of an angle in radians, |angle| <= 2^31. Absolute error below 1e-15.
-SinCos SineCosine(double angle);
 
 }  // namespace sluice::ops

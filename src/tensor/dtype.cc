@@ -1,5 +1,6 @@
 #include "tensor/dtype.h"
 
+#include <cmath>
 #include <limits>
 
 namespace sluice {

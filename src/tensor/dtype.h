@@ -1,9 +1,10 @@
 #pragma once
 
 #include <bit>
-#include <cmath>
 #include <cstdint>
 #include <string_view>
+
+#include "base/host_device.h"
 
 namespace sluice {
 
@@ -74,11 +75,12 @@ F8E4M3 ToF8E4M3(float value);
 
 // The power-of-two scale of a quantisation block whose largest magnitude is `amax`:
 // 2^ceil(log2(max(amax, 1e-4) / 448)), the "ue8m0" rule of the DeepSeek-V3.2 checkpoints.
-inline float PowerOfTwoScale(float amax) {
-  const float scale = std::fmax(amax, 1e-4F) / kF8Max;
-  const auto bits = std::bit_cast<uint32_t>(scale);
+// NaN counts as 0.
+SLUICE_HOST_DEVICE inline float PowerOfTwoScale(float amax) {
+  const float scale = (amax > 1e-4F ? amax : 1e-4F) / kF8Max;
+  const auto bits = __builtin_bit_cast(uint32_t, scale);
   const uint32_t exponent = (bits >> 23) + ((bits & 0x7fffffU) != 0 ? 1U : 0U);
-  return std::bit_cast<float>(exponent << 23);
+  return __builtin_bit_cast(float, exponent << 23);
 }
 
 }  // namespace sluice
