@@ -9,7 +9,7 @@
 //   kFp8: c -> e4m3 with a scale per 128 | scales | k_pe;  kBf16: c | k_pe.
 namespace sluice::ops::cuda {
 
-// Pointers are to device memory; data and strides in bytes are multiples of 16, so is the length of a row.
+// Pointers are to device memory; what is read, and its strides in bytes, are multiples of 16.
 struct LatentRows {
   int64_t rows = 0;             // T
   int32_t latent = 0;           // a multiple of 128
@@ -19,8 +19,8 @@ struct LatentRows {
   const float* norm = nullptr;  // [latent]
   float eps = 0.0F;
   const float* angles = nullptr;  // [T, rope], of RopeAngles
-  void* out = nullptr;            // [T, LatentRowBytes]
-  int64_t out_stride = 0;         // bytes from row to row
+  void* out = nullptr;            // [T, LatentRowBytes]; aligned to 4 bytes
+  int64_t out_stride = 0;         // bytes from row to row, a multiple of 4
   bool bf16_cache = false;        // rows of CacheFormat::kBf16 instead of kFp8
 };
 

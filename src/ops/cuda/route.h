@@ -21,7 +21,9 @@ struct Route {
   int64_t logits_stride = 0;
   const float* bias = nullptr;  // [experts]
   int32_t* ids = nullptr;       // [T, top_k]
-  float* weights = nullptr;     // [T, top_k]
+  int64_t ids_stride = 0;
+  float* weights = nullptr;  // [T, top_k]
+  int64_t weights_stride = 0;
 };
 
 inline constexpr int32_t kMostExperts = 512;

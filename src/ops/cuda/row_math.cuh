@@ -5,6 +5,8 @@
 
 #include <cstdint>
 
+#include "ops/cache_format.h"
+#include "ops/cuda/quantize_rows.h"
 #include "tensor/dtype.h"
 
 // Steps that several row kernels share. Their common layout: a thread holds eight consecutive channels (16
@@ -16,8 +18,6 @@ inline constexpr int kBlockThreads = 16;            // threads that share a scal
 inline constexpr int kRowThreads = 256;             // threads of a block that works on one row
 inline constexpr int kTile = kRowThreads * kEight;  // channels of one row that such a block takes at a time
 
-__host__ __device__ inline int64_t Blocks128(int64_t channels) { return (channels + 127) / 128; }
-
 // Whether 16-byte accesses are legal: rows of bf16 (or bytes, with `element` 1) at `data`.
 inline bool Aligned(const void* data, int64_t stride, int64_t element) {
   return reinterpret_cast<uintptr_t>(data) % 16 == 0 && stride * element % 16 == 0;
@@ -26,6 +26,11 @@ inline bool Aligned(const void* data, int64_t stride, int64_t element) {
 // One block for each row and tile of kTile channels. Rows are x, which has no limit.
 inline dim3 RowsByTiles(int64_t rows, int64_t width) {
   return {static_cast<unsigned>(rows), static_cast<unsigned>((width + kTile - 1) / kTile)};
+}
+
+// The first of the eight channels of this thread of such a grid.
+__device__ inline int64_t FirstColumn() {
+  return static_cast<int64_t>(blockIdx.y) * kTile + kEight * threadIdx.x;
 }
 
 // ---- eight channels ----
@@ -49,13 +54,17 @@ __device__ inline Eight Load8(const float* from) {
   const float4 high = reinterpret_cast<const float4*>(from)[1];
   return {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
 }
-__device__ inline void Store8(const Eight& values, __nv_bfloat16* to) {
+// Rounded to bf16.
+__device__ inline uint4 Pack(const Eight& values) {
   uint32_t words[4];
   for (int i = 0; i < 4; ++i) {
     const __nv_bfloat162 pair = __floats2bfloat162_rn(values.at[2 * i], values.at[2 * i + 1]);
     words[i] = *reinterpret_cast<const uint32_t*>(&pair);
   }
-  *reinterpret_cast<uint4*>(to) = {words[0], words[1], words[2], words[3]};
+  return {words[0], words[1], words[2], words[3]};
+}
+__device__ inline void Store8(const Eight& values, __nv_bfloat16* to) {
+  *reinterpret_cast<uint4*>(to) = Pack(values);
 }
 __device__ inline void Store8(const Eight& values, float* to) {
   const float* v = values.at;
@@ -65,6 +74,11 @@ __device__ inline void Store8(const Eight& values, float* to) {
 __device__ inline void RoundToBF16(Eight& values) {
   for (float& value : values.at) value = __bfloat162float(__float2bfloat16_rn(value));
 }
+
+__device__ inline void AddTo(Eight& sum, const Eight& values) {
+  for (int i = 0; i < kEight; ++i) sum.at[i] += values.at[i];
+}
+__device__ inline float Sigmoid(float x) { return 1.0F / (1.0F + expf(-x)); }
 
 // ---- sums in a fixed tree ----
 
@@ -110,6 +124,21 @@ __device__ inline Quantized Quantize(const Eight& values) {
   result.codes.x = pairs[0] | static_cast<uint32_t>(pairs[1]) << 16;
   result.codes.y = pairs[2] | static_cast<uint32_t>(pairs[3]) << 16;
   return result;
+}
+
+// The eight channels from `column` on of a row of `width`, quantised, to row `row` of `out`; threads beyond
+// the end come along. Whole warps call it.
+__device__ inline void StoreQuantized(const Eight& values, const QuantizedRows& out, int64_t row,
+                                      int64_t column, int64_t width) {
+  const Quantized quantized = Quantize(values);
+  if (column >= width) return;
+  *reinterpret_cast<uint2*>(static_cast<uint8_t*>(out.codes) + row * out.codes_stride + column) =
+      quantized.codes;
+  if (column % kQuantBlock == 0) out.scales[row * out.scales_stride + column / kQuantBlock] = quantized.scale;
+}
+
+inline bool Aligned(const QuantizedRows& rows) {
+  return reinterpret_cast<uintptr_t>(rows.codes) % 8 == 0 && rows.codes_stride % 8 == 0;
 }
 
 // ---- rotation ----

@@ -21,7 +21,7 @@ struct Likelihoods {
   int32_t vocabulary = 0;         // at least 1
   const float* logits = nullptr;  // [T, vocabulary]; -infinity: cannot be chosen
   int64_t logits_stride = 0;
-  const int32_t* targets = nullptr;  // [T]; null: the greedy token; -1: none, its log-probability is 0
+  const int32_t* targets = nullptr;  // [T]; null: the greedy tokens; -1: none, its logprob is 0
   int32_t top = 0;                   // 0..kMostLogprobs, no more than the vocabulary
   void* workspace = nullptr;         // LikelihoodsBytes, aligned to 16
   int32_t* greedy = nullptr;         // [T]: the lowest id among the largest

@@ -12,9 +12,9 @@ namespace sluice::ops::cuda {
 // page_tables[sequence * table_stride ...]: page p begins at base + p * 64 * row bytes. All in device memory.
 // No two rows have the same place.
 struct CacheRows {
-  int64_t rows = 0;               // T
-  const void* rows_in = nullptr;  // a row each `rows_stride` bytes, perhaps a column range of wider rows;
-  int64_t rows_stride = 0;        // both multiples of 4
+  int64_t rows = 0;              // T
+  const void* source = nullptr;  // a row each `source_stride` bytes, perhaps a column range of wider rows;
+  int64_t source_stride = 0;     // both multiples of 4
   const int32_t* sequences = nullptr;    // [T]
   const int32_t* positions = nullptr;    // [T]
   const int32_t* page_tables = nullptr;  // [sequences, table_stride]
