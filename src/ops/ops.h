@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "ops/cache_format.h"
-#include "ops/expert_terms.h"
 #include "tensor/tensor.h"
 
 // The whole contract between the model and the hardware. A back end (ops/reference, ops/cpu, ops/cuda) is one
@@ -96,6 +95,18 @@ struct RouterShape {
   int64_t top_k = 0;       // num_experts_per_tok
   bool normalize = true;   // norm_topk_prob
   float scale = 1.0F;      // routed_scaling_factor
+};
+
+// One term of a sum of expert outputs: weight * y[row].
+struct ExpertTerm {
+  int32_t row = 0;
+  float weight = 0.0F;
+};
+// nodes[into] = nodes[left] + nodes[right], rounded to the dtype of the nodes.
+struct NodeJoin {
+  int32_t left = 0;
+  int32_t right = 0;
+  int32_t into = 0;
 };
 
 struct SamplingParams {

@@ -1,5 +1,6 @@
 #include "ops/cuda/expert_sum.h"
 #include "ops/cuda/row_math.cuh"
+#include "ops/expert_terms.h"
 
 namespace sluice::ops::cuda {
 namespace {

@@ -4,7 +4,7 @@
 #include <span>
 #include <vector>
 
-#include "ops/expert_terms.h"
+#include "ops/ops.h"
 
 namespace sluice::ops::cuda {
 
