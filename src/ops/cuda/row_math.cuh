@@ -13,9 +13,9 @@
 // bytes of bf16), sixteen neighbouring threads a quantisation block of 128, or one head of the indexer.
 namespace sluice::ops::cuda {
 
-inline constexpr int kEight = 8;                    // channels of a thread
-inline constexpr int kBlockThreads = 16;            // threads that share a scale
-inline constexpr int kRowThreads = 256;             // threads of a block that works on one row
+inline constexpr int kEight = 8;                            // channels of a thread
+inline constexpr int kBlockThreads = kQuantBlock / kEight;  // threads that share a scale
+inline constexpr int kRowThreads = 256;                     // threads of a block that works on one row
 inline constexpr int kTile = kRowThreads * kEight;  // channels of one row that such a block takes at a time
 
 // Whether 16-byte accesses are legal: rows of bf16 (or bytes, with `element` 1) at `data`.
