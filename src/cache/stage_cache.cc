@@ -1,14 +1,15 @@
 #include "cache/stage_cache.h"
 
+#include <algorithm>
 #include <cstring>
 
 namespace sluice::cache {
 
-StageCache::StageCache(const CacheShape& shape, int64_t layers, int64_t pages)
-    : shape_(shape), pages_(pages) {
+StageCache::StageCache(const CacheShape& shape, int64_t layers, int64_t pages, Memory& memory)
+    : shape_(shape), memory_(memory), pages_(pages) {
   for (int64_t layer = 0; layer < layers; ++layer) {
-    latents_.emplace_back(pages * ops::kPageTokens * shape.latent_row_bytes());
-    index_keys_.emplace_back(pages * ops::kPageTokens * shape.index_row_bytes());
+    latents_.emplace_back(pages * ops::kPageTokens * shape.latent_row_bytes(), memory);
+    index_keys_.emplace_back(pages * ops::kPageTokens * shape.index_row_bytes(), memory);
   }
 }
 
@@ -17,24 +18,30 @@ std::vector<std::byte> StageCache::Dump(ops::PageTable pages, int64_t tokens) co
   const int64_t index_bytes = shape_.index_row_bytes();
   std::vector<std::byte> dump(latents_.size() * tokens * shape_.token_bytes());
   std::byte* out = dump.data();
+  // The page that holds a position, where the host can read it.
+  const auto page_at = [&](const Buffer& cache, int64_t position, int64_t row_bytes) {
+    const int64_t bytes = ops::kPageTokens * row_bytes;
+    const int64_t page = pages[position / ops::kPageTokens];
+    return HostCopy({cache.data() + page * bytes, DType::kU8, 1, bytes, bytes}, memory_);
+  };
   for (size_t layer = 0; layer < latents_.size(); ++layer) {
-    for (int64_t position = 0; position < tokens; ++position) {
-      const int64_t page = pages[position / ops::kPageTokens];
-      const int64_t token = page * ops::kPageTokens + position % ops::kPageTokens;
-      std::memcpy(out, latents_[layer].data() + token * latent_bytes, latent_bytes);
-      out += latent_bytes;
+    for (int64_t first = 0; first < tokens; first += ops::kPageTokens) {
+      const int64_t bytes = std::min(ops::kPageTokens, tokens - first) * latent_bytes;
+      std::memcpy(out, page_at(latents_[layer], first, latent_bytes).view().data, bytes);
+      out += bytes;
     }
-    for (int64_t position = 0; position < tokens; ++position) {
-      const int64_t slot = position % ops::kPageTokens;
-      const std::byte* page =
-          index_keys_[layer].data() + pages[position / ops::kPageTokens] * ops::kPageTokens * index_bytes;
-      if (shape_.format == ops::CacheFormat::kF32) {
-        std::memcpy(out, page + slot * index_bytes, index_bytes);
-      } else {
-        std::memcpy(out, page + slot * shape_.index_dim, shape_.index_dim);
-        std::memcpy(out + shape_.index_dim, page + ops::kPageTokens * shape_.index_dim + slot * 4, 4);
+    for (int64_t first = 0; first < tokens; first += ops::kPageTokens) {
+      const HostCopy copy = page_at(index_keys_[layer], first, index_bytes);
+      const auto* page = copy.view().Row<const std::byte>(0);
+      for (int64_t slot = 0; slot < std::min(ops::kPageTokens, tokens - first); ++slot) {
+        if (shape_.format == ops::CacheFormat::kF32) {
+          std::memcpy(out, page + slot * index_bytes, index_bytes);
+        } else {
+          std::memcpy(out, page + slot * shape_.index_dim, shape_.index_dim);
+          std::memcpy(out + shape_.index_dim, page + ops::kPageTokens * shape_.index_dim + slot * 4, 4);
+        }
+        out += index_bytes;
       }
-      out += index_bytes;
     }
   }
   return dump;

@@ -23,10 +23,10 @@ struct CacheShape {
 
 // The paged caches of the layers of one rank: `pages` pages of 64 tokens per layer for latents and as many
 // for index keys, laid out as ops/cache_format.h says. Which page belongs to whom is the scheduler's
-// business. Memory is committed page by page on first touch.
+// business.
 class StageCache {
  public:
-  StageCache(const CacheShape& shape, int64_t layers, int64_t pages);
+  StageCache(const CacheShape& shape, int64_t layers, int64_t pages, Memory& memory = HostMemory());
 
   const CacheShape& shape() const { return shape_; }
   int64_t pages() const { return pages_; }
@@ -40,6 +40,7 @@ class StageCache {
 
  private:
   CacheShape shape_;
+  Memory& memory_;
   int64_t pages_;
   std::vector<Buffer> latents_;
   std::vector<Buffer> index_keys_;

@@ -5,12 +5,14 @@
 #include <algorithm>
 #include <charconv>
 #include <filesystem>
+#include <limits>
 #include <thread>
 #include <utility>
 
 #include "cli/joining_flags.h"
 #include "cli/schedule_flags.h"
 #include "comm/job_secret.h"
+#include "ops/cuda/device.h"
 
 namespace sluice::cli {
 namespace {
@@ -94,7 +96,8 @@ void AddLayoutFlags(CLI::App& app, LayoutFlags& f) {
   const char* parallel = "Layout";
   app.add_option("--pp-size,--pipeline-parallel-size", f.pp, "Pipeline stages")->group(parallel);
   app.add_option("--tp,--tp-size,--tensor-parallel-size", f.tp, "Ranks per stage")->group(parallel);
-  app.add_option("--attn-cp-size,--attention-context-parallel-size", f.cp, "Context-parallel lanes per stage; --tp when CP is enabled")
+  app.add_option("--attn-cp-size,--attention-context-parallel-size", f.cp,
+                 "Context-parallel lanes per stage; --tp when CP is enabled")
       ->group(parallel);
   app.add_option("--dp-size,--dp,--data-parallel-size", f.dp, "Attention data parallelism; only 1")
       ->group(parallel);
@@ -128,7 +131,10 @@ void AddLayoutFlags(CLI::App& app, LayoutFlags& f) {
   app.add_option("--kv-cache-dtype", f.kv_cache_dtype,
                  "auto (fp8_e4m3 in fp8, f32 in exact), bf16, fp8_e4m3 or f32")
       ->group(numerics);
-  app.add_option("--ops", f.ops, "cpu (SIMD) or reference (naive, double)")->group(numerics);
+  app.add_option("--ops", f.ops, "cpu (SIMD), cuda (a Hopper GPU) or reference (naive, double)")
+      ->group(numerics);
+  app.add_option("--base-gpu-id", f.base_gpu_id, "With --ops cuda, the GPU that the ranks of this host share")
+      ->group(numerics);
   app.add_option("--watchdog-timeout", f.watchdog_timeout_seconds, "Seconds a rank may keep another waiting")
       ->group(numerics);
   app.add_option("--stall-report-after", f.stall_report_after_seconds,
@@ -168,6 +174,9 @@ engine::JobSettings SettingsOf(const LayoutFlags& f, const checkpoint::Checkpoin
   settings.split_mode = SplitModeOf(f.cp_mode);
   settings.numerics = NumericsChoiceOf(f.numerics);
   settings.ops = f.ops;
+  at_least("--base-gpu-id", f.base_gpu_id, 0);
+  settings.gpu = static_cast<int>(std::min<int64_t>(f.base_gpu_id, std::numeric_limits<int>::max()));
+  if (f.ops == "cuda") ops::cuda::CheckDevice(settings.gpu);
   settings.cache_format = CacheFormatNamed(f.kv_cache_dtype);
   settings.max_steps_in_flight =
       std::max(8, 4 * settings.grid.stages) + static_cast<int>(f.pp_async_batch_depth);
@@ -198,6 +207,10 @@ engine::JobSettings SettingsOf(const LayoutFlags& f, const checkpoint::Checkpoin
   }
   if (!f.ranks.empty() && f.ranks != "threads" && f.ranks != "processes") {
     Fail(ErrorKind::kUsage, "--ranks {} is not known: use threads or processes", f.ranks);
+  }
+  if (f.ops == "cuda" && (f.ranks == "processes" || f.nnodes > 1)) {
+    Fail(ErrorKind::kUsage,
+         "--ops cuda runs its ranks as threads that share one GPU: leave out --ranks processes and --nnodes");
   }
   settings.cache_pages = CachePagesOf(f, settings, checkpoint);
   return settings;

@@ -1,6 +1,5 @@
 #include "comm/communicator.h"
 
-#include <cstring>
 #include <numeric>
 #include <string>
 
@@ -64,7 +63,8 @@ void Communicator::Mesh(std::string_view op, std::span<const std::span<const std
   }
   const auto& own = send[rank()];
   if (!own.empty() && own.data() != receive[rank()].data()) {
-    std::memmove(receive[rank()].data(), own.data(), own.size());
+    Fence();
+    memory().Copy(own.data(), receive[rank()].data(), static_cast<int64_t>(own.size()));
   }
   for (int peer = 0; peer < size(); ++peer) {
     const auto await = [&](Transfer& transfer, trace::WaitKind kind, size_t bytes) {

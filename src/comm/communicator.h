@@ -3,12 +3,15 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/clock.h"
+#include "tensor/memory.h"
 #include "trace/recorder.h"
 
 namespace sluice::comm {
@@ -72,11 +75,21 @@ class Communicator {
   virtual int64_t bytes_sent() const { return bytes_sent_; }
   virtual int64_t bytes_received() const { return bytes_received_; }
 
+  // Where the buffers that it is given lie.
+  virtual Memory& memory() { return HostMemory(); }
+  // Called before a transfer starts: returns when the buffers of this rank are as the calls before it left
+  // them, for back ends that only enqueue their work (Ops::Finish).
+  void SetFence(std::function<void()> fence) { fence_ = std::move(fence); }
+
   // Names this rank's waits; may be null.
   void SetRecorder(trace::Recorder* recorder) { recorder_ = recorder; }
   trace::Recorder* recorder() const { return recorder_; }
 
  protected:
+  void Fence() const {
+    if (fence_) fence_();
+  }
+
   std::atomic<int64_t> bytes_sent_ = 0;
   std::atomic<int64_t> bytes_received_ = 0;
   trace::Recorder* recorder_ = nullptr;
@@ -85,6 +98,7 @@ class Communicator {
   void Mesh(std::string_view op, std::span<const std::span<const std::byte>> send,
             std::span<const std::span<std::byte>> receive);
 
+  std::function<void()> fence_;
   uint64_t collectives_ = 0;  // counted alike on every rank: the tag of the next collective
 };
 

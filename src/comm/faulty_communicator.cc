@@ -59,6 +59,7 @@ class FaultyCommunicator final : public Communicator {
   int GlobalRank(int group_rank) const override { return inner_->GlobalRank(group_rank); }
 
   std::unique_ptr<Transfer> Send(int to, uint64_t tag, std::span<const std::byte> buffer) override {
+    Fence();
     const FaultWhere where = tag < kTagLimit ? FaultWhere::kHop : FaultWhere::kCollective;
     const int64_t step = recorder_ != nullptr ? recorder_->place().step : -1;
     faults_->injector->BeforeSend(where, step);
@@ -68,6 +69,7 @@ class FaultyCommunicator final : public Communicator {
     return transfer;
   }
   std::unique_ptr<Transfer> Receive(int from, uint64_t tag, std::span<std::byte> buffer) override {
+    Fence();
     return inner_->Receive(from, tag, buffer);
   }
   std::unique_ptr<Communicator> Subgroup(std::span<const int> members) override {
@@ -78,6 +80,7 @@ class FaultyCommunicator final : public Communicator {
     faults_->link.Hurry();
   }
 
+  Memory& memory() override { return inner_->memory(); }
   int64_t bytes_sent() const override { return inner_->bytes_sent(); }
   int64_t bytes_received() const override { return inner_->bytes_received(); }
 

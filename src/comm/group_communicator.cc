@@ -42,6 +42,7 @@ std::unique_ptr<Transfer> GroupCommunicator::Send(int to, uint64_t tag, std::spa
   const uint64_t slot = Slot(to, tag);
   if (buffer.empty()) return std::make_unique<NoTransfer>();
   bytes_sent_ += static_cast<int64_t>(buffer.size());
+  Fence();
   return endpoint_->Send(members_[to], slot, buffer);
 }
 
@@ -49,6 +50,7 @@ std::unique_ptr<Transfer> GroupCommunicator::Receive(int from, uint64_t tag, std
   const uint64_t slot = Slot(from, tag);
   if (buffer.empty()) return std::make_unique<NoTransfer>();
   bytes_received_ += static_cast<int64_t>(buffer.size());
+  Fence();
   return endpoint_->Receive(members_[from], slot, buffer);
 }
 

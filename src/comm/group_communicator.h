@@ -23,6 +23,7 @@ class Endpoint {
   virtual std::unique_ptr<Transfer> Send(int to, uint64_t slot, std::span<const std::byte> buffer) = 0;
   virtual std::unique_ptr<Transfer> Receive(int from, uint64_t slot, std::span<std::byte> buffer) = 0;
   virtual void Abort(std::string_view reason) = 0;
+  virtual Memory& memory() { return HostMemory(); }
 };
 
 // How many groups a rank shares with each rank of the world. The n-th group that holds both a and b is the
@@ -53,6 +54,7 @@ class GroupCommunicator : public Communicator {
   std::unique_ptr<Transfer> Receive(int from, uint64_t tag, std::span<std::byte> buffer) override;
   std::unique_ptr<Communicator> Subgroup(std::span<const int> members) override;
   void Abort(std::string_view reason) override { endpoint_->Abort(reason); }
+  Memory& memory() override { return endpoint_->memory(); }
 
  protected:
   struct Place {

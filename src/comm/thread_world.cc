@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
-#include <cstring>
 #include <deque>
 #include <mutex>
 #include <string>
@@ -35,13 +34,15 @@ struct Mailbox {
 // What all ranks share.
 class ThreadWorld {
  public:
-  ThreadWorld(int size, Duration timeout)
+  ThreadWorld(int size, Duration timeout, Memory& memory)
       : size_(size),
         timeout_(timeout),
+        memory_(memory),
         boxes_(static_cast<size_t>(size) * static_cast<size_t>(size)),
         ranks_(boxes_.size()) {}
 
   Duration timeout() const { return timeout_; }
+  Memory& memory() const { return memory_; }
   Mailbox& Box(int from, int to) {
     return boxes_[static_cast<size_t>(from) * static_cast<size_t>(size_) + static_cast<size_t>(to)];
   }
@@ -88,6 +89,7 @@ class ThreadWorld {
 
   const int size_;
   const Duration timeout_;
+  Memory& memory_;
   std::vector<Mailbox> boxes_;
   std::mutex mutex_;
   std::vector<RankState> ranks_;
@@ -164,7 +166,7 @@ class ThreadTransfer final : public Transfer {
     half_.state = other.state = Posted::State::kCopying;
     lock.unlock();
     const std::byte* source = sending_ ? half_.buffer : other.buffer;
-    std::memcpy(sending_ ? other.buffer : half_.buffer, source, half_.bytes);
+    world_->memory().Copy(source, sending_ ? other.buffer : half_.buffer, static_cast<int64_t>(half_.bytes));
     lock.lock();
     half_.state = other.state = Posted::State::kDone;
     box_.changed.notify_all();
@@ -215,6 +217,7 @@ class ThreadEndpoint final : public Endpoint {
     return std::make_unique<ThreadTransfer>(world_, rank_, from, false, slot, buffer.data(), buffer.size());
   }
   void Abort(std::string_view reason) override { world_->Abort(reason); }
+  Memory& memory() override { return world_->memory(); }
 
  private:
   const std::shared_ptr<ThreadWorld> world_;
@@ -223,9 +226,9 @@ class ThreadEndpoint final : public Endpoint {
 
 }  // namespace
 
-std::vector<std::unique_ptr<Communicator>> MakeThreadWorld(int size, Duration timeout) {
+std::vector<std::unique_ptr<Communicator>> MakeThreadWorld(int size, Duration timeout, Memory& memory) {
   SLUICE_CHECK(size > 0 && timeout > Duration(0), "{} ranks", size);
-  const auto world = std::make_shared<ThreadWorld>(size, timeout);
+  const auto world = std::make_shared<ThreadWorld>(size, timeout, memory);
   std::vector<std::unique_ptr<Communicator>> ranks;
   for (int rank = 0; rank < size; ++rank) {
     ranks.push_back(MakeWorldCommunicator(std::make_shared<ThreadEndpoint>(world, rank), rank, size));

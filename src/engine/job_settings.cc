@@ -40,6 +40,7 @@ std::string Print(const JobSettings& s) {
                         {"split_mode", static_cast<int>(s.split_mode)},
                         {"numerics", static_cast<int>(s.numerics)},
                         {"ops", s.ops},
+                        {"gpu", s.gpu},
                         {"cache_format", NumberOf(s.cache_format)},
                         {"cache_pages", s.cache_pages},
                         {"max_steps_in_flight", s.max_steps_in_flight},
@@ -69,6 +70,7 @@ JobSettings ParseJobSettings(const std::string& text) {
     s.split_mode = static_cast<parallel::SplitMode>(json.at("split_mode").get<int>());
     s.numerics = static_cast<NumericsChoice>(json.at("numerics").get<int>());
     s.ops = json.at("ops");
+    s.gpu = json.at("gpu");
     if (const int format = json.at("cache_format"); format >= 0) {
       s.cache_format = static_cast<ops::CacheFormat>(format);
     }
@@ -129,10 +131,45 @@ void CheckHeads(const JobSettings& settings, const checkpoint::ModelConfig& conf
 
 }  // namespace
 
+namespace {
+
+// What the GPU's kernels are made for, which all known models of the family are.
+void CheckGpuShapes(const checkpoint::ModelConfig& config) {
+  struct Limit {
+    const char* name;
+    int64_t value;
+    bool holds;
+    const char* wanted;
+  };
+  const Limit limits[] = {
+      {"kv_lora_rank", config.kv_lora_rank, config.kv_lora_rank == 512, "512"},
+      {"qk_rope_head_dim", config.qk_rope_head_dim, config.qk_rope_head_dim == 64, "64"},
+      {"qk_nope_head_dim", config.qk_nope_head_dim, config.qk_nope_head_dim % 64 == 0, "a multiple of 64"},
+      {"v_head_dim", config.v_head_dim, config.v_head_dim % 8 == 0, "a multiple of 8"},
+      {"num_attention_heads", config.num_attention_heads, config.num_attention_heads <= 128, "at most 128"},
+      {"index_head_dim", config.index_head_dim, config.index_head_dim == 128, "128"},
+      {"index_n_heads", config.index_n_heads, config.index_n_heads == 64 || config.index_n_heads == 32,
+       "64 or 32"},
+      {"index_topk", config.index_topk, config.index_topk <= 2048, "at most 2048"},
+      {"hidden_size", config.hidden_size, config.hidden_size % 16 == 0 && config.hidden_size <= 8192,
+       "a multiple of 16, at most 8192"},
+      {"q_lora_rank", config.q_lora_rank, config.q_lora_rank % 16 == 0 && config.q_lora_rank <= 8192,
+       "a multiple of 16, at most 8192"},
+      {"n_routed_experts", config.n_routed_experts, config.n_routed_experts <= 512, "at most 512"},
+  };
+  for (const Limit& limit : limits) {
+    if (limit.holds) continue;
+    Fail(ErrorKind::kUsage, "{} is {}, and the GPU's kernels want {}: use --ops cpu", limit.name, limit.value,
+         limit.wanted);
+  }
+}
+
+}  // namespace
+
 void CheckFits(const JobSettings& settings, const checkpoint::ModelConfig& config, bool checkpoint_is_fp8) {
   const parallel::Grid& grid = settings.grid;
-  if (settings.ops != "cpu" && settings.ops != "reference") {
-    Fail(ErrorKind::kUsage, "--ops {} is not known: use cpu or reference", settings.ops);
+  if (settings.ops != "cpu" && settings.ops != "cuda" && settings.ops != "reference") {
+    Fail(ErrorKind::kUsage, "--ops {} is not known: use cpu, cuda or reference", settings.ops);
   }
   if (grid.lanes > config.vocab_size) {
     Fail(ErrorKind::kUsage, "a vocabulary of {} cannot be cut over {} lanes: use --tp {} or less",
@@ -154,6 +191,13 @@ void CheckFits(const JobSettings& settings, const checkpoint::ModelConfig& confi
          "bf16 or fp8_e4m3, or --numerics exact");
   }
   CheckHeads(settings, config, checkpoint_is_fp8);
+  if (settings.ops == "cuda") {
+    if (exact) {
+      Fail(ErrorKind::kUsage,
+           "--ops cuda computes in fp8 numerics (bf16 activations) alone: use --numerics fp8, or --ops cpu");
+    }
+    CheckGpuShapes(config);
+  }
   if (settings.dense_tp && CeilDiv(config.intermediate_size, ops::kQuantBlock) < grid.lanes) {
     Fail(ErrorKind::kUsage,
          "--moe-dense-tp-size {} cuts the dense MLPs' {} channels into blocks of 128, of which there are {}: "

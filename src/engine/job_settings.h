@@ -27,7 +27,8 @@ struct JobSettings {
   bool dense_tp = false;             // --moe-dense-tp-size tp: dense MLPs are cut over the lanes
   parallel::SplitMode split_mode = parallel::SplitMode::kInterleave;
   NumericsChoice numerics = NumericsChoice::kAuto;
-  std::string ops = "cpu";                       // "cpu" or "reference"
+  std::string ops = "cpu";                       // "cpu", "cuda" or "reference"
+  int gpu = 0;                                   // --base-gpu-id: of "cuda", shared by the ranks of this host
   std::optional<ops::CacheFormat> cache_format;  // --kv-cache-dtype; none: as the numerics have it
   int64_t cache_pages = 0;                       // pages of 64 tokens on every rank
   int max_steps_in_flight = 8;

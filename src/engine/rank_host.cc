@@ -10,6 +10,7 @@
 #include "engine/build_id.h"
 #include "engine/faults.h"
 #include "ops/cpu/cpu_ops.h"
+#include "ops/cuda/device.h"
 #include "ops/reference/reference_ops.h"
 #include "pipeline/rank.h"
 #include "pipeline/start_up.h"
@@ -19,8 +20,9 @@ namespace sluice::engine {
 std::unique_ptr<ops::Ops> MakeOps(const JobSettings& settings, bool checkpoint_is_fp8, ComputePool& pool) {
   const ops::Numerics numerics = NumericsOf(settings.numerics, checkpoint_is_fp8);
   if (settings.ops == "cpu") return ops::MakeCpuOps(numerics, pool);
+  if (settings.ops == "cuda") return ops::cuda::MakeCudaOps(settings.gpu);
   if (settings.ops == "reference") return ops::MakeReferenceOps(numerics);
-  Fail(ErrorKind::kUsage, "there is no back end {}: use cpu or reference", settings.ops);
+  Fail(ErrorKind::kUsage, "there is no back end {}: use cpu, cuda or reference", settings.ops);
 }
 
 pipeline::RankOptions RankOptionsOf(const JobSettings& settings, const checkpoint::ModelConfig& config,
@@ -57,7 +59,7 @@ std::string HostRank(const JobSettings& settings, int rank, const checkpoint::Ch
     if (probes.after_load) probes.after_load(rank, weights);
     auto stage = std::make_unique<model::StageModel>(config, slice, std::move(weights),
                                                      CacheFormatOf(settings, checkpoint.is_fp8()),
-                                                     settings.cache_pages);
+                                                     settings.cache_pages, ops->memory());
     spdlog::debug("rank {}: lane {}, layers from {}, weights packed, {} pages of cache", rank, slice.lane,
                   slice.layers.front().begin, settings.cache_pages);
     worker = std::make_unique<pipeline::Rank>(options, std::move(stage), *ops,

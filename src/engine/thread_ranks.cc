@@ -8,6 +8,7 @@
 #include "comm/thread_world.h"
 #include "engine/faults.h"
 #include "engine/rank_set.h"
+#include "ops/cuda/device.h"
 
 namespace sluice::engine {
 namespace {
@@ -18,7 +19,9 @@ class ThreadRanks final : public RankSet {
               const RankProbes& probes)
       : settings_(settings), checkpoint_(std::move(checkpoint)), probes_(probes), pool_(Workers(settings)) {
     comm::CheckRunsInThreads(settings.fault_plan);
-    auto world = comm::MakeThreadWorld(settings.grid.world(), settings.data_plane_limit());
+    // Ranks that compute on a GPU exchange their rows in its memory.
+    Memory& memory = settings.ops == "cuda" ? ops::cuda::DeviceMemory(settings.gpu) : HostMemory();
+    auto world = comm::MakeThreadWorld(settings.grid.world(), settings.data_plane_limit(), memory);
     for (int rank = 0; rank < settings.grid.world(); ++rank) {
       auto [controller_end, rank_end] = comm::MakeChannelPair();
       injectors_.push_back(MakeInjector(settings, rank, RankKind::kThread, *rank_end));

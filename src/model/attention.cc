@@ -84,12 +84,12 @@ Tensor Attention::Attend(const Pass& pass, const AttentionWeights& attention, co
   const Tensor query = pass.NewActivation(rows, attention.q_b_proj->rows());
   ops.Linear(query_low, *attention.q_b_proj, query);
   const Tensor query_latent = pass.NewActivation(rows, shape_.heads * shape_.latent_width());
-  ops.AbsorbQuery(shape_, query, attention.up_keys, angles, query_latent);
+  ops.AbsorbQuery(shape_, query, *attention.up_keys, angles, query_latent);
   const Tensor out_latent = pass.NewActivation(rows, shape_.heads * shape_.latent);
   ops.SparseAttention(shape_, query_latent, latents, pass.of_heads(), pass.pages(), selection, softmax_scale_,
                       out_latent);
   const Tensor heads = pass.NewActivation(rows, shape_.heads * shape_.value);
-  ops.ValueUp(shape_, out_latent, attention.up_values, heads);
+  ops.ValueUp(shape_, out_latent, *attention.up_values, heads);
   const Tensor out = pass.New(type, rows, attention.o_proj->rows());
   ops.Linear(heads, *attention.o_proj, out);
   return out;

@@ -14,6 +14,7 @@ namespace sluice::model {
 
 // Which experts every row of the step chose: rows of all lanes, lane 0's first.
 struct Routing {
+  HostCopy both;                   // [T of the step, 2 * top_k]: ids | weights
   Tensor ids;                      // [T of the step, top_k] I32, ascending in a row
   Tensor weights;                  // [T of the step, top_k] F32
   std::vector<int64_t> first_row;  // of each lane, and the end

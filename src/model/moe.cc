@@ -9,27 +9,20 @@ namespace sluice::model {
 namespace {
 
 // The hidden states of `grouped` rows of x, each through its expert: [grouped rows, hidden].
-Tensor ExpertOutputs(const Pass& pass, const std::vector<MlpWeights>& experts, const Tensor& x,
+Tensor ExpertOutputs(const Pass& pass, const ExpertWeights& experts, const Tensor& x,
                      std::span<const int64_t> grouped, std::span<const int64_t> offsets) {
   ops::Ops& ops = pass.ops();
   const auto pairs = static_cast<int64_t>(grouped.size());
   const Tensor in = pass.NewActivation(pairs, x.cols);
   const Tensor out = pass.NewActivation(pairs, x.cols);
-  if (experts.empty()) return out;
+  if (experts.count() == 0) return out;
   ops.CopyRows(x, grouped, in);
-  const auto part = [&](WeightPtr MlpWeights::*projection) {
-    std::vector<const ops::Weight*> list;
-    list.reserve(experts.size());
-    for (const MlpWeights& expert : experts) list.push_back((expert.*projection).get());
-    return list;
-  };
-  const int64_t inner = experts.front().gate_proj->rows();
-  const Tensor gate = pass.NewActivation(pairs, inner);
-  const Tensor up = pass.NewActivation(pairs, inner);
-  ops.GroupedLinear(in, offsets, part(&MlpWeights::gate_proj), gate);
-  ops.GroupedLinear(in, offsets, part(&MlpWeights::up_proj), up);
+  const Tensor gate = pass.NewActivation(pairs, experts.gate_proj->rows());
+  const Tensor up = pass.NewActivation(pairs, experts.up_proj->rows());
+  ops.GroupedLinear(in, offsets, *experts.gate_proj, gate);
+  ops.GroupedLinear(in, offsets, *experts.up_proj, up);
   ops.SwiGlu(gate, up, gate);
-  ops.GroupedLinear(gate, offsets, part(&MlpWeights::down_proj), out);
+  ops.GroupedLinear(gate, offsets, *experts.down_proj, out);
   return out;
 }
 
@@ -51,7 +44,11 @@ Routing Moe::Route(const Pass& pass, const MoeWeights& weights, const Tensor& h)
                    weight_half(mine));
   const Tensor all = pass.Gather("all-gather expert choices", mine);
   traffic_.choice_bytes += (pass.split().lanes() - 1) * mine.bytes();
-  Routing routing{all.ColRange(0, shape_.top_k), weight_half(all), {0}};
+  // The plan of who sends what to whom is the host's.
+  pass.ops().Finish();
+  Routing routing{HostCopy(all, pass.ops().memory()), {}, {}, {0}};
+  routing.ids = routing.both.view().ColRange(0, shape_.top_k);
+  routing.weights = weight_half(routing.both.view());
   for (int lane = 0; lane < pass.split().lanes(); ++lane) {
     routing.first_row.push_back(routing.first_row.back() + pass.split().CountOf(lane));
   }
@@ -60,7 +57,7 @@ Routing Moe::Route(const Pass& pass, const MoeWeights& weights, const Tensor& h)
 
 Tensor Moe::Subtrees(const Pass& pass, const MoeWeights& weights, const Routing& routing,
                      const std::vector<LaneRow>& rows, const Tensor& x, std::vector<int64_t>& counts) const {
-  const auto expert_count = static_cast<int64_t>(weights.experts.size());
+  const auto expert_count = weights.experts.count();
   const auto owned = [&](int32_t id) {
     return id >= weights.first_expert && id < weights.first_expert + expert_count;
   };

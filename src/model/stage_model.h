@@ -23,7 +23,7 @@ struct SelectionHook {
 class StageModel {
  public:
   StageModel(const checkpoint::ModelConfig& config, const StageSlice& slice, StageWeights weights,
-             ops::CacheFormat cache_format, int64_t cache_pages);
+             ops::CacheFormat cache_format, int64_t cache_pages, Memory& memory = HostMemory());
 
   const StageSlice& slice() const { return slice_; }
   int64_t hidden_size() const { return config_.hidden_size; }

@@ -82,7 +82,7 @@ class Loader {
     OwnedTensor vector(DType::kF32, 1, stored.shape[0]);
     const Tensor view{const_cast<std::byte*>(stored.data), stored.dtype, 1, stored.shape[0], stored.shape[0]};
     for (int64_t i = 0; i < view.cols; ++i) vector.view().At<float>(0, i) = LoadFloat(view, 0, i);
-    return vector;
+    return Placed(std::move(vector));
   }
 
   // Rows [begin, end) of a table, in the activation type.
@@ -92,7 +92,7 @@ class Loader {
     for (int64_t r = 0; r < raw.rows; ++r) {
       for (int64_t c = 0; c < raw.cols; ++c) StoreFloat(table, r, c, ValueAt(raw, r, c));
     }
-    return table;
+    return Placed(std::move(table));
   }
 
   MlpWeights Mlp(const std::string& prefix) const {
@@ -133,17 +133,23 @@ class Loader {
                                  : ops_.Pack(ColumnsOf(checkpoint_, prefix + "o_proj.weight", first * value,
                                                        (first + heads) * value)
                                                  .raw());
-    std::vector<float> up_key(latent * nope);
-    std::vector<float> up_value(value * latent);
-    for (int64_t head = first; head < first + heads; ++head) {
-      const int64_t first_row = head * (nope + value);
+    const OwnedTensor up_keys(DType::kF32, heads * latent, nope);
+    const OwnedTensor up_values(DType::kF32, heads * value, latent);
+    std::vector<ops::RawMatrix> raw_keys;
+    std::vector<ops::RawMatrix> raw_values;
+    for (int64_t head = 0; head < heads; ++head) {
+      const int64_t first_row = (first + head) * (nope + value);
+      auto* up_key = up_keys.view().Row<float>(head * latent);
+      auto* up_value = up_values.view().Row<float>(head * value);
       for (int64_t l = 0; l < latent; ++l) {
         for (int64_t n = 0; n < nope; ++n) up_key[l * nope + n] = ValueAt(kv_b, first_row + n, l);
         for (int64_t v = 0; v < value; ++v) up_value[v * latent + l] = ValueAt(kv_b, first_row + nope + v, l);
       }
-      weights.up_keys.push_back(ops_.Pack({DType::kF32, latent, nope, up_key.data(), nullptr}));
-      weights.up_values.push_back(ops_.Pack({DType::kF32, value, latent, up_value.data(), nullptr}));
+      raw_keys.push_back({DType::kF32, latent, nope, up_key, nullptr});
+      raw_values.push_back({DType::kF32, value, latent, up_value, nullptr});
     }
+    weights.up_keys = ops_.PackGroup(raw_keys);
+    weights.up_values = ops_.PackGroup(raw_values);
     return weights;
   }
 
@@ -168,13 +174,28 @@ class Loader {
         weights.fp8_experts = weights.fp8_experts && stored.dtype == DType::kF8E4M3;
       }
     }
-    for (int64_t e = first; e < end; ++e)
-      weights.experts.push_back(Mlp(fmt::format("{}experts.{}.", prefix, e)));
+    const auto group = [&](const char* name) {
+      std::vector<ops::RawMatrix> raws;
+      for (int64_t e = first; e < end; ++e) {
+        raws.push_back(Whole(checkpoint_, fmt::format("{}experts.{}.{}.weight", prefix, e, name)));
+      }
+      return ops_.PackGroup(raws);
+    };
+    if (end > first) weights.experts = {group("gate_proj"), group("up_proj"), group("down_proj")};
     if (config.n_shared_experts > 0) weights.shared_experts = Mlp(prefix + "shared_experts.");
     return weights;
   }
 
  private:
+  // Where the ops read it.
+  OwnedTensor Placed(OwnedTensor tensor) const {
+    if (ops_.memory().OnHost()) return tensor;
+    const Tensor& from = tensor.view();
+    OwnedTensor placed(from.dtype, from.rows, from.cols, ops_.memory());
+    ops_.memory().Copy(from.data, placed.view().data, from.bytes());
+    return placed;
+  }
+
   const checkpoint::Checkpoint& checkpoint_;
   ops::Ops& ops_;
 };

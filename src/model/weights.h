@@ -15,6 +15,7 @@
 namespace sluice::model {
 
 using WeightPtr = std::unique_ptr<ops::Weight>;
+using WeightGroupPtr = std::unique_ptr<ops::WeightGroup>;
 
 struct AttentionWeights {
   WeightPtr q_a_proj;            // [q_lora, hidden]
@@ -23,8 +24,8 @@ struct AttentionWeights {
   WeightPtr kv_a_proj_with_mqa;  // [latent + rope, hidden]
   OwnedTensor kv_a_layernorm;    // [1, latent]
   // kv_b_proj, kept once, absorbed: per head W_uk^T [latent, nope] and W_uv [value, latent].
-  std::vector<WeightPtr> up_keys;
-  std::vector<WeightPtr> up_values;
+  WeightGroupPtr up_keys;
+  WeightGroupPtr up_values;
   WeightPtr o_proj;  // [hidden, heads * value]
 };
 
@@ -43,13 +44,21 @@ struct MlpWeights {
   WeightPtr down_proj;  // [hidden, intermediate]
 };
 
+// The routed experts of one lane, in ascending id; nothing where a lane holds none.
+struct ExpertWeights {
+  WeightGroupPtr gate_proj;  // each [moe_intermediate, hidden]
+  WeightGroupPtr up_proj;    // [moe_intermediate, hidden]
+  WeightGroupPtr down_proj;  // [hidden, moe_intermediate]
+  int64_t count() const { return gate_proj == nullptr ? 0 : gate_proj->count(); }
+};
+
 // The router and the shared expert are on every lane, the routed experts are spread over lanes.
 struct MoeWeights {
   WeightPtr gate;                       // [experts, hidden]
   OwnedTensor e_score_correction_bias;  // [1, experts]
   bool fp8_experts = false;             // all gate and up projections, on whatever lane, are FP8 weights
   int64_t first_expert = 0;             // of those below
-  std::vector<MlpWeights> experts;
+  ExpertWeights experts;
   std::optional<MlpWeights> shared_experts;
 };
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "ops/cache_format.h"
+#include "ops/expert_terms.h"
 #include "tensor/tensor.h"
 
 // The whole contract between the model and the hardware. A back end (ops/reference, ops/cpu, ops/cuda) is one
@@ -53,6 +54,19 @@ class Weight {
   bool is_fp8_;
 };
 
+// Weights of one shape, one after the other: the heads' absorbed projections, the experts' gates.
+class WeightGroup {
+ public:
+  WeightGroup(int64_t count, int64_t rows, int64_t cols) : count_(count), rows_(rows), cols_(cols) {}
+  virtual ~WeightGroup() = default;
+  int64_t count() const { return count_; }
+  int64_t rows() const { return rows_; }  // outputs of each
+  int64_t cols() const { return cols_; }  // inputs
+
+ private:
+  int64_t count_, rows_, cols_;
+};
+
 // Sizes of multi-head latent attention. latent = kv_lora_rank, rope = qk_rope_head_dim (64).
 struct AttentionShape {
   int64_t heads = 0;
@@ -95,18 +109,6 @@ struct RouterShape {
   int64_t top_k = 0;       // num_experts_per_tok
   bool normalize = true;   // norm_topk_prob
   float scale = 1.0F;      // routed_scaling_factor
-};
-
-// One term of a sum of expert outputs: weight * y[row].
-struct ExpertTerm {
-  int32_t row = 0;
-  float weight = 0.0F;
-};
-// nodes[into] = nodes[left] + nodes[right], rounded to the dtype of the nodes.
-struct NodeJoin {
-  int32_t left = 0;
-  int32_t right = 0;
-  int32_t into = 0;
 };
 
 struct SamplingParams {
@@ -153,6 +155,11 @@ class Ops {
   virtual ~Ops() = default;
   virtual const char* name() const = 0;
   virtual Numerics numerics() const = 0;
+  // Where every tensor, table and cache that an op is given lies; spans are the host's.
+  virtual Memory& memory() { return HostMemory(); }
+  // An op may only be enqueued when its call returns. Waits until all of them are complete, and throws what
+  // went wrong in one of them.
+  virtual void Finish() {}
 
   // ---- weights ----
 
@@ -160,6 +167,8 @@ class Ops {
   // times block scale, in fp32). In kFp8, F8_E4M3 keeps its bytes and scales; other dtypes become bf16
   // (round to nearest even).
   virtual std::unique_ptr<Weight> Pack(const RawMatrix& raw) = 0;
+  // The same for weights that are used together; all have the shape of the first.
+  virtual std::unique_ptr<WeightGroup> PackGroup(std::span<const RawMatrix> raws) = 0;
 
   // ---- projections, norms, elementwise ----
 
@@ -175,10 +184,10 @@ class Ops {
   // dtype.
   virtual void Linear(const Tensor& x, const Weight& w, const Tensor& y) = 0;
 
-  // Linear with a weight per contiguous range of rows: rows [offsets[e], offsets[e+1]) of x use weights[e].
-  // offsets has weights.size() + 1 entries, the last is T. Empty ranges are common.
-  virtual void GroupedLinear(const Tensor& x, std::span<const int64_t> offsets,
-                             std::span<const Weight* const> weights, const Tensor& y) = 0;
+  // Linear with a weight per contiguous range of rows: rows [offsets[e], offsets[e+1]) of x use weight e.
+  // offsets has weights.count() + 1 entries, the last is T. Empty ranges are common.
+  virtual void GroupedLinear(const Tensor& x, std::span<const int64_t> offsets, const WeightGroup& weights,
+                             const Tensor& y) = 0;
 
   // y = w * (x * rsqrt(mean(x^2) + eps)), fp32 inside, rounded once to y's dtype. x, y [T, d]; w [1, d] F32.
   // y may be x.
@@ -213,10 +222,9 @@ class Ops {
   // q [T, heads * (nope + rope)] -> q_latent [T, heads * (latent + rope)]: per head
   //   q_latent[0:latent] = W_uk,h^T q[0:nope]                  -> A
   //   q_latent[latent:]  = RoPE_interleaved(q[nope:], angles)  -> A
-  // (up_keys[h] is packed as [latent, nope]).
-  virtual void AbsorbQuery(const AttentionShape& shape, const Tensor& q,
-                           std::span<const std::unique_ptr<Weight>> up_keys, const Tensor& angles,
-                           const Tensor& q_latent) = 0;
+  // (weight h of up_keys is W_uk,h^T [latent, nope]).
+  virtual void AbsorbQuery(const AttentionShape& shape, const Tensor& q, const WeightGroup& up_keys,
+                           const Tensor& angles, const Tensor& q_latent) = 0;
 
   // kv [T, latent + rope] -> rows [T, LatentRowBytes(format)] U8, ready for the cache:
   //   c = RmsNorm(kv[0:latent], norm, eps); k_pe = RoPE_interleaved(kv[latent:], angles).
@@ -226,9 +234,9 @@ class Ops {
                           const Tensor& angles, const Tensor& rows) = 0;
 
   // o_latent [T, heads * latent] -> o [T, heads * value]: per head W_uv,h o_latent -> A
-  // (up_values[h] is packed as [value, latent]).
-  virtual void ValueUp(const AttentionShape& shape, const Tensor& o_latent,
-                       std::span<const std::unique_ptr<Weight>> up_values, const Tensor& o) = 0;
+  // (weight h of up_values is W_uv,h [value, latent]).
+  virtual void ValueUp(const AttentionShape& shape, const Tensor& o_latent, const WeightGroup& up_values,
+                       const Tensor& o) = 0;
 
   // Softmax attention of each row over its selected keys only, all heads sharing the keys:
   //   s_j = scale * q_latent . [c_j ; k_pe,j];  o_latent = sum_j softmax(s)_j c_j  -> A.

@@ -30,15 +30,15 @@ uint64_t Hop::TagOf(const PassId& pass) const {
   return static_cast<uint64_t>(pass.step * grid_.virtual_stages + pass.visit);
 }
 
-std::span<std::byte> Hop::MessageIn(const Moving& moving) {
-  return {moving.buffer.data(), static_cast<size_t>(moving.bytes) + comm::kSealBytes};
+std::span<std::byte> Hop::MessageIn(const Moving& moving) const {
+  return {moving.buffer.data(), static_cast<size_t>(moving.bytes) + SealBytes()};
 }
 
 Buffer Hop::NewBuffer(int64_t rows) {
-  const int64_t bytes = rows * layout_.row_bytes() + static_cast<int64_t>(comm::kSealBytes);
+  const int64_t bytes = rows * layout_.row_bytes() + static_cast<int64_t>(SealBytes());
   const auto fits =
       std::find_if(free_.begin(), free_.end(), [&](const Buffer& b) { return b.bytes() >= bytes; });
-  if (fits == free_.end()) return Buffer(bytes);
+  if (fits == free_.end()) return Buffer(bytes, world_.memory());
   Buffer buffer = std::move(*fits);
   free_.erase(fits);
   return buffer;
@@ -68,7 +68,7 @@ Buffer Hop::Take(const PassId& pass) {
     const trace::ScopedWait wait(world_.recorder(), "hop receive", world_.GlobalRank(upstream_),
                                  trace::WaitKind::kHop, moving.bytes);
     moving.transfer->Wait();
-    if (!comm::IsWhole(MessageIn(moving), TagOf(pass))) {
+    if (SealBytes() > 0 && !comm::IsWhole(MessageIn(moving), TagOf(pass))) {
       throw comm::PeerError(
           world_.GlobalRank(upstream_),
           fmt::format("the {} bytes of step {}, pass {} from rank {} are not those it sent: "
@@ -90,7 +90,7 @@ void Hop::Send(const PassId& pass, int64_t rows, Buffer buffer) {
   Moving moving{std::move(buffer), nullptr, rows * layout_.row_bytes()};
   bytes_sent_ += moving.bytes;
   if (moving.bytes > 0) {
-    comm::CloseMessage(MessageIn(moving), TagOf(After(pass)));
+    if (SealBytes() > 0) comm::CloseMessage(MessageIn(moving), TagOf(After(pass)));
     moving.transfer = world_.Send(downstream_, TagOf(After(pass)), MessageIn(moving));
   }
   sending_.push_back(std::move(moving));

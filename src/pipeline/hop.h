@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "comm/communicator.h"
+#include "comm/damage.h"
 #include "parallel/grid.h"
 #include "tensor/tensor.h"
 
@@ -76,8 +77,10 @@ class Hop {
     int64_t bytes = 0;
   };
   void FinishOldestSend();
-  // The rows, and behind them the seal (comm/damage.h) that travels with them.
-  static std::span<std::byte> MessageIn(const Moving& moving);
+  // The rows, and behind them the seal (comm/damage.h) that travels with them. Rows in a device's memory have
+  // none: they do not pass through the host, which would have to compute it.
+  std::span<std::byte> MessageIn(const Moving& moving) const;
+  size_t SealBytes() const { return world_.memory().OnHost() ? comm::kSealBytes : 0; }
 
   // The pass of the next stage that works on what `pass` computed.
   PassId After(const PassId& pass) const;

@@ -62,7 +62,11 @@ Rank::Rank(RankOptions options, std::unique_ptr<model::StageModel> stage, ops::O
                                        : nullptr),
       hop_(world, options_.grid, options_.rank, LayoutOf(*stage_, ops.numerics()),
            options_.max_steps_in_flight * options_.grid.virtual_stages),
-      tokens_(world, options_.grid, options_.rank, options_.max_steps_in_flight) {
+      tokens_(world, options_.grid, options_.rank, options_.max_steps_in_flight),
+      arena_(ops.memory()) {
+  for (comm::Communicator* each : {&world_, lanes_.get(), heads_.get()}) {
+    if (each != nullptr) each->SetFence([&ops] { ops.Finish(); });
+  }
   world_.SetRecorder(&recorder_);
   lanes_->SetRecorder(&recorder_);
   if (heads_ != nullptr) heads_->SetRecorder(&recorder_);
@@ -216,7 +220,10 @@ step::StepResult Rank::ReadOut(const step::Step& step, const model::Pass& pass, 
       const int64_t index = place.position - sequence.first_position;
       const bool last = index + 1 == static_cast<int64_t>(sequence.tokens.size());
       if (sequence.return_logits) {
-        into.logits.insert(into.logits.end(), row.Row<float>(0), row.Row<float>(0) + row.cols);
+        ops_.Finish();
+        const HostCopy copy(row, ops_.memory());
+        const auto* values = copy.view().Row<const float>(0);
+        into.logits.insert(into.logits.end(), values, values + row.cols);
       }
       if (sequence.prompt_logprobs) {
         const int32_t target = sequence.targets[index];

@@ -1,9 +1,6 @@
 #include "tensor/tensor.h"
 
-#include <sys/mman.h>
-
 #include <algorithm>
-#include <cstring>
 
 namespace sluice {
 
@@ -31,20 +28,21 @@ void StoreFloat(const Tensor& tensor, int64_t row, int64_t col, float value) {
   }
 }
 
-Buffer::Buffer(int64_t bytes) : bytes_(bytes) {
-  if (bytes == 0) return;
-  void* memory = mmap(nullptr, static_cast<size_t>(bytes), PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (memory == MAP_FAILED) {
-    Fail(ErrorKind::kMemory, "the system refused {} bytes of memory: {}", bytes, std::strerror(errno));
-  }
-  memory_ = {static_cast<std::byte*>(memory), Unmap{bytes}};
+Buffer::Buffer(int64_t bytes, Memory& memory) : bytes_(bytes) {
+  if (bytes > 0) data_ = {memory.Allocate(bytes), Release{&memory, bytes}};
 }
 
-void Buffer::Unmap::operator()(std::byte* memory) const { munmap(memory, static_cast<size_t>(bytes)); }
+HostCopy::HostCopy(const Tensor& tensor, Memory& memory) : view_(tensor) {
+  if (memory.OnHost() || tensor.bytes() == 0) return;
+  // One copy from the first element to the last, gaps between rows included.
+  const int64_t bytes = ((tensor.rows - 1) * tensor.stride + tensor.cols) * SizeOf(tensor.dtype);
+  copy_ = Buffer(bytes);
+  memory.Copy(tensor.data, copy_.data(), bytes);
+  view_.data = copy_.data();
+}
 
 std::byte* Arena::Allocate(int64_t bytes) {
-  constexpr int64_t kAlignment = 64;
+  constexpr int64_t kAlignment = 256;
   constexpr int64_t kBlockBytes = 1 << 20;
   bytes = (std::max<int64_t>(bytes, 1) + kAlignment - 1) / kAlignment * kAlignment;
   while (block_ < blocks_.size() && used_ + bytes > blocks_[block_].bytes()) {
@@ -52,7 +50,7 @@ std::byte* Arena::Allocate(int64_t bytes) {
     used_ = 0;
   }
   if (block_ == blocks_.size()) {
-    blocks_.emplace_back(std::max(bytes, kBlockBytes));
+    blocks_.emplace_back(std::max(bytes, kBlockBytes), memory_);
     used_ = 0;
   }
   std::byte* memory = blocks_[block_].data() + used_;

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "tensor/dtype.h"
+#include "tensor/memory.h"
 
 namespace sluice {
 
@@ -46,20 +47,21 @@ float LoadFloat(const Tensor& tensor, int64_t row, int64_t col);
 // Rounds to the tensor's dtype (F32 or BF16) and stores.
 void StoreFloat(const Tensor& tensor, int64_t row, int64_t col, float value);
 
-// Owning, 64-byte aligned, zero-filled memory. Pages are committed on first touch.
+// Owning, zero-filled memory.
 class Buffer {
  public:
   Buffer() = default;
-  explicit Buffer(int64_t bytes);
-  std::byte* data() const { return memory_.get(); }
+  explicit Buffer(int64_t bytes, Memory& memory = HostMemory());
+  std::byte* data() const { return data_.get(); }
   int64_t bytes() const { return bytes_; }
 
  private:
-  struct Unmap {
+  struct Release {
+    Memory* memory;
     int64_t bytes;
-    void operator()(std::byte* memory) const;
+    void operator()(std::byte* data) const { memory->Free(data, bytes); }
   };
-  std::unique_ptr<std::byte, Unmap> memory_{nullptr, Unmap{0}};
+  std::unique_ptr<std::byte, Release> data_{nullptr, Release{nullptr, 0}};
   int64_t bytes_ = 0;
 };
 
@@ -67,8 +69,8 @@ class Buffer {
 class OwnedTensor {
  public:
   OwnedTensor() = default;
-  OwnedTensor(DType dtype, int64_t rows, int64_t cols)
-      : buffer_(rows * cols * SizeOf(dtype)), view_{buffer_.data(), dtype, rows, cols, cols} {}
+  OwnedTensor(DType dtype, int64_t rows, int64_t cols, Memory& memory = HostMemory())
+      : buffer_(rows * cols * SizeOf(dtype), memory), view_{buffer_.data(), dtype, rows, cols, cols} {}
   const Tensor& view() const { return view_; }
   operator const Tensor&() const { return view_; }  // NOLINT(google-explicit-constructor)
 
@@ -77,11 +79,24 @@ class OwnedTensor {
   Tensor view_;
 };
 
+// A tensor, contiguous or a column range, where the host can read it: itself, or a copy made now.
+class HostCopy {
+ public:
+  HostCopy(const Tensor& tensor, Memory& memory);
+  const Tensor& view() const { return view_; }
+
+ private:
+  Buffer copy_;
+  Tensor view_;
+};
+
 // Scratch memory of one pass. Allocation is a bump; everything is handed back at once by Reset. After the
 // first passes no memory is requested from the system.
 class Arena {
  public:
-  // 64-byte aligned, not cleared. Valid until Reset or until the enclosing Scope ends.
+  explicit Arena(Memory& memory = HostMemory()) : memory_(memory) {}
+  Memory& memory() const { return memory_; }
+  // 256-byte aligned, not cleared. Valid until Reset or until the enclosing Scope ends.
   std::byte* Allocate(int64_t bytes);
   Tensor New(DType dtype, int64_t rows, int64_t cols) {
     return {Allocate(rows * cols * SizeOf(dtype)), dtype, rows, cols, cols};
@@ -110,6 +125,7 @@ class Arena {
   };
 
  private:
+  Memory& memory_;
   std::vector<Buffer> blocks_;
   size_t block_ = 0;   // block in use
   int64_t used_ = 0;   // bytes used of it

@@ -37,7 +37,12 @@ class CountingOps final : public ops::Ops {
   CountingOps(std::unique_ptr<ops::Ops> inner, OpLog& log) : inner_(std::move(inner)), log_(log) {}
   const char* name() const override { return inner_->name(); }
   ops::Numerics numerics() const override { return inner_->numerics(); }
+  Memory& memory() override { return inner_->memory(); }
+  void Finish() override { inner_->Finish(); }
   std::unique_ptr<ops::Weight> Pack(const ops::RawMatrix& raw) override { return inner_->Pack(raw); }
+  std::unique_ptr<ops::WeightGroup> PackGroup(std::span<const ops::RawMatrix> raws) override {
+    return inner_->PackGroup(raws);
+  }
 
   void Embed(const Tensor& table, int64_t first_id, std::span<const int32_t> ids, const Tensor& y) override {
     log_.Add("Embed", y.rows);
@@ -47,8 +52,8 @@ class CountingOps final : public ops::Ops {
     log_.Add("Linear", x.rows);
     inner_->Linear(x, w, y);
   }
-  void GroupedLinear(const Tensor& x, std::span<const int64_t> offsets,
-                     std::span<const ops::Weight* const> weights, const Tensor& y) override {
+  void GroupedLinear(const Tensor& x, std::span<const int64_t> offsets, const ops::WeightGroup& weights,
+                     const Tensor& y) override {
     log_.Add("GroupedLinear", x.rows);
     inner_->GroupedLinear(x, offsets, weights, y);
   }
@@ -81,9 +86,8 @@ class CountingOps final : public ops::Ops {
     log_.Add("RopeAngles", out.rows);
     inner_->RopeAngles(places, inv_freq, out);
   }
-  void AbsorbQuery(const ops::AttentionShape& shape, const Tensor& q,
-                   std::span<const std::unique_ptr<ops::Weight>> up_keys, const Tensor& angles,
-                   const Tensor& q_latent) override {
+  void AbsorbQuery(const ops::AttentionShape& shape, const Tensor& q, const ops::WeightGroup& up_keys,
+                   const Tensor& angles, const Tensor& q_latent) override {
     log_.Add("AbsorbQuery", q.rows);
     inner_->AbsorbQuery(shape, q, up_keys, angles, q_latent);
   }
@@ -92,8 +96,8 @@ class CountingOps final : public ops::Ops {
     log_.Add("LatentRows", kv.rows);
     inner_->LatentRows(shape, kv, norm, eps, angles, rows);
   }
-  void ValueUp(const ops::AttentionShape& shape, const Tensor& o_latent,
-               std::span<const std::unique_ptr<ops::Weight>> up_values, const Tensor& o) override {
+  void ValueUp(const ops::AttentionShape& shape, const Tensor& o_latent, const ops::WeightGroup& up_values,
+               const Tensor& o) override {
     log_.Add("ValueUp", o.rows);
     inner_->ValueUp(shape, o_latent, up_values, o);
   }

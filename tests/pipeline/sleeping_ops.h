@@ -26,6 +26,9 @@ class SleepingOps final : public ops::Ops {
   std::unique_ptr<ops::Weight> Pack(const ops::RawMatrix& raw) override {
     return std::make_unique<ops::Weight>(raw.rows, raw.cols, false);
   }
+  std::unique_ptr<ops::WeightGroup> PackGroup(std::span<const ops::RawMatrix> raws) override {
+    return std::make_unique<ops::WeightGroup>(std::ssize(raws), raws[0].rows, raws[0].cols);
+  }
   void RopeAngles(std::span<const ops::RowPlace> places, std::span<const float>, const Tensor&) override {
     const Deadline begin = Clock::now();
     if (!places.empty()) std::this_thread::sleep_until(begin + time_(places.front().position));
@@ -47,7 +50,7 @@ class SleepingOps final : public ops::Ops {
 
   void Embed(const Tensor&, int64_t, std::span<const int32_t>, const Tensor&) override {}
   void Linear(const Tensor&, const ops::Weight&, const Tensor&) override {}
-  void GroupedLinear(const Tensor&, std::span<const int64_t>, std::span<const ops::Weight* const>,
+  void GroupedLinear(const Tensor&, std::span<const int64_t>, const ops::WeightGroup&,
                      const Tensor&) override {}
   void RmsNorm(const Tensor&, const Tensor&, float, const Tensor&) override {}
   void SwiGlu(const Tensor&, const Tensor&, const Tensor&) override {}
@@ -55,12 +58,11 @@ class SleepingOps final : public ops::Ops {
   void CopyRows(const Tensor&, std::span<const int64_t>, const Tensor&) override {}
   void QuantizeRows(const Tensor&, const Tensor&) override {}
   void DequantizeRows(const Tensor&, const Tensor&) override {}
-  void AbsorbQuery(const ops::AttentionShape&, const Tensor&, std::span<const std::unique_ptr<ops::Weight>>,
-                   const Tensor&, const Tensor&) override {}
+  void AbsorbQuery(const ops::AttentionShape&, const Tensor&, const ops::WeightGroup&, const Tensor&,
+                   const Tensor&) override {}
   void LatentRows(const ops::AttentionShape&, const Tensor&, const Tensor&, float, const Tensor&,
                   const Tensor&) override {}
-  void ValueUp(const ops::AttentionShape&, const Tensor&, std::span<const std::unique_ptr<ops::Weight>>,
-               const Tensor&) override {}
+  void ValueUp(const ops::AttentionShape&, const Tensor&, const ops::WeightGroup&, const Tensor&) override {}
   void SparseAttention(const ops::AttentionShape&, const Tensor&, const ops::PagedCache&,
                        std::span<const ops::RowPlace>, std::span<const ops::PageTable>, const Tensor&, float,
                        const Tensor&) override {}

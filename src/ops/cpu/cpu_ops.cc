@@ -12,6 +12,7 @@
 #include "ops/cpu/rows.h"
 #include "ops/rope.h"
 #include "ops/sampling.h"
+#include "ops/weight_list.h"
 
 namespace sluice::ops {
 namespace cpu {
@@ -32,6 +33,9 @@ class CpuOps final : public Ops {
   std::unique_ptr<Weight> Pack(const RawMatrix& raw) override {
     return std::make_unique<PackedWeight>(raw, numerics_);
   }
+  std::unique_ptr<WeightGroup> PackGroup(std::span<const RawMatrix> raws) override {
+    return std::make_unique<WeightList>(*this, raws);
+  }
 
   void Embed(const Tensor& table, int64_t first_id, std::span<const int32_t> ids, const Tensor& y) override {
     ForRows(std::ssize(ids), y.cols,
@@ -44,15 +48,16 @@ class CpuOps final : public Ops {
     RunLinears({&job, 1}, pool_);
   }
 
-  void GroupedLinear(const Tensor& x, std::span<const int64_t> offsets,
-                     std::span<const Weight* const> weights, const Tensor& y) override {
-    SLUICE_CHECK(offsets.size() == weights.size() + 1 && offsets.back() == x.rows);
+  void GroupedLinear(const Tensor& x, std::span<const int64_t> offsets, const WeightGroup& weights,
+                     const Tensor& y) override {
+    SLUICE_CHECK(std::ssize(offsets) == weights.count() + 1 && offsets.back() == x.rows);
     std::vector<LinearJob> jobs;
-    for (size_t e = 0; e < weights.size(); ++e) {
+    for (int64_t e = 0; e < weights.count(); ++e) {
       const int64_t rows = offsets[e + 1] - offsets[e];
       if (rows == 0) continue;
-      jobs.push_back({x.RowRange(offsets[e], rows), &Packed(*weights[e]), y.RowRange(offsets[e], rows)});
-      CheckLinear(jobs.back().x, *weights[e], jobs.back().y);
+      jobs.push_back(
+          {x.RowRange(offsets[e], rows), &Packed(ListOf(weights)[e]), y.RowRange(offsets[e], rows)});
+      CheckLinear(jobs.back().x, *jobs.back().weight, jobs.back().y);
     }
     RunLinears(jobs, pool_);
   }
@@ -92,14 +97,13 @@ class CpuOps final : public Ops {
     });
   }
 
-  void AbsorbQuery(const AttentionShape& shape, const Tensor& q,
-                   std::span<const std::unique_ptr<Weight>> up_keys, const Tensor& angles,
-                   const Tensor& q_latent) override {
+  void AbsorbQuery(const AttentionShape& shape, const Tensor& q, const WeightGroup& up_keys,
+                   const Tensor& angles, const Tensor& q_latent) override {
     std::vector<LinearJob> jobs;
     for (int64_t h = 0; h < shape.heads; ++h) {
-      jobs.push_back({q.ColRange(h * shape.query_width(), shape.nope), &Packed(*up_keys[h]),
+      jobs.push_back({q.ColRange(h * shape.query_width(), shape.nope), &Packed(ListOf(up_keys)[h]),
                       q_latent.ColRange(h * shape.latent_width(), shape.latent)});
-      CheckLinear(jobs.back().x, *up_keys[h], jobs.back().y);
+      CheckLinear(jobs.back().x, *jobs.back().weight, jobs.back().y);
     }
     RunLinears(jobs, pool_);
     ForRows(q.rows, 4 * shape.heads * shape.rope,
@@ -113,13 +117,13 @@ class CpuOps final : public Ops {
     });
   }
 
-  void ValueUp(const AttentionShape& shape, const Tensor& o_latent,
-               std::span<const std::unique_ptr<Weight>> up_values, const Tensor& o) override {
+  void ValueUp(const AttentionShape& shape, const Tensor& o_latent, const WeightGroup& up_values,
+               const Tensor& o) override {
     std::vector<LinearJob> jobs;
     for (int64_t h = 0; h < shape.heads; ++h) {
-      jobs.push_back({o_latent.ColRange(h * shape.latent, shape.latent), &Packed(*up_values[h]),
+      jobs.push_back({o_latent.ColRange(h * shape.latent, shape.latent), &Packed(ListOf(up_values)[h]),
                       o.ColRange(h * shape.value, shape.value)});
-      CheckLinear(jobs.back().x, *up_values[h], jobs.back().y);
+      CheckLinear(jobs.back().x, *jobs.back().weight, jobs.back().y);
     }
     RunLinears(jobs, pool_);
   }

@@ -172,20 +172,21 @@ TEST_F(LinearTest, ARowHasTheSameBitsAtEveryHeight) {
 
 TEST_F(LinearTest, GroupsUseTheirOwnWeights) {
   const auto ops = MakeCpuOps(Numerics::kFp8, pool_);
-  std::vector<std::unique_ptr<Weight>> weights;
-  std::vector<const Weight*> group;
+  std::vector<OwnedTensor> weights;
+  std::vector<RawMatrix> raws;
   for (int e = 0; e < 5; ++e) {
-    weights.push_back(ops->Pack(Raw(Random(DType::kBF16, 40, 72))));
-    group.push_back(weights.back().get());
+    weights.push_back(Random(DType::kBF16, 40, 72));
+    raws.push_back(Raw(weights.back()));
   }
+  const auto group = ops->PackGroup(raws);
   const std::vector<int64_t> offsets{0, 0, 17, 18, 18, 60};
   const OwnedTensor x = Random(DType::kBF16, 60, 72);
   OwnedTensor y(DType::kBF16, 60, 40);
   OwnedTensor expected(DType::kBF16, 60, 40);
-  ops->GroupedLinear(x, offsets, group, y);
+  ops->GroupedLinear(x, offsets, *group, y);
   for (size_t e = 0; e < 5; ++e) {
     const int64_t rows = offsets[e + 1] - offsets[e];
-    ops->Linear(x.view().RowRange(offsets[e], rows), *group[e], expected.view().RowRange(offsets[e], rows));
+    ops->Linear(x.view().RowRange(offsets[e], rows), *ops->Pack(raws[e]), expected.view().RowRange(offsets[e], rows));
   }
   EXPECT_EQ(std::memcmp(y.view().data, expected.view().data, y.view().bytes()), 0);
 }

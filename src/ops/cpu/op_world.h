@@ -101,17 +101,17 @@ class OpWorld {
     const Tensor angles = result("angles", DType::kF32, 2 * std::ssize(inv_freq_));
     ops.RopeAngles(places, inv_freq_, angles);
 
-    std::vector<std::unique_ptr<Weight>> up_keys;
-    std::vector<std::unique_ptr<Weight>> up_values;
+    std::vector<RawMatrix> up_key;
+    std::vector<RawMatrix> up_value;
     for (int64_t h = 0; h < shape_.heads; ++h) {
-      up_keys.push_back(
-          ops.Pack({DType::kBF16, shape_.latent, shape_.nope, up_keys_[h].view().data, nullptr}));
-      up_values.push_back(
-          ops.Pack({DType::kBF16, shape_.value, shape_.latent, up_values_[h].view().data, nullptr}));
+      up_key.push_back({DType::kBF16, shape_.latent, shape_.nope, up_keys_[h].view().data, nullptr});
+      up_value.push_back({DType::kBF16, shape_.value, shape_.latent, up_values_[h].view().data, nullptr});
     }
-    ops.AbsorbQuery(shape_, rows_of(q_), up_keys, angles,
+    const auto up_keys = ops.PackGroup(up_key);
+    const auto up_values = ops.PackGroup(up_value);
+    ops.AbsorbQuery(shape_, rows_of(q_), *up_keys, angles,
                     result("absorb_query", type, shape_.heads * shape_.latent_width()));
-    ops.ValueUp(shape_, rows_of(o_latent_), up_values, result("value_up", type, shape_.heads * shape_.value));
+    ops.ValueUp(shape_, rows_of(o_latent_), *up_values, result("value_up", type, shape_.heads * shape_.value));
     ops.LatentRows(shape_, rows_of(kv_), norm_, 1e-6F, angles,
                    result("latent_rows", DType::kU8, latent_bytes()));
     ops.SparseAttention(shape_, rows_of(q_latent_), {latents_.data(), format()}, places, pages_,

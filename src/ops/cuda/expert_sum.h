@@ -4,15 +4,11 @@
 
 #include <cstdint>
 
+#include "ops/expert_terms.h"
 #include "tensor/dtype.h"
 
 // Sums of expert outputs, and of partial sums of ranks: Ops::SumTerms (leaves) and Ops::JoinNodes (inner
 // nodes of model/expert_tree.h).
-namespace sluice::ops {
-struct ExpertTerm;
-struct NodeJoin;
-}  // namespace sluice::ops
-
 namespace sluice::ops::cuda {
 
 // out[i] = sum of terms [offsets[i], offsets[i + 1]) in order: fp32, the first product plain, then FMA;

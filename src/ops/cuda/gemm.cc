@@ -23,6 +23,9 @@ cudaError_t Enqueue(const Gemm& gemm, TileCounter tiles, int sms, cudaStream_t s
                "rows of {} and {} elements are not whole units of 16 bytes", gemm.inputs, gemm.x_stride);
   SLUICE_CHECK(!fp8 || (gemm.x_scales != nullptr && gemm.w_scales != nullptr), "FP8 without scales");
   SLUICE_CHECK(gemm.group_count >= 0 && gemm.group_count <= kMostGroups, "{} groups", gemm.group_count);
+  SLUICE_CHECK(gemm.batches == 1 || (gemm.groups == nullptr && gemm.batches <= gemm.weights && !fp8 &&
+                                     gemm.inputs * SizeOf(gemm.type) % 128 == 0),
+               "{} batches of {} inputs", gemm.batches, gemm.inputs);
   SLUICE_CHECK(sms > 0, "{} SMs", sms);
   if (gemm.rows == 0) return cudaSuccess;
 
@@ -34,6 +37,9 @@ cudaError_t Enqueue(const Gemm& gemm, TileCounter tiles, int sms, cudaStream_t s
   launched.outputs = static_cast<int32_t>(gemm.outputs);
   launched.block_inputs = static_cast<int32_t>(block_inputs);
   launched.blocks = static_cast<int32_t>(CeilDiv(gemm.inputs, block_inputs));
+  launched.batches = static_cast<int32_t>(gemm.batches);
+  launched.x_step = static_cast<int32_t>(gemm.x_step);
+  launched.y_step = gemm.y_step;
   launched.x_scales = gemm.x_scales;
   launched.w_scales = gemm.w_scales;
   launched.y = gemm.y;
@@ -41,7 +47,8 @@ cudaError_t Enqueue(const Gemm& gemm, TileCounter tiles, int sms, cudaStream_t s
   launched.groups = gemm.groups;
   launched.group_count = gemm.group_count;
   launched.tiles = tiles;
-  const CUtensorMap x_map = MapOf(gemm.x, gemm.type, gemm.rows, gemm.inputs, gemm.x_stride, kBoxRows);
+  const CUtensorMap x_map = MapOf(gemm.x, gemm.type, gemm.rows,
+                                  (gemm.batches - 1) * gemm.x_step + gemm.inputs, gemm.x_stride, kBoxRows);
   const CUtensorMap w_map =
       MapOf(gemm.w, gemm.type, gemm.weights * gemm.outputs, gemm.inputs, gemm.inputs, kBoxRows);
   return Launch(launched, x_map, w_map, sms, stream);

@@ -26,6 +26,7 @@ struct Tile {
   int32_t end = 0;     // of the group; 0: no tile is left
   int32_t output = 0;  // first output
   int32_t weight = 0;
+  int32_t batch = 0;
 };
 
 struct Shared {
@@ -63,13 +64,14 @@ __device__ void CountTiles(const LaunchedGemm& gemm, Shared& shared) {
 
 // Tiles are numbered with the rows fastest, so that blocks at work together share a weight's tile.
 __device__ Tile TileNumber(const LaunchedGemm& gemm, const Shared& shared, int32_t number) {
+  const int32_t output_tiles = (gemm.outputs + kTileOutputs - 1) / kTileOutputs;
   if (gemm.groups == nullptr) {
     const int32_t row_tiles = (gemm.rows + kTileRows - 1) / kTileRows;
-    const int32_t output = number / row_tiles * kTileOutputs;
-    if (row_tiles == 0 || output >= gemm.outputs) return {};
-    return {number % row_tiles * kTileRows, gemm.rows, output, 0};
+    if (row_tiles == 0 || number / row_tiles >= output_tiles * gemm.batches) return {};
+    const int32_t column = number / row_tiles;
+    const int32_t batch = column / output_tiles;
+    return {number % row_tiles * kTileRows, gemm.rows, column % output_tiles * kTileOutputs, batch, batch};
   }
-  const int32_t output_tiles = (gemm.outputs + kTileOutputs - 1) / kTileOutputs;
   if (number >= shared.tiles_before[gemm.group_count] * output_tiles) return {};
   int32_t low = 0;  // the last group that begins at or before the tile
   int32_t high = gemm.group_count;
@@ -85,7 +87,7 @@ __device__ Tile TileNumber(const LaunchedGemm& gemm, const Shared& shared, int32
   const int32_t inside = number - shared.tiles_before[low] * output_tiles;
   const int32_t row_tiles = RowTiles(group);
   return {group.begin + inside % row_tiles * kTileRows, group.end, inside / row_tiles * kTileOutputs,
-          group.weight};
+          group.weight, 0};
 }
 
 __device__ void BringTiles(const LaunchedGemm& gemm, const CUtensorMap* x_map, const CUtensorMap* w_map,
@@ -102,7 +104,8 @@ __device__ void BringTiles(const LaunchedGemm& gemm, const CUtensorMap* x_map, c
     for (int32_t block = 0; block < gemm.blocks; ++block) {
       Wait(&shared.empty[stage.slot], stage.parity ^ 1);
       ArriveExpecting(&shared.full[stage.slot], 2 * kTileBytes);
-      CopyBox(x_map, shared.x[stage.slot], &shared.full[stage.slot], block * gemm.block_inputs, tile.row);
+      CopyBox(x_map, shared.x[stage.slot], &shared.full[stage.slot],
+              tile.batch * gemm.x_step + block * gemm.block_inputs, tile.row);
       CopyBox(w_map, shared.w[stage.slot], &shared.full[stage.slot], block * gemm.block_inputs,
               tile.weight * gemm.outputs + tile.output);
       stage.Next();
@@ -181,12 +184,12 @@ __device__ void Multiply(const LaunchedGemm& gemm, const Tile& tile, int half, S
 template <typename T>
 __device__ void StoreTile(const LaunchedGemm& gemm, const Tile& tile, int half, const float (&acc)[64]) {
   const int lane = static_cast<int>(threadIdx.x) % 128;
-  const bool pairs = gemm.y_stride % 2 == 0 && gemm.outputs % 2 == 0;
+  const bool pairs = gemm.y_stride % 2 == 0 && gemm.outputs % 2 == 0 && gemm.y_step % 2 == 0;
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
     const int32_t row = tile.row + half * 64 + lane / 32 * 16 + lane % 32 / 4 + 8 * i;
     if (row >= tile.end) continue;
-    T* y = static_cast<T*>(gemm.y) + row * gemm.y_stride;
+    T* y = static_cast<T*>(gemm.y) + row * gemm.y_stride + tile.batch * gemm.y_step;
 #pragma unroll
     for (int j = 0; j < kTileOutputs / 8; ++j) {
       const int32_t output = tile.output + 8 * j + lane % 4 * 2;

@@ -35,6 +35,12 @@ struct Gemm {
   // FP8 only: of x [T, ceil(K / 128)], of the weights [weights, ceil(N / 128), ceil(K / 128)].
   const float* x_scales = nullptr;
   const float* w_scales = nullptr;
+  // The same linear for several column ranges of x and y, the heads of a row: batch b multiplies columns
+  // [b * x_step, b * x_step + K) with weight b into columns [b * y_step, b * y_step + N) of y. 1: one range,
+  // no steps. Not together with groups; K is then a multiple of 128 bytes.
+  int64_t batches = 1;
+  int64_t x_step = 0;
+  int64_t y_step = 0;
   void* y = nullptr;            // [T, N]; rows that belong to no group are left as they are
   DType y_type = DType::kBF16;  // or F32
   int64_t y_stride = 0;

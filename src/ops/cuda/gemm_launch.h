@@ -18,6 +18,9 @@ struct LaunchedGemm {
   int32_t outputs = 0;
   int32_t blocks = 0;        // of 128 bytes along k
   int32_t block_inputs = 0;  // inputs of one: 128 or 64
+  int32_t batches = 1;
+  int32_t x_step = 0;
+  int64_t y_step = 0;
   const float* x_scales = nullptr;
   const float* w_scales = nullptr;
   void* y = nullptr;

@@ -4,7 +4,7 @@
 #include <span>
 #include <vector>
 
-#include "ops/ops.h"
+#include "ops/expert_terms.h"
 
 namespace sluice::ops::cuda {
 

@@ -17,10 +17,11 @@ class ReferenceOps final : public Ops {
   Numerics numerics() const override { return numerics_; }
 
   std::unique_ptr<Weight> Pack(const RawMatrix& raw) override;
+  std::unique_ptr<WeightGroup> PackGroup(std::span<const RawMatrix> raws) override;
   void Embed(const Tensor& table, int64_t first_id, std::span<const int32_t> ids, const Tensor& y) override;
   void Linear(const Tensor& x, const Weight& w, const Tensor& y) override;
-  void GroupedLinear(const Tensor& x, std::span<const int64_t> offsets,
-                     std::span<const Weight* const> weights, const Tensor& y) override;
+  void GroupedLinear(const Tensor& x, std::span<const int64_t> offsets, const WeightGroup& weights,
+                     const Tensor& y) override;
   void RmsNorm(const Tensor& x, const Tensor& w, float eps, const Tensor& y) override;
   void SwiGlu(const Tensor& gate, const Tensor& up, const Tensor& y) override;
   void Add(const Tensor& x, const Tensor& y) override;
@@ -29,13 +30,12 @@ class ReferenceOps final : public Ops {
   void DequantizeRows(const Tensor& rows, const Tensor& y) override;
   void RopeAngles(std::span<const RowPlace> places, std::span<const float> inv_freq,
                   const Tensor& out) override;
-  void AbsorbQuery(const AttentionShape& shape, const Tensor& q,
-                   std::span<const std::unique_ptr<Weight>> up_keys, const Tensor& angles,
-                   const Tensor& q_latent) override;
+  void AbsorbQuery(const AttentionShape& shape, const Tensor& q, const WeightGroup& up_keys,
+                   const Tensor& angles, const Tensor& q_latent) override;
   void LatentRows(const AttentionShape& shape, const Tensor& kv, const Tensor& norm, float eps,
                   const Tensor& angles, const Tensor& rows) override;
-  void ValueUp(const AttentionShape& shape, const Tensor& o_latent,
-               std::span<const std::unique_ptr<Weight>> up_values, const Tensor& o) override;
+  void ValueUp(const AttentionShape& shape, const Tensor& o_latent, const WeightGroup& up_values,
+               const Tensor& o) override;
   void SparseAttention(const AttentionShape& shape, const Tensor& q_latent, const PagedCache& latents,
                        std::span<const RowPlace> places, std::span<const PageTable> pages,
                        const Tensor& selection, float scale, const Tensor& o_latent) override;

@@ -7,6 +7,7 @@
 #include "ops/reference/reference_back_end.h"
 #include "ops/reference/values.h"
 #include "ops/rope.h"
+#include "ops/weight_list.h"
 
 namespace sluice::ops::reference {
 namespace {
@@ -64,6 +65,9 @@ Row Multiply(Row x, const ReferenceWeight& w) {
 std::unique_ptr<Weight> ReferenceOps::Pack(const RawMatrix& raw) {
   return std::make_unique<ReferenceWeight>(raw, numerics_);
 }
+std::unique_ptr<WeightGroup> ReferenceOps::PackGroup(std::span<const RawMatrix> raws) {
+  return std::make_unique<WeightList>(*this, raws);
+}
 
 void ReferenceOps::Embed(const Tensor& table, int64_t first_id, std::span<const int32_t> ids,
                          const Tensor& y) {
@@ -78,10 +82,10 @@ void ReferenceOps::Linear(const Tensor& x, const Weight& w, const Tensor& y) {
 }
 
 void ReferenceOps::GroupedLinear(const Tensor& x, std::span<const int64_t> offsets,
-                                 std::span<const Weight* const> weights, const Tensor& y) {
-  for (size_t e = 0; e < weights.size(); ++e) {
+                                 const WeightGroup& weights, const Tensor& y) {
+  for (int64_t e = 0; e < weights.count(); ++e) {
     const int64_t count = offsets[e + 1] - offsets[e];
-    Linear(x.RowRange(offsets[e], count), *weights[e], y.RowRange(offsets[e], count));
+    Linear(x.RowRange(offsets[e], count), ListOf(weights)[e], y.RowRange(offsets[e], count));
   }
 }
 
@@ -149,14 +153,13 @@ void ReferenceOps::RopeAngles(std::span<const RowPlace> places, std::span<const 
   }
 }
 
-void ReferenceOps::AbsorbQuery(const AttentionShape& shape, const Tensor& q,
-                               std::span<const std::unique_ptr<Weight>> up_keys, const Tensor& angles,
-                               const Tensor& q_latent) {
+void ReferenceOps::AbsorbQuery(const AttentionShape& shape, const Tensor& q, const WeightGroup& up_keys,
+                               const Tensor& angles, const Tensor& q_latent) {
   for (int64_t t = 0; t < q.rows; ++t) {
     for (int64_t h = 0; h < shape.heads; ++h) {
       const Tensor head = q.ColRange(h * shape.query_width(), shape.query_width());
       const Tensor out = q_latent.ColRange(h * shape.latent_width(), shape.latent_width());
-      const auto& up_key = dynamic_cast<const ReferenceWeight&>(*up_keys[h]);
+      const auto& up_key = dynamic_cast<const ReferenceWeight&>(ListOf(up_keys)[h]);
       StoreRow(out.ColRange(0, shape.latent), t, Multiply(LoadRow(head.ColRange(0, shape.nope), t), up_key));
       Row rope = LoadRow(head.ColRange(shape.nope, shape.rope), t);
       Rotate(rope, angles, t, /*interleaved=*/true);
@@ -165,11 +168,11 @@ void ReferenceOps::AbsorbQuery(const AttentionShape& shape, const Tensor& q,
   }
 }
 
-void ReferenceOps::ValueUp(const AttentionShape& shape, const Tensor& o_latent,
-                           std::span<const std::unique_ptr<Weight>> up_values, const Tensor& o) {
+void ReferenceOps::ValueUp(const AttentionShape& shape, const Tensor& o_latent, const WeightGroup& up_values,
+                           const Tensor& o) {
   for (int64_t t = 0; t < o.rows; ++t) {
     for (int64_t h = 0; h < shape.heads; ++h) {
-      const auto& up_value = dynamic_cast<const ReferenceWeight&>(*up_values[h]);
+      const auto& up_value = dynamic_cast<const ReferenceWeight&>(ListOf(up_values)[h]);
       StoreRow(o.ColRange(h * shape.value, shape.value), t,
                Multiply(LoadRow(o_latent.ColRange(h * shape.latent, shape.latent), t), up_value));
     }

@@ -1,0 +1,20 @@
+#include "ops/cuda/device.h"
+
+namespace sluice::ops::cuda {
+namespace {
+
+[[noreturn]] void Refuse() {
+  Fail(ErrorKind::kUsage,
+       "this build of sluice has no GPU back end: use --ops cpu, or build with `cmake --preset cuda` where a "
+       "CUDA "
+       "toolkit and NCCL are installed");
+}
+
+}  // namespace
+
+void CheckDevice(int) { Refuse(); }
+Memory& DeviceMemory(int) { Refuse(); }
+MemoryInfo MemoryOf(int) { Refuse(); }
+std::unique_ptr<Ops> MakeCudaOps(int) { Refuse(); }
+
+}  // namespace sluice::ops::cuda

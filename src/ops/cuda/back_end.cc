@@ -1,0 +1,188 @@
+#include "ops/cuda/back_end.h"
+
+#include "base/checked.h"
+#include "ops/cuda/add.h"
+#include "ops/cuda/check.h"
+#include "ops/cuda/copy_rows.h"
+#include "ops/cuda/device.h"
+#include "ops/cuda/quantize_rows.h"
+#include "ops/cuda/rms_norm.h"
+#include "ops/cuda/swiglu.h"
+
+namespace sluice::ops::cuda {
+namespace {
+
+constexpr int64_t kCounters = 64;
+
+// The memory of a device that is this thread's from now on.
+Memory& ChosenMemory(int device) {
+  Memory& memory = DeviceMemory(device);
+  Check(cudaSetDevice(device), "choosing GPU {}", device);
+  return memory;
+}
+
+}  // namespace
+
+CudaOps::CudaOps(int device)
+    : memory_(ChosenMemory(device)),
+      staging_(memory_, stream_),
+      counters_(kCounters * SizeOf(DType::kI32), memory_) {
+  Check(cudaDeviceGetAttribute(&sms_, cudaDevAttrMultiProcessorCount, device), "counting SMs");
+  void* flag = nullptr;
+  Check(cudaHostAlloc(&flag, 2 * sizeof(int32_t), cudaHostAllocMapped), "pinning a flag");
+  not_a_number_ = static_cast<int32_t*>(flag);
+  not_a_number_[0] = -1;
+}
+
+CudaOps::~CudaOps() {
+  cudaStreamSynchronize(stream_);
+  cudaFreeHost(not_a_number_);
+}
+
+void CudaOps::Finish() {
+  Check(cudaStreamSynchronize(stream_), "an op enqueued before");
+  if (not_a_number_[0] >= 0) {
+    Fail(ErrorKind::kInternal, "the index score of row {} and position {} is not a number", not_a_number_[0],
+         not_a_number_[1]);
+  }
+}
+
+std::byte* CudaOps::Workspace(int64_t bytes) {
+  if (bytes > workspace_.bytes()) {
+    Check(cudaStreamSynchronize(stream_), "an op enqueued before");
+    workspace_ = Buffer();
+    workspace_ = Buffer(bytes, memory_);
+  }
+  return workspace_.data();
+}
+
+// One stream: a counter is free again when the launch before it on the stream is through.
+TileCounter CudaOps::NextCounter() {
+  return reinterpret_cast<TileCounter>(counters_.data()) + next_counter_++ % kCounters;
+}
+
+std::unique_ptr<Weight> CudaOps::Pack(const RawMatrix& raw) {
+  return std::make_unique<PackedWeight>(raw, memory_);
+}
+
+std::unique_ptr<WeightGroup> CudaOps::PackGroup(std::span<const RawMatrix> raws) {
+  return std::make_unique<PackedGroup>(raws, memory_);
+}
+
+void CudaOps::Embed(const Tensor& table, int64_t first_id, std::span<const int32_t> ids, const Tensor& y) {
+  SLUICE_CHECK(table.dtype == DType::kBF16 && y.dtype == DType::kBF16);
+  staging_.Reserve(static_cast<int64_t>(ids.size_bytes()), 1);
+  cuda::Embed work{std::ssize(ids), y.cols, table.data, table.stride, static_cast<int32_t>(first_id)};
+  work.ids = staging_.Put(ids);
+  work.y = y.data;
+  work.y_stride = y.stride;
+  Check(Enqueue(work, stream_), "Embed of {} rows of {}", work.rows, work.width);
+}
+
+void CudaOps::Multiply(const Tensor& x, const PackedWeights& weights, int64_t weight_count,
+                       std::span<const RowGroup> groups, const Tensor& y) {
+  SLUICE_CHECK(x.dtype == DType::kBF16, "activations of {}", NameOf(x.dtype));
+  if (x.rows == 0) return;
+  Gemm gemm;
+  gemm.type = weights.dtype();
+  gemm.rows = x.rows;
+  gemm.inputs = x.cols;
+  gemm.outputs = y.cols;
+  gemm.weights = weight_count;
+  gemm.w = weights.data();
+  gemm.y = y.data;
+  gemm.y_type = y.dtype;
+  gemm.y_stride = y.stride;
+  if (gemm.type == DType::kF8E4M3) {
+    const int64_t blocks = CeilDiv(x.cols, kQuantBlock);
+    const int64_t scale_bytes = CeilDiv(x.rows * blocks * SizeOf(DType::kF32), int64_t{256}) * 256;
+    std::byte* space = Workspace(scale_bytes + x.rows * x.cols);
+    const QuantizedRows quantized{space + scale_bytes, x.cols, reinterpret_cast<float*>(space), blocks};
+    Check(Enqueue(cuda::QuantizeRows{x.rows, x.cols, x.data, x.stride, quantized}, stream_),
+          "quantising {} rows of {}", x.rows, x.cols);
+    gemm.x = quantized.codes;
+    gemm.x_stride = x.cols;
+    gemm.x_scales = quantized.scales;
+    gemm.w_scales = weights.scales();
+  } else {
+    gemm.x = x.data;
+    gemm.x_stride = x.stride;
+  }
+  if (!groups.empty()) {
+    staging_.Reserve(static_cast<int64_t>(groups.size_bytes()), 1);
+    gemm.groups = staging_.Put(groups);
+    gemm.group_count = static_cast<int32_t>(groups.size());
+  }
+  Check(Enqueue(gemm, NextCounter(), sms_, stream_), "Linear [{}, {}] x {} of [{}, {}]", x.rows, x.cols,
+        weight_count, y.cols, x.cols);
+}
+
+void CudaOps::Linear(const Tensor& x, const Weight& w, const Tensor& y) {
+  SLUICE_CHECK(x.cols == w.cols() && y.cols == w.rows() && x.rows == y.rows,
+               "x is {} x {}, W {} x {}, y {} x {}", x.rows, x.cols, w.rows(), w.cols(), y.rows, y.cols);
+  Multiply(x, dynamic_cast<const PackedWeight&>(w).packed, 1, {}, y);
+}
+
+void CudaOps::GroupedLinear(const Tensor& x, std::span<const int64_t> offsets, const WeightGroup& weights,
+                            const Tensor& y) {
+  SLUICE_CHECK(std::ssize(offsets) == weights.count() + 1 && offsets.back() == x.rows);
+  SLUICE_CHECK(x.cols == weights.cols() && y.cols == weights.rows() && x.rows == y.rows);
+  std::vector<RowGroup> groups;
+  for (int64_t e = 0; e < weights.count(); ++e) {
+    groups.push_back(
+        {static_cast<int32_t>(offsets[e]), static_cast<int32_t>(offsets[e + 1]), static_cast<int32_t>(e)});
+  }
+  Multiply(x, dynamic_cast<const PackedGroup&>(weights).packed, weights.count(), groups, y);
+}
+
+void CudaOps::RmsNorm(const Tensor& x, const Tensor& w, float eps, const Tensor& y) {
+  SLUICE_CHECK(x.dtype == DType::kBF16 && y.dtype == DType::kBF16 && w.dtype == DType::kF32);
+  cuda::RmsNorm work;
+  work.rows = x.rows;
+  work.width = x.cols;
+  work.x = x.data;
+  work.x_stride = x.stride;
+  work.weight = w.Row<const float>(0);
+  work.eps = eps;
+  work.y = y.data;
+  work.y_stride = y.stride;
+  Check(Enqueue(work, stream_), "RmsNorm of {} rows of {}", x.rows, x.cols);
+}
+
+void CudaOps::SwiGlu(const Tensor& gate, const Tensor& up, const Tensor& y) {
+  SLUICE_CHECK(gate.dtype == DType::kBF16 && up.dtype == DType::kBF16 && y.dtype == DType::kBF16);
+  cuda::SwiGlu work{y.rows, y.cols, gate.data, gate.stride, up.data, up.stride, y.data, y.stride, {}};
+  Check(Enqueue(work, stream_), "SwiGlu of {} rows of {}", y.rows, y.cols);
+}
+
+void CudaOps::Add(const Tensor& x, const Tensor& y) {
+  SLUICE_CHECK(x.dtype == DType::kBF16 && y.dtype == DType::kBF16);
+  Check(Enqueue(cuda::Add{x.rows, x.cols, x.data, x.stride, y.data, y.stride}, stream_),
+        "Add of {} rows of {}", x.rows, x.cols);
+}
+
+void CudaOps::CopyRows(const Tensor& x, std::span<const int64_t> source, const Tensor& y) {
+  const int64_t element = SizeOf(x.dtype);
+  staging_.Reserve(static_cast<int64_t>(source.size_bytes()), 1);
+  cuda::CopyRows work{std::ssize(source), y.cols * element, x.data, x.stride * element};
+  work.source = staging_.Put(source);
+  work.y = y.data;
+  work.y_stride = y.stride * element;
+  Check(Enqueue(work, stream_), "CopyRows of {} rows of {}", work.rows, y.cols);
+}
+
+void CudaOps::QuantizeRows(const Tensor& x, const Tensor& rows) {
+  SLUICE_CHECK(rows.cols == QuantizedRowBytes(x.cols));
+  cuda::QuantizeRows work{x.rows, x.cols, x.data, x.stride, OnTheWire(rows.data, rows.stride, x.cols)};
+  Check(Enqueue(work, stream_), "QuantizeRows of {} rows of {}", x.rows, x.cols);
+}
+
+void CudaOps::DequantizeRows(const Tensor& rows, const Tensor& y) {
+  SLUICE_CHECK(rows.cols == QuantizedRowBytes(y.cols));
+  cuda::DequantizeRows work{y.rows, y.cols, OnTheWire(rows.data, rows.stride, y.cols), y.data, y.stride};
+  Check(Enqueue(work, stream_), "DequantizeRows of {} rows of {}", y.rows, y.cols);
+}
+
+std::unique_ptr<Ops> MakeCudaOps(int device) { return std::make_unique<CudaOps>(device); }
+
+}  // namespace sluice::ops::cuda

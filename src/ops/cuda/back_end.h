@@ -1,0 +1,110 @@
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "ops/cuda/gemm.h"
+#include "ops/cuda/packed_weights.h"
+#include "ops/cuda/staging.h"
+#include "ops/cuda/stream.h"
+#include "ops/ops.h"
+
+namespace sluice::ops::cuda {
+
+// The ops of one rank on one GPU; each enqueues on the rank's stream and returns. Spread over back_end.cc
+// (weights, projections, elementwise), back_end_attention.cc (rotary positions, caches, attention, indexer)
+// and back_end_experts.cc (router, sums, sampling).
+class CudaOps final : public Ops {
+ public:
+  explicit CudaOps(int device);
+  ~CudaOps() override;
+  const char* name() const override { return "cuda"; }
+  Numerics numerics() const override { return Numerics::kFp8; }
+  Memory& memory() override { return memory_; }
+  void Finish() override;
+
+  std::unique_ptr<Weight> Pack(const RawMatrix& raw) override;
+  std::unique_ptr<WeightGroup> PackGroup(std::span<const RawMatrix> raws) override;
+  void Embed(const Tensor& table, int64_t first_id, std::span<const int32_t> ids, const Tensor& y) override;
+  void Linear(const Tensor& x, const Weight& w, const Tensor& y) override;
+  void GroupedLinear(const Tensor& x, std::span<const int64_t> offsets, const WeightGroup& weights,
+                     const Tensor& y) override;
+  void RmsNorm(const Tensor& x, const Tensor& w, float eps, const Tensor& y) override;
+  void SwiGlu(const Tensor& gate, const Tensor& up, const Tensor& y) override;
+  void Add(const Tensor& x, const Tensor& y) override;
+  void CopyRows(const Tensor& x, std::span<const int64_t> source, const Tensor& y) override;
+  void QuantizeRows(const Tensor& x, const Tensor& rows) override;
+  void DequantizeRows(const Tensor& rows, const Tensor& y) override;
+
+  void RopeAngles(std::span<const RowPlace> places, std::span<const float> inv_freq,
+                  const Tensor& out) override;
+  void AbsorbQuery(const AttentionShape& shape, const Tensor& q, const WeightGroup& up_keys,
+                   const Tensor& angles, const Tensor& q_latent) override;
+  void LatentRows(const AttentionShape& shape, const Tensor& kv, const Tensor& norm, float eps,
+                  const Tensor& angles, const Tensor& rows) override;
+  void ValueUp(const AttentionShape& shape, const Tensor& o_latent, const WeightGroup& up_values,
+               const Tensor& o) override;
+  void SparseAttention(const AttentionShape& shape, const Tensor& q_latent, const PagedCache& latents,
+                       std::span<const RowPlace> places, std::span<const PageTable> pages,
+                       const Tensor& selection, float scale, const Tensor& o_latent) override;
+  void IndexQueries(const IndexerShape& shape, const Tensor& q, const Tensor& gate_logits,
+                    const Tensor& angles, const Tensor& queries, const Tensor& gates) override;
+  void IndexKeyRows(const IndexerShape& shape, const Tensor& k, const Tensor& weight, const Tensor& bias,
+                    const Tensor& angles, const Tensor& rows) override;
+  void SelectKeys(const IndexerShape& shape, const Tensor& queries, const Tensor& gates,
+                  const PagedCache& index_keys, std::span<const RowPlace> places,
+                  std::span<const PageTable> pages, const Tensor& selection) override;
+  void WriteLatents(const Tensor& rows, std::span<const RowPlace> places, std::span<const PageTable> pages,
+                    const PagedCache& latents) override;
+  void WriteIndexKeys(const Tensor& rows, std::span<const RowPlace> places, std::span<const PageTable> pages,
+                      const PagedCache& index_keys) override;
+
+  void Route(const RouterShape& shape, const Tensor& logits, const Tensor& bias, const Tensor& ids,
+             const Tensor& weights) override;
+  void SumTerms(const Tensor& y, std::span<const ExpertTerm> terms, std::span<const int64_t> offsets,
+                const Tensor& out) override;
+  void JoinNodes(std::span<const NodeJoin> joins, const Tensor& nodes) override;
+  std::vector<Sampled> Sample(const Tensor& logits, std::span<const SamplingParams> params,
+                              std::span<const LogitAdjust> adjusts,
+                              std::span<const int64_t> positions) override;
+  std::vector<Sampled> Logprobs(const Tensor& logits, std::span<const int32_t> targets, int32_t top) override;
+
+ private:
+  // Places and page tables of an op in device memory.
+  struct PlacesOnDevice {
+    const int32_t* sequences = nullptr;    // [T]
+    const int32_t* positions = nullptr;    // [T]
+    const int32_t* page_tables = nullptr;  // [sequence, table_stride]
+    int64_t table_stride = 0;
+    int64_t pages_named = 0;  // one more than the largest page number
+  };
+  static int64_t StagedBytes(std::span<const RowPlace> places, std::span<const PageTable> pages);
+  // Within what is reserved already.
+  PlacesOnDevice PutPlaces(std::span<const RowPlace> places, std::span<const PageTable> pages);
+
+  // y = x W^T for the rows of each group, or for all with weight 0 (groups empty).
+  void Multiply(const Tensor& x, const PackedWeights& weights, int64_t weight_count,
+                std::span<const RowGroup> groups, const Tensor& y);
+  // Greedy (target null) or the log-probability of a token, and the `top` most likely, of one row.
+  Sampled Likely(const Tensor& row, const int32_t* target, int32_t top);
+  // Device memory for the inside of one op; what an earlier op put there is gone.
+  std::byte* Workspace(int64_t bytes);
+  TileCounter NextCounter();
+
+  Memory& memory_;  // the first to be made: it chooses the device
+  const Stream stream_;
+  int sms_ = 0;
+  Staging staging_;
+  Buffer workspace_;
+  Buffer counters_;
+  int64_t next_counter_ = 0;
+  // Of SelectKeys, (row, position) of a score that is no number, written by the device into the host's
+  // memory; row -1: none.
+  int32_t* not_a_number_ = nullptr;
+};
+
+}  // namespace sluice::ops::cuda

@@ -1,0 +1,269 @@
+#include <algorithm>
+
+#include "base/checked.h"
+#include "ops/cuda/back_end.h"
+#include "ops/cuda/check.h"
+#include "ops/cuda/index_rows.h"
+#include "ops/cuda/index_scores.h"
+#include "ops/cuda/latent_rows.h"
+#include "ops/cuda/rope.h"
+#include "ops/cuda/sparse_attention.h"
+#include "ops/cuda/top_k.h"
+#include "ops/cuda/write_cache.h"
+
+namespace sluice::ops::cuda {
+namespace {
+
+// Scores are kept for so many rows at once that they take no more than this, however long the context is.
+constexpr int64_t kScoreBytes = int64_t{256} << 20;
+
+int64_t LongestTable(std::span<const PageTable> pages) {
+  int64_t longest = 1;
+  for (const PageTable& table : pages) longest = std::max(longest, std::ssize(table));
+  return longest;
+}
+
+}  // namespace
+
+int64_t CudaOps::StagedBytes(std::span<const RowPlace> places, std::span<const PageTable> pages) {
+  return SizeOf(DType::kI32) * (2 * std::ssize(places) + LongestTable(pages) * std::ssize(pages));
+}
+
+CudaOps::PlacesOnDevice CudaOps::PutPlaces(std::span<const RowPlace> places,
+                                           std::span<const PageTable> pages) {
+  PlacesOnDevice result;
+  std::vector<int32_t> sequences;
+  std::vector<int32_t> positions;
+  for (const RowPlace& place : places) {
+    sequences.push_back(place.sequence);
+    positions.push_back(place.position);
+  }
+  result.table_stride = LongestTable(pages);
+  std::vector<int32_t> tables;
+  for (const PageTable& table : pages) {
+    tables.insert(tables.end(), table.begin(), table.end());
+    tables.resize(tables.size() + static_cast<size_t>(result.table_stride - std::ssize(table)), 0);
+    for (const int32_t page : table) result.pages_named = std::max(result.pages_named, page + int64_t{1});
+  }
+  result.sequences = staging_.Put(sequences);
+  result.positions = staging_.Put(positions);
+  result.page_tables = staging_.Put(tables);
+  return result;
+}
+
+void CudaOps::RopeAngles(std::span<const RowPlace> places, std::span<const float> inv_freq,
+                         const Tensor& out) {
+  std::vector<int32_t> positions;
+  for (const RowPlace& place : places) positions.push_back(place.position);
+  staging_.Reserve(static_cast<int64_t>(inv_freq.size_bytes()) + std::ssize(positions) * SizeOf(DType::kI32),
+                   2);
+  cuda::RopeAngles work;
+  work.rows = std::ssize(places);
+  work.positions = staging_.Put(positions);
+  work.inv_freq = staging_.Put(inv_freq);
+  work.pairs = static_cast<int32_t>(inv_freq.size());
+  work.angles = out.Row<float>(0);
+  SLUICE_CHECK(out.contiguous());
+  Check(Enqueue(work, stream_), "RopeAngles of {} rows", work.rows);
+}
+
+void CudaOps::AbsorbQuery(const AttentionShape& shape, const Tensor& q, const WeightGroup& up_keys,
+                          const Tensor& angles, const Tensor& q_latent) {
+  if (q.rows == 0) return;
+  Gemm gemm;
+  gemm.type = DType::kBF16;
+  gemm.rows = q.rows;
+  gemm.inputs = shape.nope;
+  gemm.outputs = shape.latent;
+  gemm.weights = gemm.batches = shape.heads;
+  gemm.x = q.data;
+  gemm.x_stride = q.stride;
+  gemm.x_step = shape.query_width();
+  gemm.w = dynamic_cast<const PackedGroup&>(up_keys).packed.data();
+  gemm.y = q_latent.data;
+  gemm.y_stride = q_latent.stride;
+  gemm.y_step = shape.latent_width();
+  Check(Enqueue(gemm, NextCounter(), sms_, stream_), "AbsorbQuery of {} rows, {} heads", q.rows, shape.heads);
+  RotateQueries work;
+  work.rows = q.rows;
+  work.heads = static_cast<int32_t>(shape.heads);
+  work.nope = static_cast<int32_t>(shape.nope);
+  work.rope = static_cast<int32_t>(shape.rope);
+  work.latent = static_cast<int32_t>(shape.latent);
+  work.q = q.data;
+  work.q_stride = q.stride;
+  work.angles = angles.Row<const float>(0);
+  work.q_latent = q_latent.data;
+  work.q_latent_stride = q_latent.stride;
+  Check(Enqueue(work, stream_), "AbsorbQuery's rotation of {} rows, {} heads", q.rows, shape.heads);
+}
+
+void CudaOps::ValueUp(const AttentionShape& shape, const Tensor& o_latent, const WeightGroup& up_values,
+                      const Tensor& o) {
+  if (o.rows == 0) return;
+  Gemm gemm;
+  gemm.type = DType::kBF16;
+  gemm.rows = o.rows;
+  gemm.inputs = shape.latent;
+  gemm.outputs = shape.value;
+  gemm.weights = gemm.batches = shape.heads;
+  gemm.x = o_latent.data;
+  gemm.x_stride = o_latent.stride;
+  gemm.x_step = shape.latent;
+  gemm.w = dynamic_cast<const PackedGroup&>(up_values).packed.data();
+  gemm.y = o.data;
+  gemm.y_stride = o.stride;
+  gemm.y_step = shape.value;
+  Check(Enqueue(gemm, NextCounter(), sms_, stream_), "ValueUp of {} rows, {} heads", o.rows, shape.heads);
+}
+
+void CudaOps::LatentRows(const AttentionShape& shape, const Tensor& kv, const Tensor& norm, float eps,
+                         const Tensor& angles, const Tensor& rows) {
+  cuda::LatentRows work;
+  work.rows = kv.rows;
+  work.latent = static_cast<int32_t>(shape.latent);
+  work.rope = static_cast<int32_t>(shape.rope);
+  work.kv = kv.data;
+  work.kv_stride = kv.stride;
+  work.norm = norm.Row<const float>(0);
+  work.eps = eps;
+  work.angles = angles.Row<const float>(0);
+  work.out = rows.data;
+  work.out_stride = rows.stride;
+  work.bf16_cache = rows.cols == LatentRowBytes(CacheFormat::kBf16, shape.latent, shape.rope);
+  Check(Enqueue(work, stream_), "LatentRows of {} rows", kv.rows);
+}
+
+void CudaOps::IndexQueries(const IndexerShape& shape, const Tensor& q, const Tensor& gate_logits,
+                           const Tensor& angles, const Tensor& queries, const Tensor& gates) {
+  SLUICE_CHECK(shape.dim == kIndexDim && queries.contiguous() && gates.contiguous());
+  cuda::IndexQueries work;
+  work.rows = q.rows;
+  work.heads = static_cast<int32_t>(shape.heads);
+  work.rope = static_cast<int32_t>(shape.rope);
+  work.rope_interleaved = shape.rope_interleaved;
+  work.q = q.data;
+  work.q_stride = q.stride;
+  work.gate_logits = gate_logits.Row<const float>(0);
+  work.gate_logits_stride = gate_logits.stride;
+  work.angles = angles.Row<const float>(0);
+  work.queries = queries.data;
+  work.gates = gates.Row<float>(0);
+  Check(Enqueue(work, stream_), "IndexQueries of {} rows, {} heads", q.rows, shape.heads);
+}
+
+void CudaOps::IndexKeyRows(const IndexerShape& shape, const Tensor& k, const Tensor& weight,
+                           const Tensor& bias, const Tensor& angles, const Tensor& rows) {
+  SLUICE_CHECK(shape.dim == kIndexDim);
+  cuda::IndexKeyRows work;
+  work.rows = k.rows;
+  work.rope = static_cast<int32_t>(shape.rope);
+  work.rope_interleaved = shape.rope_interleaved;
+  work.k = k.data;
+  work.k_stride = k.stride;
+  work.weight = weight.Row<const float>(0);
+  work.bias = bias.Row<const float>(0);
+  work.angles = angles.Row<const float>(0);
+  work.out = rows.data;
+  work.out_stride = rows.stride;
+  Check(Enqueue(work, stream_), "IndexKeyRows of {} rows", k.rows);
+}
+
+void CudaOps::SelectKeys(const IndexerShape& shape, const Tensor& queries, const Tensor& gates,
+                         const PagedCache& index_keys, std::span<const RowPlace> places,
+                         std::span<const PageTable> pages, const Tensor& selection) {
+  SLUICE_CHECK(queries.contiguous() && gates.contiguous() && selection.contiguous());
+  int64_t context = 1;
+  for (const RowPlace& place : places) context = std::max(context, place.position + int64_t{1});
+  const int64_t stride = CeilDiv(context, kPageTokens) * kPageTokens;
+  // Where every row takes all that it sees nothing is scored.
+  const bool scored = context > selection.cols;
+  const int64_t slab =
+      scored ? std::clamp<int64_t>(kScoreBytes / (stride * SizeOf(DType::kF32)), 1, std::ssize(places))
+             : std::ssize(places);
+  for (int64_t first = 0; first < std::ssize(places); first += slab) {
+    const auto rows = std::min(slab, std::ssize(places) - first);
+    const std::span here = places.subspan(static_cast<size_t>(first), static_cast<size_t>(rows));
+    const std::vector<QueryGroup> groups = GroupQueries(here, shape.heads);
+    staging_.Reserve(StagedBytes(here, pages) + std::ssize(groups) * static_cast<int64_t>(sizeof(QueryGroup)),
+                     4);
+    const PlacesOnDevice at = PutPlaces(here, pages);
+    TopK choice;
+    choice.rows = rows;
+    choice.positions = at.positions;
+    choice.top_k = static_cast<int32_t>(selection.cols);
+    choice.selection = selection.Row<int32_t>(first);
+    choice.not_a_number = not_a_number_;
+    choice.scores_stride = stride;
+    if (scored) {
+      IndexScores work;
+      work.heads = shape.heads;
+      work.rows = rows;
+      work.queries = queries.Row<const uint8_t>(first);
+      work.gates = gates.Row<const float>(first);
+      work.cache = index_keys.base;
+      work.cache_pages = at.pages_named;
+      work.page_tables = at.page_tables;
+      work.table_stride = at.table_stride;
+      work.positions = at.positions;
+      work.groups = staging_.Put(groups);
+      work.group_count = static_cast<int32_t>(groups.size());
+      work.tiles = TilesOf(groups);
+      work.scores = reinterpret_cast<float*>(Workspace(rows * stride * SizeOf(DType::kF32)));
+      work.scores_stride = stride;
+      Check(Enqueue(work, NextCounter(), sms_, stream_), "SelectKeys' scores of {} rows, {} keys", rows,
+            context);
+      choice.scores = work.scores;
+    }
+    Check(Enqueue(choice, stream_), "SelectKeys of {} rows, {} keys", rows, context);
+  }
+}
+
+void CudaOps::SparseAttention(const AttentionShape& shape, const Tensor& q_latent, const PagedCache& latents,
+                              std::span<const RowPlace> places, std::span<const PageTable> pages,
+                              const Tensor& selection, float scale, const Tensor& o_latent) {
+  SLUICE_CHECK(shape.latent == kLatent && shape.rope == kRotated);
+  staging_.Reserve(StagedBytes(places, pages), 3);
+  const PlacesOnDevice at = PutPlaces(places, pages);
+  cuda::SparseAttention work;
+  work.rows = q_latent.rows;
+  work.heads = shape.heads;
+  work.scale = scale;
+  work.q_latent = q_latent.data;
+  work.q_stride = q_latent.stride;
+  work.format = latents.format;
+  work.latents = latents.base;
+  work.page_tables = at.page_tables;
+  work.table_stride = at.table_stride;
+  work.sequences = at.sequences;
+  work.selection = selection.Row<const int32_t>(0);
+  work.top_k = selection.cols;
+  work.selection_stride = selection.stride;
+  work.o_latent = o_latent.data;
+  work.o_stride = o_latent.stride;
+  work.workspace_bytes = WorkspaceBytes(work.top_k, sms_);
+  work.workspace = Workspace(work.workspace_bytes);
+  Check(Enqueue(work, NextCounter(), sms_, stream_), "SparseAttention of {} rows, {} heads", work.rows,
+        work.heads);
+}
+
+void CudaOps::WriteLatents(const Tensor& rows, std::span<const RowPlace> places,
+                           std::span<const PageTable> pages, const PagedCache& latents) {
+  staging_.Reserve(StagedBytes(places, pages), 3);
+  const PlacesOnDevice at = PutPlaces(places, pages);
+  cuda::WriteLatents work{{rows.rows, rows.data, rows.stride, at.sequences, at.positions, at.page_tables,
+                           at.table_stride, latents.base},
+                          rows.cols};
+  Check(Enqueue(work, stream_), "WriteLatents of {} rows", rows.rows);
+}
+
+void CudaOps::WriteIndexKeys(const Tensor& rows, std::span<const RowPlace> places,
+                             std::span<const PageTable> pages, const PagedCache& index_keys) {
+  staging_.Reserve(StagedBytes(places, pages), 3);
+  const PlacesOnDevice at = PutPlaces(places, pages);
+  cuda::WriteIndexKeys work{{rows.rows, rows.data, rows.stride, at.sequences, at.positions, at.page_tables,
+                             at.table_stride, index_keys.base}};
+  Check(Enqueue(work, stream_), "WriteIndexKeys of {} rows", rows.rows);
+}
+
+}  // namespace sluice::ops::cuda

@@ -1,0 +1,143 @@
+#include <algorithm>
+
+#include "base/checked.h"
+#include "ops/cuda/back_end.h"
+#include "ops/cuda/check.h"
+#include "ops/cuda/expert_sum.h"
+#include "ops/cuda/join_ranges.h"
+#include "ops/cuda/route.h"
+#include "ops/cuda/sampling.h"
+#include "ops/sampling.h"
+
+namespace sluice::ops::cuda {
+
+void CudaOps::Route(const RouterShape& shape, const Tensor& logits, const Tensor& bias, const Tensor& ids,
+                    const Tensor& weights) {
+  cuda::Route work;
+  work.rows = logits.rows;
+  work.experts = static_cast<int32_t>(shape.experts);
+  work.groups = static_cast<int32_t>(shape.groups);
+  work.top_groups = static_cast<int32_t>(shape.top_groups);
+  work.top_k = static_cast<int32_t>(shape.top_k);
+  work.normalize = shape.normalize;
+  work.scale = shape.scale;
+  work.logits = logits.Row<const float>(0);
+  work.logits_stride = logits.stride;
+  work.bias = bias.Row<const float>(0);
+  work.ids = ids.Row<int32_t>(0);
+  work.ids_stride = ids.stride;
+  work.weights = weights.Row<float>(0);
+  work.weights_stride = weights.stride;
+  Check(Enqueue(work, stream_), "Route of {} rows over {} experts", work.rows, work.experts);
+}
+
+void CudaOps::SumTerms(const Tensor& y, std::span<const ExpertTerm> terms, std::span<const int64_t> offsets,
+                       const Tensor& out) {
+  staging_.Reserve(static_cast<int64_t>(terms.size_bytes() + offsets.size_bytes()), 2);
+  cuda::SumTerms work;
+  work.rows = out.rows;
+  work.width = out.cols;
+  work.y = y.data;
+  work.y_type = y.dtype;
+  work.y_stride = y.stride;
+  work.terms = staging_.Put(terms);
+  work.offsets = staging_.Put(offsets);
+  work.out = out.data;
+  work.out_type = out.dtype;
+  work.out_stride = out.stride;
+  Check(Enqueue(work, stream_), "SumTerms of {} terms into {} rows", terms.size(), out.rows);
+}
+
+void CudaOps::JoinNodes(std::span<const NodeJoin> joins, const Tensor& nodes) {
+  if (joins.empty()) return;
+  const std::vector<int64_t> ranges = IndependentRanges(joins, nodes.rows);
+  staging_.Reserve(
+      static_cast<int64_t>(joins.size_bytes()) + std::ssize(ranges) * static_cast<int64_t>(sizeof(int64_t)),
+      2);
+  cuda::JoinNodes work;
+  work.width = nodes.cols;
+  work.joins = staging_.Put(joins);
+  work.join_count = std::ssize(joins);
+  work.ranges = staging_.Put(ranges);
+  work.range_count = std::ssize(ranges) - 1;
+  work.nodes = nodes.data;
+  work.nodes_stride = nodes.stride;
+  Check(Enqueue(work, stream_), "JoinNodes of {} joins", joins.size());
+}
+
+std::vector<Sampled> CudaOps::Sample(const Tensor& logits, std::span<const SamplingParams> params,
+                                     std::span<const LogitAdjust> adjusts,
+                                     std::span<const int64_t> positions) {
+  std::vector<Sampled> sampled;
+  for (int64_t t = 0; t < logits.rows; ++t) {
+    const Tensor row = logits.RowRange(t, 1);
+    if (params[t].temperature <= 0.0F && adjusts[t].empty() && params[t].top_logprobs <= kMostLogprobs) {
+      sampled.push_back(Likely(row, nullptr, params[t].top_logprobs));
+      continue;
+    }
+    Finish();
+    const HostCopy copy(row, memory_);
+    sampled.push_back(SampleRow({copy.view().Row<const float>(0), static_cast<size_t>(row.cols)}, params[t],
+                                adjusts[t], positions[t]));
+  }
+  return sampled;
+}
+
+std::vector<Sampled> CudaOps::Logprobs(const Tensor& logits, std::span<const int32_t> targets, int32_t top) {
+  std::vector<Sampled> result;
+  for (int64_t t = 0; t < logits.rows; ++t) {
+    const Tensor row = logits.RowRange(t, 1);
+    if (targets[t] < 0) {
+      result.push_back({-1, 0.0F, {}});
+    } else if (top <= kMostLogprobs) {
+      result.push_back(Likely(row, &targets[t], top));
+    } else {
+      Finish();
+      const HostCopy copy(row, memory_);
+      result.push_back(
+          LogprobRow({copy.view().Row<const float>(0), static_cast<size_t>(row.cols)}, targets[t], top));
+    }
+  }
+  return result;
+}
+
+Sampled CudaOps::Likely(const Tensor& row, const int32_t* target, int32_t top) {
+  top = std::clamp<int32_t>(top, 0, static_cast<int32_t>(row.cols));
+  // What comes back of a row: greedy, fault, its log-probability, then the likeliest tokens and theirs.
+  const int64_t words = 3 + 2 * top;
+  const int64_t out_bytes = CeilDiv(words * SizeOf(DType::kI32), int64_t{256}) * 256;
+  const auto vocabulary = static_cast<int32_t>(row.cols);
+  std::byte* space = Workspace(256 + out_bytes + LikelihoodsBytes(1, vocabulary, top));
+  auto* out = reinterpret_cast<int32_t*>(space + 256);
+  auto* probabilities = reinterpret_cast<float*>(out) + 2;
+  Likelihoods work;
+  work.rows = 1;
+  work.vocabulary = vocabulary;
+  work.logits = row.Row<const float>(0);
+  work.logits_stride = row.stride;
+  if (target != nullptr) {
+    staging_.Reserve(SizeOf(DType::kI32), 1);
+    work.targets = staging_.Put(std::span(target, 1));
+  }
+  work.top = top;
+  work.workspace = space + 256 + out_bytes;
+  work.greedy = out;
+  work.log_sum = reinterpret_cast<double*>(space);
+  work.faults = out + 1;
+  work.logprobs = probabilities;
+  work.top_logprobs = probabilities + 1;
+  work.top_ids = out + 3 + top;
+  Check(Enqueue(work, stream_), "the likelihoods of {} tokens", vocabulary);
+  Finish();
+  const HostCopy copy({out, DType::kI32, 1, words, words}, memory_);
+  const auto* ids = copy.view().Row<const int32_t>(0);
+  const auto* values = copy.view().Row<const float>(0);
+  if (ids[1] >= 0) {
+    Fail(ErrorKind::kInternal, "the logit of token {} is not finite", ids[1]);
+  }
+  Sampled result{target != nullptr ? *target : ids[0], values[2], {}};
+  for (int32_t i = 0; i < top; ++i) result.top.push_back({ids[3 + top + i], values[3 + i]});
+  return result;
+}
+
+}  // namespace sluice::ops::cuda

@@ -1,0 +1,30 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "ops/ops.h"
+
+// The GPU back end as the engine sees it. A build without a CUDA toolkit has the same functions; there they
+// throw Error(kUsage) saying so.
+namespace sluice::ops::cuda {
+
+// Throws Error(kUsage) with a sentence when GPU number `device` of this process is not one that the kernels
+// were built for (compute capability 9.0: Hopper).
+void CheckDevice(int device);
+
+// The memory of a GPU; lives as long as the process. Throws as CheckDevice.
+Memory& DeviceMemory(int device);
+
+struct MemoryInfo {
+  int64_t free_bytes = 0;
+  int64_t total_bytes = 0;
+};
+// What the driver says of a GPU's memory now. Throws as CheckDevice.
+MemoryInfo MemoryOf(int device);
+
+// A back end that computes on GPU `device`, on a stream of its own: for one rank, on one thread. Numerics are
+// kFp8. Several of them may share a GPU. Throws as CheckDevice.
+std::unique_ptr<Ops> MakeCudaOps(int device);
+
+}  // namespace sluice::ops::cuda

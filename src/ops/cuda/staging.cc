@@ -1,0 +1,51 @@
+#include "ops/cuda/staging.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/checked.h"
+#include "ops/cuda/check.h"
+
+namespace sluice::ops::cuda {
+namespace {
+
+constexpr int64_t kAlignment = 256;
+constexpr int64_t kLeastBytes = int64_t{16} << 20;
+
+}  // namespace
+
+Staging::~Staging() {
+  cudaStreamSynchronize(stream_);
+  cudaFreeHost(pinned_);
+}
+
+void Staging::Reserve(int64_t bytes, int lists) {
+  bytes += lists * kAlignment;
+  if (used_ + bytes <= device_.bytes()) return;
+  Check(cudaStreamSynchronize(stream_), "waiting for earlier work");
+  used_ = 0;
+  if (bytes <= device_.bytes()) return;
+  const int64_t size = std::max(kLeastBytes, CeilDiv(bytes, kLeastBytes) * kLeastBytes);
+  cudaFreeHost(pinned_);
+  pinned_ = nullptr;
+  device_ = Buffer();
+  device_ = Buffer(size, memory_);
+  void* pinned = nullptr;
+  Check(cudaHostAlloc(&pinned, static_cast<size_t>(size), cudaHostAllocDefault), "pinning {} bytes", size);
+  pinned_ = static_cast<std::byte*>(pinned);
+}
+
+std::byte* Staging::PutBytes(std::span<const std::byte> bytes) {
+  const auto size = static_cast<int64_t>(bytes.size());
+  SLUICE_CHECK(used_ + size <= device_.bytes(), "{} bytes were not reserved", size);
+  std::byte* to = device_.data() + used_;
+  if (size > 0) {
+    std::memcpy(pinned_ + used_, bytes.data(), bytes.size());
+    Check(cudaMemcpyAsync(to, pinned_ + used_, bytes.size(), cudaMemcpyHostToDevice, stream_),
+          "a list of {} bytes", size);
+  }
+  used_ += CeilDiv(size, kAlignment) * kAlignment;
+  return to;
+}
+
+}  // namespace sluice::ops::cuda

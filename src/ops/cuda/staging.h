@@ -1,0 +1,49 @@
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "tensor/tensor.h"
+
+namespace sluice::ops::cuda {
+
+// Brings the small lists that an op is given on the host (row numbers, places, page tables) to the device, in
+// the order of a stream: through pinned memory, so that the host does not wait for the copy.
+//
+//   staging.Reserve(bytes of all lists of the op);  then Put for each;  then the op's launch on the same
+//   stream
+class Staging {
+ public:
+  Staging(Memory& memory, cudaStream_t stream) : memory_(memory), stream_(stream) {}
+  ~Staging();
+  Staging(const Staging&) = delete;
+  Staging& operator=(const Staging&) = delete;
+
+  // Room for `bytes`, in at most `lists` lists: what Put returns from now on stays until the launches that
+  // follow are through. Waits for the stream when the room has to be used again.
+  void Reserve(int64_t bytes, int lists);
+
+  // The same values in device memory, aligned to 256 bytes. Within what was reserved.
+  template <typename T>
+  T* Put(std::span<const T> values) {
+    return reinterpret_cast<T*>(PutBytes(std::as_bytes(values)));
+  }
+  template <typename T>
+  T* Put(const std::vector<T>& values) {
+    return Put(std::span<const T>(values));
+  }
+
+ private:
+  std::byte* PutBytes(std::span<const std::byte> bytes);
+
+  Memory& memory_;
+  const cudaStream_t stream_;
+  std::byte* pinned_ = nullptr;
+  Buffer device_;  // the place of each byte of pinned_
+  int64_t used_ = 0;
+};
+
+}  // namespace sluice::ops::cuda
