@@ -5,11 +5,14 @@
 #include <mutex>
 
 #include "base/error.h"
-#include "checkpoint/counter_random.h"
 #include "checkpoint/inventory.h"
+#include "checkpoint/json_file.h"
 #include "checkpoint/preload.h"
+#include "checkpoint/random_checkpoint.h"
+#include "checkpoint/random_path.h"
 #include "checkpoint/scales.h"
 #include "checkpoint/tensor_map.h"
+#include "tensor/counter_random.h"
 
 namespace sluice::checkpoint {
 namespace {
@@ -50,8 +53,9 @@ uint64_t FingerprintOf(const Inventory& inventory) {
 
 class MappedCheckpoint final : public Checkpoint {
  public:
-  explicit MappedCheckpoint(Inventory inventory)
-      : inventory_(std::move(inventory)),
+  MappedCheckpoint(std::filesystem::path directory, Inventory inventory)
+      : directory_(std::move(directory)),
+        inventory_(std::move(inventory)),
         mappings_(inventory_.files.size()),
         fingerprint_(FingerprintOf(inventory_)) {
     for (const auto& [name, location] : inventory_.tensors) {
@@ -66,6 +70,15 @@ class MappedCheckpoint final : public Checkpoint {
   int64_t tensor_bytes() const override { return tensor_bytes_; }
   int64_t nextn_tensor_count() const override { return std::ssize(inventory_.nextn_names); }
   int64_t tensor_count() const override { return std::ssize(inventory_.tensors) - nextn_tensor_count(); }
+
+  std::optional<std::string> TextFile(const std::string& name) const override {
+    const std::filesystem::path file = directory_ / name;
+    if (!std::filesystem::exists(file)) return std::nullopt;
+    Defects defects;
+    auto text = ReadText(file, defects);
+    defects.ThrowFirst();
+    return text;
+  }
 
   StoredTensor Get(const std::string& name) const override {
     const TensorLocation& location = Locate(name);
@@ -133,6 +146,7 @@ class MappedCheckpoint final : public Checkpoint {
     }
   }
 
+  const std::filesystem::path directory_;
   const Inventory inventory_;
   mutable std::mutex mutex_;  // guards the two below, which fill on first use
   mutable std::vector<std::unique_ptr<MappedFile>> mappings_;
@@ -143,11 +157,12 @@ class MappedCheckpoint final : public Checkpoint {
 
 }  // namespace
 
-std::unique_ptr<Checkpoint> Checkpoint::Open(const std::filesystem::path& directory) {
+std::unique_ptr<Checkpoint> Checkpoint::Open(const std::filesystem::path& model_path) {
+  if (IsRandomPath(model_path)) return OpenRandom(model_path);
   Defects defects;
-  Inventory inventory = TakeInventory(directory, defects);
+  Inventory inventory = TakeInventory(model_path, defects);
   defects.ThrowFirst();
-  return std::make_unique<MappedCheckpoint>(std::move(inventory));
+  return std::make_unique<MappedCheckpoint>(model_path, std::move(inventory));
 }
 
 }  // namespace sluice::checkpoint

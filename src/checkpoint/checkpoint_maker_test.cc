@@ -74,12 +74,12 @@ TEST(CheckpointMaker, ValuesAreThoseOfTheGenerator) {
   MakeCheckpoint(directory.path(), options, plan, nullptr);
   const auto checkpoint = Checkpoint::Open(directory.path());
   for (const TensorSpec& spec : plan.specs) {
-    const RandomTensor values(9, spec);
+    const RandomMatrix values = MatrixOf(spec, options);
     const StoredTensor stored = checkpoint->Get(spec.name);
-    for (int64_t i = 0; i < values.rows() * values.cols(); i += 61) {
+    for (int64_t i = 0; i < values.rows * values.cols; i += 61) {
       BF16 element;
       std::memcpy(&element, stored.data + 2 * i, 2);
-      ASSERT_EQ(element.bits, ToBF16(values.At(i / values.cols(), i % values.cols())).bits)
+      ASSERT_EQ(element.bits, ToBF16(values.At(i / values.cols, i % values.cols)).bits)
           << spec.name << " " << i;
     }
   }
@@ -127,7 +127,7 @@ TEST(CheckpointMaker, RefusesBadRequestsBeforeWriting) {
   EXPECT_THAT(sentence({"hidden_size=wide"}), HasSubstr("\"hidden_size\" is \"wide\""));
   EXPECT_THAT(sentence({"n_group=3"}), HasSubstr("a divisor of n_routed_experts, 16"));
   EXPECT_THAT(SentenceOf([] { PlanCheckpoint(Options("huge", WeightFormat::kF32)); }),
-              HasSubstr("There is no preset \"huge\"; choose one of tiny, small, v3.2-61."));
+              HasSubstr("There is no preset \"huge\"; choose one of tiny, small, v3.2-61, v3.2, glm-5."));
   EXPECT_THAT(SentenceOf([] { ParseWeightFormat("int4"); }), HasSubstr("choose f32, bf16 or fp8"));
 }
 

@@ -9,10 +9,10 @@
 namespace sluice::checkpoint {
 namespace {
 
-using Sizes = std::vector<std::pair<const char*, int64_t>>;
+using Values = std::vector<std::pair<const char*, nlohmann::json>>;
 
-const std::vector<std::pair<std::string, Sizes>>& Presets() {
-  static const std::vector<std::pair<std::string, Sizes>> presets = {
+const std::vector<std::pair<std::string, Values>>& Presets() {
+  static const std::vector<std::pair<std::string, Values>> presets = {
       {"tiny",
        {{"num_hidden_layers", 4},
         {"first_k_dense_replace", 1},
@@ -67,6 +67,47 @@ const std::vector<std::pair<std::string, Sizes>>& Presets() {
         {"num_experts_per_tok", 4},
         {"vocab_size", 2048},
         {"num_nextn_predict_layers", 1}}},
+      {"v3.2",
+       {{"num_hidden_layers", 61},
+        {"first_k_dense_replace", 3},
+        {"hidden_size", 7168},
+        {"intermediate_size", 18432},
+        {"moe_intermediate_size", 2048},
+        {"num_attention_heads", 128},
+        {"q_lora_rank", 1536},
+        {"qk_nope_head_dim", 128},
+        {"v_head_dim", 128},
+        {"index_n_heads", 64},
+        {"index_topk", 2048},
+        {"n_routed_experts", 256},
+        {"n_group", 8},
+        {"topk_group", 4},
+        {"num_experts_per_tok", 8},
+        {"vocab_size", 129280},
+        {"num_nextn_predict_layers", 1}}},
+      {"glm-5",
+       {{"num_hidden_layers", 78},
+        {"first_k_dense_replace", 3},
+        {"hidden_size", 6144},
+        {"intermediate_size", 12288},
+        {"moe_intermediate_size", 2048},
+        {"num_attention_heads", 64},
+        {"q_lora_rank", 2048},
+        {"qk_nope_head_dim", 192},
+        {"v_head_dim", 256},
+        {"index_n_heads", 32},
+        {"index_topk", 2048},
+        {"indexer_rope_interleave", true},
+        {"n_routed_experts", 256},
+        {"n_group", 1},
+        {"topk_group", 1},
+        {"num_experts_per_tok", 8},
+        {"vocab_size", 154880},
+        {"num_nextn_predict_layers", 1},
+        {"max_position_embeddings", 202752},
+        {"rms_norm_eps", 1e-5},
+        {"rope_scaling", nullptr},
+        {"rope_theta", 1000000}}},
   };
   return presets;
 }
@@ -115,21 +156,23 @@ nlohmann::json CommonConfig() {
 std::vector<std::string> PresetNames() {
   std::vector<std::string> names;
   names.reserve(Presets().size());
-  for (const auto& [name, sizes] : Presets()) names.push_back(name);
+  for (const auto& [name, values] : Presets()) names.push_back(name);
   return names;
 }
 
 nlohmann::json PresetConfig(const std::string& name) {
-  for (const auto& [preset, sizes] : Presets()) {
+  for (const auto& [preset, values] : Presets()) {
     if (preset != name) continue;
     nlohmann::json config = CommonConfig();
-    for (const auto& [key, value] : sizes) config[key] = value;
+    for (const auto& [key, value] : values) config[key] = value;
     config["num_key_value_heads"] = config["num_attention_heads"];
     return config;
   }
   Fail(ErrorKind::kUsage, "There is no preset \"{}\"; choose one of {}.", name,
        fmt::join(PresetNames(), ", "));
 }
+
+bool IsPublishedSize(const std::string& name) { return name == "v3.2" || name == "glm-5"; }
 
 void ApplyOverride(const std::string& override_text, nlohmann::json& config) {
   const size_t equals = override_text.find('=');

@@ -40,10 +40,16 @@ TensorSpec SpecOf(const std::string& name) {
   return {name, TensorKind::kLinear, {int64_t{1} << 27, 128}};
 }
 
+RandomModel WithSeed(uint64_t seed) {
+  RandomModel model;
+  model.seed = seed;
+  return model;
+}
+
 TEST(RandomWeights, EqualTheGoldenValues) {
   for (const Golden& golden : kGolden) {
-    const RandomTensor tensor(golden.seed, SpecOf(golden.name));
-    const float value = tensor.At(golden.index / tensor.cols(), golden.index % tensor.cols());
+    const RandomMatrix tensor = MatrixOf(SpecOf(golden.name), WithSeed(golden.seed));
+    const float value = tensor.At(golden.index / tensor.cols, golden.index % tensor.cols);
     EXPECT_EQ(std::bit_cast<uint32_t>(value), golden.fp32_bits) << golden.name << " " << golden.index;
     EXPECT_EQ(ToBF16(value).bits, golden.bf16_bits) << golden.name << " " << golden.index;
   }
@@ -51,15 +57,15 @@ TEST(RandomWeights, EqualTheGoldenValues) {
 
 TEST(RandomWeights, HaveTheVarianceTheirUseWants) {
   const auto deviation = [](const TensorSpec& spec) {
-    const RandomTensor tensor(11, spec);
+    const RandomMatrix tensor = MatrixOf(spec, WithSeed(11));
     double sum = 0.0;
     double squares = 0.0;
-    for (int64_t i = 0; i < tensor.rows() * tensor.cols(); ++i) {
-      const double value = tensor.At(i / tensor.cols(), i % tensor.cols());
+    for (int64_t i = 0; i < tensor.rows * tensor.cols; ++i) {
+      const double value = tensor.At(i / tensor.cols, i % tensor.cols);
       sum += value;
       squares += value * value;
     }
-    const auto n = static_cast<double>(tensor.rows() * tensor.cols());
+    const auto n = static_cast<double>(tensor.rows * tensor.cols);
     return std::pair(sum / n, std::sqrt(squares / n - sum / n * sum / n));
   };
   EXPECT_NEAR(deviation({"a.weight", TensorKind::kLinear, {512, 256}}).second, 1.0 / 16.0, 2e-4);
@@ -116,7 +122,7 @@ TEST_F(MadeFp8Checkpoint, BlockQuantisationEqualsTheGoldenBytes) {
 TEST_F(MadeFp8Checkpoint, EveryBlockUsesTheSmallestPowerOfTwoAndTheNearestCode) {
   for (const TensorSpec& spec : TensorsOf(checkpoint_->config(), WholeModel(checkpoint_->config()))) {
     if (spec.kind != TensorKind::kLinear || spec.shape[0] * spec.shape[1] > 200'000) continue;
-    const RandomTensor values(3, spec);
+    const RandomMatrix values = MatrixOf(spec, WithSeed(3));
     const StoredTensor codes = checkpoint_->Get(spec.name);
     const StoredTensor scales = checkpoint_->Get(ScaleName(spec.name));
     const int64_t block_cols = scales.shape[1];

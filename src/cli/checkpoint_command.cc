@@ -20,16 +20,12 @@ namespace {
 struct MakeArguments {
   std::string directory;
   std::string dtype = "bf16";
-  int64_t layers = 0;
   checkpoint::MakeOptions options;
 };
 
 void Make(MakeArguments arguments) {
   checkpoint::MakeOptions& options = arguments.options;
   options.format = checkpoint::ParseWeightFormat(arguments.dtype);
-  if (arguments.layers != 0) {
-    options.config_overrides.push_back(fmt::format("num_hidden_layers={}", arguments.layers));
-  }
   options.threads = static_cast<int>(std::clamp(std::thread::hardware_concurrency(), 1U, 64U));
   const checkpoint::CheckpointPlan plan = checkpoint::PlanCheckpoint(options);
   fmt::print("Making {}: preset {}, {} layers, {} tensors, {} as {}, seed {}.\n", arguments.directory,
@@ -53,7 +49,11 @@ void AddCheckpointCommand(CLI::App& app) {
       ->capture_default_str();
   make->add_option("--dtype", arguments->dtype, "f32, bf16 or fp8")->capture_default_str();
   make->add_option("--seed", options.seed, "Equal seeds give equal bytes")->capture_default_str();
-  make->add_option("--layers", arguments->layers, "num_hidden_layers instead of the preset's");
+  make->add_option("--layers", options.layers, "The first so many of the preset's layers");
+  make->add_option(
+          "--embedding-gain", options.embedding_gain,
+          "Factor on the embedding, a power of two: how much more the residual stream has than a layer adds")
+      ->capture_default_str();
   make->add_option("--config-override", options.config_overrides,
                    "key=value of config.json instead of the preset's; may be repeated");
   make->add_option("--shard-bytes", options.shard_bytes, "Largest shard")

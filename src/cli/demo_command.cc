@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "checkpoint/checkpoint_maker.h"
-#include "checkpoint/counter_random.h"
+#include "tensor/counter_random.h"
 #include "cli/layout_flags.h"
 #include "cli/serve_command.h"
 #include "engine/offline.h"
@@ -61,7 +61,7 @@ std::vector<int32_t> DemoPrompt(int64_t vocab_size) {
   prompt.reserve(kPromptTokens);
   for (int64_t i = 0; i < kPromptTokens; ++i) {
     // The first ids are control tokens of the chat format.
-    const uint64_t hash = checkpoint::SplitMix64(0x5109eULL + static_cast<uint64_t>(i));
+    const uint64_t hash = SplitMix64(0x5109eULL + static_cast<uint64_t>(i));
     prompt.push_back(static_cast<int32_t>(16 + hash % static_cast<uint64_t>(vocab_size - 16)));
   }
   return prompt;

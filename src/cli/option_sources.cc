@@ -12,7 +12,7 @@
 
 #include "base/error.h"
 #include "cli/config_file.h"
-#include "cli/nearest.h"
+#include "base/nearest.h"
 
 namespace sluice::cli {
 namespace {

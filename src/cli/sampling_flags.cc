@@ -32,6 +32,9 @@ std::string Range(const Field& field) {
   return fmt::format("{} {} to {}", limits.above_min ? "above" : "from", limits.min, limits.max);
 }
 
+// As messages name it.
+std::string FileOf(const std::string& model_path) { return fmt::format("{}/{}", model_path, kFile); }
+
 // The value of a field, and where it comes from.
 struct Chosen {
   double value;
@@ -39,7 +42,7 @@ struct Chosen {
 };
 
 Chosen Choose(const Field& field, std::optional<double> flag, const std::map<std::string, std::string>& model,
-              double built_in, const std::filesystem::path& directory) {
+              double built_in, const std::string& model_path) {
   if (flag) {
     if (!InRange(field, *flag)) {
       Fail(ErrorKind::kUsage, "--{} {} is out of range: use {}", field.flag, *flag, Range(field));
@@ -50,8 +53,8 @@ Chosen Choose(const Field& field, std::optional<double> flag, const std::map<std
   if (said == model.end()) return {built_in, "built-in"};
   const double value = std::stod(said->second);
   if (!InRange(field, value)) {
-    Fail(ErrorKind::kModelFiles, "{}: {} {} is not {}: correct the file, or give --{}",
-         (directory / kFile).string(), field.name, said->second, Range(field), field.flag);
+    Fail(ErrorKind::kModelFiles, "{}: {} {} is not {}: correct the file, or give --{}", FileOf(model_path),
+         field.name, said->second, Range(field), field.flag);
   }
   return {value, kFile};
 }
@@ -71,30 +74,33 @@ void AddSamplingFlags(CLI::App& app, SamplingFlags& flags) {
       ->group(group);
 }
 
-std::map<std::string, std::string> SamplingOfModel(const std::filesystem::path& directory) {
+std::map<std::string, std::string> SamplingOfModel(const std::string& model_path,
+                                                   const checkpoint::Checkpoint& checkpoint) {
   std::map<std::string, std::string> values;
-  if (!std::filesystem::exists(directory / kFile)) return values;
+  const auto text = checkpoint.TextFile(kFile);
+  if (!text) return values;
   checkpoint::Defects defects;
-  const auto config = checkpoint::ReadJsonObject(directory / kFile, defects);
+  const auto config = checkpoint::ParseJsonObject(*text, FileOf(model_path), defects);
   defects.ThrowFirst();
   for (const Field& field : {kTemperature, kTopP, kTopK}) {
     const auto at = config->find(field.name);
     if (at == config->end() || at->is_null()) continue;
     if (!at->is_number()) {
-      Fail(ErrorKind::kModelFiles, "{}: {} is {}, which is not a number", (directory / kFile).string(),
-           field.name, checkpoint::ShownJson(*at));
+      Fail(ErrorKind::kModelFiles, "{}: {} is {}, which is not a number", FileOf(model_path), field.name,
+           checkpoint::ShownJson(*at));
     }
     values[field.flag] = at->dump();
   }
   return values;
 }
 
-SaidDefaults DefaultsOf(const SamplingFlags& flags, const std::filesystem::path& directory) {
-  const auto model = SamplingOfModel(directory);
+SaidDefaults DefaultsOf(const SamplingFlags& flags, const std::string& model_path,
+                        const checkpoint::Checkpoint& checkpoint) {
+  const auto model = SamplingOfModel(model_path, checkpoint);
   const auto top_k_flag = flags.top_k ? std::optional(static_cast<double>(*flags.top_k)) : std::nullopt;
-  const Chosen temperature = Choose(kTemperature, flags.temperature, model, 1.0, directory);
-  const Chosen top_p = Choose(kTopP, flags.top_p, model, 1.0, directory);
-  const Chosen top_k = Choose(kTopK, top_k_flag, model, 0.0, directory);
+  const Chosen temperature = Choose(kTemperature, flags.temperature, model, 1.0, model_path);
+  const Chosen top_p = Choose(kTopP, flags.top_p, model, 1.0, model_path);
+  const Chosen top_k = Choose(kTopK, top_k_flag, model, 0.0, model_path);
   SaidDefaults said;
   said.values = {static_cast<float>(temperature.value), static_cast<float>(top_p.value),
                  std::max(0, static_cast<int32_t>(top_k.value))};  // -1 means all too

@@ -2,11 +2,11 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdint>
-#include <filesystem>
 #include <map>
 #include <optional>
 #include <string>
 
+#include "checkpoint/checkpoint.h"
 #include "serve/sampling_defaults.h"
 
 namespace sluice::cli {
@@ -21,10 +21,11 @@ struct SamplingFlags {
 
 void AddSamplingFlags(CLI::App& app, SamplingFlags& flags);
 
-// temperature, top_p and top_k of the directory's generation_config.json, by the flag that goes before it;
-// empty when there is no such file. Throws Error(kModelFiles) for a file that is no JSON object, and for a
+// temperature, top_p and top_k of the model's generation_config.json, by the flag that goes before it; empty
+// when there is no such file. Throws Error(kModelFiles) for a file that is no JSON object, and for a
 // value of these that is no number.
-std::map<std::string, std::string> SamplingOfModel(const std::filesystem::path& directory);
+std::map<std::string, std::string> SamplingOfModel(const std::string& model_path,
+                                                   const checkpoint::Checkpoint& checkpoint);
 
 // The defaults, and the line for the log that says them with their origin. Throws Error(kUsage) for a flag
 // out of range and Error(kModelFiles) for such a value of the model.
@@ -32,6 +33,7 @@ struct SaidDefaults {
   serve::SamplingDefaults values;
   std::string line;
 };
-SaidDefaults DefaultsOf(const SamplingFlags& flags, const std::filesystem::path& directory);
+SaidDefaults DefaultsOf(const SamplingFlags& flags, const std::string& model_path,
+                        const checkpoint::Checkpoint& checkpoint);
 
 }  // namespace sluice::cli

@@ -134,6 +134,15 @@ void Describe(const ServeFlags& flags, const engine::JobSettings& settings,
   for (const std::string& note : notes) spdlog::info("  {}", note);
 }
 
+std::unique_ptr<text::Tokenizer> TokenizerOf(const std::filesystem::path& model_path,
+                                             const checkpoint::Checkpoint& checkpoint) {
+  const std::string file = (model_path / "tokenizer.json").string();
+  const auto text = checkpoint.TextFile("tokenizer.json");
+  if (!text)
+    Fail(ErrorKind::kModelFiles, "{}: is not there; a Hugging Face tokenizer.json is expected.", file);
+  return text::Tokenizer::Parse(*text, file);
+}
+
 void Serve(const ServeFlags& flags, const serve::Json& arguments, const std::vector<std::string>& notes) {
   if (flags.port < 0 || flags.port > 65535) {
     Fail(ErrorKind::kUsage, "--port {} is out of range: use 1 to 65535, or 0 for any free one", flags.port);
@@ -156,7 +165,7 @@ void Serve(const ServeFlags& flags, const serve::Json& arguments, const std::vec
   settings.log_level = flags.reference.log_level;
   settings.log_format = log_format;
   CheckReferenceFlags(flags.reference);
-  const SaidDefaults defaults = DefaultsOf(flags.sampling, directory);
+  const SaidDefaults defaults = DefaultsOf(flags.sampling, directory.string(), *checkpoint);
   Describe(flags, settings, *checkpoint, notes);
   spdlog::info("{}", defaults.line);
   ApplyChatFlags(flags.chat, flags.reference.tool_call_parser, flags.reference.reasoning_parser,
@@ -179,7 +188,7 @@ void Serve(const ServeFlags& flags, const serve::Json& arguments, const std::vec
     if (code != 0) throw CLI::RuntimeError(code);
     return;
   }
-  const auto tokenizer = text::Tokenizer::Load(directory / "tokenizer.json");
+  const auto tokenizer = TokenizerOf(directory, *checkpoint);
 
   engine::EngineOptions engine_options = EngineOptionsOf(flags.layout, settings);
   engine_options.decode_log_interval = flags.reference.decode_log_interval;
@@ -217,7 +226,7 @@ void Serve(const ServeFlags& flags, const serve::Json& arguments, const std::vec
 // Values that the model gives where no flag, variable or file does.
 std::map<std::string, std::string> ModelValues(const std::string& model_path) {
   const auto checkpoint = checkpoint::Checkpoint::Open(model_path);
-  std::map<std::string, std::string> values = SamplingOfModel(model_path);
+  std::map<std::string, std::string> values = SamplingOfModel(model_path, *checkpoint);
   values.merge(std::map<std::string, std::string>{
       {"context-length", fmt::to_string(checkpoint->config().max_position_embeddings)},
       {"numerics", checkpoint->is_fp8() ? "fp8" : "exact"},
@@ -235,7 +244,8 @@ void AddServeCommand(CLI::App& app, const Origins& origins) {
   const char* group = "Model and server";
   command
       ->add_option("--model-path,--model,MODEL", flags->layout.model_path,
-                   "Directory of the checkpoint (Hugging Face layout); also as a word without a flag")
+                   "Directory of the checkpoint (Hugging Face layout), or random:PRESET?key=value&... for "
+                   "made-up weights without a file; also as a word without a flag")
       ->required()
       ->group(group);
   command

@@ -15,7 +15,7 @@
 #include "cli/doctor_command.h"
 #include "cli/exit_codes.h"
 #include "cli/help_pages.h"
-#include "cli/nearest.h"
+#include "base/nearest.h"
 #include "cli/option_sources.h"
 #include "cli/rank_command.h"
 #include "cli/serve_command.h"

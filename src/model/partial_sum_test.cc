@@ -13,7 +13,7 @@
 
 #include "base/compute_pool.h"
 #include "checkpoint/checkpoint_maker.h"
-#include "checkpoint/counter_random.h"
+#include "tensor/counter_random.h"
 #include "comm/thread_world.h"
 #include "model/shapes.h"
 #include "model/stage_model.h"
@@ -28,7 +28,7 @@ step::Step PromptStep(int64_t rows) {
   step::Step step;
   step::StepSequence& sequence = step.sequences.emplace_back();
   for (int64_t i = 0; i < rows; ++i)
-    sequence.tokens.push_back(static_cast<int32_t>(checkpoint::SplitMix64(i) % 300));
+    sequence.tokens.push_back(static_cast<int32_t>(SplitMix64(i) % 300));
   for (int64_t page = 0; page * ops::kPageTokens < rows; ++page)
     sequence.pages.push_back(static_cast<int32_t>(page));
   sequence.return_logits = true;

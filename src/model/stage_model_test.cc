@@ -8,7 +8,7 @@
 
 #include "base/compute_pool.h"
 #include "checkpoint/checkpoint_maker.h"
-#include "checkpoint/counter_random.h"
+#include "tensor/counter_random.h"
 #include "comm/thread_world.h"
 #include "ops/cpu/cpu_ops.h"
 #include "ops/reference/reference_ops.h"
@@ -74,7 +74,7 @@ class StageModelTest : public testing::TestWithParam<ops::CacheFormat> {
     checkpoint::MakeCheckpoint(directory_ / "model", options, checkpoint::PlanCheckpoint(options), {});
     checkpoint_ = checkpoint::Checkpoint::Open(directory_ / "model");
     for (uint64_t i = 0; i < 150; ++i)
-      prompt_.push_back(static_cast<int32_t>(checkpoint::SplitMix64(i) % 300));
+      prompt_.push_back(static_cast<int32_t>(SplitMix64(i) % 300));
   }
   void TearDown() override { std::filesystem::remove_all(directory_); }
   static bool fp8() { return GetParam() != ops::CacheFormat::kF32; }

@@ -142,6 +142,11 @@ std::unique_ptr<Tokenizer> Tokenizer::Load(const std::filesystem::path& tokenize
   return std::unique_ptr<Tokenizer>(new Tokenizer(std::make_unique<const Parts>(file, tokenizer_json)));
 }
 
+std::unique_ptr<Tokenizer> Tokenizer::Parse(std::string_view tokenizer_json, const std::string& name) {
+  const TokenizerFile file = ParseTokenizerFile(tokenizer_json, name);
+  return std::unique_ptr<Tokenizer>(new Tokenizer(std::make_unique<const Parts>(file, name)));
+}
+
 std::vector<int32_t> Tokenizer::Encode(std::string_view utf8, bool parse_special) const {
   std::string repaired;
   if (!simdjson::validate_utf8(utf8.data(), utf8.size())) {

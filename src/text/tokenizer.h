@@ -19,6 +19,8 @@ class Tokenizer {
   // Reads the file as tokenizer_file.h says. Error(kModelFiles) for a file that is absent, broken or asks for
   // something not supported, or whose vocabulary lacks one of the 256 byte tokens.
   static std::unique_ptr<Tokenizer> Load(const std::filesystem::path& tokenizer_json);
+  // The same for the text of such a file; `name` begins each sentence.
+  static std::unique_ptr<Tokenizer> Parse(std::string_view tokenizer_json, const std::string& name);
   ~Tokenizer();
 
   // Text to ids. Added tokens written out in the text (<think>, <｜User｜>, ...) become their ids when

@@ -181,13 +181,9 @@ void ReadPreTokenizer(const JsonValue& pre_tokenizer, TokenizerFile& file) {
   }
 }
 
-}  // namespace
-
-TokenizerFile ReadTokenizerFile(const std::filesystem::path& path) {
-  const std::string name = path.string();
-  simdjson::dom::parser parser;
+TokenizerFile FileOf(const simdjson::simdjson_result<simdjson::dom::element>& json, const std::string& name) {
   simdjson::dom::element root;
-  if (const auto error = parser.load(name).get(root); error != simdjson::SUCCESS) {
+  if (const auto error = json.get(root); error != simdjson::SUCCESS) {
     Fail(ErrorKind::kModelFiles,
          "{}: cannot be read as JSON ({}); a Hugging Face tokenizer.json is expected.", name,
          simdjson::error_message(error));
@@ -207,6 +203,18 @@ TokenizerFile ReadTokenizerFile(const std::filesystem::path& path) {
   ReadModel(top["model"], file);
   ReadAddedTokens(top["added_tokens"], file);
   return file;
+}
+
+}  // namespace
+
+TokenizerFile ReadTokenizerFile(const std::filesystem::path& path) {
+  simdjson::dom::parser parser;
+  return FileOf(parser.load(path.string()), path.string());
+}
+
+TokenizerFile ParseTokenizerFile(std::string_view text, const std::string& name) {
+  simdjson::dom::parser parser;
+  return FileOf(parser.parse(text.data(), text.size()), name);
 }
 
 }  // namespace sluice::text

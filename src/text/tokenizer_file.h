@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -39,5 +40,8 @@ struct TokenizerFile {
 // Anything else is refused with Error(kModelFiles): the file, the place in it, what was found, what is
 // supported.
 TokenizerFile ReadTokenizerFile(const std::filesystem::path& path);
+
+// The same for the text of such a file; `name` begins each sentence.
+TokenizerFile ParseTokenizerFile(std::string_view text, const std::string& name);
 
 }  // namespace sluice::text

@@ -2,7 +2,7 @@
 
 #include <thread>
 
-#include "checkpoint/counter_random.h"
+#include "tensor/counter_random.h"
 
 namespace sluice::aborts {
 namespace {
@@ -22,7 +22,7 @@ engine::Request RequestOf(int64_t tokens, int64_t max_tokens, uint64_t seed) {
   engine::Request request;
   const auto vocab = static_cast<uint64_t>(layouts::ShortModel(false)->config().vocab_size);
   for (int64_t i = 0; i < tokens; ++i) {
-    const uint64_t hash = checkpoint::SplitMix64(seed * 1000003 + static_cast<uint64_t>(i));
+    const uint64_t hash = SplitMix64(seed * 1000003 + static_cast<uint64_t>(i));
     request.prompt.push_back(static_cast<int32_t>(hash % vocab));
   }
   request.max_tokens = max_tokens;

@@ -5,7 +5,7 @@
 #include <filesystem>
 
 #include "checkpoint/checkpoint_maker.h"
-#include "checkpoint/counter_random.h"
+#include "tensor/counter_random.h"
 #include "temporary_directory.h"
 
 namespace sluice::layouts {
@@ -50,7 +50,7 @@ std::vector<std::byte> InLayerOrder(const Layout& layout, int64_t layers,
 engine::OfflineRequest RequestOf(int64_t tokens, uint64_t seed, int64_t vocab_size) {
   engine::OfflineRequest request;
   for (int64_t i = 0; i < tokens; ++i) {
-    const uint64_t hash = checkpoint::SplitMix64(seed * 1000003 + static_cast<uint64_t>(i));
+    const uint64_t hash = SplitMix64(seed * 1000003 + static_cast<uint64_t>(i));
     request.prompt.push_back(static_cast<int32_t>(hash % static_cast<uint64_t>(vocab_size)));
   }
   request.max_tokens = 3;  // the first from the prompt, two decode steps

@@ -9,7 +9,7 @@
 #include <map>
 #include <random>
 
-#include "checkpoint/counter_random.h"
+#include "tensor/counter_random.h"
 #include "engine/offline.h"
 #include "schedule/scheduler.h"
 #include "short_model.h"
@@ -52,7 +52,7 @@ std::vector<Known> MakePool(bool fp8) {
       const uint64_t seed = pool.size() + 1;
       Known known;
       for (int64_t i = 0; i < tokens; ++i) {
-        const uint64_t hash = checkpoint::SplitMix64(seed * 1000003 + static_cast<uint64_t>(i));
+        const uint64_t hash = SplitMix64(seed * 1000003 + static_cast<uint64_t>(i));
         known.request.prompt.push_back(static_cast<int32_t>(hash % ShortModel(fp8)->config().vocab_size));
       }
       known.request.max_tokens = max_tokens;

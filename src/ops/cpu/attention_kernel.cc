@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "base/checked.h"
-#include "ops/cpu/targets.h"
+#include "tensor/simd_targets.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "ops/cpu/attention_kernel.cc"

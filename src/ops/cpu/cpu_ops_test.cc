@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "ops/cpu/op_world.h"
-#include "ops/cpu/targets.h"
+#include "tensor/simd_targets.h"
 #include "ops/reference/reference_ops.h"
 // After targets.h, which chooses the instruction sets:
 #include "hwy/highway.h"

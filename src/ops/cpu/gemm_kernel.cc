@@ -1,6 +1,6 @@
 #include "ops/cpu/gemm_kernel.h"
 
-#include "ops/cpu/targets.h"
+#include "tensor/simd_targets.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "ops/cpu/gemm_kernel.cc"

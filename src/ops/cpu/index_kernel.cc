@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "ops/cpu/targets.h"
+#include "tensor/simd_targets.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "ops/cpu/index_kernel.cc"

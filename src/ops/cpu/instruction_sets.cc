@@ -1,7 +1,7 @@
 #include "ops/cpu/instruction_sets.h"
 
 // clang-format off
-#include "ops/cpu/targets.h"  // before Highway
+#include "tensor/simd_targets.h"  // before Highway
 #include <hwy/targets.h>
 // clang-format on
 

@@ -1,5 +1,5 @@
 #include "ops/cpu/rows.h"
-#include "ops/cpu/targets.h"
+#include "tensor/simd_targets.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "ops/cpu/latent_rows.cc"

@@ -6,7 +6,7 @@
 #include <string_view>
 #include <vector>
 
-namespace sluice::cli {
+namespace sluice {
 
 // Insertions, deletions and replacements of single characters that turn one text into the other.
 inline std::size_t EditDistance(std::string_view from, std::string_view to) {
@@ -43,4 +43,4 @@ inline std::string Nearest(std::string_view word, const std::vector<std::string>
   return best;
 }
 
-}  // namespace sluice::cli
+}  // namespace sluice
