@@ -13,11 +13,11 @@
 
 #include "base/compute_pool.h"
 #include "checkpoint/checkpoint_maker.h"
-#include "tensor/counter_random.h"
 #include "comm/thread_world.h"
 #include "model/shapes.h"
 #include "model/stage_model.h"
 #include "ops/cpu/cpu_ops.h"
+#include "tensor/counter_random.h"
 
 namespace sluice::model {
 namespace {
@@ -27,8 +27,7 @@ constexpr Duration kLimit = std::chrono::seconds(30);
 step::Step PromptStep(int64_t rows) {
   step::Step step;
   step::StepSequence& sequence = step.sequences.emplace_back();
-  for (int64_t i = 0; i < rows; ++i)
-    sequence.tokens.push_back(static_cast<int32_t>(SplitMix64(i) % 300));
+  for (int64_t i = 0; i < rows; ++i) sequence.tokens.push_back(static_cast<int32_t>(SplitMix64(i) % 300));
   for (int64_t page = 0; page * ops::kPageTokens < rows; ++page)
     sequence.pages.push_back(static_cast<int32_t>(page));
   sequence.return_logits = true;

@@ -1,5 +1,6 @@
 #include "model/stage_model.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <stdlib.h>
 
@@ -8,10 +9,10 @@
 
 #include "base/compute_pool.h"
 #include "checkpoint/checkpoint_maker.h"
-#include "tensor/counter_random.h"
 #include "comm/thread_world.h"
 #include "ops/cpu/cpu_ops.h"
 #include "ops/reference/reference_ops.h"
+#include "tensor/counter_random.h"
 
 namespace sluice::model {
 namespace {
@@ -73,8 +74,7 @@ class StageModelTest : public testing::TestWithParam<ops::CacheFormat> {
                                 "vocab_size=300", "intermediate_size=128"};
     checkpoint::MakeCheckpoint(directory_ / "model", options, checkpoint::PlanCheckpoint(options), {});
     checkpoint_ = checkpoint::Checkpoint::Open(directory_ / "model");
-    for (uint64_t i = 0; i < 150; ++i)
-      prompt_.push_back(static_cast<int32_t>(SplitMix64(i) % 300));
+    for (uint64_t i = 0; i < 150; ++i) prompt_.push_back(static_cast<int32_t>(SplitMix64(i) % 300));
   }
   void TearDown() override { std::filesystem::remove_all(directory_); }
   static bool fp8() { return GetParam() != ops::CacheFormat::kF32; }
@@ -104,6 +104,19 @@ TEST_P(StageModelTest, TheCpuBackEndAgreesWithTheDoublePrecisionReference) {
   const std::vector<int32_t> prompt(prompt_.begin(), prompt_.begin() + 64);
   const double distance = RelativeRms(cpu.Logits(prompt, 64), reference.Logits(prompt, 64));
   EXPECT_LE(distance, fp8() ? 2e-2 : 1e-5);
+}
+
+TEST_P(StageModelTest, AModelWithoutAFileGivesTheSameAnswer) {
+  ComputePool pool(1);
+  const auto random = checkpoint::Checkpoint::Open(
+      fmt::format("random:tiny?hidden=128&layers=2&heads=2&vocab=300&intermediate_size=128&dtype={}",
+                  fp8() ? "fp8" : "f32"));
+  OneRank stored(*checkpoint_, ops::MakeCpuOps(numerics(), pool), GetParam());
+  OneRank made(*random, ops::MakeCpuOps(numerics(), pool), GetParam());
+  EXPECT_EQ(made.Logits(prompt_, 64), stored.Logits(prompt_, 64));
+  OneRank reference(*random, ops::MakeReferenceOps(numerics()), GetParam());
+  const std::vector<int32_t> prompt(prompt_.begin(), prompt_.begin() + 64);
+  EXPECT_LE(RelativeRms(made.Logits(prompt, 64), reference.Logits(prompt, 64)), fp8() ? 2e-2 : 1e-5);
 }
 
 TEST_P(StageModelTest, ChunksDoNotChangeABit) {

@@ -3,9 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <thread>
 
 #include "base/checked.h"
+#include "base/compute_pool.h"
 #include "checkpoint/tensor_map.h"
+#include "ops/host_matrix.h"
 
 namespace sluice::model {
 namespace {
@@ -16,6 +19,7 @@ using checkpoint::kScaleBlock;
 ops::RawMatrix RowsOf(const checkpoint::Checkpoint& checkpoint, const std::string& name, int64_t begin,
                       int64_t end) {
   const checkpoint::StoredTensor stored = checkpoint.Get(name);
+  if (stored.random) return ops::RawOf(stored.random->RowRange(begin, end - begin));
   const int64_t cols = stored.shape[1];
   ops::RawMatrix raw{stored.dtype, end - begin, cols, stored.data + begin * cols * SizeOf(stored.dtype),
                      nullptr};
@@ -32,6 +36,10 @@ class ColumnsOf {
  public:
   ColumnsOf(const checkpoint::Checkpoint& checkpoint, const std::string& name, int64_t begin, int64_t end) {
     const checkpoint::StoredTensor stored = checkpoint.Get(name);
+    if (stored.random) {
+      raw_ = ops::RawOf(stored.random->ColRange(begin, end - begin));
+      return;
+    }
     const int64_t rows = stored.shape[0];
     const int64_t size = SizeOf(stored.dtype);
     const int64_t width = (end - begin) * size;
@@ -73,25 +81,32 @@ float ValueAt(const ops::RawMatrix& raw, int64_t row, int64_t col) {
 
 class Loader {
  public:
-  Loader(const checkpoint::Checkpoint& checkpoint, ops::Ops& ops) : checkpoint_(checkpoint), ops_(ops) {}
+  Loader(const checkpoint::Checkpoint& checkpoint, ops::Ops& ops)
+      : checkpoint_(checkpoint),
+        ops_(ops),
+        pool_(static_cast<int>(std::clamp(std::thread::hardware_concurrency(), 1U, 64U)) - 1) {}
 
   WeightPtr Linear(const std::string& name) const { return ops_.Pack(Whole(checkpoint_, name)); }
 
   OwnedTensor Vector(const std::string& name) const {
     const auto stored = checkpoint_.Get(name);
+    const ops::HostMatrix host(stored.random
+                                   ? ops::RawOf(*stored.random)
+                                   : ops::RawMatrix{stored.dtype, 1, stored.shape[0], stored.data, nullptr},
+                               pool_);
     OwnedTensor vector(DType::kF32, 1, stored.shape[0]);
-    const Tensor view{const_cast<std::byte*>(stored.data), stored.dtype, 1, stored.shape[0], stored.shape[0]};
-    for (int64_t i = 0; i < view.cols; ++i) vector.view().At<float>(0, i) = LoadFloat(view, 0, i);
+    for (int64_t i = 0; i < stored.shape[0]; ++i) vector.view().At<float>(0, i) = ValueAt(host.raw(), 0, i);
     return Placed(std::move(vector));
   }
 
   // Rows [begin, end) of a table, in the activation type.
   OwnedTensor Table(const std::string& name, const VocabularyRange& rows) const {
-    const ops::RawMatrix raw = RowsOf(checkpoint_, name, rows.begin, rows.end);
+    const ops::HostMatrix host(RowsOf(checkpoint_, name, rows.begin, rows.end), pool_);
+    const ops::RawMatrix& raw = host.raw();
     OwnedTensor table(ops::ActivationType(ops_.numerics()), raw.rows, raw.cols);
-    for (int64_t r = 0; r < raw.rows; ++r) {
+    pool_.ParallelFor(raw.rows, [&](int64_t r) {
       for (int64_t c = 0; c < raw.cols; ++c) StoreFloat(table, r, c, ValueAt(raw, r, c));
-    }
+    });
     return Placed(std::move(table));
   }
 
@@ -125,7 +140,8 @@ class Loader {
 
     // kv_b_proj holds per head `nope` rows of W_uk, then `value` rows of W_uv. It is dequantised before the
     // split: a head's rows need not align with the scale blocks.
-    const ops::RawMatrix kv_b = Whole(checkpoint_, prefix + "kv_b_proj.weight");
+    const ops::HostMatrix stored_kv_b(Whole(checkpoint_, prefix + "kv_b_proj.weight"), pool_);
+    const ops::RawMatrix& kv_b = stored_kv_b.raw();
     const int64_t nope = config.qk_nope_head_dim;
     const int64_t value = config.v_head_dim;
     const int64_t latent = config.kv_lora_rank;
@@ -135,9 +151,9 @@ class Loader {
                                                  .raw());
     const OwnedTensor up_keys(DType::kF32, heads * latent, nope);
     const OwnedTensor up_values(DType::kF32, heads * value, latent);
-    std::vector<ops::RawMatrix> raw_keys;
-    std::vector<ops::RawMatrix> raw_values;
-    for (int64_t head = 0; head < heads; ++head) {
+    std::vector<ops::RawMatrix> raw_keys(heads);
+    std::vector<ops::RawMatrix> raw_values(heads);
+    pool_.ParallelFor(heads, [&](int64_t head) {
       const int64_t first_row = (first + head) * (nope + value);
       auto* up_key = up_keys.view().Row<float>(head * latent);
       auto* up_value = up_values.view().Row<float>(head * value);
@@ -145,9 +161,9 @@ class Loader {
         for (int64_t n = 0; n < nope; ++n) up_key[l * nope + n] = ValueAt(kv_b, first_row + n, l);
         for (int64_t v = 0; v < value; ++v) up_value[v * latent + l] = ValueAt(kv_b, first_row + nope + v, l);
       }
-      raw_keys.push_back({DType::kF32, latent, nope, up_key, nullptr});
-      raw_values.push_back({DType::kF32, value, latent, up_value, nullptr});
-    }
+      raw_keys[head] = {DType::kF32, latent, nope, up_key, nullptr};
+      raw_values[head] = {DType::kF32, value, latent, up_value, nullptr};
+    });
     weights.up_keys = ops_.PackGroup(raw_keys);
     weights.up_values = ops_.PackGroup(raw_values);
     return weights;
@@ -198,6 +214,7 @@ class Loader {
 
   const checkpoint::Checkpoint& checkpoint_;
   ops::Ops& ops_;
+  mutable ComputePool pool_;  // for what is converted or made on the host before the back end gets it
 };
 
 }  // namespace

@@ -2,11 +2,13 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "ops/cache_format.h"
 #include "ops/expert_terms.h"
+#include "tensor/random_matrix.h"
 #include "tensor/tensor.h"
 
 // The whole contract between the model and the hardware. A back end (ops/reference, ops/cpu, ops/cuda) is one
@@ -38,7 +40,12 @@ struct RawMatrix {
   int64_t cols = 0;
   const void* data = nullptr;
   const float* scales = nullptr;
+  // Instead of both: what they are made from, where the back end wants them (HostMatrix on the host).
+  std::optional<RandomMatrix> random = std::nullopt;
 };
+inline RawMatrix RawOf(const RandomMatrix& random) {
+  return {random.dtype, random.rows, random.cols, nullptr, nullptr, random};
+}
 
 // A weight in the back end's own layout; lives until the back end that packed it is gone.
 class Weight {

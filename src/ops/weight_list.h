@@ -1,7 +1,7 @@
 #pragma once
 
 #include <memory>
-#include <span>
+#include <utility>
 #include <vector>
 
 #include "base/error.h"
@@ -12,12 +12,14 @@ namespace sluice::ops {
 // A group as a list of weights, for back ends that multiply with one after the other.
 class WeightList final : public WeightGroup {
  public:
-  // Each packed by `ops`.
-  WeightList(Ops& ops, std::span<const RawMatrix> raws)
-      : WeightGroup(std::ssize(raws), raws.empty() ? 0 : raws[0].rows, raws.empty() ? 0 : raws[0].cols) {
-    for (const RawMatrix& raw : raws) {
-      SLUICE_CHECK(raw.rows == rows() && raw.cols == cols(), "weights of a group differ in shape");
-      weights_.push_back(ops.Pack(raw));
+  // `weights` are packed already and of one shape.
+  explicit WeightList(std::vector<std::unique_ptr<Weight>> weights)
+      : WeightGroup(std::ssize(weights), weights.empty() ? 0 : weights[0]->rows(),
+                    weights.empty() ? 0 : weights[0]->cols()),
+        weights_(std::move(weights)) {
+    for (const auto& weight : weights_) {
+      SLUICE_CHECK(weight->rows() == rows() && weight->cols() == cols(),
+                   "weights of a group differ in shape");
     }
   }
   const Weight& operator[](int64_t at) const { return *weights_[static_cast<size_t>(at)]; }

@@ -5,8 +5,8 @@
 #include <filesystem>
 
 #include "checkpoint/checkpoint_maker.h"
-#include "tensor/counter_random.h"
 #include "temporary_directory.h"
+#include "tensor/counter_random.h"
 
 namespace sluice::layouts {
 namespace {

@@ -9,10 +9,10 @@
 #include <map>
 #include <random>
 
-#include "tensor/counter_random.h"
 #include "engine/offline.h"
 #include "schedule/scheduler.h"
 #include "short_model.h"
+#include "tensor/counter_random.h"
 
 // One answer, whatever the schedule: requests arrive and leave at random, in layouts and chunk sizes drawn at
 // random, they find what others have left in the cache, prompts and answers, and lose their pages to others;

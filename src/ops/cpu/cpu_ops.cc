@@ -10,6 +10,7 @@
 #include "ops/cpu/gemm.h"
 #include "ops/cpu/index_select.h"
 #include "ops/cpu/rows.h"
+#include "ops/host_matrix.h"
 #include "ops/rope.h"
 #include "ops/sampling.h"
 #include "ops/weight_list.h"
@@ -31,10 +32,15 @@ class CpuOps final : public Ops {
   Numerics numerics() const override { return numerics_; }
 
   std::unique_ptr<Weight> Pack(const RawMatrix& raw) override {
-    return std::make_unique<PackedWeight>(raw, numerics_);
+    return std::make_unique<PackedWeight>(HostMatrix(raw, pool_).raw(), numerics_);
   }
   std::unique_ptr<WeightGroup> PackGroup(std::span<const RawMatrix> raws) override {
-    return std::make_unique<WeightList>(*this, raws);
+    std::vector<std::unique_ptr<Weight>> weights(raws.size());
+    pool_.ParallelFor(std::ssize(raws), [&](int64_t i) {
+      ComputePool alone(0);
+      weights[i] = std::make_unique<PackedWeight>(HostMatrix(raws[i], alone).raw(), numerics_);
+    });
+    return std::make_unique<WeightList>(std::move(weights));
   }
 
   void Embed(const Tensor& table, int64_t first_id, std::span<const int32_t> ids, const Tensor& y) override {

@@ -4,6 +4,8 @@
 
 #include "base/checked.h"
 #include "base/error.h"
+#include "ops/cuda/check.h"
+#include "ops/cuda/random_fill.h"
 
 namespace sluice::ops::cuda {
 namespace {
@@ -45,7 +47,12 @@ PackedWeights::PackedWeights(std::span<const RawMatrix> raws, Memory& memory)
            "--ops cpu");
     }
     std::byte* to = data_.data() + i * bytes;
-    if (fp8) {
+    if (raw.random) {
+      RandomFill fill{*raw.random, to, cols, nullptr, CeilDiv(cols, kQuantBlock)};
+      fill.matrix.dtype = dtype_;  // of an fp32 model these are the rounded bits too
+      if (fp8) fill.scales = reinterpret_cast<float*>(scales_.data() + i * scale_bytes);
+      Check(Enqueue(fill, nullptr), "making a random weight of {} x {}", rows, cols);
+    } else if (fp8) {
       memory.Copy(raw.data, to, bytes);
       memory.Copy(raw.scales, scales_.data() + i * scale_bytes, scale_bytes);
     } else if (raw.dtype == DType::kBF16) {
@@ -54,6 +61,7 @@ PackedWeights::PackedWeights(std::span<const RawMatrix> raws, Memory& memory)
       memory.Copy(ToBF16(raw).data(), to, bytes);
     }
   }
+  if (raws[0].random) Check(cudaStreamSynchronize(nullptr), "making random weights of {} x {}", rows, cols);
 }
 
 }  // namespace sluice::ops::cuda

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "ops/host_matrix.h"
 #include "ops/reference/reference_back_end.h"
 #include "ops/reference/values.h"
 #include "ops/rope.h"
@@ -63,10 +64,13 @@ Row Multiply(Row x, const ReferenceWeight& w) {
 }  // namespace
 
 std::unique_ptr<Weight> ReferenceOps::Pack(const RawMatrix& raw) {
-  return std::make_unique<ReferenceWeight>(raw, numerics_);
+  ComputePool alone(0);
+  return std::make_unique<ReferenceWeight>(HostMatrix(raw, alone).raw(), numerics_);
 }
 std::unique_ptr<WeightGroup> ReferenceOps::PackGroup(std::span<const RawMatrix> raws) {
-  return std::make_unique<WeightList>(*this, raws);
+  std::vector<std::unique_ptr<Weight>> weights;
+  for (const RawMatrix& raw : raws) weights.push_back(Pack(raw));
+  return std::make_unique<WeightList>(std::move(weights));
 }
 
 void ReferenceOps::Embed(const Tensor& table, int64_t first_id, std::span<const int32_t> ids,
