@@ -1,5 +1,6 @@
 #pragma once
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -162,7 +163,8 @@ inline void ExpectClose(const Tensor& mine, const Tensor& truth, const std::stri
 
 inline void ExpectClose(const Outputs& mine, const Outputs& truth, const std::string& what) {
   ASSERT_EQ(mine.size(), truth.size());
-  for (const auto& [name, tensor] : truth) ExpectClose(mine.at(name), tensor, name + " of " + what);
+  for (const auto& [name, tensor] : truth)
+    ExpectClose(mine.at(name), tensor, fmt::format("{} of {}", name, what));
 }
 
 // run(first, count) gives the outputs for `count` rows from row `first` on; all of them at once must be close
@@ -173,9 +175,8 @@ inline void ExpectRowsAreRight(const std::function<Outputs(int64_t first, int64_
   ExpectClose(all, truth, what);
   const auto expect_same = [&](int64_t first, int64_t count) {
     for (const auto& [name, tensor] : run(first, count)) {
-      ExpectEqualBits(
-          tensor, all.at(name).view().RowRange(first, count),
-          name + " of " + what + ", rows " + std::to_string(first) + " + " + std::to_string(count));
+      ExpectEqualBits(tensor, all.at(name).view().RowRange(first, count),
+                      fmt::format("{} of {}, rows {} + {}", name, what, first, count));
     }
   };
   expect_same(0, 0);

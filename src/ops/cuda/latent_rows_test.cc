@@ -28,7 +28,7 @@ TEST_P(Latents, AreCloseToTheReference) {
   truth["rows"] = OwnedTensor(DType::kU8, kRows, row_bytes);
   MakeReferenceOps(Numerics::kFp8)->LatentRows(shape, kv, norm, 1e-6F, angles, truth["rows"]);
   for (const int64_t gap : {0, 132}) {
-    const Input on_kv(kv, 2 * 1536);
+    const Input on_kv(kv, 3072);
     const auto run = [&](int64_t first, int64_t count) {
       const Output rows(DType::kU8, count, row_bytes, gap);
       LatentRows work;

@@ -75,8 +75,9 @@ TEST_F(Quantization, HasTheSameCodesForALinear) {
   const OwnedTensor got_scales = scales.Get();
   for (int64_t t = 0; t < kRows; ++t) {
     EXPECT_EQ(std::memcmp(got_codes.view().Row<std::byte>(t), wire.view().Row<std::byte>(t), kWidth), 0) << t;
-    EXPECT_EQ(
-        std::memcmp(got_scales.view().Row<float>(t), wire.view().Row<std::byte>(t) + kWidth, 4 * kBlocks), 0)
+    EXPECT_EQ(std::memcmp(got_scales.view().Row<std::byte>(4 * t), wire.view().Row<std::byte>(t) + kWidth,
+                          4 * kBlocks),
+              0)
         << t;
   }
 }

@@ -23,7 +23,7 @@ RopeScaling Glm(double theta) {
 TEST_F(Rope, AnglesHaveTheBitsOfTheHost) {
   for (const RopeScaling& scaling : {DeepSeek(), Glm(1e6), Glm(8e6)}) {
     const std::vector<float> inv_freq = InverseFrequencies(scaling);
-    const auto pairs = static_cast<int32_t>(inv_freq.size());
+    const int64_t pairs = std::ssize(inv_freq);
     std::mt19937_64 random(10);
     std::vector<int32_t> positions{0, 1, 2, 163839, 202751, 1048575};
     while (positions.size() < 20000) positions.push_back(static_cast<int32_t>(random() % 1048576));
@@ -35,9 +35,9 @@ TEST_F(Rope, AnglesHaveTheBitsOfTheHost) {
     for (int64_t t = 0; t < rows; ++t) RopeRow(positions[t], inv_freq, truth["angles"].view().Row<float>(t));
     const auto run = [&](int64_t first, int64_t count) {
       const Output angles(DType::kF32, count, 2 * pairs);
-      Must(Enqueue(
-          RopeAngles{count, on_positions.data() + first, on_inv_freq.data(), pairs, angles.data<float>()},
-          nullptr));
+      Must(Enqueue(RopeAngles{count, on_positions.data() + first, on_inv_freq.data(),
+                              static_cast<int32_t>(pairs), angles.data<float>()},
+                   nullptr));
       Outputs out;
       out["angles"] = angles.Get();
       return out;
@@ -49,11 +49,11 @@ TEST_F(Rope, AnglesHaveTheBitsOfTheHost) {
 
 TEST_F(Rope, RotatesTheLastPartOfEachQuery) {
   struct Shape {
-    int32_t heads, nope;
+    int64_t heads, nope;
   };
   constexpr int64_t kRows = 130;
-  constexpr int32_t kRope = 64;
-  constexpr int32_t kLatent = 512;
+  constexpr int64_t kRope = 64;
+  constexpr int64_t kLatent = 512;
   for (const Shape& shape : {Shape{128, 128}, Shape{64, 192}, Shape{3, 128}}) {
     const int64_t width = shape.heads * (shape.nope + kRope);
     const int64_t out_width = shape.heads * (kLatent + kRope);
@@ -85,8 +85,8 @@ TEST_F(Rope, RotatesTheLastPartOfEachQuery) {
       const Output q_latent(DType::kBF16, count, out_width, 32);
       RotateQueries work;
       work.rows = count;
-      work.heads = shape.heads;
-      work.nope = shape.nope;
+      work.heads = static_cast<int32_t>(shape.heads);
+      work.nope = static_cast<int32_t>(shape.nope);
       work.rope = kRope;
       work.latent = kLatent;
       work.q = on_q.Row(first);
