@@ -29,9 +29,9 @@ struct SumTerms {
 
 // nodes[into] = bf16(nodes[left] + nodes[right]), join after join in the order given.
 //
-// Joins of one range are walked one after the other, about a microsecond each (two dependent loads), and all
-// ranges at once: a list of 60,000 joins in a single range takes tens of milliseconds, cut into the ranges
-// of its tokens some ten microseconds. Cutting is the caller's: IndependentRanges (join_ranges.h) does it.
+// Joins of one range are walked one after the other, some 0.4 us each (two dependent loads), and all ranges
+// at once: 28,672 joins of 4,096 tokens took 11 ms on an H200 as one range, and 0.23 ms cut into the ranges
+// of the tokens. Cutting is the caller's: IndependentRanges (join_ranges.h) does it.
 struct JoinNodes {
   int64_t width = 0;
   const NodeJoin* joins = nullptr;  // in device memory
