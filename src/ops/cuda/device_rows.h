@@ -154,7 +154,7 @@ inline void ExpectClose(const Tensor& mine, const Tensor& truth, const std::stri
     EXPECT_EQ(not_a_number, 0) << what;
     const double error = RelativeRms(mine, truth);
     EXPECT_LE(error, truth.dtype == DType::kBF16 ? 3e-4 : 1e-6) << what;
-    testing::Test::RecordProperty(what, std::to_string(error));
+    testing::Test::RecordProperty(what, fmt::format("{:.2g}", error));
     return;
   }
   const int64_t different = DifferentBytes(mine, truth);
