@@ -74,6 +74,18 @@ TEST(RandomWeights, HaveTheVarianceTheirUseWants) {
   EXPECT_NEAR(deviation({"n.weight", TensorKind::kNorm, {100'000}}).second, 0.17 / std::sqrt(3.0), 2e-3);
 }
 
+TEST(RandomWeights, TheGainIsOnTheEmbeddingAlone) {
+  RandomModel louder = WithSeed(2);
+  louder.embedding_gain = 16.0;
+  for (const char* name : {"model.embed_tokens.weight", "lm_head.weight", "model.norm.weight"}) {
+    const TensorSpec spec = SpecOf(name);
+    const float gain = spec.kind == TensorKind::kEmbedding ? 16.0F : 1.0F;
+    for (int64_t i = 0; i < 256; ++i) {
+      ASSERT_EQ(MatrixOf(spec, louder).At(0, i), gain * MatrixOf(spec, WithSeed(2)).At(0, i)) << name;
+    }
+  }
+}
+
 // The nearest e4m3 value by search over all of them, even code on a tie.
 uint8_t NearestE4M3(float value) {
   uint8_t best = 0;

@@ -166,8 +166,10 @@ engine::JobSettings SettingsOf(const LayoutFlags& f, const checkpoint::Checkpoin
   }
 
   engine::JobSettings settings;
-  settings.model_path =
-      checkpoint::IsRandomPath(f.model_path) ? f.model_path : std::filesystem::absolute(f.model_path);
+  settings.model_path = f.model_path;
+  if (!checkpoint::IsRandomPath(f.model_path)) {
+    settings.model_path = std::filesystem::absolute(settings.model_path);
+  }
   settings.grid = GridOf(f);
   settings.expert_owners =
       static_cast<int>(std::clamp<int64_t>(f.expert_owners, -1, parallel::kMaxLanes + 1));
