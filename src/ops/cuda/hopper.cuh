@@ -120,14 +120,13 @@ __device__ inline void Pin(float (&d)[kCount]) {
 // An instruction's operands: the registers' places in its text, and d[...] for them.
 #define SLUICE_TEN(t) \
   "%" #t "0, %" #t "1, %" #t "2, %" #t "3, %" #t "4, %" #t "5, %" #t "6, %" #t "7, %" #t "8, %" #t "9, "
-#define SLUICE_PLACES_32 SLUICE_TEN() SLUICE_TEN(1) SLUICE_TEN(2) "%30, %31"
-#define SLUICE_PLACES_64 \
-  SLUICE_TEN() SLUICE_TEN(1) SLUICE_TEN(2) SLUICE_TEN(3) SLUICE_TEN(4) SLUICE_TEN(5) "%60, %61, %62, %63"
-#define SLUICE_PLACES_128                                                                           \
-  SLUICE_TEN()                                                                                      \
-  SLUICE_TEN(1)                                                                                     \
-  SLUICE_TEN(2) SLUICE_TEN(3) SLUICE_TEN(4) SLUICE_TEN(5) SLUICE_TEN(6) SLUICE_TEN(7) SLUICE_TEN(8) \
-      SLUICE_TEN(9) SLUICE_TEN(10) SLUICE_TEN(11) "%120, %121, %122, %123, %124, %125, %126, %127"
+#define SLUICE_THIRTY SLUICE_TEN() SLUICE_TEN(1) SLUICE_TEN(2)
+#define SLUICE_SIXTY SLUICE_THIRTY SLUICE_TEN(3) SLUICE_TEN(4) SLUICE_TEN(5)
+#define SLUICE_NINETY SLUICE_SIXTY SLUICE_TEN(6) SLUICE_TEN(7) SLUICE_TEN(8)
+#define SLUICE_HUNDRED_TWENTY SLUICE_NINETY SLUICE_TEN(9) SLUICE_TEN(10) SLUICE_TEN(11)
+#define SLUICE_PLACES_32 SLUICE_THIRTY "%30, %31"
+#define SLUICE_PLACES_64 SLUICE_SIXTY "%60, %61, %62, %63"
+#define SLUICE_PLACES_128 SLUICE_HUNDRED_TWENTY "%120, %121, %122, %123, %124, %125, %126, %127"
 #define SLUICE_FOUR(i) "+f"(d[i]), "+f"(d[(i) + 1]), "+f"(d[(i) + 2]), "+f"(d[(i) + 3])
 #define SLUICE_SIXTEEN(i) SLUICE_FOUR(i), SLUICE_FOUR((i) + 4), SLUICE_FOUR((i) + 8), SLUICE_FOUR((i) + 12)
 #define SLUICE_REGISTERS_32 SLUICE_SIXTEEN(0), SLUICE_SIXTEEN(16)
@@ -169,6 +168,10 @@ SLUICE_WGMMA(WgmmaBf16Columns, "m64n256k16.f32.bf16.bf16", 128, 128, 129, 130, "
 #undef SLUICE_PLACES_128
 #undef SLUICE_PLACES_64
 #undef SLUICE_PLACES_32
+#undef SLUICE_HUNDRED_TWENTY
+#undef SLUICE_NINETY
+#undef SLUICE_SIXTY
+#undef SLUICE_THIRTY
 #undef SLUICE_TEN
 
 // ---- registers of a warpgroup ----

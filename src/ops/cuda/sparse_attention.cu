@@ -40,9 +40,11 @@ __device__ void SyncWarpgroup(int half) {
 }
 __device__ void SyncMath() { SyncThreads<3, kMathThreads>(); }
 
-__device__ int Lane() { return static_cast<int>(threadIdx.x) % 32; }
+__device__ int Lane() { return static_cast<int>(threadIdx.x % 32); }
 // The head of the tile to which this thread's d[4 j + 2 i + c] of a wgmma belong.
-__device__ int HeadOf(int i) { return static_cast<int>(threadIdx.x) % 128 / 32 * 16 + Lane() / 4 + 8 * i; }
+__device__ int HeadOf(int i) {
+  return static_cast<int>(threadIdx.x % 128 / 32 * 16 + threadIdx.x % 32 / 4) + 8 * i;
+}
 
 // A thread's share of the softmax over some keys, not yet divided: channels 256 half + 8 j + 2 (lane % 4) + c
 // of HeadOf(i) are o[4 j + 2 i + c].
@@ -52,16 +54,12 @@ struct Partial {
   float sum[2];
 };
 
-// Scores of a block of `keys` keys, of which the weights remain, and what they do to the sums.
-__device__ void ScoreBlock(float exponent_scale, int half, int slot, int32_t keys, bool first,
-                           Shared& shared) {
-  float s[32];
+// s = queries x keys of the block.
+__device__ void ScoreBlock(int slot, const Shared& shared, float (&s)[32]) {
+  const uint64_t queries = TileDescriptor(shared.queries);
+  const uint64_t block = TileDescriptor(shared.keys[slot]);
   Pin(s);
   WgmmaFence();
-  uint64_t queries = TileDescriptor(shared.queries);
-  uint64_t block = TileDescriptor(shared.keys[slot]);
-  // So that the sums below are not kept in registers from block to block.
-  asm volatile("" : "+l"(queries), "+l"(block));
 #pragma unroll
   for (int panel = 0; panel < kPanels; ++panel) {
 #pragma unroll
@@ -73,6 +71,11 @@ __device__ void ScoreBlock(float exponent_scale, int half, int slot, int32_t key
   WgmmaCommit();
   WgmmaWait<0>();
   Pin(s);
+}
+
+// Scores become weights, and do to the sums what they do; `keys` of the block are there.
+__device__ void WeighBlock(float exponent_scale, int half, int slot, int32_t keys, bool first, Shared& shared,
+                           float (&s)[32]) {
   SyncWarpgroup(half);  // all have read the rotated channels, where the weights go
   const int quad = Lane() % 4;
 #pragma unroll
@@ -117,9 +120,8 @@ __device__ void ScoreBlock(float exponent_scale, int half, int slot, int32_t key
   Arrive(&shared.weights_full[slot]);
 }
 
-// o += weights x values, of a block.
-__device__ void AccumulateValues(int half, int slot, bool first, const Shared& shared,
-                                 float (&o)[kChannels]) {
+// o += weights x values of the block, which then may go.
+__device__ void AccumulateValues(int half, int slot, bool first, Shared& shared, float (&o)[kChannels]) {
   const uint64_t weights = TileDescriptor(shared.keys[slot][kRotatedPanel]);
   const uint64_t values = ColumnsDescriptor(shared.keys[slot][half * kHalfPanels]);
   constexpr uint64_t kSixteenKeys = 16 * 128 / 16;
@@ -132,41 +134,56 @@ __device__ void AccumulateValues(int half, int slot, bool first, const Shared& s
   WgmmaCommit();
   WgmmaWait<0>();
   Pin(o);
+  __syncwarp();
+  if (Lane() == 0) {
+    // The weights lie in the second half, and both warpgroups read them.
+    if (half == 0) Arrive(&shared.keys_empty[slot][0]);
+    Arrive(&shared.keys_empty[slot][1]);
+  }
 }
 
+// While one warpgroup turns its block's scores into weights, the other makes the next block's scores.
 __device__ void AttendPartition(float exponent_scale, int half, int32_t keys, Ring<kBlockSlots>& block,
                                 Shared& shared, Partial& partial) {
-  for (int32_t begin = 0; begin < keys; begin += kBlockKeys) {
-    const int slot = block.slot;
-    const bool first = begin == 0;
-    const bool last = begin + kBlockKeys >= keys;
-    if (slot == half) {
-      Wait(&shared.keys_full[slot][0], block.parity);
-      Wait(&shared.keys_full[slot][1], block.parity);
-      FenceShared();
-      ScoreBlock(exponent_scale, half, slot, keys - begin, first, shared);
-    } else {
-      Wait(&shared.keys_full[slot][half], block.parity);
-    }
-    Wait(&shared.weights_full[slot], block.parity);
+  const auto score = [&](const Ring<kBlockSlots>& of, float(&s)[32]) {
+    Wait(&shared.keys_full[of.slot][0], of.parity);
+    Wait(&shared.keys_full[of.slot][1], of.parity);
+    FenceShared();
+    ScoreBlock(of.slot, shared, s);
+  };
+  const auto accumulate = [&](bool first) {
+    Wait(&shared.keys_full[block.slot][half], block.parity);
+    Wait(&shared.weights_full[block.slot], block.parity);
     FenceShared();
     if (!first) {
-      const float rescale[2] = {shared.rescale[slot][HeadOf(0)], shared.rescale[slot][HeadOf(1)]};
+      const float rescale[2] = {shared.rescale[block.slot][HeadOf(0)], shared.rescale[block.slot][HeadOf(1)]};
 #pragma unroll
       for (int i = 0; i < kChannels; ++i) partial.o[i] = __fmul_rn(partial.o[i], rescale[i % 4 / 2]);
     }
-    AccumulateValues(half, slot, first, shared, partial.o);
+    AccumulateValues(half, block.slot, first, shared, partial.o);
+  };
+  if (block.slot == half) {
+    float s[32];
+    score(block, s);
+    WeighBlock(exponent_scale, half, block.slot, keys, /*first=*/true, shared, s);
+  }
+  for (int32_t begin = 0; begin < keys; begin += kBlockKeys) {
+    const bool last = begin + kBlockKeys >= keys;
+    if (block.slot == half || last) {
+      accumulate(begin == 0);
+    } else {
+      Ring<kBlockSlots> next = block;
+      next.Next();
+      float s[32];
+      score(next, s);
+      accumulate(begin == 0);
+      WeighBlock(exponent_scale, half, next.slot, keys - begin - kBlockKeys, /*first=*/false, shared, s);
+    }
     if (last) {
       for (int i = 0; i < 2; ++i) {
-        partial.largest[i] = shared.largest[slot][HeadOf(i)];
-        partial.sum[i] = shared.sum[slot][HeadOf(i)];
+        partial.largest[i] = shared.largest[block.slot][HeadOf(i)];
+        partial.sum[i] = shared.sum[block.slot][HeadOf(i)];
       }
-    }
-    __syncwarp();
-    if (Lane() == 0) {
-      // The weights lie in the second half, and both warpgroups read them.
-      if (half == 0) Arrive(&shared.keys_empty[slot][0]);
-      Arrive(&shared.keys_empty[slot][1]);
     }
     block.Next();
   }
@@ -238,7 +255,7 @@ __device__ void Merge(const float4* place, Partial& partial) {
 
 // ---- output ----
 
-// o / sum -> bf16, of the heads that there are; without keys 0.
+// o (1 / sum) -> bf16, of the heads that there are; without keys 0.
 __device__ void Finish(const SparseAttention& work, const Tile& tile, int half, const Partial& partial) {
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
@@ -246,10 +263,11 @@ __device__ void Finish(const SparseAttention& work, const Tile& tile, int half, 
     if (head >= work.heads) continue;
     auto* o = static_cast<__nv_bfloat16*>(work.o_latent) + tile.row * work.o_stride + head * kLatent +
               half * (kLatent / 2) + Lane() % 4 * 2;
+    const float factor = __frcp_rn(partial.sum[i]);
 #pragma unroll
     for (int j = 0; j < kChannels / 4; ++j) {
-      const float first = tile.keys > 0 ? __fdiv_rn(partial.o[4 * j + 2 * i], partial.sum[i]) : 0.0F;
-      const float second = tile.keys > 0 ? __fdiv_rn(partial.o[4 * j + 2 * i + 1], partial.sum[i]) : 0.0F;
+      const float first = tile.keys > 0 ? __fmul_rn(partial.o[4 * j + 2 * i], factor) : 0.0F;
+      const float second = tile.keys > 0 ? __fmul_rn(partial.o[4 * j + 2 * i + 1], factor) : 0.0F;
       *reinterpret_cast<__nv_bfloat162*>(o + 8 * j) = __floats2bfloat162_rn(first, second);
     }
   }
@@ -311,8 +329,9 @@ __device__ void AttendTiles(const LaunchedAttention& launched, int half, Shared&
 template <bool kFp8>
 __global__ void __launch_bounds__(kThreads, 1) AttentionKernel(const LaunchedAttention launched) {
   extern __shared__ uint8_t memory[];
-  Shared& shared =
-      *reinterpret_cast<Shared*>((reinterpret_cast<uintptr_t>(memory) + 1023) & ~uintptr_t{1023});
+  // The first whole 1,024 bytes, computed so that the compiler still knows it for shared memory: through
+  // generic addresses everything below would cost twice the registers and the time.
+  Shared& shared = *reinterpret_cast<Shared*>(memory + (-SharedAddress(memory) & 1023U));
   if (threadIdx.x == 0) {
     InitBarrier(&shared.queries_full, kGatherThreads);
     InitBarrier(&shared.queries_empty, kMathWarps);
@@ -330,13 +349,13 @@ __global__ void __launch_bounds__(kThreads, 1) AttentionKernel(const LaunchedAtt
     FenceBarrierInit();
   }
   __syncthreads();
-  const int warpgroup = static_cast<int>(threadIdx.x) / 128;
+  const int warpgroup = static_cast<int>(threadIdx.x / 128);
   if (warpgroup == 0) {
-    GiveRegisters<56>();
+    GiveRegisters<88>();
     BringTiles<kFp8>(launched, shared);
   } else {
-    static_assert(kGatherThreads * 56 + kMathThreads * 224 <= kThreads * 168);  // 168: compiled for
-    TakeRegisters<224>();
+    static_assert(kGatherThreads * 88 + kMathThreads * 208 <= kThreads * 168);  // 168: compiled for
+    TakeRegisters<208>();
     AttendTiles(launched, warpgroup - 1, shared);
   }
 }

@@ -18,8 +18,8 @@
 //   sum = fma(sum, a, sum_j p_j);   o = o a + sum_j p_j c_j   (wgmma, k = 16 keys at a time)
 //
 // and the partitions are merged in order: T = max(t1, t2), x = fma(x1, 2^(t1 - T), x2 2^(t2 - T)) for o and
-// sum. At the end o / sum -> bf16. Whether one block of threads computes a row's partitions or several do,
-// which rows and heads there are besides, where the pages lie and how many SMs compute changes no bit.
+// sum. At the end o (1 / sum) -> bf16. Whether one block of threads computes a row's partitions or several
+// do, which rows and heads there are besides, where the pages lie and how many SMs compute changes no bit.
 namespace sluice::ops::cuda {
 
 inline constexpr int64_t kLatent = 512;  // channels of a key that are its value as well

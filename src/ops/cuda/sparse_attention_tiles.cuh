@@ -58,11 +58,11 @@ struct Shared {
 };
 
 // Byte of a panel where a row's piece of 16 bytes lies.
-__device__ inline int PlaceInPanel(int row, int piece) { return row * 128 + (piece ^ row % 8) * 16; }
+__device__ inline int PlaceInPanel(int row, int piece) { return row * 128 + (piece ^ (row & 7)) * 16; }
 
 // How many of the entries are positions; a warp's work, 32 probes at a time.
 __device__ inline int32_t CountKeys(const int32_t* selection, int32_t top_k) {
-  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int lane = static_cast<int>(threadIdx.x % 32);
   int32_t found = 0;  // entries before this one are positions
   for (int32_t left = top_k; left > 0;) {
     const int32_t step = (left + 31) / 32;
@@ -98,8 +98,8 @@ __device__ inline Tile DrawTile(const LaunchedAttention& launched) {
 }
 
 __device__ inline void BringQueries(const SparseAttention& work, const Tile& tile, Shared& shared) {
-  const int warp = static_cast<int>(threadIdx.x) / 32;
-  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int warp = static_cast<int>(threadIdx.x / 32);
+  const int lane = static_cast<int>(threadIdx.x % 32);
   const auto* q = static_cast<const __nv_bfloat16*>(work.q_latent) + tile.row * work.q_stride;
   for (int i = 0; i < kTileHeads / kGatherWarps; ++i) {
     const int query = i * kGatherWarps + warp;
@@ -116,16 +116,16 @@ __device__ inline void BringQueries(const SparseAttention& work, const Tile& til
 // Which rows of the cache hold this warp's keys of each block of the partition; -1 behind the last.
 __device__ inline void FindKeys(const SparseAttention& work, const Tile& tile, int32_t partition,
                                 int32_t* cache_rows) {
-  const int warp = static_cast<int>(threadIdx.x) / 32;
+  const int warp = static_cast<int>(threadIdx.x / 32);
   const int32_t* selection = work.selection + tile.row * work.selection_stride;
   const int32_t* pages = work.page_tables + work.sequences[tile.row] * work.table_stride;
   __syncwarp();
-  for (int i = static_cast<int>(threadIdx.x) % 32; i < kPartition / kGatherWarps; i += 32) {
+  for (int i = static_cast<int>(threadIdx.x % 32); i < kPartition / kGatherWarps; i += 32) {
     const auto ordinal = static_cast<int32_t>(partition * kPartition + i / kWarpKeys * kBlockKeys +
                                               warp * kWarpKeys + i % kWarpKeys);
     int32_t cache_row = -1;
     if (ordinal < tile.keys) {
-      const int32_t position = selection[ordinal];
+      const auto position = static_cast<uint32_t>(selection[ordinal]);
       cache_row = static_cast<int32_t>(pages[position / kPageTokens] * kPageTokens + position % kPageTokens);
     }
     cache_rows[i] = cache_row;
@@ -136,8 +136,8 @@ __device__ inline void FindKeys(const SparseAttention& work, const Tile& tile, i
 // This warp's 16 keys: 64 rotated channels of each, bf16 in both formats.
 __device__ inline void BringRotated(const SparseAttention& work, int64_t row_bytes, const int32_t* cache_rows,
                                     uint8_t* panel) {
-  const int warp = static_cast<int>(threadIdx.x) / 32;
-  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int warp = static_cast<int>(threadIdx.x / 32);
+  const int lane = static_cast<int>(threadIdx.x % 32);
 #pragma unroll
   for (int i = 0; i < kWarpKeys; i += 4) {
     const int key = i + lane / 8;
@@ -171,40 +171,38 @@ __device__ inline void StoreValues(const uint4& codes, float scale, int key, int
 }
 
 // 256 channels of this warp's 16 keys, behind the last of which come zeros; with the second half also the
-// rotated channels. Loads are under way while the slot is still in use.
+// rotated channels. The first half's loads are under way while the slot is still in use.
 __device__ inline void BringCodes(const SparseAttention& work, const int32_t* cache_rows, int half, int slot,
                                   uint32_t parity, Shared& shared) {
-  constexpr int kLoads = 4;     // under way in a thread
-  constexpr int kLoadKeys = 2;  // 16 lanes for a key
-  const int warp = static_cast<int>(threadIdx.x) / 32;
-  const int lane = static_cast<int>(threadIdx.x) % 32;
+  constexpr int kLoadKeys = 2;  // of a warp at once: 16 lanes for each
+  constexpr int kLoads = kWarpKeys / kLoadKeys;
+  const int warp = static_cast<int>(threadIdx.x / 32);
+  const int lane = static_cast<int>(threadIdx.x % 32);
   const int piece = lane % 16;  // of 16 codes
+  if (half == 1) {
+    Wait(&shared.keys_empty[slot][half], parity ^ 1);
+    BringRotated(work, kCodesRowBytes, cache_rows, shared.keys[slot][kRotatedPanel]);
+  }
+  uint4 codes[kLoads];
+  float scales[kLoads];
+#pragma unroll
+  for (int i = 0; i < kLoads; ++i) {
+    const int32_t cache_row = cache_rows[kLoadKeys * i + lane / 16];
+    codes[i] = {0, 0, 0, 0};
+    scales[i] = 0.0F;
+    if (cache_row < 0) continue;
+    const uint8_t* row =
+        static_cast<const uint8_t*>(work.latents) + static_cast<int64_t>(cache_row) * kCodesRowBytes;
+    codes[i] = __ldg(reinterpret_cast<const uint4*>(row + half * (kLatent / 2)) + piece);
+    scales[i] = __ldg(reinterpret_cast<const float*>(row + kLatent) + half * (kCodeScales / 2) + piece / 8);
+  }
+  if (half == 0) Wait(&shared.keys_empty[slot][half], parity ^ 1);
   uint8_t* panel = shared.keys[slot][half * kHalfPanels + piece / 4];
-#pragma unroll 1
-  for (int first = 0; first < kWarpKeys; first += kLoads * kLoadKeys) {
-    uint4 codes[kLoads];
-    float scales[kLoads];
 #pragma unroll
-    for (int i = 0; i < kLoads; ++i) {
-      const int32_t cache_row = cache_rows[first + kLoadKeys * i + lane / 16];
-      codes[i] = {0, 0, 0, 0};
-      scales[i] = 0.0F;
-      if (cache_row < 0) continue;
-      const uint8_t* row =
-          static_cast<const uint8_t*>(work.latents) + static_cast<int64_t>(cache_row) * kCodesRowBytes;
-      codes[i] = __ldg(reinterpret_cast<const uint4*>(row + half * (kLatent / 2)) + piece);
-      scales[i] = __ldg(reinterpret_cast<const float*>(row + kLatent) + half * (kCodeScales / 2) + piece / 8);
-    }
-    if (first == 0) {
-      Wait(&shared.keys_empty[slot][half], parity ^ 1);
-      if (half == 1) BringRotated(work, kCodesRowBytes, cache_rows, shared.keys[slot][kRotatedPanel]);
-    }
-#pragma unroll
-    for (int i = 0; i < kLoads; ++i) {
-      const int key = warp * kWarpKeys + first + kLoadKeys * i + lane / 16;
-      // Lanes of neighbouring panels begin with different pieces, so that eight lanes meet all banks.
-      StoreValues(codes[i], scales[i], key, piece % 4 * 2, piece / 4 % 2, panel);
-    }
+  for (int i = 0; i < kLoads; ++i) {
+    const int key = warp * kWarpKeys + kLoadKeys * i + lane / 16;
+    // Lanes of neighbouring panels begin with different pieces, so that eight lanes meet all banks.
+    StoreValues(codes[i], scales[i], key, piece % 4 * 2, piece / 4 % 2, panel);
   }
   if (half == 1) WaitForCopies();
   Arrive(&shared.keys_full[slot][half]);
@@ -214,8 +212,8 @@ __device__ inline void BringCodes(const SparseAttention& work, const int32_t* ca
 __device__ inline void BringValues(const SparseAttention& work, const int32_t* cache_rows, int half, int slot,
                                    uint32_t parity, Shared& shared) {
   constexpr int64_t kRowBytes = 2 * kLatentWidth;
-  const int warp = static_cast<int>(threadIdx.x) / 32;
-  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int warp = static_cast<int>(threadIdx.x / 32);
+  const int lane = static_cast<int>(threadIdx.x % 32);
   Wait(&shared.keys_empty[slot][half], parity ^ 1);
   if (half == 1) BringRotated(work, kRowBytes, cache_rows, shared.keys[slot][kRotatedPanel]);
   uint8_t* panel = shared.keys[slot][half * kHalfPanels + lane / 8];
@@ -232,7 +230,7 @@ __device__ inline void BringValues(const SparseAttention& work, const int32_t* c
 template <bool kFp8>
 __device__ void BringTiles(const LaunchedAttention& launched, Shared& shared) {
   const SparseAttention& work = launched.work;
-  const int warp = static_cast<int>(threadIdx.x) / 32;
+  const int warp = static_cast<int>(threadIdx.x / 32);
   const bool first_of_warp = threadIdx.x % 32 == 0;
   int32_t* cache_rows = shared.cache_rows[warp];
   Ring<kTileSlots> tile_slot;
