@@ -257,7 +257,8 @@ class SparseAttentionTest : public testing::TestWithParam<std::tuple<CacheFormat
   }
 };
 
-// All heads of the edge rows, some of every fourth other row; all values are there, and numbers.
+// All heads of the edge rows, every ninth of every fourth other row if there are many; all values are there,
+// and numbers.
 TEST_P(SparseAttentionTest, IsCloseToDouble) {
   const World world = Make();
   const std::vector<BF16> o = Attention(world).Attend({});
@@ -269,7 +270,8 @@ TEST_P(SparseAttentionTest, IsCloseToDouble) {
     const bool edge = t < std::ssize(kEdges);
     if (!edge && t % 4 != 0) continue;
     double error = 0.0, square = 0.0;
-    for (int64_t h = edge ? 0 : t / 4 % 9; h < world.heads; h += edge ? 1 : 9) {
+    const int64_t step = edge || world.heads <= 16 ? 1 : 9;
+    for (int64_t h = t / 4 % step; h < world.heads; h += step) {
       const std::vector<double> right = world.Right(t, h);
       for (int64_t i = 0; i < kLatent; ++i) {
         const double difference = ToFloat(o[(t * world.heads + h) * kLatent + i]) - right[i];
@@ -281,7 +283,6 @@ TEST_P(SparseAttentionTest, IsCloseToDouble) {
       EXPECT_EQ(error, 0.0) << "row " << t;
       continue;
     }
-    if (square == 0.0) continue;  // none of its heads was looked at
     const double relative = std::sqrt(error / square);
     worst = std::max(worst, relative);
     EXPECT_LE(relative, kMostError) << "row " << t << " of " << world.count[t] << " keys";

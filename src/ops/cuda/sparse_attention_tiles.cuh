@@ -136,16 +136,18 @@ __device__ inline void FindKeys(const SparseAttention& work, const Tile& tile, i
 // This warp's 16 keys: 64 rotated channels of each, bf16 in both formats.
 __device__ inline void BringRotated(const SparseAttention& work, int64_t row_bytes, const int32_t* cache_rows,
                                     uint8_t* panel) {
+  constexpr int kCopyKeys = 4;  // of a warp at once: 8 lanes for each
   const int warp = static_cast<int>(threadIdx.x / 32);
   const int lane = static_cast<int>(threadIdx.x % 32);
+  int32_t rows[kWarpKeys / kCopyKeys];
 #pragma unroll
-  for (int i = 0; i < kWarpKeys; i += 4) {
-    const int key = i + lane / 8;
-    const int32_t cache_row = cache_rows[key];
+  for (int i = 0; i < kWarpKeys / kCopyKeys; ++i) rows[i] = cache_rows[kCopyKeys * i + lane / 8];
+#pragma unroll
+  for (int i = 0; i < kWarpKeys / kCopyKeys; ++i) {
+    const int key = warp * kWarpKeys + kCopyKeys * i + lane / 8;
     const uint8_t* from =
-        static_cast<const uint8_t*>(work.latents) + (max(cache_row, 0) + 1) * row_bytes - 2 * kRotated;
-    CopySixteen(from + 16 * (lane % 8), panel + PlaceInPanel(warp * kWarpKeys + key, lane % 8),
-                cache_row >= 0);
+        static_cast<const uint8_t*>(work.latents) + (max(rows[i], 0) + 1) * row_bytes - 2 * kRotated;
+    CopySixteen(from + 16 * (lane % 8), panel + PlaceInPanel(key, lane % 8), rows[i] >= 0);
   }
 }
 
@@ -172,8 +174,8 @@ __device__ inline void StoreValues(const uint4& codes, float scale, int key, int
 
 // 256 channels of this warp's 16 keys, behind the last of which come zeros; with the second half also the
 // rotated channels. The first half's loads are under way while the slot is still in use.
-__device__ inline void BringCodes(const SparseAttention& work, const int32_t* cache_rows, int half, int slot,
-                                  uint32_t parity, Shared& shared) {
+__device__ inline void BringHalf(const SparseAttention& work, const int32_t* cache_rows, int half, int slot,
+                                 uint32_t parity, Shared& shared) {
   constexpr int kLoadKeys = 2;  // of a warp at once: 16 lanes for each
   constexpr int kLoads = kWarpKeys / kLoadKeys;
   const int warp = static_cast<int>(threadIdx.x / 32);
@@ -208,23 +210,45 @@ __device__ inline void BringCodes(const SparseAttention& work, const int32_t* ca
   Arrive(&shared.keys_full[slot][half]);
 }
 
+// The keys of a partition from an FP8 cache, block by block and half by half.
+__device__ inline void BringCodes(const SparseAttention& work, const int32_t* cache_rows, int32_t keys,
+                                  Ring<kBlockSlots>& block, Shared& shared) {
+  for (int32_t first = 0; first < keys; first += kBlockKeys) {
+#pragma unroll 1
+    for (int half = 0; half < 2; ++half) {
+      BringHalf(work, cache_rows, half, block.slot, block.parity, shared);
+    }
+    cache_rows += kWarpKeys;
+    block.Next();
+  }
+}
+
 // The same from a bf16 cache.
-__device__ inline void BringValues(const SparseAttention& work, const int32_t* cache_rows, int half, int slot,
-                                   uint32_t parity, Shared& shared) {
+__device__ inline void BringValues(const SparseAttention& work, const int32_t* cache_rows, int32_t keys,
+                                   Ring<kBlockSlots>& block, Shared& shared) {
   constexpr int64_t kRowBytes = 2 * kLatentWidth;
   const int warp = static_cast<int>(threadIdx.x / 32);
   const int lane = static_cast<int>(threadIdx.x % 32);
-  Wait(&shared.keys_empty[slot][half], parity ^ 1);
-  if (half == 1) BringRotated(work, kRowBytes, cache_rows, shared.keys[slot][kRotatedPanel]);
-  uint8_t* panel = shared.keys[slot][half * kHalfPanels + lane / 8];
+  for (int32_t first = 0; first < keys; first += kBlockKeys) {
+    int32_t rows[kWarpKeys];  // read before the copies, which they could not overtake
 #pragma unroll
-  for (int i = 0; i < kWarpKeys; ++i) {
-    const int32_t cache_row = cache_rows[i];
-    const uint8_t* from = static_cast<const uint8_t*>(work.latents) + max(cache_row, 0) * kRowBytes;
-    CopySixteen(from + half * kLatent + 16 * lane, panel + PlaceInPanel(warp * kWarpKeys + i, lane % 8),
-                cache_row >= 0);
+    for (int i = 0; i < kWarpKeys; ++i) rows[i] = cache_rows[i];
+#pragma unroll 1
+    for (int half = 0; half < 2; ++half) {
+      Wait(&shared.keys_empty[block.slot][half], block.parity ^ 1);
+      uint8_t* panel = shared.keys[block.slot][half * kHalfPanels + lane / 8];
+      const uint8_t* from = static_cast<const uint8_t*>(work.latents) + half * kLatent + 16 * lane;
+#pragma unroll
+      for (int i = 0; i < kWarpKeys; ++i) {
+        CopySixteen(from + max(rows[i], 0) * kRowBytes, panel + PlaceInPanel(warp * kWarpKeys + i, lane % 8),
+                    rows[i] >= 0);
+      }
+      if (half == 1) BringRotated(work, kRowBytes, cache_rows, shared.keys[block.slot][kRotatedPanel]);
+      ArriveAfterCopies(&shared.keys_full[block.slot][half]);
+    }
+    cache_rows += kWarpKeys;
+    block.Next();
   }
-  ArriveAfterCopies(&shared.keys_full[slot][half]);
 }
 
 template <bool kFp8>
@@ -258,17 +282,10 @@ __device__ void BringTiles(const LaunchedAttention& launched, Shared& shared) {
     for (int32_t partition = tile.first_partition; partition < tile.end_partition; ++partition) {
       FindKeys(work, tile, partition, cache_rows);
       const auto keys = static_cast<int32_t>(min(kPartition, tile.keys - partition * kPartition));
-      for (int32_t first = 0; first < keys; first += kBlockKeys) {
-        const int32_t* rows = cache_rows + first / kBlockKeys * kWarpKeys;
-#pragma unroll 1
-        for (int half = 0; half < 2; ++half) {
-          if constexpr (kFp8) {
-            BringCodes(work, rows, half, block.slot, block.parity, shared);
-          } else {
-            BringValues(work, rows, half, block.slot, block.parity, shared);
-          }
-        }
-        block.Next();
+      if constexpr (kFp8) {
+        BringCodes(work, cache_rows, keys, block, shared);
+      } else {
+        BringValues(work, cache_rows, keys, block, shared);
       }
     }
   }
