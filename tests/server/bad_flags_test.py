@@ -40,7 +40,7 @@ REFUSED = [
     (["--pp-size", "2", "--pp-layer-partition", "a,b"], 2, ["a,b", "30,31"]),
     (["--nsa-prefill-cp-mode", "ring"], 2, ["ring", "round-robin-split", "in-seq-split"]),
     (["--numerics", "int4"], 2, ["int4", "auto, exact or fp8"]),
-    (["--ops", "tpu"], 2, ["tpu", "cpu or reference"]),
+    (["--ops", "tpu"], 2, ["tpu", "cpu, cuda or reference"]),
     (["--nnodes", "2"], 2, ["--nnodes 2", "1 ranks"]),
     (["--nnodes", "2", "--tp", "2", CP], 2, ["--dist-init-addr"]),
     ([*TWO, "--node-rank", "2"], 2, ["--node-rank 2", "0 to 1"]),
@@ -174,6 +174,10 @@ def main():
         model = str(pathlib.Path(directory) / "model")
         subprocess.run([program, "checkpoint", "make", model, "--preset", "tiny", "--dtype", "bf16"], check=True,
                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        # A model without a file is a model to every flag, and one that is none is refused as a wrong directory is.
+        refused(program, "random:tiny", ["--tp", "16"], 2, ["8 attention heads over 16 ranks"])
+        refused(program, "random:tinny", [], 3, ["random:tinny", "did you mean tiny?"])
+        refused(program, "random:tiny?layers=two", [], 3, ["layers=two is not a number of layers"])
         for flags, code, phrases in REFUSED:
             refused(program, model, flags, code, phrases)
         for partition, phrases in REFUSED_PARTITIONS:
