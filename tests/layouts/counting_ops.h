@@ -32,7 +32,7 @@ struct OpLog {
 };
 
 // Hands every op on to another back end and notes its rows.
-class CountingOps final : public ops::Ops {
+class CountingOps : public ops::Ops {
  public:
   CountingOps(std::unique_ptr<ops::Ops> inner, OpLog& log) : inner_(std::move(inner)), log_(log) {}
   const char* name() const override { return inner_->name(); }

@@ -1,0 +1,84 @@
+#include "gpu_run.h"
+
+#include <cmath>
+#include <memory>
+
+#include "checkpoint/checkpoint.h"
+#include "engine/rank_host.h"
+#include "engine/rank_set.h"
+#include "ops/cuda/device.h"
+#include "tensor/counter_random.h"
+
+namespace sluice::gpu {
+
+std::vector<int32_t> Prompt(int64_t count, uint64_t seed, int64_t vocabulary) {
+  std::vector<int32_t> prompt;
+  for (int64_t i = 0; i < count; ++i) {
+    const uint64_t hash = SplitMix64(seed * 1000003 + static_cast<uint64_t>(i));
+    prompt.push_back(static_cast<int32_t>(hash % static_cast<uint64_t>(vocabulary)));
+  }
+  return prompt;
+}
+
+std::vector<Answer> RunPrompts(const GpuRun& run, const std::vector<std::vector<int32_t>>& prompts,
+                               int64_t max_tokens, bool logits) {
+  const std::shared_ptr<const checkpoint::Checkpoint> checkpoint = checkpoint::Checkpoint::Open(run.model);
+  engine::JobSettings settings;
+  settings.model_path = run.model;
+  settings.grid = {run.stages, run.lanes, run.attn_tp, 1};
+  settings.split_mode = run.split;
+  settings.expert_owners = run.one_owner ? 1 : 0;
+  settings.ops = run.ops;
+  if (run.bf16_cache) settings.cache_format = ops::CacheFormat::kBf16;
+  for (const auto& prompt : prompts)
+    settings.cache_pages += (std::ssize(prompt) + max_tokens) / ops::kPageTokens + 1;
+  engine::CheckFits(settings, checkpoint->config(), checkpoint->is_fp8());
+  engine::OfflineRunner runner(settings, run.chunk, run.max_running,
+                               engine::StartThreadRanks(settings, checkpoint, {}));
+  std::vector<engine::OfflineRequest> requests;
+  for (const auto& prompt : prompts) {
+    engine::OfflineRequest& request = requests.emplace_back();
+    request.prompt = prompt;
+    request.max_tokens = max_tokens;
+    request.return_logits = logits;
+  }
+  std::vector<Answer> answers;
+  for (engine::OfflineResult& result : runner.Run(requests)) {
+    Answer& answer = answers.emplace_back();
+    answer.tokens = std::move(result.tokens);
+    answer.logits = std::move(result.logits);
+    for (int stage = 0; stage < run.stages; ++stage) {
+      for (int lane = 0; lane < run.lanes; ++lane) {
+        auto dump =
+            runner.job().DumpCache(settings.grid.Rank(stage, lane), result.pages, result.cached_tokens);
+        if (lane == 0) {
+          answer.caches.push_back(std::move(dump));
+        } else {
+          answer.replicas_agree = answer.replicas_agree && dump == answer.caches.back();
+        }
+      }
+    }
+  }
+  return answers;
+}
+
+bool HasHopper() {
+  try {
+    ops::cuda::CheckDevice(0);
+    return true;
+  } catch (const Error&) {
+    return false;
+  }
+}
+
+double RelativeRms(const float* a, const float* b, int64_t width) {
+  double difference = 0.0;
+  double size = 0.0;
+  for (int64_t i = 0; i < width; ++i) {
+    difference += std::pow(static_cast<double>(a[i]) - b[i], 2);
+    size += std::pow(static_cast<double>(b[i]), 2);
+  }
+  return std::sqrt(difference / size);
+}
+
+}  // namespace sluice::gpu

@@ -1,0 +1,45 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "engine/offline.h"
+
+namespace sluice::gpu {
+
+// A model without a file, a back end and a layout of thread ranks (on the GPU: all on one card).
+struct GpuRun {
+  std::string model;  // random:...
+  std::string ops = "cuda";
+  int stages = 1;
+  int lanes = 1;
+  int attn_tp = 1;
+  bool one_owner = false;  // lane 0 holds all experts
+  bool bf16_cache = false;
+  parallel::SplitMode split = parallel::SplitMode::kInterleave;
+  int64_t chunk = 100000;    // rows of a step
+  int64_t max_running = 64;  // requests that share steps
+};
+
+struct Answer {
+  std::vector<int32_t> tokens;
+  std::vector<float> logits;                   // [rows computed, vocabulary]; empty unless asked for
+  std::vector<std::vector<std::byte>> caches;  // of lane 0 of each stage
+  bool replicas_agree = true;                  // every lane's cache equals lane 0's
+};
+
+// `count` tokens below `vocabulary`, a function of the seed alone.
+std::vector<int32_t> Prompt(int64_t count, uint64_t seed, int64_t vocabulary);
+
+// Answers all prompts at once, `max_tokens` each, greedily.
+std::vector<Answer> RunPrompts(const GpuRun& run, const std::vector<std::vector<int32_t>>& prompts,
+                               int64_t max_tokens, bool logits = true);
+
+bool HasHopper();
+
+// sqrt(sum (a - b)^2 / sum b^2) of one row of logits.
+double RelativeRms(const float* a, const float* b, int64_t width);
+
+}  // namespace sluice::gpu
