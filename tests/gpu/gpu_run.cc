@@ -1,6 +1,5 @@
 #include "gpu_run.h"
 
-#include <cmath>
 #include <memory>
 
 #include "checkpoint/checkpoint.h"
@@ -69,16 +68,6 @@ bool HasHopper() {
   } catch (const Error&) {
     return false;
   }
-}
-
-double RelativeRms(const float* a, const float* b, int64_t width) {
-  double difference = 0.0;
-  double size = 0.0;
-  for (int64_t i = 0; i < width; ++i) {
-    difference += std::pow(static_cast<double>(a[i]) - b[i], 2);
-    size += std::pow(static_cast<double>(b[i]), 2);
-  }
-  return std::sqrt(difference / size);
 }
 
 }  // namespace sluice::gpu

@@ -39,7 +39,4 @@ std::vector<Answer> RunPrompts(const GpuRun& run, const std::vector<std::vector<
 
 bool HasHopper();
 
-// sqrt(sum (a - b)^2 / sum b^2) of one row of logits.
-double RelativeRms(const float* a, const float* b, int64_t width);
-
 }  // namespace sluice::gpu

@@ -35,7 +35,7 @@ OneRank::OneRank(const std::string& model, const std::string& ops, ops::CacheFor
 
 OneRank::~OneRank() = default;
 
-std::vector<float> OneRank::Feed(std::span<const int32_t> tokens, int64_t first) {
+OneRank::Fed OneRank::Feed(std::span<const int32_t> tokens, int64_t first) {
   arena_->Reset();
   step::Step step;
   step.id = steps_++;
@@ -47,18 +47,25 @@ std::vector<float> OneRank::Feed(std::span<const int32_t> tokens, int64_t first)
   const model::Pass pass(step, *world_, nullptr, parallel::SplitMode::kInterleave, *ops_, *arena_);
   const Tensor x = pass.NewActivation(pass.rows(), model_->hidden_size());
   model_->Embed(pass, x);
-  model_->Layers(pass, 0, x);
+  Fed fed;
+  const model::SelectionHook hook{[&](int64_t, const model::Pass&, const Tensor& selection) {
+    ops_->Finish();
+    const HostCopy copy(selection, ops_->memory());
+    const auto* positions = copy.view().Row<const int32_t>(0);
+    fed.selections.emplace_back(positions + first * selection.cols,
+                                positions + selection.rows * selection.cols);
+  }};
+  model_->Layers(pass, 0, x, &hook);
   std::vector<int64_t> wanted(static_cast<size_t>(std::ssize(tokens) - first));
   std::iota(wanted.begin(), wanted.end(), first);
-  std::vector<float> logits;
   model_->Head(pass, x, wanted, [&](int64_t, const Tensor& slab) {
     ops_->Finish();
     const HostCopy copy(slab, ops_->memory());
     const auto* values = copy.view().Row<const float>(0);
-    logits.insert(logits.end(), values, values + slab.rows * slab.cols);
+    fed.logits.insert(fed.logits.end(), values, values + slab.rows * slab.cols);
   });
   ops_->Finish();
-  return logits;
+  return fed;
 }
 
 void OneRank::TakeCacheOf(OneRank& other) {

@@ -25,8 +25,12 @@ class OneRank {
           const Wrap& wrap = nullptr);
   ~OneRank();
 
-  // Computes the next tokens of the sequence; logits of those from `first` on, [*, vocabulary].
-  std::vector<float> Feed(std::span<const int32_t> tokens, int64_t first);
+  struct Fed {
+    std::vector<float> logits;                     // [*, vocabulary]
+    std::vector<std::vector<int32_t>> selections;  // of each layer, [*, index_topk]
+  };
+  // Computes the next tokens of the sequence; what was found of those from `first` on.
+  Fed Feed(std::span<const int32_t> tokens, int64_t first);
   // As if `other` had fed this one what it was fed: the cache is copied, pages and all.
   void TakeCacheOf(OneRank& other);
   int64_t vocabulary() const { return checkpoint_->config().vocab_size; }

@@ -1,0 +1,65 @@
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+#include "one_rank.h"
+
+namespace sluice::gpu {
+
+// sqrt(sum (a - b)^2 / sum b^2) of one row of logits.
+inline double RelativeRms(const float* a, const float* b, int64_t width) {
+  double difference = 0.0;
+  double size = 0.0;
+  for (int64_t i = 0; i < width; ++i) {
+    difference += std::pow(static_cast<double>(a[i]) - b[i], 2);
+    size += std::pow(static_cast<double>(b[i]), 2);
+  }
+  return std::sqrt(difference / size);
+}
+
+// How far one run of a model lies from another.
+struct Distances {
+  std::vector<double> logits;     // relative rms of each row, ascending
+  std::vector<double> selection;  // of each layer: share of the keys chosen that the other did not choose
+  int64_t other_choices = 0;      // rows whose greedy tokens differ by more than the rows do at these tokens
+  double At(double share) const {
+    return logits[static_cast<size_t>(share * static_cast<double>(logits.size() - 1))];
+  }
+};
+
+inline Distances DistancesOf(const OneRank::Fed& fed, const OneRank::Fed& from, int64_t vocabulary) {
+  Distances result;
+  const int64_t rows = std::ssize(from.logits) / vocabulary;
+  for (int64_t row = 0; row < rows; ++row) {
+    const float* a = fed.logits.data() + row * vocabulary;
+    const float* b = from.logits.data() + row * vocabulary;
+    result.logits.push_back(RelativeRms(a, b, vocabulary));
+    const int64_t mine = std::max_element(a, a + vocabulary) - a;
+    const int64_t other = std::max_element(b, b + vocabulary) - b;
+    if (b[other] - b[mine] > std::abs(a[mine] - b[mine]) + std::abs(a[other] - b[other]))
+      ++result.other_choices;
+  }
+  std::sort(result.logits.begin(), result.logits.end());
+  for (size_t layer = 0; layer < from.selections.size(); ++layer) {
+    const int64_t top_k = std::ssize(from.selections[layer]) / rows;
+    int64_t chosen = 0;
+    int64_t missing = 0;
+    for (int64_t row = 0; row < rows; ++row) {
+      const auto mine = fed.selections[layer].begin() + row * top_k;
+      const auto theirs = from.selections[layer].begin() + row * top_k;
+      const auto end = std::find(theirs, theirs + top_k, -1);
+      const auto mine_end = std::find(mine, mine + top_k, -1);
+      chosen += end - theirs;
+      missing +=
+          std::count_if(theirs, end, [&](int32_t p) { return !std::binary_search(mine, mine_end, p); });
+    }
+    result.selection.push_back(static_cast<double>(missing) /
+                               static_cast<double>(std::max<int64_t>(chosen, 1)));
+  }
+  return result;
+}
+
+}  // namespace sluice::gpu
