@@ -91,6 +91,35 @@ std::optional<ops::CacheFormat> CacheFormatNamed(const std::string& name) {
   Fail(ErrorKind::kUsage, "--kv-cache-dtype {} is not known: use auto, bf16, fp8_e4m3 or f32", name);
 }
 
+constexpr int kMostReserved = 64;  // the smallest Hopper GPU has 78 SMs
+
+// None for auto.
+std::optional<int> SmReserveOf(const LayoutFlags& f) {
+  if (f.sm_reserve == "auto") return std::nullopt;
+  int reserve = -1;
+  const char* end = f.sm_reserve.data() + f.sm_reserve.size();
+  const auto [rest, error] = std::from_chars(f.sm_reserve.data(), end, reserve);
+  if (error != std::errc() || rest != end || reserve < 0 || reserve > kMostReserved) {
+    Fail(ErrorKind::kUsage, "--sm-reserve {} is not known: use auto or 0 to {}", f.sm_reserve, kMostReserved);
+  }
+  if (f.ops != "cuda") {
+    Fail(ErrorKind::kUsage, "--sm-reserve {} is about the SMs of a GPU: use it with --ops cuda",
+         f.sm_reserve);
+  }
+  return reserve;
+}
+
+bool ReceivesHoldSm(const LayoutFlags& f) {
+  if (f.hop_receive == "copy") return false;
+  if (f.hop_receive != "sm") {
+    Fail(ErrorKind::kUsage, "--hop-receive {} is not known: use copy or sm", f.hop_receive);
+  }
+  if (f.ops != "cuda") {
+    Fail(ErrorKind::kUsage, "--hop-receive sm is about the SMs of a GPU: use it with --ops cuda");
+  }
+  return true;
+}
+
 }  // namespace
 
 void AddLayoutFlags(CLI::App& app, LayoutFlags& f) {
@@ -135,6 +164,13 @@ void AddLayoutFlags(CLI::App& app, LayoutFlags& f) {
   app.add_option("--ops", f.ops, "cpu (SIMD), cuda (a Hopper GPU) or reference (naive, double)")
       ->group(numerics);
   app.add_option("--base-gpu-id", f.base_gpu_id, "With --ops cuda, the GPU that the ranks of this host share")
+      ->group(numerics);
+  app.add_option("--sm-reserve", f.sm_reserve,
+                 "With --ops cuda, SMs that kernels leave to communication: auto (what the hop holds) or a "
+                 "number")
+      ->group(numerics);
+  app.add_option("--hop-receive", f.hop_receive,
+                 "With --ops cuda, copy (a waiting receive holds no SM) or sm (it holds one, for comparison)")
       ->group(numerics);
   app.add_option("--watchdog-timeout", f.watchdog_timeout_seconds, "Seconds a rank may keep another waiting")
       ->group(numerics);
@@ -181,6 +217,8 @@ engine::JobSettings SettingsOf(const LayoutFlags& f, const checkpoint::Checkpoin
   at_least("--base-gpu-id", f.base_gpu_id, 0);
   settings.gpu = static_cast<int>(std::min<int64_t>(f.base_gpu_id, std::numeric_limits<int>::max()));
   if (f.ops == "cuda") ops::cuda::CheckDevice(settings.gpu);
+  settings.sm_reserve = SmReserveOf(f);
+  settings.receives_hold_sm = ReceivesHoldSm(f);
   settings.cache_format = CacheFormatNamed(f.kv_cache_dtype);
   settings.max_steps_in_flight =
       std::max(8, 4 * settings.grid.stages) + static_cast<int>(f.pp_async_batch_depth);

@@ -37,6 +37,8 @@ struct LayoutFlags {
   std::string numerics = "auto";
   std::string ops = "cpu";
   int64_t base_gpu_id = 0;
+  std::string sm_reserve = "auto";
+  std::string hop_receive = "copy";
   std::string kv_cache_dtype = "auto";
   int64_t chunked_prefill_size = 8192;
   int64_t max_running_requests = 64;

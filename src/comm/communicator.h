@@ -77,6 +77,9 @@ class Communicator {
 
   // Where the buffers that it is given lie.
   virtual Memory& memory() { return HostMemory(); }
+  // How many SMs of this rank's GPU its pending receives hold, all of them together. None where they wait on
+  // the host or are carried by copy engines.
+  virtual int sms_of_receives() const { return 0; }
   // Called before a transfer starts: returns when the buffers of this rank are as the calls before it left
   // them, for back ends that only enqueue their work (Ops::Finish).
   void SetFence(std::function<void()> fence) { fence_ = std::move(fence); }

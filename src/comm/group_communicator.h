@@ -24,6 +24,7 @@ class Endpoint {
   virtual std::unique_ptr<Transfer> Receive(int from, uint64_t slot, std::span<std::byte> buffer) = 0;
   virtual void Abort(std::string_view reason) = 0;
   virtual Memory& memory() { return HostMemory(); }
+  virtual int sms_of_receives() const { return 0; }
 };
 
 // How many groups a rank shares with each rank of the world. The n-th group that holds both a and b is the
@@ -55,6 +56,7 @@ class GroupCommunicator : public Communicator {
   std::unique_ptr<Communicator> Subgroup(std::span<const int> members) override;
   void Abort(std::string_view reason) override { endpoint_->Abort(reason); }
   Memory& memory() override { return endpoint_->memory(); }
+  int sms_of_receives() const override { return endpoint_->sms_of_receives(); }
 
  protected:
   struct Place {

@@ -21,6 +21,7 @@ struct Posted {
   std::byte* buffer = nullptr;  // written only by a receive
   size_t bytes = 0;
   State state = State::kPosted;
+  std::shared_ptr<void> hold;  // of a receive that waits
 };
 
 // What is under way from one rank to another.
@@ -34,15 +35,17 @@ struct Mailbox {
 // What all ranks share.
 class ThreadWorld {
  public:
-  ThreadWorld(int size, Duration timeout, Memory& memory)
+  ThreadWorld(int size, Duration timeout, Memory& memory, ReceiveHold hold)
       : size_(size),
         timeout_(timeout),
         memory_(memory),
+        hold_(std::move(hold)),
         boxes_(static_cast<size_t>(size) * static_cast<size_t>(size)),
         ranks_(boxes_.size()) {}
 
   Duration timeout() const { return timeout_; }
   Memory& memory() const { return memory_; }
+  const ReceiveHold& hold() const { return hold_; }
   Mailbox& Box(int from, int to) {
     return boxes_[static_cast<size_t>(from) * static_cast<size_t>(size_) + static_cast<size_t>(to)];
   }
@@ -90,6 +93,7 @@ class ThreadWorld {
   const int size_;
   const Duration timeout_;
   Memory& memory_;
+  const ReceiveHold hold_;
   std::vector<Mailbox> boxes_;
   std::mutex mutex_;
   std::vector<RankState> ranks_;
@@ -105,7 +109,7 @@ class ThreadTransfer final : public Transfer {
         sending_(sending),
         slot_(slot),
         box_(sending ? world_->Box(rank, peer) : world_->Box(peer, rank)),
-        half_{buffer, bytes, Posted::State::kPosted} {
+        half_{buffer, bytes, Posted::State::kPosted, nullptr} {
     Post();
   }
 
@@ -149,6 +153,8 @@ class ThreadTransfer final : public Transfer {
     const auto found = others.find(slot_);
     if (found == others.end()) {
       (sending_ ? box_.sends : box_.receives)[slot_].push_back(&half_);
+      const bool in_collective = (slot_ & kTagLimit) != 0;
+      if (!sending_ && !in_collective && world_->hold().begin) half_.hold = world_->hold().begin(rank_);
       return;
     }
     Posted& other = *found->second.front();
@@ -169,6 +175,7 @@ class ThreadTransfer final : public Transfer {
     world_->memory().Copy(source, sending_ ? other.buffer : half_.buffer, static_cast<int64_t>(half_.bytes));
     lock.lock();
     half_.state = other.state = Posted::State::kDone;
+    other.hold.reset();
     box_.changed.notify_all();
   }
 
@@ -181,6 +188,7 @@ class ThreadTransfer final : public Transfer {
       if (found->second.empty()) queues.erase(found);
     }
     half_.state = Posted::State::kDetached;
+    half_.hold.reset();
   }
 
   std::string Sentence() const {
@@ -218,6 +226,7 @@ class ThreadEndpoint final : public Endpoint {
   }
   void Abort(std::string_view reason) override { world_->Abort(reason); }
   Memory& memory() override { return world_->memory(); }
+  int sms_of_receives() const override { return world_->hold().sms; }
 
  private:
   const std::shared_ptr<ThreadWorld> world_;
@@ -226,9 +235,10 @@ class ThreadEndpoint final : public Endpoint {
 
 }  // namespace
 
-std::vector<std::unique_ptr<Communicator>> MakeThreadWorld(int size, Duration timeout, Memory& memory) {
+std::vector<std::unique_ptr<Communicator>> MakeThreadWorld(int size, Duration timeout, Memory& memory,
+                                                           ReceiveHold hold) {
   SLUICE_CHECK(size > 0 && timeout > Duration(0), "{} ranks", size);
-  const auto world = std::make_shared<ThreadWorld>(size, timeout, memory);
+  const auto world = std::make_shared<ThreadWorld>(size, timeout, memory, std::move(hold));
   std::vector<std::unique_ptr<Communicator>> ranks;
   for (int rank = 0; rank < size; ++rank) {
     ranks.push_back(MakeWorldCommunicator(std::make_shared<ThreadEndpoint>(world, rank), rank, size));

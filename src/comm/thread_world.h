@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -8,13 +9,23 @@
 
 namespace sluice::comm {
 
+// What a receive occupies from its posting until its data is there, where it is to be like one that waits on
+// a GPU. Receives of collectives, which are waited for at once, occupy nothing.
+struct ReceiveHold {
+  int sms = 0;  // by all pending receives of a rank together
+  // Called when `rank` has to wait for what it posts; what it returns is let go of when the data is there or
+  // nobody waits for it any more. Called by any thread.
+  std::function<std::shared_ptr<void>(int rank)> begin;
+};
+
 // The communicators of `size` ranks that are threads of this process, in rank order; they may be destroyed in
 // any order. Nothing is staged: a send and its receive post their buffers, and whoever comes second copies
 // once, before Send or Receive returns. So a transfer is complete as soon as both sides have posted it,
 // whether or not anybody waits. `timeout` bounds every wait. Abort ends the waits of all ranks; a rank whose
 // communicators are destroyed ends the waits for what it never posted. Sizes that disagree end the world with
-// Error(kInternal). All buffers lie in `memory` or on the host.
+// Error(kInternal). All buffers lie in `memory` or on the host. Receives hold what `hold` says.
 std::vector<std::unique_ptr<Communicator>> MakeThreadWorld(int size, Duration timeout,
-                                                           Memory& memory = HostMemory());
+                                                           Memory& memory = HostMemory(),
+                                                           ReceiveHold hold = {});
 
 }  // namespace sluice::comm

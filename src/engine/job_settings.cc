@@ -41,6 +41,8 @@ std::string Print(const JobSettings& s) {
                         {"numerics", static_cast<int>(s.numerics)},
                         {"ops", s.ops},
                         {"gpu", s.gpu},
+                        {"sm_reserve", s.sm_reserve.value_or(-1)},
+                        {"receives_hold_sm", s.receives_hold_sm},
                         {"cache_format", NumberOf(s.cache_format)},
                         {"cache_pages", s.cache_pages},
                         {"max_steps_in_flight", s.max_steps_in_flight},
@@ -71,6 +73,8 @@ JobSettings ParseJobSettings(const std::string& text) {
     s.numerics = static_cast<NumericsChoice>(json.at("numerics").get<int>());
     s.ops = json.at("ops");
     s.gpu = json.at("gpu");
+    if (const int reserve = json.at("sm_reserve"); reserve >= 0) s.sm_reserve = reserve;
+    s.receives_hold_sm = json.at("receives_hold_sm");
     if (const int format = json.at("cache_format"); format >= 0) {
       s.cache_format = static_cast<ops::CacheFormat>(format);
     }

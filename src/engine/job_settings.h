@@ -29,6 +29,8 @@ struct JobSettings {
   NumericsChoice numerics = NumericsChoice::kAuto;
   std::string ops = "cpu";                       // "cpu", "cuda" or "reference"
   int gpu = 0;                                   // --base-gpu-id: of "cuda", shared by the ranks of this host
+  std::optional<int> sm_reserve;                 // --sm-reserve; none: auto
+  bool receives_hold_sm = false;                 // --hop-receive sm
   std::optional<ops::CacheFormat> cache_format;  // --kv-cache-dtype; none: as the numerics have it
   int64_t cache_pages = 0;                       // pages of 64 tokens on every rank
   int max_steps_in_flight = 8;

@@ -35,6 +35,7 @@ pipeline::RankOptions RankOptionsOf(const JobSettings& settings, const checkpoin
           settings.dense_tp,
           settings.cache_pages,
           settings.max_steps_in_flight,
+          settings.sm_reserve,
           {}};
 }
 

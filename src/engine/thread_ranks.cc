@@ -21,7 +21,13 @@ class ThreadRanks final : public RankSet {
     comm::CheckRunsInThreads(settings.fault_plan);
     // Ranks that compute on a GPU exchange their rows in its memory.
     Memory& memory = settings.ops == "cuda" ? ops::cuda::DeviceMemory(settings.gpu) : HostMemory();
-    auto world = comm::MakeThreadWorld(settings.grid.world(), settings.data_plane_limit(), memory);
+    comm::ReceiveHold hold;
+    // On one stage there is no hop: lanes take nothing but tokens from one another, on the host.
+    if (settings.receives_hold_sm && settings.grid.stages > 1) {
+      hold = {1, ops::cuda::MakeSmHolder(settings.gpu, settings.grid.world())};
+    }
+    auto world =
+        comm::MakeThreadWorld(settings.grid.world(), settings.data_plane_limit(), memory, std::move(hold));
     for (int rank = 0; rank < settings.grid.world(); ++rank) {
       auto [controller_end, rank_end] = comm::MakeChannelPair();
       injectors_.push_back(MakeInjector(settings, rank, RankKind::kThread, *rank_end));

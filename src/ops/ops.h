@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "base/sm_budget.h"
 #include "ops/cache_format.h"
 #include "ops/expert_terms.h"
 #include "tensor/random_matrix.h"
@@ -167,6 +168,9 @@ class Ops {
   // An op may only be enqueued when its call returns. Waits until all of them are complete, and throws what
   // went wrong in one of them.
   virtual void Finish() {}
+  // What the kernels of the ops called from now on leave to others. Changes no bit of any result; ignored
+  // where there are no SMs.
+  virtual void SetSmBudget(SmBudget) {}
 
   // ---- weights ----
 

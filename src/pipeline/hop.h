@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "base/sm_budget.h"
 #include "comm/communicator.h"
 #include "comm/damage.h"
 #include "parallel/grid.h"
@@ -50,6 +51,13 @@ class Hop {
   bool HasDownstream(const PassId& pass) const {
     return stage_ + 1 < grid_.stages || pass.visit + 1 < grid_.virtual_stages;
   }
+
+  // Whether receives are to be posted while this rank computes what comes before. Where they hold SMs the
+  // last stage, on whose result all others wait, has nothing pending then.
+  bool PostsAhead() const { return world_.sms_of_receives() == 0 || stage_ + 1 < grid_.stages; }
+  // What is held while this rank computes, by rows of later passes or, on the first stage, by the tokens of
+  // this one: what pending receives hold on all stages but the last, and nothing on one stage alone.
+  SmBudget budget() const { return {stage_ + 1 < grid_.stages ? world_.sms_of_receives() : 0}; }
 
   // Posts the receive of a pass that is to come; each once.
   void Expect(const PassId& pass, int64_t rows);

@@ -67,6 +67,7 @@ Rank::Rank(RankOptions options, std::unique_ptr<model::StageModel> stage, ops::O
   for (comm::Communicator* each : {&world_, lanes_.get(), heads_.get()}) {
     if (each != nullptr) each->SetFence([&ops] { ops.Finish(); });
   }
+  ops.SetSmBudget(options_.sm_reserve.has_value() ? SmBudget{*options_.sm_reserve} : hop_.budget());
   world_.SetRecorder(&recorder_);
   lanes_->SetRecorder(&recorder_);
   if (heads_ != nullptr) heads_->SetRecorder(&recorder_);
@@ -188,6 +189,7 @@ std::optional<Rank::Work> Rank::NextWork() {
 // Posts the receives of the passes that are published already, so that their rows can travel while this rank
 // computes earlier ones.
 void Rank::ExpectPublished() {
+  if (!hop_.PostsAhead()) return;
   std::vector<PassWork> expected;
   {
     std::lock_guard lock(mutex_);

@@ -35,6 +35,7 @@ struct RankOptions {
   bool dense_tp = false;
   int64_t cache_pages = 0;
   int max_steps_in_flight = 8;
+  std::optional<int> sm_reserve;  // SMs that kernels leave; none: as the hop says
   std::function<void(int64_t step)>
       at_pass;  // called as a pass begins, if there; what it throws ends the rank
 };

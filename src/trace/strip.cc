@@ -14,12 +14,16 @@ struct Extent {
   int64_t length() const { return std::max<int64_t>(end_ns - begin_ns, 1); }
 };
 
-// From the first compute to the last, over all lanes.
-Extent ExtentOf(const std::vector<Lane>& lanes) {
+bool Drawn(const Span& span, SvgDetail detail) {
+  return detail == SvgDetail::kSteps ? span.kind == SpanKind::kCompute : span.kind != SpanKind::kIdle;
+}
+
+// From the first span that is drawn to the last, over all lanes.
+Extent ExtentOf(const std::vector<Lane>& lanes, SvgDetail detail = SvgDetail::kSteps) {
   Extent extent;
   for (const Lane& lane : lanes) {
     for (const Span& span : lane.spans) {
-      if (span.kind != SpanKind::kCompute) continue;
+      if (!Drawn(span, detail)) continue;
       extent.begin_ns = std::min(extent.begin_ns, span.begin_ns);
       extent.end_ns = std::max(extent.end_ns, span.end_ns);
     }
@@ -54,12 +58,12 @@ std::vector<std::string> RenderStrip(const std::vector<Lane>& lanes, int width) 
   return lines;
 }
 
-std::string RenderSvg(const std::vector<Lane>& lanes, const std::string& title) {
+std::string RenderSvg(const std::vector<Lane>& lanes, const std::string& title, SvgDetail detail) {
   constexpr double kWidth = 900.0;
   constexpr double kLeft = 130.0;
   constexpr double kRow = 30.0;
   constexpr double kTop = 40.0;
-  const Extent extent = ExtentOf(lanes);
+  const Extent extent = ExtentOf(lanes, detail);
   const double height = kTop + kRow * static_cast<double>(lanes.size()) + 40.0;
   std::string svg = fmt::format(
       "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{0}\" height=\"{1}\" font-family=\"sans-serif\" "
@@ -73,18 +77,24 @@ std::string RenderSvg(const std::vector<Lane>& lanes, const std::string& title) 
         "fill=\"#eee\"/>\n",
         y + 17, lanes[i].label, kLeft, y, kWidth);
     for (const Span& span : lanes[i].spans) {
-      if (span.kind != SpanKind::kCompute) continue;
+      if (!Drawn(span, detail)) continue;
       const double scale = kWidth / static_cast<double>(extent.length());
       const double x = kLeft + static_cast<double>(span.begin_ns - extent.begin_ns) * scale;
       const double w = static_cast<double>(span.end_ns - span.begin_ns) * scale;
+      const double ms = static_cast<double>(span.end_ns - span.begin_ns) / 1e6;
+      const std::string fill = span.kind == SpanKind::kCompute
+                                   ? fmt::format("hsl({},60%,65%)", span.step * 47 % 360)
+                                   : std::string("#bbb");
+      const bool steps = detail == SvgDetail::kSteps;
+      const std::string text = steps ? std::string(1, LetterOf(span.step)) : fmt::format("{:.3f} ms", ms);
       svg += fmt::format(
-          "<rect x=\"{:.2f}\" y=\"{}\" width=\"{:.2f}\" height=\"24\" fill=\"hsl({},60%,65%)\" "
-          "stroke=\"#333\" "
-          "stroke-width=\"0.5\"><title>step {}: {:.1f} ms</title></rect>\n",
-          x, y, w, span.step * 47 % 360, span.step, static_cast<double>(span.end_ns - span.begin_ns) / 1e6);
-      if (w > 14)
-        svg += fmt::format("<text x=\"{:.2f}\" y=\"{}\">{}</text>\n", x + w / 2 - 4, y + 17,
-                           LetterOf(span.step));
+          "<rect x=\"{:.2f}\" y=\"{}\" width=\"{:.2f}\" height=\"24\" fill=\"{}\" stroke=\"#333\" "
+          "stroke-width=\"0.5\"><title>{}</title></rect>\n",
+          x, y, w, fill, steps ? fmt::format("step {}: {:.1f} ms", span.step, ms) : text);
+      const double half = 4.0 * static_cast<double>(text.size());
+      if (w > 14 && w > 2 * half - 8) {
+        svg += fmt::format("<text x=\"{:.2f}\" y=\"{}\">{}</text>\n", x + w / 2 - half, y + 17, text);
+      }
     }
   }
   svg += fmt::format("<text x=\"{}\" y=\"{}\">time, {:.1f} ms in all; grey: waiting</text>\n</svg>\n", kLeft,

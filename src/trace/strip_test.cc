@@ -34,6 +34,17 @@ TEST(Strip, TheSvgHasARectangleForEachStepAndTheTitle) {
   EXPECT_THAT(svg, testing::HasSubstr("<title>step 2: 0.0 ms</title>"));
 }
 
+TEST(Strip, AnSvgOfFewSpansHasTheDurationOfEach) {
+  const std::vector<Lane> lanes = {
+      {"receive", 0, {{0, 3'250'000, SpanKind::kHopWait, 0, 0}}},
+      {"scoring", 0, {{500'000, 1'812'000, SpanKind::kCompute, 0, 0}, {0, 400'000, SpanKind::kIdle, 0, 0}}}};
+  const std::string svg = RenderSvg(lanes, "before", SvgDetail::kDurations);
+  EXPECT_THAT(svg, testing::HasSubstr(">3.250 ms</text>"));
+  EXPECT_THAT(svg, testing::HasSubstr(">1.312 ms</text>"));
+  EXPECT_THAT(svg, testing::HasSubstr("time, 3.2 ms in all"));
+  EXPECT_THAT(svg, testing::Not(testing::HasSubstr("0.400")));
+}
+
 TEST(Recorder, KeepsTheNewestSpansAndTheWaitInProgress) {
   Recorder recorder(3, 2);
   for (int64_t step = 0; step < 3; ++step) {

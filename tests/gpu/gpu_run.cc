@@ -28,12 +28,14 @@ std::vector<Answer> RunPrompts(const GpuRun& run, const std::vector<std::vector<
   settings.split_mode = run.split;
   settings.expert_owners = run.one_owner ? 1 : 0;
   settings.ops = run.ops;
+  settings.receives_hold_sm = run.receives_hold_sm;
+  settings.sm_reserve = run.sm_reserve;
   if (run.bf16_cache) settings.cache_format = ops::CacheFormat::kBf16;
   for (const auto& prompt : prompts)
     settings.cache_pages += (std::ssize(prompt) + max_tokens) / ops::kPageTokens + 1;
   engine::CheckFits(settings, checkpoint->config(), checkpoint->is_fp8());
   engine::OfflineRunner runner(settings, run.chunk, run.max_running,
-                               engine::StartThreadRanks(settings, checkpoint, {}));
+                               engine::StartThreadRanks(settings, checkpoint, run.probes));
   std::vector<engine::OfflineRequest> requests;
   for (const auto& prompt : prompts) {
     engine::OfflineRequest& request = requests.emplace_back();
@@ -58,6 +60,7 @@ std::vector<Answer> RunPrompts(const GpuRun& run, const std::vector<std::vector<
       }
     }
   }
+  if (run.before_end) run.before_end();
   return answers;
 }
 

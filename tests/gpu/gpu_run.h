@@ -2,10 +2,13 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "engine/offline.h"
+#include "engine/rank_host.h"
 
 namespace sluice::gpu {
 
@@ -21,6 +24,10 @@ struct GpuRun {
   parallel::SplitMode split = parallel::SplitMode::kInterleave;
   int64_t chunk = 100000;    // rows of a step
   int64_t max_running = 64;  // requests that share steps
+  bool receives_hold_sm = false;
+  std::optional<int> sm_reserve = {};
+  engine::RankProbes probes = {};
+  std::function<void()> before_end = {};  // when all is answered and the ranks are still there
 };
 
 struct Answer {

@@ -26,7 +26,10 @@ Memory& ChosenMemory(int device) {
 CudaOps::CudaOps(int device)
     : memory_(ChosenMemory(device)),
       staging_(memory_, stream_),
-      counters_(kCounters * SizeOf(DType::kI32), memory_) {
+      counters_(kCounters * SizeOf(DType::kI32), memory_),
+      scoring_launches_(sizeof(LaunchRecord), memory_) {
+  const LaunchRecord none;
+  memory_.Copy(&none, scoring_launches_.data(), sizeof(none));
   Check(cudaDeviceGetAttribute(&sms_, cudaDevAttrMultiProcessorCount, device), "counting SMs");
   void* flag = nullptr;
   Check(cudaHostAlloc(&flag, 2 * sizeof(int32_t), cudaHostAllocMapped), "pinning a flag");
@@ -45,6 +48,13 @@ void CudaOps::Finish() {
     Fail(ErrorKind::kInternal, "the index score of row {} and position {} is not a number", not_a_number_[0],
          not_a_number_[1]);
   }
+}
+
+LaunchRecord CudaOps::ScoringLaunches() {
+  Finish();
+  LaunchRecord record;
+  memory_.Copy(scoring_launches_.data(), &record, sizeof(record));
+  return record;
 }
 
 std::byte* CudaOps::Workspace(int64_t bytes) {
@@ -113,7 +123,7 @@ void CudaOps::Multiply(const Tensor& x, const PackedWeights& weights, int64_t we
     gemm.groups = staging_.Put(groups);
     gemm.group_count = static_cast<int32_t>(groups.size());
   }
-  Check(Enqueue(gemm, NextCounter(), sms_, stream_), "Linear [{}, {}] x {} of [{}, {}]", x.rows, x.cols,
+  Check(Enqueue(gemm, NextCounter(), Blocks(), stream_), "Linear [{}, {}] x {} of [{}, {}]", x.rows, x.cols,
         weight_count, y.cols, x.cols);
 }
 

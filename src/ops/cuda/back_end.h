@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "ops/cuda/gemm.h"
+#include "ops/cuda/index_scores_kernel.h"
 #include "ops/cuda/packed_weights.h"
 #include "ops/cuda/staging.h"
 #include "ops/cuda/stream.h"
@@ -26,6 +27,7 @@ class CudaOps final : public Ops {
   Numerics numerics() const override { return Numerics::kFp8; }
   Memory& memory() override { return memory_; }
   void Finish() override;
+  void SetSmBudget(SmBudget budget) override { budget_ = budget; }
 
   std::unique_ptr<Weight> Pack(const RawMatrix& raw) override;
   std::unique_ptr<WeightGroup> PackGroup(std::span<const RawMatrix> raws) override;
@@ -73,6 +75,9 @@ class CudaOps final : public Ops {
                               std::span<const int64_t> positions) override;
   std::vector<Sampled> Logprobs(const Tensor& logits, std::span<const int32_t> targets, int32_t top) override;
 
+  // The scoring kernel's launches since the start. Waits for what is enqueued.
+  LaunchRecord ScoringLaunches();
+
  private:
   // Places and page tables of an op in device memory.
   struct PlacesOnDevice {
@@ -94,14 +99,18 @@ class CudaOps final : public Ops {
   // Device memory for the inside of one op; what an earlier op put there is gone.
   std::byte* Workspace(int64_t bytes);
   TileCounter NextCounter();
+  // The grid of a persistent kernel.
+  int Blocks() const { return budget_.Left(sms_); }
 
   Memory& memory_;  // the first to be made: it chooses the device
   const Stream stream_;
-  int sms_ = 0;
+  int sms_ = 0;  // of the device
+  SmBudget budget_;
   Staging staging_;
   Buffer workspace_;
   Buffer counters_;
   int64_t next_counter_ = 0;
+  Buffer scoring_launches_;  // a LaunchRecord
   // Of SelectKeys, (row, position) of a score that is no number, written by the device into the host's
   // memory; row -1: none.
   int32_t* not_a_number_ = nullptr;

@@ -83,7 +83,8 @@ void CudaOps::AbsorbQuery(const AttentionShape& shape, const Tensor& q, const We
   gemm.y = q_latent.data;
   gemm.y_stride = q_latent.stride;
   gemm.y_step = shape.latent_width();
-  Check(Enqueue(gemm, NextCounter(), sms_, stream_), "AbsorbQuery of {} rows, {} heads", q.rows, shape.heads);
+  Check(Enqueue(gemm, NextCounter(), Blocks(), stream_), "AbsorbQuery of {} rows, {} heads", q.rows,
+        shape.heads);
   RotateQueries work;
   work.rows = q.rows;
   work.heads = static_cast<int32_t>(shape.heads);
@@ -114,7 +115,7 @@ void CudaOps::ValueUp(const AttentionShape& shape, const Tensor& o_latent, const
   gemm.y = o.data;
   gemm.y_stride = o.stride;
   gemm.y_step = shape.value;
-  Check(Enqueue(gemm, NextCounter(), sms_, stream_), "ValueUp of {} rows, {} heads", o.rows, shape.heads);
+  Check(Enqueue(gemm, NextCounter(), Blocks(), stream_), "ValueUp of {} rows, {} heads", o.rows, shape.heads);
 }
 
 void CudaOps::LatentRows(const AttentionShape& shape, const Tensor& kv, const Tensor& norm, float eps,
@@ -211,7 +212,8 @@ void CudaOps::SelectKeys(const IndexerShape& shape, const Tensor& queries, const
       work.tiles = TilesOf(groups);
       work.scores = reinterpret_cast<float*>(Workspace(rows * stride * SizeOf(DType::kF32)));
       work.scores_stride = stride;
-      Check(Enqueue(work, NextCounter(), sms_, stream_), "SelectKeys' scores of {} rows, {} keys", rows,
+      work.record = reinterpret_cast<LaunchRecord*>(scoring_launches_.data());
+      Check(Enqueue(work, NextCounter(), Blocks(), stream_), "SelectKeys' scores of {} rows, {} keys", rows,
             context);
       choice.scores = work.scores;
     }
@@ -241,9 +243,9 @@ void CudaOps::SparseAttention(const AttentionShape& shape, const Tensor& q_laten
   work.selection_stride = selection.stride;
   work.o_latent = o_latent.data;
   work.o_stride = o_latent.stride;
-  work.workspace_bytes = WorkspaceBytes(work.top_k, sms_);
+  work.workspace_bytes = WorkspaceBytes(work.top_k, Blocks());
   work.workspace = Workspace(work.workspace_bytes);
-  Check(Enqueue(work, NextCounter(), sms_, stream_), "SparseAttention of {} rows, {} heads", work.rows,
+  Check(Enqueue(work, NextCounter(), Blocks(), stream_), "SparseAttention of {} rows, {} heads", work.rows,
         work.heads);
 }
 

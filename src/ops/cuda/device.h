@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 
 #include "ops/ops.h"
@@ -26,5 +27,10 @@ MemoryInfo MemoryOf(int device);
 // A back end that computes on GPU `device`, on a stream of its own: for one rank, on one thread. Numerics are
 // kFp8. Several of them may share a GPU. Throws as CheckDevice.
 std::unique_ptr<Ops> MakeCudaOps(int device);
+
+// For each of `holders` an SM of GPU `device` can be held, as a receive holds one whose kernel waits for its
+// peer (ops/cuda/held_sm.h): from the call with its number until everything is gone that calls with it
+// returned. Thread-safe. Throws as CheckDevice.
+std::function<std::shared_ptr<void>(int holder)> MakeSmHolder(int device, int holders);
 
 }  // namespace sluice::ops::cuda

@@ -59,8 +59,8 @@ __device__ void BringTiles(const IndexScores& work, int32_t* counter, const CUte
   Ring<kStages> stage;
   Ring<kSlots> slot;
   const auto heads = static_cast<int32_t>(work.heads);
-  while (true) {
-    const Tile tile = TileNumber(work, atomicAdd(counter, 1));
+  for (auto fixed = static_cast<int32_t>(blockIdx.x);; fixed += static_cast<int32_t>(gridDim.x)) {
+    const Tile tile = TileNumber(work, work.fixed_tiles ? fixed : atomicAdd(counter, 1));
     Wait(&shared.tile_empty[slot.slot], slot.parity ^ 1);
     shared.tile[slot.slot] = tile;
     if (tile.group < 0) {
@@ -168,6 +168,12 @@ __device__ void ScoreTiles(const IndexScores& work, int math_group, Shared& shar
   }
 }
 
+__device__ void TellOfLaunch(LaunchRecord* record) {
+  atomicAdd(&record->launches, 1);
+  atomicMin(&record->fewest_blocks, static_cast<int32_t>(gridDim.x));
+  atomicMax(&record->most_blocks, static_cast<int32_t>(gridDim.x));
+}
+
 template <int kHeads>
 __global__ void __launch_bounds__(kThreads, 1)
     ScoreKernel(const IndexScores work, int32_t* counter, const __grid_constant__ CUtensorMap queries,
@@ -187,6 +193,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     FenceBarrierInit();
     PrefetchMap(&queries);
     PrefetchMap(&keys);
+    if (blockIdx.x == 0 && work.record != nullptr) TellOfLaunch(work.record);
   }
   __syncthreads();
   const int warpgroup = static_cast<int>(threadIdx.x) / 128;

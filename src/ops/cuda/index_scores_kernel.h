@@ -23,6 +23,13 @@ struct QueryGroup {
   int32_t first_tile = 0;  // tiles of the groups before it
 };
 
+// What was really launched, written by the kernel itself.
+struct LaunchRecord {
+  int32_t launches = 0;
+  int32_t fewest_blocks = INT32_MAX;
+  int32_t most_blocks = 0;
+};
+
 // All pointers are to device memory.
 struct IndexScores {
   int64_t heads = 64;             // or 32
@@ -39,6 +46,10 @@ struct IndexScores {
   int32_t tiles = 0;        // TilesOf(groups)
   float* scores = nullptr;  // [T, scores_stride]; of row t the entries 0..positions[t] are written
   int64_t scores_stride = 0;
+  LaunchRecord* record = nullptr;  // if there, is told of the launch
+  // Block b of n takes tiles b, b + n, ... instead of drawing from the counter; for
+  // bench/sm_reserve_bench.cc.
+  bool fixed_tiles = false;
 };
 
 // `queries` and `keys` describe work.queries and work.cache as lines of 128 bytes.

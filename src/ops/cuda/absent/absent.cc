@@ -16,5 +16,6 @@ void CheckDevice(int) { Refuse(); }
 Memory& DeviceMemory(int) { Refuse(); }
 MemoryInfo MemoryOf(int) { Refuse(); }
 std::unique_ptr<Ops> MakeCudaOps(int) { Refuse(); }
+std::function<std::shared_ptr<void>(int)> MakeSmHolder(int, int) { Refuse(); }
 
 }  // namespace sluice::ops::cuda

@@ -1,0 +1,269 @@
+#include <cuda_runtime.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <fstream>
+#include <map>
+#include <numeric>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "base/clock.h"
+#include "ops/cuda/check.h"
+#include "ops/cuda/device.h"
+#include "ops/cuda/held_sm.h"
+#include "ops/cuda/index_scores.h"
+#include "tensor/counter_random.h"
+#include "tensor/tensor.h"
+#include "trace/strip.h"
+
+// What a receive that holds an SM while it waits costs the scoring kernel, alone and beside it, on all SMs
+// and on all but one; with tiles from a counter, as they are, and with fixed tiles, block b of n taking b,
+// b + n, ...: there a block whose SM is held begins when another has ended, and has as much to do.
+//   sm_reserve_bench [DIRECTORY]    writes sm-reserve-before.svg and sm-reserve-after.svg there
+// Device time between events around a launch; medians of kRounds, all cases taking turns.
+namespace sluice {
+namespace {
+
+using ops::cuda::Check;
+
+constexpr int64_t kKeys = 65536;
+constexpr int64_t kHeads = 64;
+constexpr int kRounds = 9;
+
+class Event {
+ public:
+  Event() { Check(cudaEventCreate(&event_), "creating an event"); }
+  ~Event() { cudaEventDestroy(event_); }
+  Event(const Event&) = delete;
+  Event& operator=(const Event&) = delete;
+  void Record(cudaStream_t stream) { Check(cudaEventRecord(event_, stream), "recording an event"); }
+  int64_t NsSince(const Event& origin) const {
+    float ms = 0.0F;
+    Check(cudaEventElapsedTime(&ms, origin.event_, event_), "reading an event");
+    return static_cast<int64_t>(static_cast<double>(ms) * 1e6);
+  }
+
+ private:
+  cudaEvent_t event_ = nullptr;
+};
+
+template <typename T>
+Buffer OnDevice(const std::vector<T>& values) {
+  const auto bytes = static_cast<int64_t>(values.size() * sizeof(T));
+  Buffer buffer(bytes, ops::cuda::DeviceMemory(0));
+  ops::cuda::DeviceMemory(0).Copy(values.data(), buffer.data(), bytes);
+  return buffer;
+}
+
+// e4m3 without NaN.
+std::vector<uint8_t> Codes(int64_t count) {
+  std::vector<uint8_t> codes;
+  for (int64_t i = 0; i < count; ++i) {
+    const auto code = static_cast<uint8_t>(SplitMix64(static_cast<uint64_t>(i)));
+    codes.push_back((code & 0x7f) == 0x7f ? uint8_t{0} : code);
+  }
+  return codes;
+}
+
+// The last `rows` rows of a prompt of kKeys tokens.
+class Scoring {
+ public:
+  explicit Scoring(int64_t rows) : rows_(rows) {
+    std::vector<ops::RowPlace> places;
+    std::vector<int32_t> positions;
+    for (int64_t row = 0; row < rows; ++row) {
+      positions.push_back(static_cast<int32_t>(kKeys - rows + row));
+      places.push_back({0, positions.back()});
+    }
+    std::vector<int32_t> table(kKeys / ops::kPageTokens);
+    std::iota(table.begin(), table.end(), 0);
+    std::vector<uint8_t> pages;
+    const std::vector<uint8_t> codes = Codes(ops::kPageTokens * ops::cuda::kIndexDim);
+    const std::vector<float> scales(ops::kPageTokens, 1.0F / 256.0F);
+    const auto* scale_bytes = reinterpret_cast<const uint8_t*>(scales.data());
+    for (size_t page = 0; page < table.size(); ++page) {
+      pages.insert(pages.end(), codes.begin(), codes.end());
+      pages.insert(pages.end(), scale_bytes, scale_bytes + scales.size() * sizeof(float));
+    }
+    const std::vector<ops::cuda::QueryGroup> groups = ops::cuda::GroupQueries(places, kHeads);
+    queries_ = OnDevice(Codes(rows * kHeads * ops::cuda::kIndexDim));
+    gates_ = OnDevice(std::vector<float>(static_cast<size_t>(rows * kHeads), 0.01F));
+    cache_ = OnDevice(pages);
+    table_ = OnDevice(table);
+    positions_ = OnDevice(positions);
+    groups_ = OnDevice(groups);
+    counter_ = OnDevice(std::vector<int32_t>(1));
+    scores_ = Buffer(rows * kKeys * SizeOf(DType::kF32), ops::cuda::DeviceMemory(0));
+    work_.heads = kHeads;
+    work_.rows = rows;
+    work_.queries = queries_.data();
+    work_.gates = reinterpret_cast<const float*>(gates_.data());
+    work_.cache = cache_.data();
+    work_.cache_pages = std::ssize(table);
+    work_.page_tables = reinterpret_cast<const int32_t*>(table_.data());
+    work_.table_stride = std::ssize(table);
+    work_.positions = reinterpret_cast<const int32_t*>(positions_.data());
+    work_.groups = reinterpret_cast<const ops::cuda::QueryGroup*>(groups_.data());
+    work_.group_count = static_cast<int32_t>(groups.size());
+    work_.tiles = ops::cuda::TilesOf(groups);
+    work_.scores = reinterpret_cast<float*>(scores_.data());
+    work_.scores_stride = kKeys;
+  }
+
+  void Enqueue(bool fixed_tiles, int sms, cudaStream_t stream) {
+    work_.fixed_tiles = fixed_tiles;
+    Check(ops::cuda::Enqueue(work_, reinterpret_cast<ops::cuda::TileCounter>(counter_.data()), sms, stream),
+          "scores of {} rows", rows_);
+  }
+  // Of the last row.
+  std::vector<float> Scores() const {
+    std::vector<float> scores(kKeys);
+    ops::cuda::DeviceMemory(0).Copy(work_.scores + (rows_ - 1) * kKeys, scores.data(),
+                                    kKeys * SizeOf(DType::kF32));
+    return scores;
+  }
+
+ private:
+  int64_t rows_;
+  Buffer queries_, gates_, cache_, table_, positions_, groups_, counter_, scores_;
+  ops::cuda::IndexScores work_;
+};
+
+struct Measured {
+  trace::Span scoring;
+  trace::Span receive;  // empty when there was none
+  double Ms() const { return static_cast<double>(scoring.end_ns - scoring.begin_ns) / 1e6; }
+};
+
+class Card {
+ public:
+  Card() : before_(int64_t{256} << 20, ops::cuda::DeviceMemory(0)) {
+    Check(cudaDeviceGetAttribute(&sms_, cudaDevAttrMultiProcessorCount, 0), "counting SMs");
+    origin_.Record(stream_);
+  }
+  int sms() const { return sms_; }
+
+  Measured Measure(Scoring& scoring, bool fixed_tiles, int sms, bool beside_receive) {
+    if (beside_receive) {
+      receive_begin_.Record(held_.stream());
+      held_.Begin();
+      while (!held_.Occupied()) std::this_thread::yield();
+    }
+    // Gives the device something to do until everything behind it is enqueued.
+    Check(cudaMemsetAsync(before_.data(), 0, static_cast<size_t>(before_.bytes()), stream_), "clearing");
+    begin_.Record(stream_);
+    scoring.Enqueue(fixed_tiles, sms, stream_);
+    end_.Record(stream_);
+    Check(cudaStreamSynchronize(stream_), "scoring");
+    Measured measured{{begin_.NsSince(origin_), end_.NsSince(origin_), trace::SpanKind::kCompute}, {}};
+    if (beside_receive) {
+      held_.End();
+      receive_end_.Record(held_.stream());
+      Check(cudaStreamSynchronize(held_.stream()), "holding an SM");
+      measured.receive = {receive_begin_.NsSince(origin_), receive_end_.NsSince(origin_),
+                          trace::SpanKind::kHopWait};
+    }
+    return measured;
+  }
+
+ private:
+  int sms_ = 0;
+  const ops::cuda::Stream stream_;
+  ops::cuda::HeldSm held_;
+  Buffer before_;
+  Event origin_, begin_, end_, receive_begin_, receive_end_;
+};
+
+void PrintTable(Card& card, Scoring& scoring, int64_t rows) {
+  struct Case {
+    bool fixed_tiles;
+    int sms;
+    bool beside;
+    auto operator<=>(const Case&) const = default;
+  };
+  std::map<Case, std::vector<double>> times;
+  for (int round = -1; round < kRounds; ++round) {
+    for (const bool fixed : {false, true}) {
+      for (const int sms : {card.sms(), card.sms() - 1}) {
+        for (const bool beside : {false, true}) {
+          std::this_thread::sleep_for(std::chrono::milliseconds(15));
+          const double ms = card.Measure(scoring, fixed, sms, beside).Ms();
+          if (round >= 0) times[{fixed, sms, beside}].push_back(ms);
+        }
+      }
+    }
+  }
+  const auto median = [&](const Case& at) {
+    std::vector<double>& of = times.at(at);
+    std::nth_element(of.begin(), of.begin() + kRounds / 2, of.end());
+    return of[kRounds / 2];
+  };
+  for (const bool fixed : {false, true}) {
+    for (const int sms : {card.sms(), card.sms() - 1}) {
+      const double alone = median({fixed, sms, false});
+      const double beside = median({fixed, sms, true});
+      fmt::print("| {} | {} | {} | {:.3f} | {:.3f} | {:.3f} |\n", rows, fixed ? "fixed" : "counter", sms,
+                 alone, beside, beside / alone);
+    }
+  }
+}
+
+// The kernel once beside the receive and once alone, with either kind of tiles.
+void Draw(Card& card, Scoring& scoring, int64_t rows, int sms, const std::string& path) {
+  std::vector<trace::Lane> lanes = {{"receive, 1 SM", 0, {}},
+                                    {fmt::format("counter, {} SMs", sms), 0, {}},
+                                    {fmt::format("fixed, {} SMs", sms), 0, {}}};
+  for (const bool fixed : {false, true}) {
+    for (const bool beside : {true, false}) {
+      Measured measured = card.Measure(scoring, fixed, sms, beside);
+      measured.scoring.step = beside ? 4 : 3;
+      lanes[fixed ? 2 : 1].spans.push_back(measured.scoring);
+      if (beside) lanes[0].spans.push_back(measured.receive);
+    }
+  }
+  std::ofstream(path) << trace::RenderSvg(
+      lanes,
+      fmt::format("Scores of {} rows x {} keys on {} of {} SMs, beside a receive that holds one, and alone",
+                  rows, kKeys, sms, card.sms()),
+      trace::SvgDetail::kDurations);
+}
+
+void Run(const std::string& directory) {
+  ops::cuda::CheckDevice(0);
+  Check(cudaSetDevice(0), "choosing GPU 0");
+  cudaDeviceProp properties{};
+  Check(cudaGetDeviceProperties(&properties, 0), "asking what GPU 0 is");
+  Card card;
+  fmt::print("{}, {} SMs, {} keys, {} heads\n\n", properties.name, card.sms(), kKeys, kHeads);
+  fmt::print("| rows | tiles | SMs | alone, ms | beside, ms | beside / alone |\n");
+  fmt::print("| ---: | --- | ---: | ---: | ---: | ---: |\n");
+  for (const int64_t rows : {int64_t{1024}, int64_t{4096}}) {
+    Scoring scoring(rows);
+    PrintTable(card, scoring, rows);
+    card.Measure(scoring, false, card.sms(), false);
+    const std::vector<float> drawn = scoring.Scores();
+    card.Measure(scoring, true, card.sms() - 1, true);
+    const std::vector<float> fixed = scoring.Scores();
+    SLUICE_CHECK(std::memcmp(drawn.data(), fixed.data(), drawn.size() * sizeof(float)) == 0,
+                 "fixed tiles change scores");
+    if (rows != 1024 || directory.empty()) continue;
+    Draw(card, scoring, rows, card.sms(), directory + "/sm-reserve-before.svg");
+    Draw(card, scoring, rows, card.sms() - 1, directory + "/sm-reserve-after.svg");
+  }
+}
+
+}  // namespace
+}  // namespace sluice
+
+int main(int argc, char** argv) {
+  try {
+    sluice::Run(argc > 1 ? argv[1] : "");
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "sm_reserve_bench: {}\n", error.what());
+    return 1;
+  }
+  return 0;
+}
