@@ -29,6 +29,8 @@ case "${TEST:-}" in
   crashes) echo '[ RUN      ] A.Bad'; kill -SEGV $$ ;;
   hangs) sleep 600 & echo $! >"$(dirname "$0")/sleeper"; wait ;;
   exits) exit 1 ;;
+  is_blind) echo '[ RUN      ] A.Blind'; echo 'a_test.cc:3: Skipped'; echo 'there is no GPU'
+    echo '[  SKIPPED ] A.Blind (0 ms)' ;;
 esac
 """
 EMPTY = "#!/usr/bin/env bash\necho '[ RUN      ] A.Skips'; echo '[  SKIPPED ] A.Skips (0 ms)'\n"
@@ -101,6 +103,9 @@ class GpuCheckTest(unittest.TestCase):
                              ("exits", "failed: exit code 1, it was in A.Skips")):
             done = self.check("ops", TEST=test)
             self.assertEqual((done.returncode, self.row(done, "ops")[1]), (1, result))
+        done = self.check("ops", TEST="is_blind")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("CUDA does not find the GPU", self.row(done, "ops")[1])
         self.assertEqual(self.check("ops").returncode, 0)
         self.assertEqual(self.check("--again", "ops", TEST="fails").returncode, 1)
         self.assertEqual(self.row(self.check("ops"), "ops")[1], "passed")  # a pass before a failure is forgotten
