@@ -254,6 +254,7 @@ engine::JobSettings SettingsOf(const LayoutFlags& f, const checkpoint::Checkpoin
     Fail(ErrorKind::kUsage,
          "--ops cuda runs its ranks as threads that share one GPU: leave out --ranks processes and --nnodes");
   }
+  settings.largest_step = LargestStepOf(f, config);
   settings.cache_pages = CachePagesOf(f, settings, checkpoint);
   return settings;
 }

@@ -13,7 +13,8 @@
 namespace sluice::cli {
 namespace {
 
-constexpr int64_t kWholePrompts = -1;  // --chunked-prefill-size
+constexpr int64_t kWholePrompts = -1;      // --chunked-prefill-size
+constexpr double kUsualGpuFraction = 0.9;  // --mem-fraction-static with --ops cuda
 
 int64_t ContextOf(const LayoutFlags& f, const checkpoint::ModelConfig& config) {
   return f.context_length > 0 ? f.context_length : config.max_position_embeddings;
@@ -57,7 +58,7 @@ void AddScheduleFlags(CLI::App& app, LayoutFlags& f) {
       ->transform(HumanCount())
       ->group(group);
   app.add_option("--mem-fraction-static", f.mem_fraction_static,
-                 "Part of this host's memory that weights and caches of its ranks may take")
+                 "Part of the memory of this host, or of the GPU, that its ranks may take")
       ->group(group);
   app.add_option("--max-total-tokens", f.max_total_tokens, "Tokens the cache holds; default what fits")
       ->transform(HumanCount())
@@ -115,9 +116,8 @@ void CheckScheduleFlags(const LayoutFlags& f, const checkpoint::ModelConfig& con
             f.max_prefill_tokens.value_or(0), context, context));
   if (f.mem_fraction_static) {
     Check(*f.mem_fraction_static > 0.0 && *f.mem_fraction_static <= 1.0,
-          fmt::format(
-              "--mem-fraction-static {} is out of range: use a part of the host's memory above 0, at most 1",
-              *f.mem_fraction_static));
+          fmt::format("--mem-fraction-static {} is out of range: use a part of the memory above 0, at most 1",
+                      *f.mem_fraction_static));
     Check(f.max_total_tokens == 0,
           "--mem-fraction-static and --max-total-tokens both say how much the cache holds: give one of them");
   }
@@ -159,8 +159,19 @@ int LoaderThreadsOf(const LayoutFlags& f) {
   return many ? static_cast<int>(threads) : 1;
 }
 
+step::StepLimits LargestStepOf(const LayoutFlags& f, const checkpoint::ModelConfig& config) {
+  const int64_t context = ContextOf(f, config);
+  step::StepLimits limits;
+  limits.rows =
+      f.chunked_prefill_size == kWholePrompts ? context + f.max_running_requests - 1 : f.chunked_prefill_size;
+  limits.sequences = std::min(limits.rows, f.pp_max_micro_batch_size.value_or(f.max_running_requests));
+  limits.positions = context;
+  return limits;
+}
+
 int64_t CachePagesOf(const LayoutFlags& f, const engine::JobSettings& settings,
                      const checkpoint::Checkpoint& checkpoint) {
+  if (settings.ops == "cuda") return GpuMemoryOf(f, settings, checkpoint).pages;
   if (f.mem_fraction_static) return MemoryOf(f, settings, checkpoint).pages;
   const int64_t tokens =
       f.max_total_tokens > 0 ? f.max_total_tokens : DefaultTotalTokens(f, settings, checkpoint);
@@ -173,10 +184,19 @@ MemoryPlan MemoryOf(const LayoutFlags& f, const engine::JobSettings& settings,
                     f.mem_fraction_static.value_or(0.0));
 }
 
+GpuMemoryPlan GpuMemoryOf(const LayoutFlags& f, const engine::JobSettings& settings,
+                          const checkpoint::Checkpoint& checkpoint) {
+  const double fraction = f.mem_fraction_static.value_or(f.max_total_tokens > 0 ? 0.0 : kUsualGpuFraction);
+  return PlanGpuMemory(settings.gpu, ops::cuda::MemoryOf(settings.gpu),
+                       engine::MemoryOfRanks(settings, checkpoint), fraction,
+                       CeilDiv(f.max_total_tokens, ops::kPageTokens));
+}
+
 engine::EngineOptions EngineOptionsOf(const LayoutFlags& f, const engine::JobSettings& settings) {
+  const int64_t whole =
+      settings.ops == "cuda" ? settings.largest_step.rows : settings.cache_pages * ops::kPageTokens;
   engine::EngineOptions options;
-  options.chunk_rows = f.chunked_prefill_size == kWholePrompts ? settings.cache_pages * ops::kPageTokens
-                                                               : f.chunked_prefill_size;
+  options.chunk_rows = f.chunked_prefill_size == kWholePrompts ? whole : f.chunked_prefill_size;
   options.max_running = f.max_running_requests;
   options.context_length = f.context_length;
   options.prefill_rows = f.max_prefill_tokens.value_or(0);

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "checkpoint/checkpoint.h"
+#include "cli/gpu_memory.h"
 #include "cli/layout_flags.h"
 #include "cli/memory_plan.h"
 #include "engine/job_settings.h"
@@ -22,8 +23,13 @@ void CheckScheduleFlags(const LayoutFlags& flags, const checkpoint::ModelConfig&
 // may be.
 int LoaderThreadsOf(const LayoutFlags& flags);
 
+// The most that a step will hold. With whole prompts on a GPU, where memory for a step is taken at start: one
+// prompt as long as the context, beside a row of every other request.
+step::StepLimits LargestStepOf(const LayoutFlags& flags, const checkpoint::ModelConfig& config);
+
 // Cache pages of every rank: those of --max-total-tokens, or what --mem-fraction-static leaves after the
-// weights; without either twice the context, or what half of the host's free memory holds, if that is less.
+// weights, and on a GPU after all that ranks take there; without either twice the context, or what half of
+// the host's free memory holds, if that is less; on a GPU as with --mem-fraction-static 0.9.
 int64_t CachePagesOf(const LayoutFlags& flags, const engine::JobSettings& settings,
                      const checkpoint::Checkpoint& checkpoint);
 
@@ -31,7 +37,12 @@ int64_t CachePagesOf(const LayoutFlags& flags, const engine::JobSettings& settin
 MemoryPlan MemoryOf(const LayoutFlags& flags, const engine::JobSettings& settings,
                     const checkpoint::Checkpoint& checkpoint);
 
-// What the scheduler is told. Rows of a step: --chunked-prefill-size; with -1 as many as the cache can hold.
+// The same of the GPU that the ranks share, with --ops cuda. Throws Error(kMemory).
+GpuMemoryPlan GpuMemoryOf(const LayoutFlags& flags, const engine::JobSettings& settings,
+                          const checkpoint::Checkpoint& checkpoint);
+
+// What the scheduler is told. Rows of a step: --chunked-prefill-size; with -1 as many as the cache can hold,
+// on a GPU those of settings.largest_step.
 engine::EngineOptions EngineOptionsOf(const LayoutFlags& flags, const engine::JobSettings& settings);
 
 }  // namespace sluice::cli

@@ -22,6 +22,7 @@
 #include "cli/schedule_flags.h"
 #include "cli/serve_until_signal.h"
 #include "engine/local_engine.h"
+#include "ops/cuda/device.h"
 #include "serve/server.h"
 #include "text/tokenizer.h"
 
@@ -117,7 +118,11 @@ void Describe(const ServeFlags& flags, const engine::JobSettings& settings,
   const engine::EngineOptions options = EngineOptionsOf(flags.layout, settings);
   const int64_t context =
       options.context_length > 0 ? options.context_length : checkpoint.config().max_position_embeddings;
-  spdlog::info("{}", MemoryOf(flags.layout, settings, checkpoint).Line());
+  if (settings.ops == "cuda") {
+    spdlog::info("{}", GpuMemoryOf(flags.layout, settings, checkpoint).Table());
+  } else {
+    spdlog::info("{}", MemoryOf(flags.layout, settings, checkpoint).Line());
+  }
   spdlog::info(
       "max_total_num_tokens={}, chunked_prefill_size={}, max_prefill_tokens={}, max_running_requests={}, "
       "context_len={}, steps_in_flight={}",
@@ -195,6 +200,11 @@ void Serve(const ServeFlags& flags, const serve::Json& arguments, const std::vec
   engine_options.keeps_prefixes = !flags.reference.disable_radix_cache;
   engine::LocalEngine engine(settings, engine_options, checkpoint->config(), checkpoint->is_fp8(),
                              StartRanks(flags.layout, settings, checkpoint));
+  if (settings.ops == "cuda") {
+    const ops::cuda::MemoryInfo now = ops::cuda::MemoryOf(settings.gpu);
+    spdlog::info("the ranks are ready: the driver reports {:.2f} GiB of GPU {} in use",
+                 static_cast<double>(now.total_bytes - now.free_bytes) / (1 << 30), settings.gpu);
+  }
   serve::ServerInfo info;
   info.served_model_name =
       flags.served_model_name.empty() ? flags.layout.model_path : flags.served_model_name;

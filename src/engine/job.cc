@@ -62,7 +62,8 @@ Job::Job(const JobSettings& settings, std::unique_ptr<RankSet> ranks, JobEvents 
   if (!all_ready) {
     const std::string why = verdict();
     Stop();
-    throw Error(ErrorKind::kRankLost, why.empty() ? "the ranks were not ready within 30 minutes" : why);
+    throw Error(out_of_memory_ ? ErrorKind::kMemory : ErrorKind::kRankLost,
+                why.empty() ? "the ranks were not ready within 30 minutes" : why);
   }
 }
 
@@ -126,6 +127,7 @@ void Job::Handle(int rank, const comm::Frame& frame) {
     case pipeline::MessageType::kFailed: {
       const pipeline::Failure failure = pipeline::DecodeFailure(frame.payload);
       state.failure = failure.sentence;
+      out_of_memory_ = out_of_memory_ || failure.kind == ErrorKind::kMemory;
       state.accused = failure.accused < settings_.grid.world() ? failure.accused : -1;
       state.failure_is_a_lost_peer = failure.kind == ErrorKind::kRankLost && state.accused < 0;
       break;

@@ -38,7 +38,8 @@ struct Standing {
 // the verdict when somebody does not arrive.
 class Job {
  public:
-  // Waits until every rank is ready. Throws the Error that a rank reported while loading.
+  // Waits until every rank is ready. Throws Error(kMemory) when a rank found too little
+  // memory, and Error(kRankLost) when one ended otherwise, with the verdict; all have ended by then.
   Job(const JobSettings& settings, std::unique_ptr<RankSet> ranks, JobEvents events);
   ~Job();  // Stop
   Job(const Job&) = delete;
@@ -88,6 +89,7 @@ class Job {
   Standing standing_;
   int64_t stalled_since_ns_ = 0;
   bool stopping_ = false;
+  bool out_of_memory_ = false;  // a rank ended for that
   uint64_t heartbeat_requests_ = 0;
 
   std::vector<std::thread> listeners_;

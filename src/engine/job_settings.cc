@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <array>
 #include <nlohmann/json.hpp>
 
 #include "base/checked.h"
@@ -29,34 +30,36 @@ std::string JobSettings::Description(uint64_t checkpoint_fingerprint) const {
 }
 
 std::string Print(const JobSettings& s) {
-  return nlohmann::json{{"model_path", s.model_path.string()},
-                        {"stages", s.grid.stages},
-                        {"lanes", s.grid.lanes},
-                        {"attn_tp", s.grid.attn_tp},
-                        {"virtual_stages", s.grid.virtual_stages},
-                        {"expert_owners", s.expert_owners},
-                        {"dense_tp", s.dense_tp},
-                        {"layer_sizes", s.layer_sizes},
-                        {"split_mode", static_cast<int>(s.split_mode)},
-                        {"numerics", static_cast<int>(s.numerics)},
-                        {"ops", s.ops},
-                        {"gpu", s.gpu},
-                        {"sm_reserve", s.sm_reserve.value_or(-1)},
-                        {"receives_hold_sm", s.receives_hold_sm},
-                        {"cache_format", NumberOf(s.cache_format)},
-                        {"cache_pages", s.cache_pages},
-                        {"max_steps_in_flight", s.max_steps_in_flight},
-                        {"loader_threads", s.loader_threads},
-                        {"compute_threads", s.compute_threads},
-                        {"data_plane_address", s.data_plane_address},
-                        {"log_level", s.log_level},
-                        {"log_format", s.log_format},
-                        {"speaks_for_node", s.speaks_for_node},
-                        {"join_limit_ns", s.join_limit.count()},
-                        {"wait_limit_ns", s.wait_limit.count()},
-                        {"stall_limit_ns", s.stall_limit.count()},
-                        {"link_delay_ns", s.link_delay.count()},
-                        {"fault_plan", comm::Print(s.fault_plan)}}
+  return nlohmann::json{
+      {"model_path", s.model_path.string()},
+      {"stages", s.grid.stages},
+      {"lanes", s.grid.lanes},
+      {"attn_tp", s.grid.attn_tp},
+      {"virtual_stages", s.grid.virtual_stages},
+      {"expert_owners", s.expert_owners},
+      {"dense_tp", s.dense_tp},
+      {"layer_sizes", s.layer_sizes},
+      {"split_mode", static_cast<int>(s.split_mode)},
+      {"numerics", static_cast<int>(s.numerics)},
+      {"ops", s.ops},
+      {"gpu", s.gpu},
+      {"sm_reserve", s.sm_reserve.value_or(-1)},
+      {"receives_hold_sm", s.receives_hold_sm},
+      {"cache_format", NumberOf(s.cache_format)},
+      {"cache_pages", s.cache_pages},
+      {"max_steps_in_flight", s.max_steps_in_flight},
+      {"largest_step", {s.largest_step.rows, s.largest_step.sequences, s.largest_step.positions}},
+      {"loader_threads", s.loader_threads},
+      {"compute_threads", s.compute_threads},
+      {"data_plane_address", s.data_plane_address},
+      {"log_level", s.log_level},
+      {"log_format", s.log_format},
+      {"speaks_for_node", s.speaks_for_node},
+      {"join_limit_ns", s.join_limit.count()},
+      {"wait_limit_ns", s.wait_limit.count()},
+      {"stall_limit_ns", s.stall_limit.count()},
+      {"link_delay_ns", s.link_delay.count()},
+      {"fault_plan", comm::Print(s.fault_plan)}}
       .dump();
 }
 
@@ -80,6 +83,8 @@ JobSettings ParseJobSettings(const std::string& text) {
     }
     s.cache_pages = json.at("cache_pages");
     s.max_steps_in_flight = json.at("max_steps_in_flight");
+    const auto largest = json.at("largest_step").get<std::array<int64_t, 3>>();
+    s.largest_step = {largest[0], largest[1], largest[2]};
     s.loader_threads = json.at("loader_threads");
     s.compute_threads = json.at("compute_threads");
     s.data_plane_address = json.at("data_plane_address");

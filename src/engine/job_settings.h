@@ -13,6 +13,7 @@
 #include "parallel/grid.h"
 #include "parallel/layer_cut.h"
 #include "parallel/row_split.h"
+#include "step/step.h"
 
 namespace sluice::engine {
 
@@ -34,6 +35,7 @@ struct JobSettings {
   std::optional<ops::CacheFormat> cache_format;  // --kv-cache-dtype; none: as the numerics have it
   int64_t cache_pages = 0;                       // pages of 64 tokens on every rank
   int max_steps_in_flight = 8;
+  step::StepLimits largest_step;  // for which ranks on a GPU take memory at start; rows 0: as steps need it
   int loader_threads = 4;
   int compute_threads = 0;                          // of this host; 0: one per core
   Duration join_limit = std::chrono::seconds(60);   // --dist-timeout: in which all ranks must have joined

@@ -77,6 +77,24 @@ TEST_F(LocalEngineTest, WhatCanNeverRunIsRefusedAtOnce) {
   EXPECT_THAT(refused(outside), testing::HasSubstr("token id 300 is outside the vocabulary of 300"));
 }
 
+TEST_F(SmallModelTest, ARankThatFindsTooLittleMemoryEndsTheStartForAll) {
+  JobSettings settings;
+  settings.grid = {2, 2};
+  settings.cache_pages = 20;
+  RankProbes probes;
+  probes.after_load = [](int rank, model::StageWeights&) {
+    if (rank == 2) Fail(ErrorKind::kMemory, "nothing is left");
+  };
+  try {
+    const LocalEngine engine(settings, {.chunk_rows = 32}, checkpoint_->config(), checkpoint_->is_fp8(),
+                             StartThreadRanks(settings, checkpoint_, probes));
+    ADD_FAILURE() << "an engine of three ranks";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::kMemory);
+    EXPECT_THAT(error.what(), testing::HasSubstr("nothing is left"));
+  }
+}
+
 TEST_F(LocalEngineTest, StoppingEndsWhatIsUnderWayWithAnError) {
   Answer answer;
   engine_->Submit(RequestOf(1000, 200), answer.sink());

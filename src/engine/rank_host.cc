@@ -36,6 +36,7 @@ pipeline::RankOptions RankOptionsOf(const JobSettings& settings, const checkpoin
           settings.cache_pages,
           settings.max_steps_in_flight,
           settings.sm_reserve,
+          settings.largest_step,
           {}};
 }
 

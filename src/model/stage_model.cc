@@ -24,6 +24,7 @@ void StageModel::Embed(const Pass& pass, const Tensor& x) const {
 void StageModel::Layers(const Pass& pass, int visit, const Tensor& x, const SelectionHook* hook) {
   ops::Ops& ops = pass.ops();
   const auto eps = static_cast<float>(config_.rms_norm_eps);
+  const Arena::Scope scratch(pass.arena());
   const Attention::Rotations angles = attention_.Angles(pass);
   const Tensor h = pass.NewActivation(x.rows, x.cols);
   const parallel::LayerRange& range = slice_.layers[visit];
@@ -36,17 +37,18 @@ void StageModel::Layers(const Pass& pass, int visit, const Tensor& x, const Sele
       recorder->SetPlace(place);
     }
     const LayerWeights& weights = weights_.layers[local];
-    const Arena::Scope scratch(pass.arena());
-
-    ops.RmsNorm(x, weights.input_layernorm, eps, h);
     SelectionSteering steering;
     if (hook != nullptr) {
       steering = [&](const Tensor& selection) { hook->on_selection(layer, pass, selection); };
     }
-    ops.Add(attention_.Forward(pass, weights.attention, weights.indexer, cache_.Latents(local),
-                               cache_.IndexKeys(local), angles, h, steering),
-            x);
-
+    {
+      const Arena::Scope of_attention(pass.arena());
+      ops.RmsNorm(x, weights.input_layernorm, eps, h);
+      ops.Add(attention_.Forward(pass, weights.attention, weights.indexer, cache_.Latents(local),
+                                 cache_.IndexKeys(local), angles, h, steering),
+              x);
+    }
+    const Arena::Scope of_feed_forward(pass.arena());
     ops.RmsNorm(x, weights.post_attention_layernorm, eps, h);
     ops.Add(FeedForward(pass, weights, h), x);
   }

@@ -26,6 +26,7 @@ class StageModel {
              ops::CacheFormat cache_format, int64_t cache_pages, Memory& memory = HostMemory());
 
   const StageSlice& slice() const { return slice_; }
+  const checkpoint::ModelConfig& config() const { return config_; }
   int64_t hidden_size() const { return config_.hidden_size; }
   cache::StageCache& cache() { return cache_; }
   const ExpertTraffic& expert_traffic() const { return moe_.traffic(); }

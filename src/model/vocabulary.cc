@@ -6,8 +6,6 @@
 namespace sluice::model {
 namespace {
 
-constexpr int64_t kSlabRows = 256;  // rows x vocabulary is never held for more rows than this
-
 int LaneOfToken(int32_t token, int64_t vocab_size, int lanes) {
   for (int lane = 0; lane < lanes; ++lane) {
     if (token < VocabularyOf(vocab_size, lane, lanes).end) return lane;
@@ -35,6 +33,7 @@ void Embed(const Pass& pass, const Tensor& embed_tokens, int64_t vocab_size, con
       if (lane == pass.lane()) rows_from[owner].push_back(pass.split().LocalOf(row));
     }
   }
+  const Arena::Scope scratch(pass.arena());
   const Tensor looked_up = pass.New(x.dtype, static_cast<int64_t>(ids.size()), x.cols);
   pass.ops().Embed(embed_tokens, mine.begin, ids, looked_up);
   const Tensor arrived = pass.New(x.dtype, x.rows, x.cols);

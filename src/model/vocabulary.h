@@ -8,6 +8,8 @@
 // Embedding and head, cut by vocabulary over the lanes of the stage that has them.
 namespace sluice::model {
 
+inline constexpr int64_t kSlabRows = 256;  // rows x vocabulary is never held for more rows than this
+
 // x [T, hidden] = embeddings of this lane's rows. Each lane looks up the rows whose token lies in its part of
 // the vocabulary, for every lane, and sends them there.
 void Embed(const Pass& pass, const Tensor& embed_tokens, int64_t vocab_size, const Tensor& x);
@@ -20,7 +22,7 @@ using LogitsSink = std::function<void(int64_t first, const Tensor& logits)>;
 
 // logits = lm_head RMSNorm(x), for the wanted rows only: their normed hidden states are brought together,
 // each lane multiplies its part of the vocabulary, lane 0 puts the parts side by side. In slabs of at most
-// 256 rows.
+// kSlabRows.
 void Head(const Pass& pass, const Tensor& norm, float eps, const ops::Weight& lm_head, int64_t vocab_size,
           const std::vector<int64_t>& wanted, const Tensor& x, const LogitsSink& sink);
 

@@ -158,6 +158,19 @@ struct Sampled {
   bool operator==(const Sampled&) const = default;
 };
 
+// The most that ops are asked for between start and end; what a back end keeps for the inside of its ops
+// follows from it (Ops::Reserve).
+struct OpLimits {
+  int64_t places = 0;         // rows of a step
+  int64_t sequences = 0;      // of a step
+  int64_t positions = 0;      // of a sequence
+  int64_t list = 0;           // entries of a list of rows, terms or joins
+  int64_t linear_inputs = 0;  // rows x inputs of a linear, inputs in whole blocks of 128
+  int64_t top_k = 0;          // keys of a row's selection
+  int64_t experts = 0;        // of a layer on this rank
+  int64_t vocabulary = 0;
+};
+
 class Ops {
  public:
   virtual ~Ops() = default;
@@ -171,6 +184,10 @@ class Ops {
   // What the kernels of the ops called from now on leave to others. Changes no bit of any result; ignored
   // where there are no SMs.
   virtual void SetSmBudget(SmBudget) {}
+  // Before the first op: takes the memory that ops within `limits` need inside, and from then on no more; an
+  // op that would is an Error(kInternal). Without this call a back end takes memory as ops need it, as those
+  // of the host always do. Throws Error(kMemory).
+  virtual void Reserve(const OpLimits&) {}
 
   // ---- weights ----
 

@@ -1,5 +1,6 @@
 #include "parallel/row_split.h"
 
+#include <algorithm>
 #include <limits>
 
 #include "base/checked.h"
@@ -55,6 +56,11 @@ RowSplit::RowSplit(std::span<const int64_t> rows_of_sequence, int lanes, SplitMo
     first_of_lane_.push_back(first);
     first += static_cast<int64_t>(owned.size());
   }
+}
+
+int64_t MostRows(int64_t rows, int lanes, SplitMode mode) {
+  // Zigzag deals a step evenly over its blocks, since left-over rows go round, and a lane has two of them.
+  return mode == SplitMode::kInterleave ? CeilDiv(rows, lanes) : std::min(rows, 2 * CeilDiv(rows, 2 * lanes));
 }
 
 }  // namespace sluice::parallel

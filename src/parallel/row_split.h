@@ -43,4 +43,7 @@ class RowSplit {
   std::vector<int64_t> first_of_lane_;
 };
 
+// The most rows that a lane gets of a step of up to `rows` rows, whatever its sequences.
+int64_t MostRows(int64_t rows, int lanes, SplitMode mode);
+
 }  // namespace sluice::parallel

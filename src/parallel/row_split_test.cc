@@ -204,5 +204,23 @@ TEST(RowSplit, ChecksItsArguments) {
   EXPECT_THROW(RowSplit({}, 0, SplitMode::kInterleave), Error);
 }
 
+TEST(MostRows, NoLaneHasMoreAndOneHasThem) {
+  for (const SplitMode mode : {SplitMode::kInterleave, SplitMode::kZigzag}) {
+    for (int lanes = 1; lanes <= 5; ++lanes) {
+      std::mt19937 random(7);
+      for (int round = 0; round < 200; ++round) {
+        std::vector<int64_t> sequences(1 + random() % 9);
+        for (int64_t& rows : sequences) rows = random() % 40;
+        const RowSplit split(sequences, lanes, mode);
+        for (int lane = 0; lane < lanes; ++lane) {
+          EXPECT_LE(split.CountOf(lane), MostRows(split.rows(), lanes, mode));
+        }
+      }
+      const int64_t one = 2 * lanes * 7;  // whole blocks: every lane has its share
+      EXPECT_EQ(MostRows(one, lanes, mode), 14);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace sluice::parallel

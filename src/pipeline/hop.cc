@@ -34,11 +34,36 @@ std::span<std::byte> Hop::MessageIn(const Moving& moving) const {
   return {moving.buffer.data(), static_cast<size_t>(moving.bytes) + SealBytes()};
 }
 
+int64_t Hop::MostBuffers(const parallel::Grid& grid, int max_in_flight) {
+  return grid.stages == 1 && grid.virtual_stages == 1 ? 1 : max_in_flight + grid.virtual_stages;
+}
+
+int64_t Hop::BufferBytes(int64_t rows) const {
+  return rows * layout_.row_bytes() + static_cast<int64_t>(SealBytes());
+}
+
+void Hop::Reserve(int64_t rows) {
+  for (int64_t i = 0; i < MostBuffers(grid_, max_in_flight_); ++i) {
+    free_.emplace_back(BufferBytes(rows), world_.memory());
+  }
+  reserved_ = true;
+  reserved_bytes_ = BufferBytes(rows);
+}
+
 Buffer Hop::NewBuffer(int64_t rows) {
-  const int64_t bytes = rows * layout_.row_bytes() + static_cast<int64_t>(SealBytes());
+  const int64_t bytes = BufferBytes(rows);
+  if (reserved_ && free_.empty() && !sending_.empty()) FinishOldestSend();
   const auto fits =
       std::find_if(free_.begin(), free_.end(), [&](const Buffer& b) { return b.bytes() >= bytes; });
-  if (fits == free_.end()) return Buffer(bytes, world_.memory());
+  if (fits == free_.end()) {
+    if (reserved_) {
+      Fail(ErrorKind::kInternal,
+           "a pass of {} rows asks for {} bytes to hand over, and of {} buffers of {} "
+           "bytes that were reserved {} are free",
+           rows, bytes, MostBuffers(grid_, max_in_flight_), reserved_bytes_, free_.size());
+    }
+    return Buffer(bytes, world_.memory());
+  }
   Buffer buffer = std::move(*fits);
   free_.erase(fits);
   return buffer;
@@ -46,7 +71,7 @@ Buffer Hop::NewBuffer(int64_t rows) {
 
 void Hop::Recycle(Buffer buffer) {
   // More free buffers than can be in flight would only be memory that earlier, smaller steps left behind.
-  if (static_cast<int>(free_.size()) >= max_in_flight_) free_.erase(free_.begin());
+  if (!reserved_ && static_cast<int>(free_.size()) >= max_in_flight_) free_.erase(free_.begin());
   free_.push_back(std::move(buffer));
 }
 

@@ -43,8 +43,16 @@ struct PassId {
 class Hop {
  public:
   // This rank's place: the same lane's ranks of the stages before and after are its neighbours in `world`.
-  // max_in_flight bounds the send buffers held.
+  // max_in_flight: passes of steps in flight; bounds the send buffers held.
   Hop(comm::Communicator& world, const parallel::Grid& grid, int rank, HopLayout layout, int max_in_flight);
+
+  // Buffers it holds at most: one for every pass in flight and, since a rank may still be in a step that is
+  // answered, for those of one step more. A rank that hands nothing over has one.
+  static int64_t MostBuffers(const parallel::Grid& grid, int max_in_flight);
+  // Bytes of one.
+  int64_t BufferBytes(int64_t rows) const;
+  // Takes the memory of all of them now, for passes of up to `rows` rows; no more is taken later.
+  void Reserve(int64_t rows);
 
   // False for the pass that begins with the embedding, and for the one that ends with the head.
   bool HasUpstream(const PassId& pass) const { return stage_ > 0 || pass.visit > 0; }
@@ -66,6 +74,8 @@ class Hop {
   // Waits for the rows of a pass and hands over their buffer.
   Buffer Take(const PassId& pass);
   // A buffer for `rows` rows, and their checksum behind them, that may be sent, or given back by Recycle.
+  // After Reserve, when all are taken, the oldest send is waited for: it is of a step that is over. Throws
+  // Error(kInternal) for more rows than were reserved for.
   Buffer NewBuffer(int64_t rows);
   // Starts sending what a pass computed; blocks only when max_in_flight sends are still under way.
   void Send(const PassId& pass, int64_t rows, Buffer buffer);
@@ -101,6 +111,8 @@ class Hop {
   const int downstream_;
   HopLayout layout_;
   int max_in_flight_;
+  bool reserved_ = false;
+  int64_t reserved_bytes_ = 0;  // of one buffer
   std::map<PassId, Moving> expected_;
   std::deque<Moving> sending_;
   std::vector<Buffer> free_;

@@ -5,13 +5,23 @@
 #include <thread>
 #include <utility>
 
+#include "model/activation_bytes.h"
 #include "pipeline/start_up.h"
 
 namespace sluice::pipeline {
 namespace {
 
-HopLayout LayoutOf(const model::StageModel& stage, ops::Numerics numerics) {
-  return {{{"hidden", stage.hidden_size() * SizeOf(ops::ActivationType(numerics))}}};
+HopLayout LayoutOf(const checkpoint::ModelConfig& config, ops::Numerics numerics) {
+  return {{{"hidden", config.hidden_size * SizeOf(ops::ActivationType(numerics))}}};
+}
+
+// Passes under way on one rank.
+int PassesInFlight(const RankOptions& options) {
+  return options.max_steps_in_flight * options.grid.virtual_stages;
+}
+
+model::PassLimits LimitsOf(const RankOptions& options) {
+  return model::LargestPass(options.largest_step, options.grid.lanes, options.split_mode);
 }
 
 comm::Frame FrameOf(MessageType type, std::vector<std::byte> payload, int64_t step = 0) {
@@ -49,6 +59,16 @@ model::StageSlice SliceOf(const RankOptions& options) {
   return slice;
 }
 
+PassMemory PassMemoryOf(const RankOptions& options, const checkpoint::ModelConfig& config,
+                        ops::Numerics numerics, ops::CacheFormat cache_format) {
+  const model::StageSlice slice = SliceOf(options);
+  const model::PassLimits limits = LimitsOf(options);
+  return {model::ActivationBytes(config, numerics, cache_format, slice, limits),
+          Hop::MostBuffers(options.grid, PassesInFlight(options)) * limits.rows *
+              LayoutOf(config, numerics).row_bytes(),
+          model::OpLimitsOf(config, slice, limits)};
+}
+
 Rank::Rank(RankOptions options, std::unique_ptr<model::StageModel> stage, ops::Ops& ops,
            comm::Communicator& world, comm::Channel& control, trace::Recorder& recorder)
     : options_(std::move(options)),
@@ -60,8 +80,8 @@ Rank::Rank(RankOptions options, std::unique_ptr<model::StageModel> stage, ops::O
       lanes_(world.Subgroup(options_.grid.RanksOfStage(options_.grid.StageOf(options_.rank)))),
       heads_(options_.grid.attn_tp > 1 ? world.Subgroup(options_.grid.RanksOfHeadGroup(options_.rank))
                                        : nullptr),
-      hop_(world, options_.grid, options_.rank, LayoutOf(*stage_, ops.numerics()),
-           options_.max_steps_in_flight * options_.grid.virtual_stages),
+      hop_(world, options_.grid, options_.rank, LayoutOf(stage_->config(), ops.numerics()),
+           PassesInFlight(options_)),
       tokens_(world, options_.grid, options_.rank, options_.max_steps_in_flight),
       arena_(ops.memory()) {
   for (comm::Communicator* each : {&world_, lanes_.get(), heads_.get()}) {
@@ -71,6 +91,16 @@ Rank::Rank(RankOptions options, std::unique_ptr<model::StageModel> stage, ops::O
   world_.SetRecorder(&recorder_);
   lanes_->SetRecorder(&recorder_);
   if (heads_ != nullptr) heads_->SetRecorder(&recorder_);
+  // The host commits pages on first touch, and what is never touched costs nothing.
+  if (!ops_.memory().OnHost() && options_.largest_step.rows > 0) ReserveMemory();
+}
+
+void Rank::ReserveMemory() {
+  const PassMemory memory =
+      PassMemoryOf(options_, stage_->config(), ops_.numerics(), stage_->cache().shape().format);
+  ops_.Reserve(memory.ops);
+  arena_.Reserve(memory.activations);
+  hop_.Reserve(LimitsOf(options_).rows);
 }
 
 Rank::~Rank() = default;

@@ -36,12 +36,23 @@ struct RankOptions {
   int64_t cache_pages = 0;
   int max_steps_in_flight = 8;
   std::optional<int> sm_reserve;  // SMs that kernels leave; none: as the hop says
+  step::StepLimits largest_step;  // on a device the memory for it is taken before the first step
   std::function<void(int64_t step)>
       at_pass;  // called as a pass begins, if there; what it throws ends the rank
 };
 
 // The part of the model that `options.rank` holds.
 model::StageSlice SliceOf(const RankOptions& options);
+
+// What a rank takes for its passes when it starts, in bytes of its back end's memory and, for the inside of
+// ops, as limits.
+struct PassMemory {
+  int64_t activations = 0;  // its arena
+  int64_t hop = 0;          // rows on their way to it and from it
+  ops::OpLimits ops;
+};
+PassMemory PassMemoryOf(const RankOptions& options, const checkpoint::ModelConfig& config,
+                        ops::Numerics numerics, ops::CacheFormat cache_format);
 
 // Tells the controller why this rank ends. A controller that is gone as well is not an error.
 void ReportFailure(comm::Channel& control, const Failure& failure);
@@ -80,6 +91,7 @@ class Rank {
     std::shared_ptr<const DumpRequest> dump;
   };
 
+  void ReserveMemory();
   void ReadControl();
   // The pass that a kPublish or kPass frame puts on the list. Throws Error(kRankLost) for one out of order.
   PassWork NextOnList(const comm::Frame& frame);

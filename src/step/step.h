@@ -48,6 +48,13 @@ struct Step {
   bool operator==(const Step&) const = default;
 };
 
+// The most that any step of a job holds: what memory is reserved for.
+struct StepLimits {
+  int64_t rows = 0;       // 0: not known, and nothing is reserved
+  int64_t sequences = 0;  // at most as many as rows
+  int64_t positions = 0;  // of one sequence
+};
+
 // Little-endian fixed layout; Decode throws Error(kRankLost) for anything that Encode cannot have made
 // (truncated, counts beyond the bytes left, negative sizes, pages that do not cover the rows).
 std::vector<std::byte> Encode(const Step& step);

@@ -41,15 +41,30 @@ HostCopy::HostCopy(const Tensor& tensor, Memory& memory) : view_(tensor) {
   view_.data = copy_.data();
 }
 
-std::byte* Arena::Allocate(int64_t bytes) {
+int64_t Arena::Taken(int64_t bytes) {
   constexpr int64_t kAlignment = 256;
+  return (std::max<int64_t>(bytes, 1) + kAlignment - 1) / kAlignment * kAlignment;
+}
+
+void Arena::Reserve(int64_t bytes) {
+  SLUICE_CHECK(blocks_.empty(), "memory of an arena in use is reserved");
+  blocks_.emplace_back(Taken(bytes), memory_);
+  reserved_ = true;
+}
+
+std::byte* Arena::Allocate(int64_t bytes) {
   constexpr int64_t kBlockBytes = 1 << 20;
-  bytes = (std::max<int64_t>(bytes, 1) + kAlignment - 1) / kAlignment * kAlignment;
+  bytes = Taken(bytes);
   while (block_ < blocks_.size() && used_ + bytes > blocks_[block_].bytes()) {
     ++block_;
     used_ = 0;
   }
   if (block_ == blocks_.size()) {
+    if (reserved_) {
+      Fail(ErrorKind::kInternal,
+           "a pass asks for {} bytes of activations beside {} in use, and {} were reserved for the largest",
+           bytes, total_, blocks_.front().bytes());
+    }
     blocks_.emplace_back(std::max(bytes, kBlockBytes), memory_);
     used_ = 0;
   }

@@ -90,13 +90,19 @@ class HostCopy {
   Tensor view_;
 };
 
-// Scratch memory of one pass. Allocation is a bump; everything is handed back at once by Reset. After the
-// first passes no memory is requested from the system.
+// Scratch memory of one pass. Allocation is a bump; everything is handed back at once by Reset. It grows as
+// passes ask for more, unless Reserve has said how much there is.
 class Arena {
  public:
   explicit Arena(Memory& memory = HostMemory()) : memory_(memory) {}
   Memory& memory() const { return memory_; }
-  // 256-byte aligned, not cleared. Valid until Reset or until the enclosing Scope ends.
+  // What an allocation of `bytes` takes.
+  static int64_t Taken(int64_t bytes);
+  // Before anything is allocated: all that there will ever be, taken from the memory now. Throws as
+  // Memory::Allocate.
+  void Reserve(int64_t bytes);
+  // 256-byte aligned, not cleared. Valid until Reset or until the enclosing Scope ends. Throws
+  // Error(kInternal) beyond what was reserved.
   std::byte* Allocate(int64_t bytes);
   Tensor New(DType dtype, int64_t rows, int64_t cols) {
     return {Allocate(rows * cols * SizeOf(dtype)), dtype, rows, cols, cols};
@@ -131,6 +137,7 @@ class Arena {
   int64_t used_ = 0;   // bytes used of it
   int64_t total_ = 0;  // bytes in use over all blocks
   int64_t peak_ = 0;
+  bool reserved_ = false;  // no block is added any more
 };
 
 }  // namespace sluice

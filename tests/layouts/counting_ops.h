@@ -40,6 +40,7 @@ class CountingOps : public ops::Ops {
   Memory& memory() override { return inner_->memory(); }
   void Finish() override { inner_->Finish(); }
   void SetSmBudget(SmBudget budget) override { inner_->SetSmBudget(budget); }
+  void Reserve(const ops::OpLimits& limits) override { inner_->Reserve(limits); }
   std::unique_ptr<ops::Weight> Pack(const ops::RawMatrix& raw) override { return inner_->Pack(raw); }
   std::unique_ptr<ops::WeightGroup> PackGroup(std::span<const ops::RawMatrix> raws) override {
     return inner_->PackGroup(raws);

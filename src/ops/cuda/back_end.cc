@@ -6,13 +6,18 @@
 #include "ops/cuda/copy_rows.h"
 #include "ops/cuda/device.h"
 #include "ops/cuda/quantize_rows.h"
+#include "ops/cuda/reserved.h"
 #include "ops/cuda/rms_norm.h"
 #include "ops/cuda/swiglu.h"
 
 namespace sluice::ops::cuda {
 namespace {
 
-constexpr int64_t kCounters = 64;
+int SmsOf(int device) {
+  int sms = 0;
+  Check(cudaDeviceGetAttribute(&sms, cudaDevAttrMultiProcessorCount, device), "counting SMs");
+  return sms;
+}
 
 // The memory of a device that is this thread's from now on.
 Memory& ChosenMemory(int device) {
@@ -25,12 +30,12 @@ Memory& ChosenMemory(int device) {
 
 CudaOps::CudaOps(int device)
     : memory_(ChosenMemory(device)),
+      sms_(SmsOf(device)),
       staging_(memory_, stream_),
       counters_(kCounters * SizeOf(DType::kI32), memory_),
       scoring_launches_(sizeof(LaunchRecord), memory_) {
   const LaunchRecord none;
   memory_.Copy(&none, scoring_launches_.data(), sizeof(none));
-  Check(cudaDeviceGetAttribute(&sms_, cudaDevAttrMultiProcessorCount, device), "counting SMs");
   void* flag = nullptr;
   Check(cudaHostAlloc(&flag, 2 * sizeof(int32_t), cudaHostAllocMapped), "pinning a flag");
   not_a_number_ = static_cast<int32_t*>(flag);
@@ -57,8 +62,19 @@ LaunchRecord CudaOps::ScoringLaunches() {
   return record;
 }
 
+void CudaOps::Reserve(const OpLimits& limits) {
+  const Reserved bytes = ReservedFor(limits, sms_);
+  Workspace(bytes.workspace);
+  staging_.Fix(bytes.staging);
+  reserved_ = true;
+}
+
 std::byte* CudaOps::Workspace(int64_t bytes) {
   if (bytes > workspace_.bytes()) {
+    if (reserved_) {
+      Fail(ErrorKind::kInternal, "an op asks for {} bytes of workspace, and {} were reserved", bytes,
+           workspace_.bytes());
+    }
     Check(cudaStreamSynchronize(stream_), "an op enqueued before");
     workspace_ = Buffer();
     workspace_ = Buffer(bytes, memory_);
@@ -104,10 +120,10 @@ void CudaOps::Multiply(const Tensor& x, const PackedWeights& weights, int64_t we
   gemm.y_type = y.dtype;
   gemm.y_stride = y.stride;
   if (gemm.type == DType::kF8E4M3) {
-    const int64_t blocks = CeilDiv(x.cols, kQuantBlock);
-    const int64_t scale_bytes = CeilDiv(x.rows * blocks * SizeOf(DType::kF32), int64_t{256}) * 256;
-    std::byte* space = Workspace(scale_bytes + x.rows * x.cols);
-    const QuantizedRows quantized{space + scale_bytes, x.cols, reinterpret_cast<float*>(space), blocks};
+    const QuantizedBytes bytes = BytesOfQuantized(x.rows, x.cols);
+    std::byte* space = Workspace(bytes.total());
+    const QuantizedRows quantized{space + bytes.scales, x.cols, reinterpret_cast<float*>(space),
+                                  CeilDiv(x.cols, kQuantBlock)};
     Check(Enqueue(cuda::QuantizeRows{x.rows, x.cols, x.data, x.stride, quantized}, stream_),
           "quantising {} rows of {}", x.rows, x.cols);
     gemm.x = quantized.codes;
@@ -194,5 +210,10 @@ void CudaOps::DequantizeRows(const Tensor& rows, const Tensor& y) {
 }
 
 std::unique_ptr<Ops> MakeCudaOps(int device) { return std::make_unique<CudaOps>(device); }
+
+int64_t OpsBytes(int device, const OpLimits& limits) {
+  CheckDevice(device);
+  return ReservedBytes(limits, SmsOf(device));
+}
 
 }  // namespace sluice::ops::cuda

@@ -28,6 +28,7 @@ class CudaOps final : public Ops {
   Memory& memory() override { return memory_; }
   void Finish() override;
   void SetSmBudget(SmBudget budget) override { budget_ = budget; }
+  void Reserve(const OpLimits& limits) override;
 
   std::unique_ptr<Weight> Pack(const RawMatrix& raw) override;
   std::unique_ptr<WeightGroup> PackGroup(std::span<const RawMatrix> raws) override;
@@ -96,7 +97,8 @@ class CudaOps final : public Ops {
                 std::span<const RowGroup> groups, const Tensor& y);
   // Greedy (target null) or the log-probability of a token, and the `top` most likely, of one row.
   Sampled Likely(const Tensor& row, const int32_t* target, int32_t top);
-  // Device memory for the inside of one op; what an earlier op put there is gone.
+  // Device memory for the inside of one op; what an earlier op put there is gone. Throws Error(kInternal)
+  // beyond what was reserved.
   std::byte* Workspace(int64_t bytes);
   TileCounter NextCounter();
   // The grid of a persistent kernel.
@@ -104,10 +106,11 @@ class CudaOps final : public Ops {
 
   Memory& memory_;  // the first to be made: it chooses the device
   const Stream stream_;
-  int sms_ = 0;  // of the device
+  const int sms_;  // of the device
   SmBudget budget_;
   Staging staging_;
   Buffer workspace_;
+  bool reserved_ = false;  // workspace_ and staging_ grow no more
   Buffer counters_;
   int64_t next_counter_ = 0;
   Buffer scoring_launches_;  // a LaunchRecord

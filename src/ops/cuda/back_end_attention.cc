@@ -6,6 +6,7 @@
 #include "ops/cuda/index_rows.h"
 #include "ops/cuda/index_scores.h"
 #include "ops/cuda/latent_rows.h"
+#include "ops/cuda/reserved.h"
 #include "ops/cuda/rope.h"
 #include "ops/cuda/sparse_attention.h"
 #include "ops/cuda/top_k.h"
@@ -13,9 +14,6 @@
 
 namespace sluice::ops::cuda {
 namespace {
-
-// Scores are kept for so many rows at once that they take no more than this, however long the context is.
-constexpr int64_t kScoreBytes = int64_t{256} << 20;
 
 int64_t LongestTable(std::span<const PageTable> pages) {
   int64_t longest = 1;
@@ -179,9 +177,7 @@ void CudaOps::SelectKeys(const IndexerShape& shape, const Tensor& queries, const
   const int64_t stride = CeilDiv(context, kPageTokens) * kPageTokens;
   // Where every row takes all that it sees nothing is scored.
   const bool scored = context > selection.cols;
-  const int64_t slab =
-      scored ? std::clamp<int64_t>(kScoreBytes / (stride * SizeOf(DType::kF32)), 1, std::ssize(places))
-             : std::ssize(places);
+  const int64_t slab = scored ? ScoredRows(std::ssize(places), stride) : std::ssize(places);
   for (int64_t first = 0; first < std::ssize(places); first += slab) {
     const auto rows = std::min(slab, std::ssize(places) - first);
     const std::span here = places.subspan(static_cast<size_t>(first), static_cast<size_t>(rows));

@@ -1,10 +1,10 @@
 #include <algorithm>
 
-#include "base/checked.h"
 #include "ops/cuda/back_end.h"
 #include "ops/cuda/check.h"
 #include "ops/cuda/expert_sum.h"
 #include "ops/cuda/join_ranges.h"
+#include "ops/cuda/reserved.h"
 #include "ops/cuda/route.h"
 #include "ops/cuda/sampling.h"
 #include "ops/sampling.h"
@@ -103,12 +103,10 @@ std::vector<Sampled> CudaOps::Logprobs(const Tensor& logits, std::span<const int
 
 Sampled CudaOps::Likely(const Tensor& row, const int32_t* target, int32_t top) {
   top = std::clamp<int32_t>(top, 0, static_cast<int32_t>(row.cols));
-  // What comes back of a row: greedy, fault, its log-probability, then the likeliest tokens and theirs.
-  const int64_t words = 3 + 2 * top;
-  const int64_t out_bytes = CeilDiv(words * SizeOf(DType::kI32), int64_t{256}) * 256;
   const auto vocabulary = static_cast<int32_t>(row.cols);
-  std::byte* space = Workspace(256 + out_bytes + LikelihoodsBytes(1, vocabulary, top));
-  auto* out = reinterpret_cast<int32_t*>(space + 256);
+  const LikelihoodSpace at = SpaceOfLikelihoods(vocabulary, top);
+  std::byte* space = Workspace(at.total);
+  auto* out = reinterpret_cast<int32_t*>(space + at.out);
   auto* probabilities = reinterpret_cast<float*>(out) + 2;
   Likelihoods work;
   work.rows = 1;
@@ -120,7 +118,7 @@ Sampled CudaOps::Likely(const Tensor& row, const int32_t* target, int32_t top) {
     work.targets = staging_.Put(std::span(target, 1));
   }
   work.top = top;
-  work.workspace = space + 256 + out_bytes;
+  work.workspace = space + at.inside;
   work.greedy = out;
   work.log_sum = reinterpret_cast<double*>(space);
   work.faults = out + 1;
@@ -129,7 +127,7 @@ Sampled CudaOps::Likely(const Tensor& row, const int32_t* target, int32_t top) {
   work.top_ids = out + 3 + top;
   Check(Enqueue(work, stream_), "the likelihoods of {} tokens", vocabulary);
   Finish();
-  const HostCopy copy({out, DType::kI32, 1, words, words}, memory_);
+  const HostCopy copy({out, DType::kI32, 1, at.words, at.words}, memory_);
   const auto* ids = copy.view().Row<const int32_t>(0);
   const auto* values = copy.view().Row<const float>(0);
   if (ids[1] >= 0) {

@@ -1,6 +1,7 @@
 #include "ops/cuda/device.h"
 
 #include <array>
+#include <atomic>
 #include <mutex>
 
 #include "ops/cuda/check.h"
@@ -18,6 +19,7 @@ class OfDevice final : public Memory {
 
   std::byte* Allocate(int64_t bytes) override {
     Use();
+    ++allocations_;
     void* memory = nullptr;
     if (const cudaError_t error = cudaMalloc(&memory, static_cast<size_t>(bytes)); error != cudaSuccess) {
       cudaGetLastError();
@@ -43,6 +45,8 @@ class OfDevice final : public Memory {
     Check(cudaStreamSynchronize(stream), "a copy of {} bytes", bytes);
   }
 
+  int64_t allocations() const { return allocations_; }
+
  private:
   static double InGiB(int64_t bytes) { return static_cast<double>(bytes) / (1 << 30); }
   void Use() const { Check(cudaSetDevice(device_), "choosing GPU {}", device_); }
@@ -55,6 +59,7 @@ class OfDevice final : public Memory {
   }
 
   const int device_;
+  std::atomic<int64_t> allocations_ = 0;
 };
 
 }  // namespace
@@ -80,7 +85,9 @@ void CheckDevice(int device) {
   }
 }
 
-Memory& DeviceMemory(int device) {
+namespace {
+
+OfDevice& MemoryOnDevice(int device) {
   static std::mutex mutex;
   // Never destroyed: tensors may outlive main's statics, and the driver frees what a process leaves.
   static auto* memories = new std::array<std::unique_ptr<OfDevice>, kMostDevices>;
@@ -91,13 +98,17 @@ Memory& DeviceMemory(int device) {
   return *memory;
 }
 
+}  // namespace
+
+Memory& DeviceMemory(int device) { return MemoryOnDevice(device); }
+
 MemoryInfo MemoryOf(int device) {
   CheckDevice(device);
   Check(cudaSetDevice(device), "choosing GPU {}", device);
   size_t free = 0;
   size_t total = 0;
   Check(cudaMemGetInfo(&free, &total), "asking for free memory");
-  return {static_cast<int64_t>(free), static_cast<int64_t>(total)};
+  return {static_cast<int64_t>(free), static_cast<int64_t>(total), MemoryOnDevice(device).allocations()};
 }
 
 }  // namespace sluice::ops::cuda

@@ -20,8 +20,10 @@ Memory& DeviceMemory(int device);
 struct MemoryInfo {
   int64_t free_bytes = 0;
   int64_t total_bytes = 0;
+  int64_t allocations = 0;  // of DeviceMemory since the start of the process
 };
-// What the driver says of a GPU's memory now. Throws as CheckDevice.
+// What the driver says of a GPU's memory now; the first call makes the process's CUDA context, which takes
+// some itself. Throws as CheckDevice.
 MemoryInfo MemoryOf(int device);
 
 // A back end that computes on GPU `device`, on a stream of its own: for one rank, on one thread. Numerics are
@@ -32,5 +34,8 @@ std::unique_ptr<Ops> MakeCudaOps(int device);
 // peer (ops/cuda/held_sm.h): from the call with its number until everything is gone that calls with it
 // returned. Thread-safe. Throws as CheckDevice.
 std::function<std::shared_ptr<void>(int holder)> MakeSmHolder(int device, int holders);
+
+// Device memory that such a back end holds after Reserve(limits). Throws as CheckDevice.
+int64_t OpsBytes(int device, const OpLimits& limits);
 
 }  // namespace sluice::ops::cuda

@@ -9,7 +9,6 @@
 namespace sluice::ops::cuda {
 namespace {
 
-constexpr int64_t kAlignment = 256;
 constexpr int64_t kLeastBytes = int64_t{16} << 20;
 
 }  // namespace
@@ -19,13 +18,29 @@ Staging::~Staging() {
   cudaFreeHost(pinned_);
 }
 
+int64_t Staging::SizeFor(int64_t bytes) {
+  return std::max(kLeastBytes, CeilDiv(bytes, kLeastBytes) * kLeastBytes);
+}
+
+void Staging::Fix(int64_t size) {
+  if (size > device_.bytes()) Grow(size);
+  fixed_ = true;
+}
+
 void Staging::Reserve(int64_t bytes, int lists) {
   bytes += lists * kAlignment;
   if (used_ + bytes <= device_.bytes()) return;
   Check(cudaStreamSynchronize(stream_), "waiting for earlier work");
   used_ = 0;
   if (bytes <= device_.bytes()) return;
-  const int64_t size = std::max(kLeastBytes, CeilDiv(bytes, kLeastBytes) * kLeastBytes);
+  if (fixed_) {
+    Fail(ErrorKind::kInternal, "the lists of an op take {} bytes, and {} were reserved", bytes,
+         device_.bytes());
+  }
+  Grow(SizeFor(bytes));
+}
+
+void Staging::Grow(int64_t size) {
   cudaFreeHost(pinned_);
   pinned_ = nullptr;
   device_ = Buffer();

@@ -17,13 +17,21 @@ namespace sluice::ops::cuda {
 //   stream
 class Staging {
  public:
+  static constexpr int64_t kAlignment = 256;  // of every list
+
   Staging(Memory& memory, cudaStream_t stream) : memory_(memory), stream_(stream) {}
   ~Staging();
   Staging(const Staging&) = delete;
   Staging& operator=(const Staging&) = delete;
 
+  // Bytes it holds when lists of `bytes` together, alignment included, are the most that an op has.
+  static int64_t SizeFor(int64_t bytes);
+  // Takes `size` bytes, once and for all: it does not grow any more.
+  void Fix(int64_t size);
+
   // Room for `bytes`, in at most `lists` lists: what Put returns from now on stays until the launches that
-  // follow are through. Waits for the stream when the room has to be used again.
+  // follow are through. Waits for the stream when the room has to be used again. Throws Error(kInternal)
+  // beyond what was fixed.
   void Reserve(int64_t bytes, int lists);
 
   // The same values in device memory, aligned to 256 bytes. Within what was reserved.
@@ -37,6 +45,7 @@ class Staging {
   }
 
  private:
+  void Grow(int64_t size);
   std::byte* PutBytes(std::span<const std::byte> bytes);
 
   Memory& memory_;
@@ -44,6 +53,7 @@ class Staging {
   std::byte* pinned_ = nullptr;
   Buffer device_;  // the place of each byte of pinned_
   int64_t used_ = 0;
+  bool fixed_ = false;
 };
 
 }  // namespace sluice::ops::cuda

@@ -17,5 +17,6 @@ Memory& DeviceMemory(int) { Refuse(); }
 MemoryInfo MemoryOf(int) { Refuse(); }
 std::unique_ptr<Ops> MakeCudaOps(int) { Refuse(); }
 std::function<std::shared_ptr<void>(int)> MakeSmHolder(int, int) { Refuse(); }
+int64_t OpsBytes(int, const OpLimits&) { Refuse(); }
 
 }  // namespace sluice::ops::cuda

@@ -1,0 +1,220 @@
+#include "model/activation_bytes.h"
+
+#include <algorithm>
+
+#include "base/checked.h"
+#include "model/expert_tree.h"
+#include "model/shapes.h"
+#include "model/vocabulary.h"
+
+namespace sluice::model {
+namespace {
+
+// Rows of a MoE layer on one lane at worst.
+struct MoeRows {
+  int64_t sent = 0;     // copies of the lane's rows, one for each owner
+  int64_t arrived = 0;  // rows of the step that chose an expert of this lane
+  int64_t pairs = 0;    // of such a row and such an expert
+  int64_t nodes = 0;    // of the sums of this lane's experts
+  int64_t returned = 0;
+  int64_t joined = 0;  // nodes of the sums of the lane's rows
+};
+
+MoeRows MoeRowsOf(const checkpoint::ModelConfig& config, const StageSlice& slice, const PassLimits& limits) {
+  const ExpertTree tree(config.n_routed_experts, slice.expert_owners);
+  const int64_t top_k = config.num_experts_per_tok;
+  const auto most = [&](int64_t there) { return std::min(top_k, there); };
+  const auto [first_leaf, end_leaf] = tree.Owned(slice.lane);
+  const auto [first_expert, end_expert] = tree.ExpertsOf(first_leaf, end_leaf);
+  int64_t subtrees = 0;  // of all owners
+  for (int lane = 0; lane < slice.lanes; ++lane) {
+    const auto [first, end] = tree.Owned(lane);
+    subtrees += std::ssize(tree.Subtrees(first, end));
+  }
+  MoeRows rows;
+  rows.sent = limits.rows * most(slice.expert_owners);
+  rows.joined = limits.rows * (2 * most(subtrees) - 1);
+  if (end_expert == first_expert) return rows;
+  rows.arrived = limits.step.rows;
+  rows.pairs = rows.arrived * most(end_expert - first_expert);
+  rows.nodes = rows.arrived * (2 * most(end_leaf - first_leaf) - 1);
+  rows.returned = rows.arrived * most(std::ssize(tree.Subtrees(first_leaf, end_leaf)));
+  return rows;
+}
+
+// Adds up what Arena::Allocate takes for the tensors of each part of a pass.
+class Counter {
+ public:
+  Counter(const checkpoint::ModelConfig& config, ops::Numerics numerics, ops::CacheFormat cache_format,
+          const StageSlice& slice, const PassLimits& limits)
+      : c_(config),
+        slice_(slice),
+        type_(ops::ActivationType(numerics)),
+        query_type_(numerics == ops::Numerics::kExact ? DType::kF32 : DType::kF8E4M3),
+        cache_row_bytes_(CacheShapeOf(config, cache_format).token_bytes()),
+        all_(limits.step.rows),
+        mine_(limits.rows),
+        of_heads_(slice.attn_tp == 1 ? mine_ : std::min(all_, slice.attn_tp * mine_)) {}
+
+  int64_t Embed() const { return Rows(all_, c_.hidden_size) + Rows(mine_, c_.hidden_size); }
+
+  // What stays while the layers run: angles and h.
+  int64_t AroundLayers() const {
+    int64_t bytes = Of(DType::kF32, mine_, c_.qk_rope_head_dim) + Rows(mine_, c_.hidden_size);
+    if (slice_.attn_tp > 1) bytes += Of(DType::kF32, of_heads_, c_.qk_rope_head_dim);
+    return bytes;
+  }
+
+  int64_t Attention() const {
+    const int64_t index_queries = c_.index_n_heads * c_.index_head_dim;
+    int64_t bytes = Rows(mine_, c_.q_lora_rank);                  // query_low
+    bytes += Rows(mine_, c_.kv_lora_rank + c_.qk_rope_head_dim);  // kv
+    bytes += Rows(mine_, c_.index_head_dim);                      // index_key
+    bytes += Of(DType::kU8, mine_, cache_row_bytes_);             // my_rows
+    if (slice_.lanes > 1) bytes += Of(DType::kU8, all_, cache_row_bytes_);
+    bytes += Rows(mine_, index_queries);                    // index_query
+    bytes += Of(query_type_, mine_, index_queries);         // queries
+    bytes += 2 * Of(DType::kF32, mine_, c_.index_n_heads);  // gate_logits, gates
+    bytes += Of(DType::kI32, mine_, c_.index_topk);         // selection
+    const bool cut = slice_.attn_tp > 1;
+    if (cut) bytes += Rows(of_heads_, c_.q_lora_rank) + Of(DType::kI32, of_heads_, c_.index_topk);
+    const int64_t heads = c_.num_attention_heads / slice_.attn_tp;
+    bytes += Rows(of_heads_, heads * (c_.qk_nope_head_dim + c_.qk_rope_head_dim));  // query
+    bytes += Rows(of_heads_, heads * (c_.kv_lora_rank + c_.qk_rope_head_dim));      // query_latent
+    bytes += Rows(of_heads_, heads * c_.kv_lora_rank);                              // out_latent
+    bytes += Rows(of_heads_, heads * c_.v_head_dim);                                // heads
+    bytes += Of(cut ? DType::kF32 : type_, of_heads_, c_.hidden_size);              // out
+    return cut ? bytes + SumOverRanks(slice_.attn_tp) : bytes;
+  }
+
+  int64_t DenseMlp() const {
+    if (!slice_.dense_tp) return Mlp(mine_, c_.intermediate_size, type_);
+    const auto [begin, end] = DenseCut(c_.intermediate_size, slice_.lane, slice_.lanes);
+    int64_t bytes = Mlp(all_, end - begin, DType::kF32) + SumOverRanks(slice_.lanes);
+    if (slice_.lanes > 1) bytes += Rows(all_, c_.hidden_size);
+    return bytes;
+  }
+
+  int64_t Moe(const MoeRows& rows) const {
+    int64_t bytes = Of(DType::kF32, mine_, c_.n_routed_experts);  // logits
+    bytes += Of(DType::kI32, mine_, 2 * c_.num_experts_per_tok);  // mine
+    if (slice_.lanes > 1) bytes += Of(DType::kI32, all_, 2 * c_.num_experts_per_tok);
+    const int64_t plain = Rows(rows.sent, c_.hidden_size) + Rows(rows.arrived, c_.hidden_size);
+    const int64_t wire = ops::QuantizedRowBytes(c_.hidden_size);
+    const int64_t quantized = Of(DType::kU8, mine_, wire) + Of(DType::kU8, rows.sent, wire) +
+                              Of(DType::kU8, rows.arrived, wire) + Rows(rows.arrived, c_.hidden_size);
+    bytes += slice_.lanes > 1 ? std::max(plain, quantized) : plain;  // dispatch
+    bytes += 2 * Rows(rows.pairs, c_.hidden_size);                   // in, out
+    bytes += 2 * Rows(rows.pairs, c_.moe_intermediate_size);         // gate, up
+    bytes += Rows(rows.nodes, c_.hidden_size);                       // nodes
+    bytes += Rows(rows.returned, c_.hidden_size);                    // packed
+    bytes += Rows(rows.joined, c_.hidden_size);                      // nodes of the lane's rows
+    bytes += Rows(mine_, c_.hidden_size);                            // out
+    if (c_.n_shared_experts > 0) bytes += Mlp(mine_, c_.n_shared_experts * c_.moe_intermediate_size, type_);
+    return bytes;
+  }
+
+  int64_t Head() const {
+    const int64_t slab = std::min(kSlabRows, all_);
+    const VocabularyRange range = VocabularyOf(c_.vocab_size, slice_.lane, slice_.lanes);
+    int64_t bytes = Rows(std::min(slab, mine_), c_.hidden_size);
+    if (slice_.lanes > 1) bytes += 2 * Rows(slab, c_.hidden_size);
+    bytes += Of(DType::kF32, slab, range.end - range.begin);
+    if (slice_.lane > 0) return bytes;
+    for (int lane = 0; lane < slice_.lanes; ++lane) {
+      const VocabularyRange part = VocabularyOf(c_.vocab_size, lane, slice_.lanes);
+      bytes += Of(DType::kF32, slab, part.end - part.begin);
+    }
+    return bytes + Of(DType::kF32, slab, c_.vocab_size);
+  }
+
+ private:
+  static int64_t Of(DType type, int64_t rows, int64_t cols) {
+    return Arena::Taken(rows * cols * SizeOf(type));
+  }
+  int64_t Rows(int64_t rows, int64_t cols) const { return Of(type_, rows, cols); }
+  int64_t Mlp(int64_t rows, int64_t intermediate, DType out) const {
+    return 2 * Rows(rows, intermediate) + Of(out, rows, c_.hidden_size);
+  }
+  int64_t SumOverRanks(int ranks) const {
+    return Of(DType::kF32, ranks * mine_, c_.hidden_size) + Rows(mine_, c_.hidden_size);
+  }
+
+  const checkpoint::ModelConfig& c_;
+  const StageSlice& slice_;
+  const DType type_;
+  const DType query_type_;
+  const int64_t cache_row_bytes_;
+  const int64_t all_;       // rows of the step
+  const int64_t mine_;      // of the lane
+  const int64_t of_heads_;  // of its head group
+};
+
+// Which kinds of layers a rank has.
+struct Kinds {
+  bool dense = false;
+  bool moe = false;
+};
+Kinds KindsOf(const checkpoint::ModelConfig& config, const StageSlice& slice) {
+  Kinds kinds;
+  for (const parallel::LayerRange& range : slice.layers) {
+    for (int64_t layer = range.begin; layer < range.end; ++layer) {
+      (config.IsDense(layer) ? kinds.dense : kinds.moe) = true;
+    }
+  }
+  return kinds;
+}
+
+}  // namespace
+
+PassLimits LargestPass(const step::StepLimits& step, int lanes, parallel::SplitMode mode) {
+  return {step, parallel::MostRows(step.rows, lanes, mode)};
+}
+
+int64_t ActivationBytes(const checkpoint::ModelConfig& config, ops::Numerics numerics,
+                        ops::CacheFormat cache_format, const StageSlice& slice, const PassLimits& limits) {
+  const Counter counter(config, numerics, cache_format, slice, limits);
+  const Kinds kinds = KindsOf(config, slice);
+  int64_t layer = counter.Attention();
+  if (kinds.dense) layer = std::max(layer, counter.DenseMlp());
+  if (kinds.moe) layer = std::max(layer, counter.Moe(MoeRowsOf(config, slice, limits)));
+  int64_t most = counter.AroundLayers() + layer;
+  if (slice.first) most = std::max(most, counter.Embed());
+  if (slice.last) most = std::max(most, counter.Head());
+  return most;
+}
+
+ops::OpLimits OpLimitsOf(const checkpoint::ModelConfig& config, const StageSlice& slice,
+                         const PassLimits& limits) {
+  const Kinds kinds = KindsOf(config, slice);
+  const MoeRows moe = kinds.moe ? MoeRowsOf(config, slice, limits) : MoeRows{};
+  const int64_t all = limits.step.rows;
+  const int64_t mine = limits.rows;
+  const int64_t of_heads = slice.attn_tp == 1 ? mine : std::min(all, slice.attn_tp * mine);
+  ops::OpLimits most;
+  most.places = all;
+  most.sequences = limits.step.sequences;
+  most.positions = limits.step.positions;
+  most.list = std::max({all, slice.lanes * mine, moe.sent, moe.pairs, moe.nodes, moe.joined});
+  const auto linear = [&](int64_t rows, int64_t inputs) {
+    most.linear_inputs =
+        std::max(most.linear_inputs, rows * CeilDiv(inputs, ops::kQuantBlock) * ops::kQuantBlock);
+  };
+  linear(mine, std::max(config.hidden_size, config.q_lora_rank));
+  linear(of_heads,
+         std::max(config.q_lora_rank, config.num_attention_heads / slice.attn_tp * config.v_head_dim));
+  linear(std::min(kSlabRows, all), config.hidden_size);
+  if (kinds.dense) {
+    linear(slice.dense_tp ? all : mine, std::max(config.hidden_size, config.intermediate_size));
+  }
+  if (kinds.moe) {
+    linear(moe.pairs, std::max(config.hidden_size, config.moe_intermediate_size));
+    linear(mine, config.n_shared_experts * config.moe_intermediate_size);
+  }
+  most.top_k = config.index_topk;
+  most.experts = config.n_routed_experts;
+  most.vocabulary = config.vocab_size;
+  return most;
+}
+
+}  // namespace sluice::model

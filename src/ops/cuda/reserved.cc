@@ -1,0 +1,69 @@
+#include "ops/cuda/reserved.h"
+
+#include <algorithm>
+
+#include "base/checked.h"
+#include "ops/cuda/gemm.h"
+#include "ops/cuda/index_scores.h"
+#include "ops/cuda/sampling.h"
+#include "ops/cuda/sparse_attention.h"
+#include "ops/cuda/staging.h"
+
+namespace sluice::ops::cuda {
+namespace {
+
+int64_t Aligned(int64_t bytes) { return CeilDiv(bytes, Staging::kAlignment) * Staging::kAlignment; }
+
+int64_t ScoreBytes(const OpLimits& limits) {
+  if (limits.positions <= limits.top_k) return 0;
+  const int64_t row_bytes = CeilDiv(limits.positions, kPageTokens) * kPageTokens * SizeOf(DType::kF32);
+  // A shorter context may fill kScoreBytes better than the longest does.
+  return std::min(limits.places * row_bytes, std::max(kScoreBytes, row_bytes));
+}
+
+int64_t StagedBytes(const OpLimits& limits) {
+  // Sequence and position of a row, its group, and the page tables.
+  const int64_t placed =
+      limits.places * (2 * SizeOf(DType::kI32) + static_cast<int64_t>(sizeof(QueryGroup))) +
+      limits.sequences * CeilDiv(limits.positions, kPageTokens) * SizeOf(DType::kI32);
+  // A join and the end of its range; a term and an offset, or a row's number, take less.
+  const int64_t listed = (limits.list + 1) * static_cast<int64_t>(sizeof(NodeJoin) + sizeof(int64_t));
+  const int64_t groups = limits.experts * static_cast<int64_t>(sizeof(RowGroup));
+  constexpr int64_t kMostLists = 4;
+  return std::max({placed, listed, groups}) + kMostLists * Staging::kAlignment;
+}
+
+}  // namespace
+
+int64_t ScoredRows(int64_t rows, int64_t stride) {
+  return std::clamp<int64_t>(kScoreBytes / (stride * SizeOf(DType::kF32)), 1, rows);
+}
+
+QuantizedBytes BytesOfQuantized(int64_t rows, int64_t inputs) {
+  return {Aligned(rows * CeilDiv(inputs, kQuantBlock) * SizeOf(DType::kF32)), rows * inputs};
+}
+
+LikelihoodSpace SpaceOfLikelihoods(int64_t vocabulary, int32_t top) {
+  LikelihoodSpace space;
+  space.words = 3 + 2 * top;
+  space.out = Staging::kAlignment;
+  space.inside = space.out + Aligned(space.words * SizeOf(DType::kI32));
+  space.total = space.inside + LikelihoodsBytes(1, static_cast<int32_t>(vocabulary), top);
+  return space;
+}
+
+Reserved ReservedFor(const OpLimits& limits, int sms) {
+  const int64_t quantized = BytesOfQuantized(CeilDiv(limits.linear_inputs, kQuantBlock), kQuantBlock).total();
+  const auto top = static_cast<int32_t>(std::min<int64_t>(kMostLogprobs, limits.vocabulary));
+  const int64_t workspace = std::max({quantized, ScoreBytes(limits), WorkspaceBytes(limits.top_k, sms),
+                                      SpaceOfLikelihoods(limits.vocabulary, top).total});
+  return {workspace, Staging::SizeFor(StagedBytes(limits))};
+}
+
+int64_t ReservedBytes(const OpLimits& limits, int sms) {
+  const Reserved bytes = ReservedFor(limits, sms);
+  return bytes.workspace + bytes.staging + kCounters * SizeOf(DType::kI32) +
+         static_cast<int64_t>(sizeof(LaunchRecord));
+}
+
+}  // namespace sluice::ops::cuda

@@ -1,0 +1,44 @@
+#pragma once
+
+#include <cstdint>
+
+#include "ops/ops.h"
+
+// What the GPU back end keeps for the inside of its ops, and how much of it the largest of them takes.
+namespace sluice::ops::cuda {
+
+// Scores are kept for so many rows at once that they take no more than this, however long the context is.
+inline constexpr int64_t kScoreBytes = int64_t{256} << 20;
+// Tile counters in turn (gemm.h).
+inline constexpr int64_t kCounters = 64;
+
+// Rows whose scores SelectKeys keeps at once, `stride` fp32 each: within kScoreBytes, at least one.
+int64_t ScoredRows(int64_t rows, int64_t stride);
+
+// Codes and scales of the activations of an FP8 linear, [rows, inputs]: the scales first, then the codes.
+struct QuantizedBytes {
+  int64_t scales = 0;
+  int64_t codes = 0;
+  int64_t total() const { return scales + codes; }
+};
+QuantizedBytes BytesOfQuantized(int64_t rows, int64_t inputs);
+
+// What comes back of a row's likelihoods with `top` tokens, and what computes them. log_sum | out | inside.
+struct LikelihoodSpace {
+  int64_t words = 0;  // of out: greedy, fault, the token's log-probability, then the likeliest and theirs
+  int64_t out = 0;    // where it begins
+  int64_t inside = 0;
+  int64_t total = 0;
+};
+LikelihoodSpace SpaceOfLikelihoods(int64_t vocabulary, int32_t top);
+
+struct Reserved {
+  int64_t workspace = 0;
+  int64_t staging = 0;
+};
+// For ops within `limits` on `sms` SMs.
+Reserved ReservedFor(const OpLimits& limits, int sms);
+// All device memory that a back end then holds.
+int64_t ReservedBytes(const OpLimits& limits, int sms);
+
+}  // namespace sluice::ops::cuda
