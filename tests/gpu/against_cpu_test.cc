@@ -101,9 +101,9 @@ std::string Real(int gain) {
 }
 INSTANTIATE_TEST_SUITE_P(DISABLED_Real, AgainstCpuTest,
                          testing::Values(Case{"short", Real(64), 130, 130},
-                                         Case{"whole2k", Real(256), 2048, 2048, ops::CacheFormat::kFp8, 1e-3},
-                                         Case{"at8k", Real(256), 8192, 64, ops::CacheFormat::kFp8, 1e-3},
-                                         Case{"at64k", Real(256), 65536, 64, ops::CacheFormat::kFp8, 1e-3}),
+                                         Case{"whole2k", Real(512), 2048, 2048, ops::CacheFormat::kFp8, 1e-3},
+                                         Case{"at8k", Real(512), 8192, 64, ops::CacheFormat::kFp8, 1e-3},
+                                         Case{"at64k", Real(512), 65536, 64, ops::CacheFormat::kFp8, 1e-3}),
                          NameOf);
 
 }  // namespace
