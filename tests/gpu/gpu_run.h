@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <ostream>
 #include <string>
 #include <vector>
 
@@ -29,6 +30,11 @@ struct GpuRun {
   engine::RankProbes probes = {};
   std::function<void()> before_end = {};  // when all is answered and the ranks are still there
 };
+
+inline void PrintTo(const GpuRun& run, std::ostream* out) {
+  *out << "pp " << run.stages << " cp " << run.lanes / run.attn_tp << " atp " << run.attn_tp << " chunk "
+       << run.chunk;
+}
 
 struct Answer {
   std::vector<int32_t> tokens;
