@@ -12,6 +12,7 @@
 #include <random>
 #include <thread>
 
+#include "gpu_event.h"
 #include "tensor/dtype.h"
 
 namespace sluice::bench {
@@ -31,23 +32,6 @@ std::vector<T> Pattern(Make make) {
   for (T& value : values) value = make(random);
   return values;
 }
-
-class Event {
- public:
-  Event() { Check(cudaEventCreate(&event_), "creating an event"); }
-  ~Event() { cudaEventDestroy(event_); }
-  Event(const Event&) = delete;
-  Event& operator=(const Event&) = delete;
-  void Record(cudaStream_t stream) { Check(cudaEventRecord(event_, stream), "recording an event"); }
-  double SecondsSince(const Event& begin) const {
-    float milliseconds = 0.0F;
-    Check(cudaEventElapsedTime(&milliseconds, begin.event_, event_), "reading an event");
-    return milliseconds / 1e3;
-  }
-
- private:
-  cudaEvent_t event_ = nullptr;
-};
 
 // So many launches of the work, as something that is launched at once.
 class Graph {
@@ -223,7 +207,7 @@ double BurstSeconds(const Work& work, cudaStream_t stream) {
       events[i].Record(stream);
     }
     Check(cudaStreamSynchronize(stream), "a burst");
-    for (int i = 1; i <= kTimed; ++i) times.push_back(events[i].SecondsSince(events[i - 1]));
+    for (int i = 1; i <= kTimed; ++i) times.push_back(events[i].MsSince(events[i - 1]) / 1e3);
   }
   std::nth_element(times.begin(), times.begin() + kBursts * kTimed / 2, times.end());
   return times[kBursts * kTimed / 2] / work.per_graph;

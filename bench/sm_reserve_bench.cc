@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "gpu_event.h"
 #include "ops/cuda/check.h"
 #include "ops/cuda/device.h"
 #include "ops/cuda/held_sm.h"
@@ -33,22 +34,9 @@ constexpr int64_t kKeys = 65536;
 constexpr int64_t kHeads = 64;
 constexpr int kRounds = 9;
 
-class Event {
- public:
-  Event() { Check(cudaEventCreate(&event_), "creating an event"); }
-  ~Event() { cudaEventDestroy(event_); }
-  Event(const Event&) = delete;
-  Event& operator=(const Event&) = delete;
-  void Record(cudaStream_t stream) { Check(cudaEventRecord(event_, stream), "recording an event"); }
-  int64_t NsSince(const Event& origin) const {
-    float ms = 0.0F;
-    Check(cudaEventElapsedTime(&ms, origin.event_, event_), "reading an event");
-    return static_cast<int64_t>(static_cast<double>(ms) * 1e6);
-  }
-
- private:
-  cudaEvent_t event_ = nullptr;
-};
+int64_t NsBetween(const bench::Event& begin, const bench::Event& end) {
+  return static_cast<int64_t>(end.MsSince(begin) * 1e6);
+}
 
 template <typename T>
 Buffer OnDevice(const std::vector<T>& values) {
@@ -158,12 +146,12 @@ class Card {
     scoring.Enqueue(fixed_tiles, sms, stream_);
     end_.Record(stream_);
     Check(cudaStreamSynchronize(stream_), "scoring");
-    Measured measured{{begin_.NsSince(origin_), end_.NsSince(origin_), trace::SpanKind::kCompute}, {}};
+    Measured measured{{NsBetween(origin_, begin_), NsBetween(origin_, end_), trace::SpanKind::kCompute}, {}};
     if (beside_receive) {
       held_.End();
       receive_end_.Record(held_.stream());
       Check(cudaStreamSynchronize(held_.stream()), "holding an SM");
-      measured.receive = {receive_begin_.NsSince(origin_), receive_end_.NsSince(origin_),
+      measured.receive = {NsBetween(origin_, receive_begin_), NsBetween(origin_, receive_end_),
                           trace::SpanKind::kHopWait};
     }
     return measured;
@@ -174,7 +162,7 @@ class Card {
   const ops::cuda::Stream stream_;
   ops::cuda::HeldSm held_;
   Buffer before_;
-  Event origin_, begin_, end_, receive_begin_, receive_end_;
+  bench::Event origin_, begin_, end_, receive_begin_, receive_end_;
 };
 
 void PrintTable(Card& card, Scoring& scoring, int64_t rows) {

@@ -103,7 +103,8 @@ void Rank::ReserveMemory() {
   hop_.Reserve(LimitsOf(options_).rows);
 }
 
-Rank::~Rank() = default;
+// The world outlives the ops that its fence waits for.
+Rank::~Rank() { world_.SetFence(nullptr); }
 
 void Rank::SendHeartbeat(uint64_t asked) {
   Heartbeat heartbeat = HeartbeatOf(recorder_);

@@ -17,18 +17,12 @@
 namespace sluice::gpu {
 namespace {
 
-constexpr float kTensorCoreError = 1.5e-4F;  // docs/decisions/gpu-kernels.md
-// Of the median row's distance, GPU to CPU, over that of noise to no noise.
-constexpr double kMostOverNoise = 1.2;
-// Of the keys chosen, for layers where noise moves next to none.
-constexpr double kFewKeys = 1e-3;
-
 struct Case {
   const char* name;
   std::string model;
   int64_t prompt = 0;
-  int64_t compared =
-      0;  // the last rows; the GPU alone has computed those before, and the CPU goes on from its cache
+  // The last rows; the GPU alone has computed those before, and the CPU goes on from its cache.
+  int64_t compared = 0;
   ops::CacheFormat format = ops::CacheFormat::kFp8;
   double most = 1.0;  // of the median row's distance
 };
@@ -95,16 +89,19 @@ INSTANTIATE_TEST_SUITE_P(
     NameOf);
 
 // The real inner dimensions of DeepSeek-V3.2: a dense layer, then two with experts. The CPU packs and
-// computes for minutes, so they are run by name (tools/gpu_check does).
+// computes for minutes, so they are run by name; docs/performance.md has what came out. Only where the
+// residual stream dwarfs what a layer adds does the noise stay below a fixed bound.
 std::string Real(int gain) {
   return "random:v3.2?dense=1&layers=3&vocab=4096&seed=7&embedding_gain=" + std::to_string(gain);
 }
-INSTANTIATE_TEST_SUITE_P(DISABLED_Real, AgainstCpuTest,
-                         testing::Values(Case{"short", Real(64), 130, 130},
-                                         Case{"whole2k", Real(512), 2048, 2048, ops::CacheFormat::kFp8, 1e-3},
-                                         Case{"at8k", Real(512), 8192, 64, ops::CacheFormat::kFp8, 1e-3},
-                                         Case{"at64k", Real(512), 65536, 64, ops::CacheFormat::kFp8, 1e-3}),
-                         NameOf);
+INSTANTIATE_TEST_SUITE_P(
+    DISABLED_Real, AgainstCpuTest,
+    testing::Values(Case{"short_gain64", Real(64), 130, 130},
+                    Case{"short_gain256", Real(256), 130, 130, ops::CacheFormat::kFp8, 1e-3},
+                    Case{"short_gain1024", Real(1024), 130, 130, ops::CacheFormat::kFp8, 1e-3},
+                    Case{"whole2k", Real(64), 2048, 2048}, Case{"at8k", Real(64), 8192, 64},
+                    Case{"at64k", Real(64), 65536, 64}),
+    NameOf);
 
 }  // namespace
 }  // namespace sluice::gpu

@@ -20,6 +20,11 @@ inline double RelativeRms(const float* a, const float* b, int64_t width) {
   return std::sqrt(difference / size);
 }
 
+// What the distance of a right back end from the CPU may be, over that of noise to no noise (jitter_ops.h):
+// of the median row's logits, and of the keys chosen, these beside a few where noise moves next to none.
+inline constexpr double kMostOverNoise = 1.2;
+inline constexpr double kFewKeys = 1e-3;
+
 // How far one run of a model lies from another.
 struct Distances {
   std::vector<double> logits;     // relative rms of each row, ascending

@@ -30,7 +30,6 @@ std::vector<Answer> RunPrompts(const GpuRun& run, const std::vector<std::vector<
   settings.ops = run.ops;
   settings.receives_hold_sm = run.receives_hold_sm;
   settings.sm_reserve = run.sm_reserve;
-  if (run.bf16_cache) settings.cache_format = ops::CacheFormat::kBf16;
   for (const auto& prompt : prompts)
     settings.cache_pages += (std::ssize(prompt) + max_tokens) / ops::kPageTokens + 1;
   engine::CheckFits(settings, checkpoint->config(), checkpoint->is_fp8());

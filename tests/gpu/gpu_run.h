@@ -21,7 +21,6 @@ struct GpuRun {
   int lanes = 1;
   int attn_tp = 1;
   bool one_owner = false;  // lane 0 holds all experts
-  bool bf16_cache = false;
   parallel::SplitMode split = parallel::SplitMode::kInterleave;
   int64_t chunk = 100000;    // rows of a step
   int64_t max_running = 64;  // requests that share steps

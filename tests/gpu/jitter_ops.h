@@ -10,6 +10,9 @@
 
 namespace sluice::gpu {
 
+// What a tensor core leaves a sum of FP8 products off by, of the row's rms (docs/decisions/gpu-kernels.md).
+inline constexpr float kTensorCoreError = 1.5e-4F;
+
 // The CPU back end with every sum of FP8 products off by as much as a tensor core may leave it off: normal
 // noise of `size` times the row's rms, before the sum is rounded. How far its logits lie from those without
 // noise is how far two right back ends may lie apart.

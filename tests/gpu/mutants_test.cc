@@ -14,9 +14,6 @@
 namespace sluice::gpu {
 namespace {
 
-constexpr float kTensorCoreError = 1.5e-4F;
-constexpr double kMostOverNoise = 1.2;  // both as in against_cpu_test.cc
-constexpr double kFewKeys = 1e-3;
 constexpr int64_t kRows = 200;
 
 const std::string& Model() {
