@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include <filesystem>
+#include <functional>
 
 #include "checkpoint/checkpoint_maker.h"
 #include "model/weight_bytes.h"
@@ -88,6 +89,24 @@ TEST_F(MemoryTest, ACacheThatDoesNotGoWithTheNumericsIsRefused) {
   EXPECT_EQ(refused(kExact, ops::CacheFormat::kF32), "");
   EXPECT_EQ(refused(kFp8, ops::CacheFormat::kBf16), "");
   EXPECT_EQ(refused(kFp8, ops::CacheFormat::kFp8), "");
+}
+
+TEST(GpuFits, WhatTheKernelsAreNotMadeForIsRefused) {
+  const auto refused = [](const std::string& model, const std::function<void(engine::JobSettings&)>& change) {
+    const auto checkpoint = checkpoint::Checkpoint::Open(model);
+    engine::JobSettings settings;
+    settings.ops = "cuda";
+    settings.grid = {1, 1};
+    change(settings);
+    return SentenceOf([&] { engine::CheckFits(settings, checkpoint->config(), checkpoint->is_fp8()); });
+  };
+  const std::string model = "random:tiny?dtype=fp8&index_heads=32";
+  EXPECT_EQ(refused(model, [](engine::JobSettings&) {}), "");
+  EXPECT_THAT(refused("random:tiny?dtype=fp8", [](engine::JobSettings&) {}), HasSubstr("index_n_heads is 8"));
+  EXPECT_THAT(refused(model, [](engine::JobSettings& s) { s.numerics = engine::NumericsChoice::kExact; }),
+              HasSubstr("use --numerics fp8"));
+  EXPECT_THAT(refused(model, [](engine::JobSettings& s) { s.fault_plan.faults.emplace_back(); }),
+              HasSubstr("--fault-plan strikes messages"));
 }
 
 TEST_F(MemoryTest, TooSmallAPartIsRefusedWithOneThatFits) {

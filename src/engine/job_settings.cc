@@ -206,6 +206,12 @@ void CheckFits(const JobSettings& settings, const checkpoint::ModelConfig& confi
            "--ops cuda computes in fp8 numerics (bf16 activations) alone: use --numerics fp8, or --ops cpu");
     }
     CheckGpuShapes(config);
+    if (!settings.fault_plan.empty()) {
+      Fail(ErrorKind::kUsage,
+           "--fault-plan strikes messages in the host's memory, and with --ops cuda they are in the GPU's: "
+           "use "
+           "--ops cpu");
+    }
   }
   if (settings.dense_tp && CeilDiv(config.intermediate_size, ops::kQuantBlock) < grid.lanes) {
     Fail(ErrorKind::kUsage,
