@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 #include "one_rank.h"
@@ -29,7 +30,6 @@ inline constexpr double kFewKeys = 1e-3;
 struct Distances {
   std::vector<double> logits;     // relative rms of each row, ascending
   std::vector<double> selection;  // of each layer: share of the keys chosen that the other did not choose
-  int64_t other_choices = 0;      // rows whose greedy tokens differ by more than the rows do at these tokens
   double At(double share) const {
     return logits[static_cast<size_t>(share * static_cast<double>(logits.size() - 1))];
   }
@@ -42,10 +42,6 @@ inline Distances DistancesOf(const OneRank::Fed& fed, const OneRank::Fed& from, 
     const float* a = fed.logits.data() + row * vocabulary;
     const float* b = from.logits.data() + row * vocabulary;
     result.logits.push_back(RelativeRms(a, b, vocabulary));
-    const int64_t mine = std::max_element(a, a + vocabulary) - a;
-    const int64_t other = std::max_element(b, b + vocabulary) - b;
-    if (b[other] - b[mine] > std::abs(a[mine] - b[mine]) + std::abs(a[other] - b[other]))
-      ++result.other_choices;
   }
   std::sort(result.logits.begin(), result.logits.end());
   for (size_t layer = 0; layer < from.selections.size(); ++layer) {
@@ -63,6 +59,32 @@ inline Distances DistancesOf(const OneRank::Fed& fed, const OneRank::Fed& from, 
     }
     result.selection.push_back(static_cast<double>(missing) /
                                static_cast<double>(std::max<int64_t>(chosen, 1)));
+  }
+  return result;
+}
+
+// Greedy tokens where there is but one: rows of `from` whose two most likely tokens lie further apart than
+// kClear times what a row may be off by, relative_rms of its rms.
+inline constexpr double kClear = 8.0;  // two logits of such a row differ by more about once in 10^8
+struct GreedyTokens {
+  int64_t clear = 0;  // rows
+  int64_t other = 0;  // of these, those where `fed` has another token
+};
+inline GreedyTokens CompareGreedy(const OneRank::Fed& fed, const OneRank::Fed& from, int64_t vocabulary,
+                                  double relative_rms) {
+  GreedyTokens result;
+  for (auto a = fed.logits.begin(), b = from.logits.begin(); b != from.logits.end();
+       a += vocabulary, b += vocabulary) {
+    const auto best = std::max_element(b, b + vocabulary);
+    double size = 0.0;
+    float next = -std::numeric_limits<float>::infinity();
+    for (auto value = b; value != b + vocabulary; ++value) {
+      size += std::pow(static_cast<double>(*value), 2);
+      if (value != best) next = std::max(next, *value);
+    }
+    if (*best - next <= kClear * relative_rms * std::sqrt(size / static_cast<double>(vocabulary))) continue;
+    ++result.clear;
+    if (std::max_element(a, a + vocabulary) - a != best - b) ++result.other;
   }
   return result;
 }
