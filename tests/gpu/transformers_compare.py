@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compares what gpu_record_run wrote with Transformers' DeepseekV32ForCausalLM in bf16.
 
-    gpu_record_run 'random:v3.2?dense=1&layers=3&vocab=4096&seed=7&embedding_gain=64' 4096 DIRECTORY
+    gpu_record_run 'random:v3.2?dense=1&layers=3&vocab=4096&seed=7&embedding_gain=8' 4096 DIRECTORY
     transformers_compare.py DIRECTORY [DIRECTORY...]
 
 The weights are the recorded run's, made here from the formula alone: FP8 ones as code times scale, which bf16 holds
@@ -141,12 +141,11 @@ def indices_of(selection, change):
     return torch.where(chosen >= 0, chosen, chosen[:, :1])[None].contiguous()
 
 
-MUTANTS = ("half of the keys", "no shared expert", "one expert fewer", "positions off by one from row 64")
+MUTANTS = ("half of the keys", "no shared expert", "one expert fewer", "no rotation")
 
 
 @torch.no_grad()
 def run(model, tokens, selections, change=None):
-    rows = len(tokens)
     handles = []
     for i, layer in enumerate(model.model.layers):
         def on_indexer(module, args, output, i=i):
@@ -160,11 +159,12 @@ def run(model, tokens, selections, change=None):
                 gate.top_k = top_k
             gate.top_k -= 1
             handles.append(type("Restore", (), {"remove": staticmethod(restore)}))
-    positions = torch.arange(rows, device=DEVICE)
-    if change == MUTANTS[3]:
-        positions = positions + (positions >= 64)
+    if change == "no rotation":
+        def unturned(module, args, out):
+            return torch.ones_like(out[0]), torch.zeros_like(out[1])
+        handles.append(model.model.rotary_emb.register_forward_hook(unturned))
     ids = torch.from_numpy(tokens).long().to(DEVICE)[None]
-    logits = model(ids, position_ids=positions[None], use_cache=False).logits[0].float()
+    logits = model(ids, use_cache=False).logits[0].float()
     for handle in handles:
         handle.remove()
     return logits

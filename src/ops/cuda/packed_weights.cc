@@ -5,6 +5,7 @@
 #include "base/checked.h"
 #include "base/error.h"
 #include "ops/cuda/check.h"
+#include "ops/cuda/find_nan.h"
 #include "ops/cuda/random_fill.h"
 
 namespace sluice::ops::cuda {
@@ -19,6 +20,23 @@ std::vector<BF16> ToBF16(const RawMatrix& raw) {
     }
   }
   return values;
+}
+
+// Of `count` matrices one after the other in device memory.
+void RefuseNaN(const std::byte* codes, int64_t count, int64_t rows, int64_t cols, Memory& memory) {
+  constexpr uint64_t kNone = ~uint64_t{0};
+  const Buffer first(sizeof(kNone), memory);
+  memory.Copy(&kNone, first.data(), sizeof(kNone));
+  Check(Enqueue(FindNaN{codes, count * rows * cols, reinterpret_cast<uint64_t*>(first.data())}, nullptr),
+        "looking for NaN in a weight of {} x {}", rows, cols);
+  Check(cudaStreamSynchronize(nullptr), "looking for NaN in a weight of {} x {}", rows, cols);
+  uint64_t found = kNone;
+  memory.Copy(first.data(), &found, sizeof(found));
+  if (found == kNone) return;
+  const auto at = static_cast<int64_t>(found) % (rows * cols);
+  Fail(ErrorKind::kModelFiles,
+       "an FP8 weight of {} x {} holds NaN at row {}, column {}; the file is damaged, fetch it again", rows,
+       cols, at / cols, at % cols);
 }
 
 }  // namespace
@@ -61,7 +79,11 @@ PackedWeights::PackedWeights(std::span<const RawMatrix> raws, Memory& memory)
       memory.Copy(ToBF16(raw).data(), to, bytes);
     }
   }
-  if (raws[0].random) Check(cudaStreamSynchronize(nullptr), "making random weights of {} x {}", rows, cols);
+  if (raws[0].random) {
+    Check(cudaStreamSynchronize(nullptr), "making random weights of {} x {}", rows, cols);
+  } else if (fp8) {
+    RefuseNaN(data_.data(), std::ssize(raws), rows, cols, memory);
+  }
 }
 
 }  // namespace sluice::ops::cuda

@@ -11,7 +11,7 @@ namespace sluice::ops::cuda {
 class PackedWeights {
  public:
   // Every dtype but F8_E4M3 becomes bf16. Throws Error(kModelFiles) where some of `raws` are FP8 and others
-  // not, and for rows that are not whole units of 16 bytes.
+  // not, for rows that are not whole units of 16 bytes, and for an FP8 weight that holds NaN.
   PackedWeights(std::span<const RawMatrix> raws, Memory& memory);
 
   DType dtype() const { return dtype_; }
