@@ -130,6 +130,17 @@ Found Select(const World& world, int64_t first, int64_t count, int32_t top_k, in
   return found;
 }
 
+// The positions of the largest scores, ties to the lowest, ascending; -1 after the last.
+std::vector<int32_t> Largest(const std::vector<float>& scores, int32_t top_k) {
+  std::vector<int32_t> right(scores.size());
+  std::iota(right.begin(), right.end(), 0);
+  std::stable_sort(right.begin(), right.end(), [&](int32_t a, int32_t b) { return scores[a] > scores[b]; });
+  right.resize(std::min<size_t>(right.size(), static_cast<size_t>(top_k)));
+  std::sort(right.begin(), right.end());
+  right.resize(static_cast<size_t>(top_k), -1);
+  return right;
+}
+
 class IndexSelect : public testing::TestWithParam<int64_t> {
  protected:
   void SetUp() override {
@@ -158,14 +169,7 @@ TEST_P(IndexSelect, TakesTheLargestScoresTiesToTheLowestPosition) {
   for (const int32_t top_k : {2048, 64, 1}) {
     const Found found = Select(world, 0, world.rows(), top_k, Sms());
     for (int64_t t = 0; t < world.rows(); ++t) {
-      const std::vector<float>& scores = found.scores[t];
-      std::vector<int32_t> right(scores.size());
-      std::iota(right.begin(), right.end(), 0);
-      std::stable_sort(right.begin(), right.end(),
-                       [&](int32_t a, int32_t b) { return scores[a] > scores[b]; });
-      right.resize(std::min<size_t>(right.size(), static_cast<size_t>(top_k)));
-      std::sort(right.begin(), right.end());
-      right.resize(static_cast<size_t>(top_k), -1);
+      const std::vector<int32_t> right = Largest(found.scores[t], top_k);
       const auto mine = found.selection.begin() + t * top_k;
       ASSERT_TRUE(std::equal(right.begin(), right.end(), mine)) << "row " << t << ", top " << top_k;
     }
@@ -193,35 +197,68 @@ TEST_P(IndexSelect, ARowKeepsItsBitsInAnyCompanyPagesAndOnAnySms) {
   expect_equal(Select(world, 1, 20, 2048, Sms()), 1, "with another partner");
 }
 
-// Ties everywhere: two scores and zeros of both signs.
-TEST(TopK, EqualScoresGoToTheLowestPositions) {
+// Rows of every size at which the selection changes its way, and of every kind that a guess from a sample can
+// go wrong on: a few large scores in one place, rising and falling ones, ties at and around the threshold,
+// nothing but one value, scores of the widest range.
+TEST(TopK, IsExactForRowsOfAnyKind) {
   if (!HasGpu()) GTEST_SKIP() << "there is no GPU";
-  constexpr int64_t kRows = 4;
-  constexpr int32_t kVisible = 5000;
-  std::vector<float> scores(kRows * kVisible);
-  for (int32_t s = 0; s < kVisible; ++s) {
-    scores[s] = 1.0F;
-    scores[kVisible + s] = s % 2 == 0 ? 0.0F : 1.0F;
-    scores[2 * kVisible + s] = s < 100 ? -1.0F : -2.0F;
-    scores[3 * kVisible + s] = static_cast<float>(s % 3) - std::numeric_limits<float>::max() / 2;
+  constexpr float kHuge = std::numeric_limits<float>::max() / 2;
+  std::mt19937 random(11);
+  std::normal_distribution<float> normal;
+  const auto score = [&](int kind, int32_t s, int32_t visible) -> float {
+    switch (kind) {
+      case 0:
+        return normal(random);
+      case 1:
+        return static_cast<float>(s);
+      case 2:
+        return -static_cast<float>(s);
+      case 3:
+        return s >= visible / 2 && s < visible / 2 + 3000 ? 10.0F + normal(random) : normal(random);
+      case 4:
+        return s % 2 == 0 ? 0.0F : 1.0F;
+      case 5:
+        return 1.0F;
+      case 6:
+        return s < 100 ? -1.0F : -2.0F;
+      case 7:
+        return static_cast<float>(s % 3) - kHuge;
+      case 8:
+        return std::ldexp(normal(random), static_cast<int>(random() % 250) - 125);
+      case 9:
+        return std::round(4.0F * normal(random)) + 0.0F;  // ties at the threshold, and no -0
+      case 10:
+        return s % 8 == 0 ? 5.0F + normal(random) : normal(random);
+      case 11:
+        // Where a sample of every 16th piece of 8 is taken: more of the sample is large than of the row.
+        return s / 8 % 16 == 0 ? 10.0F + normal(random) : normal(random);
+      default:
+        return s < 2047 ? 3.0F : (s == visible - 1 ? 3.0F : -std::numeric_limits<float>::infinity());
+    }
+  };
+  constexpr int kKinds = 13;
+  for (const int32_t visible : {2049, 6144, 6145, 20001, 65536, 163840}) {
+    std::vector<float> scores;
+    for (int kind = 0; kind < kKinds; ++kind) {
+      for (int32_t s = 0; s < visible; ++s) scores.push_back(score(kind, s, visible));
+    }
+    const OnDevice<float> on_device(scores);
+    const OnDevice<int32_t> positions(std::vector<int32_t>(kKinds, visible - 1)), bad({-1, -1});
+    for (const int32_t top_k : {2048, 1000, 1}) {
+      const OnDevice<int32_t> selection(std::vector<int32_t>(kKinds * top_k, -7));
+      Must(Enqueue(
+          TopK{kKinds, on_device.data(), visible, positions.data(), top_k, selection.data(), bad.data()},
+          nullptr));
+      const std::vector<int32_t> found = selection.Get();
+      for (int kind = 0; kind < kKinds; ++kind) {
+        const auto row = scores.begin() + static_cast<int64_t>(kind) * visible;
+        EXPECT_TRUE(std::ranges::equal(Largest({row, row + visible}, top_k),
+                                       std::span(found).subspan(kind * top_k, top_k)))
+            << "kind " << kind << ", " << visible << " scores, top " << top_k;
+      }
+    }
+    EXPECT_EQ(bad.Get(), (std::vector<int32_t>{-1, -1}));
   }
-  const OnDevice<float> on_device(scores);
-  const OnDevice<int32_t> positions(std::vector<int32_t>(kRows, kVisible - 1)), bad({-1, -1});
-  const OnDevice<int32_t> selection(std::vector<int32_t>(kRows * 2048));
-  Must(Enqueue(TopK{kRows, on_device.data(), kVisible, positions.data(), 2048, selection.data(), bad.data()},
-               nullptr));
-  const std::vector<int32_t> found = selection.Get();
-  for (int64_t t = 0; t < kRows; ++t) {
-    std::vector<int32_t> right(kVisible);
-    std::iota(right.begin(), right.end(), 0);
-    std::stable_sort(right.begin(), right.end(), [&](int32_t a, int32_t b) {
-      return scores[t * kVisible + a] > scores[t * kVisible + b];
-    });
-    right.resize(2048);
-    std::sort(right.begin(), right.end());
-    EXPECT_TRUE(std::equal(right.begin(), right.end(), found.begin() + t * 2048)) << "row " << t;
-  }
-  EXPECT_EQ(bad.Get(), (std::vector<int32_t>{-1, -1}));
 }
 
 TEST_P(IndexSelect, NamesARowWhoseScoreIsNotANumber) {

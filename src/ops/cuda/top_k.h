@@ -22,8 +22,10 @@ struct TopK {
 };
 
 inline constexpr int32_t kMostSelected = 2048;
+inline constexpr int64_t kMostScores = 1 << 19;  // scores_stride: a block has two bits for each
 
-// One block for each row; a row's selection depends on its scores alone.
+// cudaErrorInvalidValue for sizes beyond these. One block for each row; a row's selection depends on its
+// scores alone.
 cudaError_t Enqueue(const TopK& work, cudaStream_t stream);
 
 }  // namespace sluice::ops::cuda
