@@ -4,41 +4,49 @@
 
 #include "base/checked.h"
 #include "model/expert_tree.h"
+#include "model/moe.h"
 #include "model/shapes.h"
 #include "model/vocabulary.h"
 
 namespace sluice::model {
 namespace {
 
-// Rows of a MoE layer on one lane at worst.
+// Rows of a MoE layer on one lane at worst, as Moe (moe.h) exchanges them.
 struct MoeRows {
-  int64_t sent = 0;     // copies of the lane's rows, one for each owner
+  int64_t sent = 0;     // copies of the lane's rows, one for each owner; none where slots are fixed
   int64_t arrived = 0;  // rows of the step that chose an expert of this lane
   int64_t pairs = 0;    // of such a row and such an expert
+  int64_t experts = 0;  // of this lane
   int64_t nodes = 0;    // of the sums of this lane's experts
   int64_t returned = 0;
   int64_t joined = 0;  // nodes of the sums of the lane's rows
 };
 
-MoeRows MoeRowsOf(const checkpoint::ModelConfig& config, const StageSlice& slice, const PassLimits& limits) {
+// Of passes of `all` rows, `mine` of them this lane's.
+MoeRows MoeRowsOf(const checkpoint::ModelConfig& config, const StageSlice& slice, int64_t all, int64_t mine) {
   const ExpertTree tree(config.n_routed_experts, slice.expert_owners);
   const int64_t top_k = config.num_experts_per_tok;
   const auto most = [&](int64_t there) { return std::min(top_k, there); };
   const auto [first_leaf, end_leaf] = tree.Owned(slice.lane);
   const auto [first_expert, end_expert] = tree.ExpertsOf(first_leaf, end_leaf);
+  const int64_t own_subtrees = std::ssize(tree.Subtrees(first_leaf, end_leaf));
   int64_t subtrees = 0;  // of all owners
   for (int lane = 0; lane < slice.lanes; ++lane) {
     const auto [first, end] = tree.Owned(lane);
     subtrees += std::ssize(tree.Subtrees(first, end));
   }
+  const bool fixed = slice.lanes > 1 && all <= Moe::kFewRows;
+  const bool planned = slice.lanes > 1 && !fixed;
   MoeRows rows;
-  rows.sent = limits.rows * most(slice.expert_owners);
-  rows.joined = limits.rows * (2 * most(subtrees) - 1);
+  if (planned) rows.sent = mine * most(slice.expert_owners);
+  if (planned) rows.joined = mine * (2 * most(subtrees) - 1);
+  if (fixed) rows.joined = mine * subtrees;
   if (end_expert == first_expert) return rows;
-  rows.arrived = limits.step.rows;
-  rows.pairs = rows.arrived * most(end_expert - first_expert);
-  rows.nodes = rows.arrived * (2 * most(end_leaf - first_leaf) - 1);
-  rows.returned = rows.arrived * most(std::ssize(tree.Subtrees(first_leaf, end_leaf)));
+  rows.arrived = all;
+  rows.experts = end_expert - first_expert;
+  rows.pairs = rows.arrived * most(rows.experts);
+  rows.nodes = rows.arrived * own_subtrees;
+  if (planned) rows.returned = rows.arrived * most(own_subtrees);
   return rows;
 }
 
@@ -95,23 +103,10 @@ class Counter {
     return bytes;
   }
 
-  int64_t Moe(const MoeRows& rows) const {
-    int64_t bytes = Of(DType::kF32, mine_, c_.n_routed_experts);  // logits
-    bytes += Of(DType::kI32, mine_, 2 * c_.num_experts_per_tok);  // mine
-    if (slice_.lanes > 1) bytes += Of(DType::kI32, all_, 2 * c_.num_experts_per_tok);
-    const int64_t plain = Rows(rows.sent, c_.hidden_size) + Rows(rows.arrived, c_.hidden_size);
-    const int64_t wire = ops::QuantizedRowBytes(c_.hidden_size);
-    const int64_t quantized = Of(DType::kU8, mine_, wire) + Of(DType::kU8, rows.sent, wire) +
-                              Of(DType::kU8, rows.arrived, wire) + Rows(rows.arrived, c_.hidden_size);
-    bytes += slice_.lanes > 1 ? std::max(plain, quantized) : plain;  // dispatch
-    bytes += 2 * Rows(rows.pairs, c_.hidden_size);                   // in, out
-    bytes += 2 * Rows(rows.pairs, c_.moe_intermediate_size);         // gate, up
-    bytes += Rows(rows.nodes, c_.hidden_size);                       // nodes
-    bytes += Rows(rows.returned, c_.hidden_size);                    // packed
-    bytes += Rows(rows.joined, c_.hidden_size);                      // nodes of the lane's rows
-    bytes += Rows(mine_, c_.hidden_size);                            // out
-    if (c_.n_shared_experts > 0) bytes += Mlp(mine_, c_.n_shared_experts * c_.moe_intermediate_size, type_);
-    return bytes;
+  // A pass of the most rows, or of as many as have fixed slots.
+  int64_t Moe() const {
+    const int64_t few = std::min(all_, model::Moe::kFewRows);
+    return std::max(MoeOf(all_, mine_), MoeOf(few, std::min(few, mine_)));
   }
 
   int64_t Head() const {
@@ -135,6 +130,29 @@ class Counter {
   int64_t Rows(int64_t rows, int64_t cols) const { return Of(type_, rows, cols); }
   int64_t Mlp(int64_t rows, int64_t intermediate, DType out) const {
     return 2 * Rows(rows, intermediate) + Of(out, rows, c_.hidden_size);
+  }
+  int64_t MoeOf(int64_t all, int64_t mine) const {
+    const MoeRows rows = MoeRowsOf(c_, slice_, all, mine);
+    const bool travels = slice_.lanes > 1;
+    int64_t bytes = Of(DType::kF32, mine, c_.n_routed_experts);  // logits
+    bytes += Of(DType::kI32, mine, 2 * c_.num_experts_per_tok);  // choices
+    if (travels) bytes += Of(DType::kI32, all, 2 * c_.num_experts_per_tok);
+    const int64_t plain = Rows(rows.sent, c_.hidden_size) + Rows(rows.arrived, c_.hidden_size);
+    const int64_t wire = ops::QuantizedRowBytes(c_.hidden_size);
+    const int64_t quantized = Of(DType::kU8, mine, wire) + Of(DType::kU8, rows.sent, wire) +
+                              Of(DType::kU8, rows.arrived, wire) + Rows(rows.arrived, c_.hidden_size);
+    if (travels) bytes += std::max(plain, quantized);  // dispatch
+    if (travels) bytes += Of(DType::kI32, rows.arrived, 2 * c_.num_experts_per_tok);
+    bytes += Of(DType::kI32, 1, rows.pairs) + Of(DType::kI32, rows.experts, 3);
+    bytes += Of(DType::kI32, rows.arrived, c_.num_experts_per_tok);  // the plan
+    bytes += 2 * Rows(rows.pairs, c_.hidden_size);                   // in, out
+    bytes += 2 * Rows(rows.pairs, c_.moe_intermediate_size);         // gate, up
+    bytes += Rows(rows.nodes, c_.hidden_size);                       // nodes
+    bytes += Rows(rows.returned, c_.hidden_size);                    // those that travel
+    bytes += Rows(rows.joined, c_.hidden_size);                      // nodes of the lane's rows
+    if (travels) bytes += Rows(mine, c_.hidden_size);                // out
+    if (c_.n_shared_experts > 0) bytes += Mlp(mine, c_.n_shared_experts * c_.moe_intermediate_size, type_);
+    return bytes;
   }
   int64_t SumOverRanks(int ranks) const {
     return Of(DType::kF32, ranks * mine_, c_.hidden_size) + Rows(mine_, c_.hidden_size);
@@ -177,7 +195,7 @@ int64_t ActivationBytes(const checkpoint::ModelConfig& config, ops::Numerics num
   const Kinds kinds = KindsOf(config, slice);
   int64_t layer = counter.Attention();
   if (kinds.dense) layer = std::max(layer, counter.DenseMlp());
-  if (kinds.moe) layer = std::max(layer, counter.Moe(MoeRowsOf(config, slice, limits)));
+  if (kinds.moe) layer = std::max(layer, counter.Moe());
   int64_t most = counter.AroundLayers() + layer;
   if (slice.first) most = std::max(most, counter.Embed());
   if (slice.last) most = std::max(most, counter.Head());
@@ -187,7 +205,7 @@ int64_t ActivationBytes(const checkpoint::ModelConfig& config, ops::Numerics num
 ops::OpLimits OpLimitsOf(const checkpoint::ModelConfig& config, const StageSlice& slice,
                          const PassLimits& limits) {
   const Kinds kinds = KindsOf(config, slice);
-  const MoeRows moe = kinds.moe ? MoeRowsOf(config, slice, limits) : MoeRows{};
+  const MoeRows moe = kinds.moe ? MoeRowsOf(config, slice, limits.step.rows, limits.rows) : MoeRows{};
   const int64_t all = limits.step.rows;
   const int64_t mine = limits.rows;
   const int64_t of_heads = slice.attn_tp == 1 ? mine : std::min(all, slice.attn_tp * mine);

@@ -7,24 +7,23 @@
 #include "model/pass.h"
 #include "ops/ops.h"
 
-// Who sends which rows to whom when the experts of a layer are spread over the lanes, and how the parts of a
-// row's sum find each other again. Everything here follows from the gathered expert choices alone, so every
-// lane works out the same plan and no counts are exchanged.
+// Who sends which rows to whom when the experts of a layer are spread over the lanes and a step has many
+// rows, and how the parts of a row's sum find each other again. Everything here follows from the gathered
+// expert choices alone, so every lane works out the same plan and no counts are exchanged.
 namespace sluice::model {
 
 // Which experts every row of the step chose: rows of all lanes, lane 0's first.
 struct Routing {
+  // `choices` [T of the step, 2 * top_k] I32 in `memory`: ids | weights.
+  Routing(const Tensor& choices, Memory& memory, const std::vector<int64_t>& rows_of_lanes);
+
   HostCopy both;                   // [T of the step, 2 * top_k]: ids | weights
   Tensor ids;                      // [T of the step, top_k] I32, ascending in a row
-  Tensor weights;                  // [T of the step, top_k] F32
   std::vector<int64_t> first_row;  // of each lane, and the end
 
   int64_t RowsOf(int lane) const { return first_row[lane + 1] - first_row[lane]; }
   std::span<const int32_t> IdsOf(int lane, int64_t local_row) const {
     return {ids.Row<int32_t>(first_row[lane] + local_row), static_cast<size_t>(ids.cols)};
-  }
-  std::span<const float> WeightsOf(int lane, int64_t local_row) const {
-    return {weights.Row<float>(first_row[lane] + local_row), static_cast<size_t>(weights.cols)};
   }
 };
 
@@ -36,6 +35,11 @@ struct LaneRow {
 
 // The rows of `lane` that chose an expert of `owner`, ascending: what `lane` sends to `owner`.
 std::vector<int64_t> RowsFor(const ExpertTree& tree, const Routing& routing, int lane, int owner);
+
+// The bytes of a contiguous tensor cut into parts of so many rows.
+std::vector<std::span<std::byte>> PartsOf(const Tensor& tensor, const std::vector<int64_t>& rows);
+// The first row of a part.
+int64_t FirstRow(const std::vector<int64_t>& rows, int part);
 
 // Sends rows of `from` to the lanes in order, from_counts[lane] to each, and receives to_counts[lane] rows
 // from each into `to`. Both contiguous and of one dtype and width.
@@ -65,6 +69,8 @@ class JoinPlan {
   int32_t rows_;
 };
 
+// How many of `ids` lie below a subtree.
+int64_t CountBelow(const ExpertTree& tree, const ops::Subtree& subtree, std::span<const int32_t> ids);
 // True when one of `ids` lies below `node`.
 bool Present(const ExpertTree& tree, int32_t node, std::span<const int32_t> ids);
 

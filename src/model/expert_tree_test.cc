@@ -2,6 +2,14 @@
 
 #include <gtest/gtest.h>
 
+#include <cstring>
+#include <numeric>
+#include <random>
+
+#include "model/expert_exchange.h"
+#include "ops/cpu/cpu_ops.h"
+#include "ops/reference/reference_ops.h"
+
 namespace sluice::model {
 namespace {
 
@@ -51,6 +59,66 @@ TEST(ExpertTree, AnAlignedOwnerSendsOneSubtree) {
     for (int owner = 0; owner < owners; ++owner) {
       const auto [first, end] = tree.Owned(owner);
       EXPECT_EQ(tree.Subtrees(first, end).size(), 1U);
+    }
+  }
+}
+
+// Ops::SumExperts knows the tree by its rule alone; here it is walked node by node. Some experts belong to
+// somebody else.
+TEST(ExpertTree, IsTheTreeOfSumExperts) {
+  constexpr int64_t kRows = 40;
+  constexpr int64_t kWidth = 21;
+  ComputePool alone(0);
+  std::mt19937_64 random(11);
+  std::normal_distribution<float> normal;
+  for (const auto numerics : {ops::Numerics::kExact, ops::Numerics::kFp8}) {
+    const DType type = ops::ActivationType(numerics);
+    const auto ops = ops::MakeCpuOps(numerics, alone);
+    for (const int32_t experts : {1, 3, 6, 12, 16, 24, 100, 256}) {
+      const ExpertTree tree(experts);
+      const int64_t top_k = std::min(experts, 8);
+      const OwnedTensor ids(DType::kI32, kRows, top_k);
+      const OwnedTensor weights(DType::kF32, kRows, top_k);
+      const OwnedTensor pairs(DType::kI32, kRows, top_k);
+      const OwnedTensor y(type, kRows * top_k, kWidth);
+      std::vector<int32_t> all(static_cast<size_t>(experts));
+      std::iota(all.begin(), all.end(), 0);
+      std::vector<ops::ExpertTerm> terms;
+      std::vector<int64_t> offsets{0};
+      std::vector<NodeRows> leaves(kRows, NodeRows(tree.nodes().size()));
+      for (int64_t t = 0; t < kRows; ++t) {
+        std::sample(all.begin(), all.end(), ids.view().Row<int32_t>(t), top_k, random);
+        for (int64_t k = 0; k < top_k; ++k) {
+          const auto pair = static_cast<int32_t>(t * top_k + k);
+          weights.view().At<float>(t, k) = normal(random);
+          for (int64_t c = 0; c < kWidth; ++c) StoreFloat(y, pair, c, normal(random));
+          const bool mine = random() % 5 != 0 || k == 0;
+          pairs.view().At<int32_t>(t, k) = mine ? pair : -1;
+          if (!mine) continue;
+          auto& leaf = leaves[static_cast<size_t>(t)][tree.LeafOf(ids.view().At<int32_t>(t, k))];
+          if (!leaf.has_value()) {
+            leaf = static_cast<int32_t>(offsets.size()) - 1;
+            offsets.push_back(offsets.back());
+          }
+          terms.push_back({pair, weights.view().At<float>(t, k)});
+          ++offsets.back();
+        }
+      }
+      const auto sums = std::ssize(offsets) - 1;
+      JoinPlan plan(tree, sums);
+      std::vector<int64_t> roots;
+      for (const NodeRows& known : leaves) roots.push_back(*plan.Join(tree.root(), known));
+      const OwnedTensor nodes(type, plan.rows(), kWidth);
+      const OwnedTensor expected(type, kRows, kWidth);
+      ops->SumTerms(y, terms, offsets, nodes.view().RowRange(0, sums));
+      ops->JoinNodes(plan.joins(), nodes);
+      ops->CopyRows(nodes, roots, expected);
+
+      const OwnedTensor got(type, kRows, kWidth);
+      const ops::Subtree root{0, static_cast<int32_t>(tree.leaves())};
+      ops->SumExperts(y, pairs, {ids, weights}, {experts, root.end}, {&root, 1}, got);
+      EXPECT_EQ(std::memcmp(got.view().data, expected.view().data, got.view().bytes()), 0)
+          << experts << " experts";
     }
   }
 }

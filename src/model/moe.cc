@@ -1,5 +1,6 @@
 #include "model/moe.h"
 
+#include <algorithm>
 #include <numeric>
 
 #include "model/mlp.h"
@@ -8,143 +9,166 @@
 namespace sluice::model {
 namespace {
 
-// The hidden states of `grouped` rows of x, each through its expert: [grouped rows, hidden].
+// Both halves of a table of choices.
+ops::ExpertChoices ChoicesOf(const Tensor& both) {
+  const int64_t top_k = both.cols / 2;
+  ops::ExpertChoices choices{both.ColRange(0, top_k), both.ColRange(top_k, top_k)};
+  choices.weights.dtype = DType::kF32;
+  return choices;
+}
+
+// The hidden states of the plan's rows of x, each through its expert: [pairs, hidden].
 Tensor ExpertOutputs(const Pass& pass, const ExpertWeights& experts, const Tensor& x,
-                     std::span<const int64_t> grouped, std::span<const int64_t> offsets) {
+                     const ops::ExpertPlan& plan) {
   ops::Ops& ops = pass.ops();
-  const auto pairs = static_cast<int64_t>(grouped.size());
+  const int64_t pairs = plan.rows.cols;
   const Tensor in = pass.NewActivation(pairs, x.cols);
   const Tensor out = pass.NewActivation(pairs, x.cols);
-  if (experts.count() == 0) return out;
-  ops.CopyRows(x, grouped, in);
+  ops.TakeRows(x, plan.rows, in);
   const Tensor gate = pass.NewActivation(pairs, experts.gate_proj->rows());
   const Tensor up = pass.NewActivation(pairs, experts.up_proj->rows());
-  ops.GroupedLinear(in, offsets, *experts.gate_proj, gate);
-  ops.GroupedLinear(in, offsets, *experts.up_proj, up);
+  ops.GroupedLinear(in, plan.groups, *experts.gate_proj, gate);
+  ops.GroupedLinear(in, plan.groups, *experts.up_proj, up);
   ops.SwiGlu(gate, up, gate);
-  ops.GroupedLinear(gate, offsets, *experts.down_proj, out);
+  ops.GroupedLinear(gate, plan.groups, *experts.down_proj, out);
   return out;
 }
 
 }  // namespace
 
 Moe::Moe(const checkpoint::ModelConfig& config, int owners)
-    : shape_(RouterShapeOf(config)), tree_(config.n_routed_experts, owners) {}
+    : shape_(RouterShapeOf(config)),
+      hidden_(config.hidden_size),
+      tree_(config.n_routed_experts, owners),
+      leaves_{static_cast<int32_t>(config.n_routed_experts), static_cast<int32_t>(tree_.leaves())} {}
 
-Routing Moe::Route(const Pass& pass, const MoeWeights& weights, const Tensor& h) const {
-  const Tensor logits = pass.New(DType::kF32, h.rows, shape_.experts);
-  pass.ops().Linear(h, *weights.gate, logits);
-  const Tensor mine = pass.New(DType::kI32, h.rows, 2 * shape_.top_k);  // ids | weights
-  const auto weight_half = [&](const Tensor& both) {
-    Tensor half = both.ColRange(shape_.top_k, shape_.top_k);
-    half.dtype = DType::kF32;
-    return half;
-  };
-  pass.ops().Route(shape_, logits, weights.e_score_correction_bias, mine.ColRange(0, shape_.top_k),
-                   weight_half(mine));
-  const Tensor all = pass.Gather("all-gather expert choices", mine);
-  traffic_.choice_bytes += (pass.split().lanes() - 1) * mine.bytes();
-  // The plan of who sends what to whom is the host's.
-  pass.ops().Finish();
-  Routing routing{HostCopy(all, pass.ops().memory()), {}, {}, {0}};
-  routing.ids = routing.both.view().ColRange(0, shape_.top_k);
-  routing.weights = weight_half(routing.both.view());
-  for (int lane = 0; lane < pass.split().lanes(); ++lane) {
-    routing.first_row.push_back(routing.first_row.back() + pass.split().CountOf(lane));
-  }
-  return routing;
-}
-
-Tensor Moe::Subtrees(const Pass& pass, const MoeWeights& weights, const Routing& routing,
-                     const std::vector<LaneRow>& rows, const Tensor& x, std::vector<int64_t>& counts) const {
-  const auto expert_count = weights.experts.count();
-  const auto owned = [&](int32_t id) {
-    return id >= weights.first_expert && id < weights.first_expert + expert_count;
-  };
-
-  // Rows of x grouped by expert: expert e's pairs are [offsets[e], offsets[e + 1]), in the order of `rows`.
-  std::vector<int64_t> offsets(expert_count + 1, 0);
-  for (const LaneRow& at : rows) {
-    for (const int32_t id : routing.IdsOf(at.lane, at.row)) {
-      if (owned(id)) ++offsets[id - weights.first_expert + 1];
-    }
-  }
-  for (int64_t e = 0; e < expert_count; ++e) offsets[e + 1] += offsets[e];
-  std::vector<int64_t> next_pair(offsets.begin(), offsets.end());
-  std::vector<int64_t> grouped(offsets.back());
-  // A leaf's terms are its experts in ascending id, as `ids` lists them; leaves are numbered as they appear.
-  std::vector<ops::ExpertTerm> terms;
-  std::vector<int64_t> term_offsets{0};
-  std::vector<NodeRows> leaves(rows.size(), NodeRows(tree_.nodes().size()));
-  for (size_t r = 0; r < rows.size(); ++r) {
-    const auto ids = routing.IdsOf(rows[r].lane, rows[r].row);
-    const auto row_weights = routing.WeightsOf(rows[r].lane, rows[r].row);
-    for (size_t k = 0; k < ids.size(); ++k) {
-      if (!owned(ids[k])) continue;
-      const int64_t pair = next_pair[ids[k] - weights.first_expert]++;
-      grouped[pair] = static_cast<int64_t>(r);
-      auto& leaf = leaves[r][tree_.LeafOf(ids[k])];
-      if (!leaf.has_value()) {
-        leaf = static_cast<int32_t>(term_offsets.size()) - 1;
-        term_offsets.push_back(term_offsets.back());
-      }
-      terms.push_back({static_cast<int32_t>(pair), row_weights[k]});
-      ++term_offsets.back();
-    }
-  }
-  const Tensor y = ExpertOutputs(pass, weights.experts, x, grouped, offsets);
-
-  const auto [first_leaf, end_leaf] = tree_.Owned(pass.lane());
-  const std::vector<int32_t> subtrees = tree_.Subtrees(first_leaf, end_leaf);
-  const auto leaf_sums = static_cast<int64_t>(term_offsets.size()) - 1;
-  JoinPlan plan(tree_, leaf_sums);
-  std::vector<int64_t> travelling;  // node rows
-  counts.assign(pass.split().lanes(), 0);
-  for (size_t r = 0; r < rows.size(); ++r) {
-    for (const int32_t subtree : subtrees) {
-      if (const auto node = plan.Join(subtree, leaves[r])) {
-        travelling.push_back(*node);
-        ++counts[rows[r].lane];
-      }
-    }
-  }
-  const Tensor nodes = pass.NewActivation(plan.rows(), x.cols);
-  pass.ops().SumTerms(y, terms, term_offsets, nodes.RowRange(0, leaf_sums));
-  pass.ops().JoinNodes(plan.joins(), nodes);
-  const Tensor packed = pass.NewActivation(static_cast<int64_t>(travelling.size()), x.cols);
-  pass.ops().CopyRows(nodes, travelling, packed);
-  return packed;
-}
-
-Tensor Moe::Dispatch(const Pass& pass, const MoeWeights& weights, const Tensor& h,
-                     const std::vector<int64_t>& rows, const std::vector<int64_t>& counts,
-                     const std::vector<int64_t>& arriving_counts) const {
-  ops::Ops& ops = pass.ops();
-  // Nothing travels on one lane: there the experts' own quantisation is enough.
-  const bool quantize = weights.fp8_experts && pass.split().lanes() > 1;
-  Tensor from = h;
-  if (quantize) {
-    from = pass.NewBytes(h.rows, ops::QuantizedRowBytes(h.cols));
-    ops.QuantizeRows(h, from);
-  }
-  const auto arriving = std::accumulate(arriving_counts.begin(), arriving_counts.end(), int64_t{0});
-  const Tensor outgoing = pass.New(from.dtype, static_cast<int64_t>(rows.size()), from.cols);
-  ops.CopyRows(from, rows, outgoing);
-  const Tensor arrived = pass.New(from.dtype, arriving, from.cols);
-  ExchangeRows(pass, "dispatch rows to experts", outgoing, counts, arrived, arriving_counts);
-  traffic_.dispatch_bytes +=
-      (static_cast<int64_t>(rows.size()) - counts[pass.lane()]) * from.cols * SizeOf(from.dtype);
-  if (!quantize) return arrived;
-  const Tensor x = pass.NewActivation(arriving, h.cols);
-  ops.DequantizeRows(arrived, x);
-  return x;
+void Moe::ResetTraffic() {
+  traffic_.choice_bytes = 0;
+  traffic_.dispatch_bytes = 0;
+  traffic_.return_bytes = 0;
+  traffic_.row_owners = 0;
 }
 
 Tensor Moe::Forward(const Pass& pass, const MoeWeights& weights, const Tensor& h) const {
+  const Tensor choices = Route(pass, weights, h);
+  Tensor out;
+  if (pass.split().lanes() == 1) {
+    traffic_.row_owners += h.rows;
+    out = Nodes(pass, weights, choices, h, h.rows * shape_.top_k);  // one subtree: the root
+  } else if (pass.split().rows() <= kFewRows) {
+    out = ByFixedSlots(pass, weights, choices, h);
+  } else {
+    out = ByPlan(pass, weights, choices, h);
+  }
+  if (weights.shared_experts.has_value()) pass.ops().Add(MlpForward(pass, *weights.shared_experts, h), out);
+  return out;
+}
+
+std::vector<ops::Subtree> Moe::SubtreesOf(int lane) const {
+  const auto [first_leaf, end_leaf] = tree_.Owned(lane);
+  std::vector<ops::Subtree> subtrees;
+  for (const int32_t node : tree_.Subtrees(first_leaf, end_leaf)) {
+    subtrees.push_back({static_cast<int32_t>(tree_.nodes()[node].first_leaf),
+                        static_cast<int32_t>(tree_.nodes()[node].end_leaf)});
+  }
+  return subtrees;
+}
+
+Tensor Moe::Route(const Pass& pass, const MoeWeights& weights, const Tensor& h) const {
+  const Tensor logits = pass.New(DType::kF32, h.rows, shape_.experts);
+  pass.ops().Linear(h, *weights.gate, logits);
+  const Tensor mine = pass.New(DType::kI32, h.rows, 2 * shape_.top_k);
+  const ops::ExpertChoices choices = ChoicesOf(mine);
+  pass.ops().Route(shape_, logits, weights.e_score_correction_bias, choices.ids, choices.weights);
+  traffic_.choice_bytes += (pass.split().lanes() - 1) * mine.bytes();
+  return pass.Gather("all-gather expert choices", mine);
+}
+
+Tensor Moe::Nodes(const Pass& pass, const MoeWeights& weights, const Tensor& choices, const Tensor& x,
+                  int64_t pairs) const {
+  const std::vector<ops::Subtree> subtrees = SubtreesOf(pass.lane());
+  const Tensor nodes = pass.NewActivation(x.rows * std::ssize(subtrees), x.cols);
+  if (weights.experts.count() == 0) return nodes;
+  const ops::ExpertPlan plan{pass.New(DType::kI32, 1, pairs),
+                             pass.New(DType::kI32, weights.experts.count(), 3),
+                             pass.New(DType::kI32, x.rows, shape_.top_k)};
+  const ops::ExpertChoices chosen = ChoicesOf(choices);
+  pass.ops().PlanExperts(chosen.ids, weights.first_expert, plan);
+  const Tensor y = ExpertOutputs(pass, weights.experts, x, plan);
+  pass.ops().SumExperts(y, plan.pairs, chosen, leaves_, subtrees, nodes);
+  return nodes;
+}
+
+Tensor Moe::Pack(const Pass& pass, const MoeWeights& weights, const Tensor& h) const {
+  if (!weights.fp8_experts) return h;
+  const Tensor packed = pass.NewBytes(h.rows, ops::QuantizedRowBytes(h.cols));
+  pass.ops().QuantizeRows(h, packed);
+  return packed;
+}
+
+Tensor Moe::Unpack(const Pass& pass, const Tensor& arrived) const {
+  if (arrived.dtype != DType::kU8) return arrived;
+  const Tensor x = pass.NewActivation(arrived.rows, hidden_);
+  pass.ops().DequantizeRows(arrived, x);
+  return x;
+}
+
+Tensor Moe::ByFixedSlots(const Pass& pass, const MoeWeights& weights, const Tensor& choices,
+                         const Tensor& h) const {
+  const int lanes = pass.split().lanes();
+  const int me = pass.lane();
+  const std::vector<int64_t> rows = pass.RowsOfLanes();
+  const auto mine = static_cast<int64_t>(SubtreesOf(me).size());
+
+  // My rows to every owner; all rows to me, if I am one.
+  const Tensor packed = Pack(pass, weights, h);
+  const int64_t all_rows = mine > 0 ? pass.split().rows() : 0;
+  const Tensor arrived = pass.New(packed.dtype, all_rows, packed.cols);
+  std::vector<std::span<const std::byte>> send;
+  std::vector<int64_t> arriving;
+  for (int lane = 0; lane < lanes; ++lane) {
+    const bool owner = !SubtreesOf(lane).empty();
+    send.push_back(BytesOf(packed).first(owner ? static_cast<size_t>(packed.bytes()) : 0));
+    arriving.push_back(mine > 0 ? rows[lane] : 0);
+    traffic_.row_owners += owner ? h.rows : 0;
+    traffic_.dispatch_bytes += owner && lane != me ? packed.bytes() : 0;
+  }
+  pass.lanes().AllToAll("dispatch rows to experts", send, PartsOf(arrived, arriving));
+
+  const Tensor x = Unpack(pass, arrived);
+  const Tensor nodes = Nodes(pass, weights, choices.RowRange(0, all_rows), x,
+                             all_rows * std::min(shape_.top_k, weights.experts.count()));
+
+  // A slot for each of an owner's subtrees of each of my rows; the same for the others' rows from me.
+  std::vector<int64_t> returning;
+  std::vector<int64_t> coming;
+  std::vector<ops::SubtreeRows> subtrees;
+  int64_t slots = 0;
+  for (int lane = 0; lane < lanes; ++lane) {
+    const std::vector<ops::Subtree> owned = SubtreesOf(lane);
+    for (size_t s = 0; s < owned.size(); ++s) {
+      subtrees.push_back({owned[s], slots + static_cast<int64_t>(s), std::ssize(owned)});
+    }
+    returning.push_back(rows[lane] * mine);
+    coming.push_back(h.rows * std::ssize(owned));
+    slots += coming.back();
+  }
+  const Tensor found = pass.NewActivation(slots, h.cols);
+  ExchangeRows(pass, "return expert sums", nodes, returning, found, coming);
+  traffic_.return_bytes += (nodes.rows - returning[me]) * nodes.cols * SizeOf(nodes.dtype);
+  const Tensor out = pass.NewActivation(h.rows, h.cols);
+  pass.ops().JoinSubtrees(found, ChoicesOf(choices.RowRange(FirstRow(rows, me), h.rows)).ids, leaves_,
+                          subtrees, out);
+  return out;
+}
+
+Tensor Moe::ByPlan(const Pass& pass, const MoeWeights& weights, const Tensor& choices,
+                   const Tensor& h) const {
   ops::Ops& ops = pass.ops();
   const int lanes = pass.split().lanes();
   const int me = pass.lane();
-  const Routing routing = Route(pass, weights, h);
+  ops.Finish();
+  const Routing routing(choices, pass.ops().memory(), pass.RowsOfLanes());
 
   // My rows to the owners of the experts they chose; the others' rows to me.
   std::vector<std::vector<int64_t>> sent(lanes);  // my local rows, by owner
@@ -161,10 +185,35 @@ Tensor Moe::Forward(const Pass& pass, const MoeWeights& weights, const Tensor& h
     received_counts.push_back(static_cast<int64_t>(from_lane.size()));
   }
   traffic_.row_owners += static_cast<int64_t>(sent_rows.size());
-  const Tensor arrived = Dispatch(pass, weights, h, sent_rows, sent_counts, received_counts);
+  const Tensor packed = Pack(pass, weights, h);
+  const Tensor outgoing = pass.New(packed.dtype, static_cast<int64_t>(sent_rows.size()), packed.cols);
+  ops.CopyRows(packed, sent_rows, outgoing);
+  const Tensor arrived = pass.New(packed.dtype, static_cast<int64_t>(received.size()), packed.cols);
+  ExchangeRows(pass, "dispatch rows to experts", outgoing, sent_counts, arrived, received_counts);
+  traffic_.dispatch_bytes += (outgoing.rows - sent_counts[me]) * outgoing.cols * SizeOf(outgoing.dtype);
 
-  std::vector<int64_t> returned_counts;
-  const Tensor returned = Subtrees(pass, weights, routing, received, arrived, returned_counts);
+  // The subtrees of what arrived that are present travel back, row by row.
+  const std::vector<ops::Subtree> subtrees = SubtreesOf(me);
+  std::vector<int64_t> chosen_rows;
+  std::vector<int64_t> travelling;  // rows of nodes
+  std::vector<int64_t> returned_counts(lanes, 0);
+  int64_t pairs = 0;
+  for (const LaneRow& at : received) {
+    const auto ids = routing.IdsOf(at.lane, at.row);
+    for (size_t s = 0; s < subtrees.size(); ++s) {
+      const int64_t below = CountBelow(tree_, subtrees[s], ids);
+      pairs += below;
+      if (below == 0) continue;
+      travelling.push_back(std::ssize(chosen_rows) * std::ssize(subtrees) + static_cast<int64_t>(s));
+      ++returned_counts[at.lane];
+    }
+    chosen_rows.push_back(routing.first_row[at.lane] + at.row);
+  }
+  const Tensor chosen = pass.New(choices.dtype, arrived.rows, choices.cols);
+  ops.CopyRows(choices, chosen_rows, chosen);
+  const Tensor nodes = Nodes(pass, weights, chosen, Unpack(pass, arrived), pairs);
+  const Tensor returned = pass.NewActivation(static_cast<int64_t>(travelling.size()), h.cols);
+  ops.CopyRows(nodes, travelling, returned);
 
   // The subtrees of my rows from every owner, then the joins up to the root.
   std::vector<NodeRows> found(h.rows, NodeRows(tree_.nodes().size()));
@@ -173,9 +222,9 @@ Tensor Moe::Forward(const Pass& pass, const MoeWeights& weights, const Tensor& h
   for (int owner = 0; owner < lanes; ++owner) {
     const int32_t before = coming;
     const auto [first_leaf, end_leaf] = tree_.Owned(owner);
-    const std::vector<int32_t> subtrees = tree_.Subtrees(first_leaf, end_leaf);
+    const std::vector<int32_t> owned = tree_.Subtrees(first_leaf, end_leaf);
     for (const int64_t row : sent[owner]) {
-      for (const int32_t subtree : subtrees) {
+      for (const int32_t subtree : owned) {
         if (Present(tree_, subtree, routing.IdsOf(me, row))) found[row][subtree] = coming++;
       }
     }
@@ -188,14 +237,13 @@ Tensor Moe::Forward(const Pass& pass, const MoeWeights& weights, const Tensor& h
     SLUICE_CHECK(root.has_value(), "row {} chose no expert", row);
     roots.push_back(*root);
   }
-  const Tensor nodes = pass.NewActivation(plan.rows(), h.cols);
-  ExchangeRows(pass, "return expert sums", returned, returned_counts, nodes.RowRange(0, coming),
+  const Tensor joined = pass.NewActivation(plan.rows(), h.cols);
+  ExchangeRows(pass, "return expert sums", returned, returned_counts, joined.RowRange(0, coming),
                coming_counts);
   traffic_.return_bytes += (returned.rows - returned_counts[me]) * returned.cols * SizeOf(returned.dtype);
-  ops.JoinNodes(plan.joins(), nodes);
+  ops.JoinNodes(plan.joins(), joined);
   const Tensor out = pass.NewActivation(h.rows, h.cols);
-  ops.CopyRows(nodes, roots, out);
-  if (weights.shared_experts.has_value()) ops.Add(MlpForward(pass, *weights.shared_experts, h), out);
+  ops.CopyRows(joined, roots, out);
   return out;
 }
 

@@ -16,38 +16,60 @@ struct ExpertTraffic {
   std::atomic<int64_t> dispatch_bytes = 0;
   std::atomic<int64_t> return_bytes = 0;
   std::atomic<int64_t> row_owners =
-      0;  // owners of a chosen expert, itself among them, over all rows and layers
+      0;  // lanes that a row went to, itself among them, over all rows and layers
 };
 
 // The mixture of experts of one layer, its experts spread over lanes of the stage.
+//
+// Whatever is computed, the back end plans it from the choices where they are, so nothing here waits for it.
+// What travels between lanes depends on the rows of the step alone:
+//   one lane: nothing does.
+//   up to kFewRows rows: every owner gets every row and gives back a fixed slot for each of its subtrees,
+//   also
+//     the absent ones. All sizes are known beforehand.
+//   more: rows go to the owners of the experts they chose, and what is present comes back. The host has to
+//     know the choices for that, and waits for them.
+// The canonical tree makes the three equal bit for bit.
 class Moe {
  public:
+  // At most so many rows of a step travel to all owners: of 8 experts of 256 on 4 owners, nearly every row
+  // wants nearly every owner.
+  static constexpr int64_t kFewRows = 256;
+
   // `owners`: lanes that hold experts.
   Moe(const checkpoint::ModelConfig& config, int owners);
 
   // h [T, hidden], normed -> [T, hidden]: sum_k weight_k E_k(h) in the order of ExpertTree, the shared expert
   // last.
   //
-  // Every lane routes its own rows; the choices are gathered. A row travels once to each owner of an expert
-  // it chose, quantised where the experts are FP8 (they would quantise it to the same values), and each owner
-  // sends back its largest subtrees of the row's sum.
+  // Every lane routes its own rows; the choices are gathered. Rows travel quantised where the experts are FP8
+  // (they would quantise them to the same values), and owners send back their largest subtrees of a row's
+  // sum.
   Tensor Forward(const Pass& pass, const MoeWeights& weights, const Tensor& h) const;
 
   const ExpertTraffic& traffic() const { return traffic_; }
+  void ResetTraffic();
 
  private:
-  Routing Route(const Pass& pass, const MoeWeights& weights, const Tensor& h) const;
-  // Sends h[rows], counts[lane] of them to each lane in order, and returns the rows that arrive, of type A.
-  Tensor Dispatch(const Pass& pass, const MoeWeights& weights, const Tensor& h,
-                  const std::vector<int64_t>& rows, const std::vector<int64_t>& counts,
-                  const std::vector<int64_t>& arriving_counts) const;
-  // The outputs of this lane's experts for `rows`, of which `x` holds the hidden states: the subtrees of each
-  // row's sum that this lane owns, row by row, as they travel back. counts[lane] is how many go to each lane.
-  Tensor Subtrees(const Pass& pass, const MoeWeights& weights, const Routing& routing,
-                  const std::vector<LaneRow>& rows, const Tensor& x, std::vector<int64_t>& counts) const;
+  // A lane's subtrees of the rows' sums.
+  std::vector<ops::Subtree> SubtreesOf(int lane) const;
+  // [T of the step, 2 * top_k] I32: ids | weights of all lanes' rows, lane 0's first.
+  Tensor Route(const Pass& pass, const MoeWeights& weights, const Tensor& h) const;
+  // The sums as far as this lane's experts make them: row t * S + s is subtree s of row t of x, if present.
+  // `choices` are those of the rows of x; `pairs`: at least how many of them are this lane's experts.
+  Tensor Nodes(const Pass& pass, const MoeWeights& weights, const Tensor& choices, const Tensor& x,
+               int64_t pairs) const;
+  Tensor ByFixedSlots(const Pass& pass, const MoeWeights& weights, const Tensor& choices,
+                      const Tensor& h) const;
+  Tensor ByPlan(const Pass& pass, const MoeWeights& weights, const Tensor& choices, const Tensor& h) const;
+  // Rows of type A as they travel, and back.
+  Tensor Pack(const Pass& pass, const MoeWeights& weights, const Tensor& h) const;
+  Tensor Unpack(const Pass& pass, const Tensor& arrived) const;
 
   ops::RouterShape shape_;
+  int64_t hidden_;
   ExpertTree tree_;
+  ops::ExpertLeaves leaves_;
   mutable ExpertTraffic traffic_;
 };
 

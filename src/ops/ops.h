@@ -119,6 +119,20 @@ struct RouterShape {
   float scale = 1.0F;      // routed_scaling_factor
 };
 
+// What Route chose for T rows.
+struct ExpertChoices {
+  Tensor ids;      // [T, top_k] I32, ascending in a row
+  Tensor weights;  // [T, top_k] F32
+};
+
+// Rows grouped by the experts they go to. A pair is a row and one of its experts; an expert's pairs are
+// neighbours, in the order of the rows.
+struct ExpertPlan {
+  Tensor rows;    // [1, P] I32: the row of each pair, -1 behind the last; P is at least the number of pairs
+  Tensor groups;  // [experts, 3] I32: of expert e the pairs [begin, end), then e
+  Tensor pairs;   // [T, top_k] I32: the pair of a row and its choice; -1: an expert of somebody else
+};
+
 struct SamplingParams {
   float temperature = 0.0F;  // 0: greedy, the lowest id among the largest logits
   float top_p = 1.0F;        // in (0, 1]
@@ -212,9 +226,9 @@ class Ops {
   // dtype.
   virtual void Linear(const Tensor& x, const Weight& w, const Tensor& y) = 0;
 
-  // Linear with a weight per contiguous range of rows: rows [offsets[e], offsets[e+1]) of x use weight e.
-  // offsets has weights.count() + 1 entries, the last is T. Empty ranges are common.
-  virtual void GroupedLinear(const Tensor& x, std::span<const int64_t> offsets, const WeightGroup& weights,
+  // Linear with a weight per contiguous range of rows: rows [begin, end) of x use weight w, for each row
+  // (begin, end, w) of groups [*, 3] I32. Empty ranges are common; rows of y in none are left as they are.
+  virtual void GroupedLinear(const Tensor& x, const Tensor& groups, const WeightGroup& weights,
                              const Tensor& y) = 0;
 
   // y = w * (x * rsqrt(mean(x^2) + eps)), fp32 inside, rounded once to y's dtype. x, y [T, d]; w [1, d] F32.
@@ -229,6 +243,9 @@ class Ops {
 
   // y[i] = x[source[i]], bytes as they are; any dtype, the same in x and y. Dispatch, return and re-ordering.
   virtual void CopyRows(const Tensor& x, std::span<const int64_t> source, const Tensor& y) = 0;
+
+  // The same where rows [1, y.rows] I32 lists the sources; below 0: the row of y is left as it is.
+  virtual void TakeRows(const Tensor& x, const Tensor& rows, const Tensor& y) = 0;
 
   // The rows of x as FP8 on the wire, QuantizedRowBytes(d) each: d e4m3 codes, then a fp32 power-of-two scale
   // for every 128 channels, as Linear quantises them. x [T, d] of type A; rows [T, bytes] U8.
@@ -320,11 +337,29 @@ class Ops {
   virtual void Route(const RouterShape& shape, const Tensor& logits, const Tensor& bias, const Tensor& ids,
                      const Tensor& weights) = 0;
 
+  // The plan for those of the chosen experts that are [first_expert, first_expert + plan.groups.rows). The
+  // tensors of the plan are there and are filled in.
+  virtual void PlanExperts(const Tensor& ids, int64_t first_expert, const ExpertPlan& plan) = 0;
+
+  // The sums of a row's experts, in the order of the canonical tree (model/expert_tree.h), as far as they are
+  // in `pairs` (ExpertPlan): nodes[t * S + s] is subtrees[s] of row t, S = subtrees.size().
+  //   leaf = sum over its experts in ascending id of weights[t, k] * y[pairs[t, k]]: fp32, first product
+  //          plain, then FMA -> dtype of nodes;
+  //   node = left + right -> dtype of nodes. What none of a row's pairs lies below is absent: a node with an
+  //          absent side is the other side, an absent subtree leaves its row of `nodes` as it is.
+  virtual void SumExperts(const Tensor& y, const Tensor& pairs, const ExpertChoices& choices,
+                          const ExpertLeaves& leaves, std::span<const Subtree> subtrees,
+                          const Tensor& nodes) = 0;
+  // out[t] = the root of row t's tree from subtrees that cover its leaves once, ascending. Which of them are
+  // absent follows from ids [T, top_k]; the rows of those are not read.
+  virtual void JoinSubtrees(const Tensor& nodes, const Tensor& ids, const ExpertLeaves& leaves,
+                            std::span<const SubtreeRows> subtrees, const Tensor& out) = 0;
+
   // out[i] = sum of terms [offsets[i], offsets[i+1]) in order: fp32, first product plain, then FMA; rounded
-  // once to out's dtype. The leaves of the canonical tree (model/expert_tree.h). y, out [*, d].
+  // once to out's dtype. Sums over ranks. y, out [*, d].
   virtual void SumTerms(const Tensor& y, std::span<const ExpertTerm> terms, std::span<const int64_t> offsets,
                         const Tensor& out) = 0;
-  // The inner nodes, in the order given.
+  // Inner nodes of the canonical tree, in the order given.
   virtual void JoinNodes(std::span<const NodeJoin> joins, const Tensor& nodes) = 0;
 
   // ---- sampling ----

@@ -26,10 +26,10 @@ class JitterOps final : public layouts::CountingOps {
     CountingOps::Linear(x, w, sums);
     Round(sums, y);
   }
-  void GroupedLinear(const Tensor& x, std::span<const int64_t> offsets, const ops::WeightGroup& weights,
+  void GroupedLinear(const Tensor& x, const Tensor& groups, const ops::WeightGroup& weights,
                      const Tensor& y) override {
     const OwnedTensor sums(DType::kF32, y.rows, y.cols);
-    CountingOps::GroupedLinear(x, offsets, weights, sums);
+    CountingOps::GroupedLinear(x, groups, weights, sums);
     Round(sums, y);
   }
 

@@ -54,10 +54,14 @@ class CountingOps : public ops::Ops {
     log_.Add("Linear", x.rows);
     inner_->Linear(x, w, y);
   }
-  void GroupedLinear(const Tensor& x, std::span<const int64_t> offsets, const ops::WeightGroup& weights,
+  // Rows of the groups, where the host can read them.
+  void GroupedLinear(const Tensor& x, const Tensor& groups, const ops::WeightGroup& weights,
                      const Tensor& y) override {
-    log_.Add("GroupedLinear", x.rows);
-    inner_->GroupedLinear(x, offsets, weights, y);
+    int64_t grouped = 0;
+    for (int64_t g = 0; g < groups.rows && memory().OnHost(); ++g)
+      grouped += groups.At<int32_t>(g, 1) - groups.At<int32_t>(g, 0);
+    log_.Add("GroupedLinear", grouped);
+    inner_->GroupedLinear(x, groups, weights, y);
   }
   void RmsNorm(const Tensor& x, const Tensor& w, float eps, const Tensor& y) override {
     log_.Add("RmsNorm", x.rows);
@@ -74,6 +78,10 @@ class CountingOps : public ops::Ops {
   void CopyRows(const Tensor& x, std::span<const int64_t> source, const Tensor& y) override {
     log_.Add("CopyRows", y.rows);
     inner_->CopyRows(x, source, y);
+  }
+  void TakeRows(const Tensor& x, const Tensor& rows, const Tensor& y) override {
+    log_.Add("TakeRows", y.rows);
+    inner_->TakeRows(x, rows, y);
   }
   void QuantizeRows(const Tensor& x, const Tensor& rows) override {
     log_.Add("QuantizeRows", x.rows);
@@ -140,6 +148,21 @@ class CountingOps : public ops::Ops {
              const Tensor& weights) override {
     log_.Add("Route", logits.rows);
     inner_->Route(shape, logits, bias, ids, weights);
+  }
+  void PlanExperts(const Tensor& ids, int64_t first_expert, const ops::ExpertPlan& plan) override {
+    log_.Add("PlanExperts", ids.rows);
+    inner_->PlanExperts(ids, first_expert, plan);
+  }
+  void SumExperts(const Tensor& y, const Tensor& pairs, const ops::ExpertChoices& choices,
+                  const ops::ExpertLeaves& leaves, std::span<const ops::Subtree> subtrees,
+                  const Tensor& nodes) override {
+    log_.Add("SumExperts", pairs.rows);
+    inner_->SumExperts(y, pairs, choices, leaves, subtrees, nodes);
+  }
+  void JoinSubtrees(const Tensor& nodes, const Tensor& ids, const ops::ExpertLeaves& leaves,
+                    std::span<const ops::SubtreeRows> subtrees, const Tensor& out) override {
+    log_.Add("JoinSubtrees", out.rows);
+    inner_->JoinSubtrees(nodes, ids, leaves, subtrees, out);
   }
   void SumTerms(const Tensor& y, std::span<const ops::ExpertTerm> terms, std::span<const int64_t> offsets,
                 const Tensor& out) override {

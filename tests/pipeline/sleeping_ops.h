@@ -50,12 +50,12 @@ class SleepingOps final : public ops::Ops {
 
   void Embed(const Tensor&, int64_t, std::span<const int32_t>, const Tensor&) override {}
   void Linear(const Tensor&, const ops::Weight&, const Tensor&) override {}
-  void GroupedLinear(const Tensor&, std::span<const int64_t>, const ops::WeightGroup&,
-                     const Tensor&) override {}
+  void GroupedLinear(const Tensor&, const Tensor&, const ops::WeightGroup&, const Tensor&) override {}
   void RmsNorm(const Tensor&, const Tensor&, float, const Tensor&) override {}
   void SwiGlu(const Tensor&, const Tensor&, const Tensor&) override {}
   void Add(const Tensor&, const Tensor&) override {}
   void CopyRows(const Tensor&, std::span<const int64_t>, const Tensor&) override {}
+  void TakeRows(const Tensor&, const Tensor&, const Tensor&) override {}
   void QuantizeRows(const Tensor&, const Tensor&) override {}
   void DequantizeRows(const Tensor&, const Tensor&) override {}
   void AbsorbQuery(const ops::AttentionShape&, const Tensor&, const ops::WeightGroup&, const Tensor&,
@@ -76,6 +76,11 @@ class SleepingOps final : public ops::Ops {
                     const ops::PagedCache&) override {}
   void WriteIndexKeys(const Tensor&, std::span<const ops::RowPlace>, std::span<const ops::PageTable>,
                       const ops::PagedCache&) override {}
+  void PlanExperts(const Tensor&, int64_t, const ops::ExpertPlan&) override {}
+  void SumExperts(const Tensor&, const Tensor&, const ops::ExpertChoices&, const ops::ExpertLeaves&,
+                  std::span<const ops::Subtree>, const Tensor&) override {}
+  void JoinSubtrees(const Tensor&, const Tensor&, const ops::ExpertLeaves&, std::span<const ops::SubtreeRows>,
+                    const Tensor&) override {}
   void SumTerms(const Tensor&, std::span<const ops::ExpertTerm>, std::span<const int64_t>,
                 const Tensor&) override {}
   void JoinNodes(std::span<const ops::NodeJoin>, const Tensor&) override {}

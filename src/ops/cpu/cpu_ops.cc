@@ -54,15 +54,15 @@ class CpuOps final : public Ops {
     RunLinears({&job, 1}, pool_);
   }
 
-  void GroupedLinear(const Tensor& x, std::span<const int64_t> offsets, const WeightGroup& weights,
+  void GroupedLinear(const Tensor& x, const Tensor& groups, const WeightGroup& weights,
                      const Tensor& y) override {
-    SLUICE_CHECK(std::ssize(offsets) == weights.count() + 1 && offsets.back() == x.rows);
     std::vector<LinearJob> jobs;
-    for (int64_t e = 0; e < weights.count(); ++e) {
-      const int64_t rows = offsets[e + 1] - offsets[e];
+    for (int64_t g = 0; g < groups.rows; ++g) {
+      const auto* group = groups.Row<const int32_t>(g);
+      const int64_t rows = group[1] - group[0];
       if (rows == 0) continue;
       jobs.push_back(
-          {x.RowRange(offsets[e], rows), &Packed(ListOf(weights)[e]), y.RowRange(offsets[e], rows)});
+          {x.RowRange(group[0], rows), &Packed(ListOf(weights)[group[2]]), y.RowRange(group[0], rows)});
       CheckLinear(jobs.back().x, *jobs.back().weight, jobs.back().y);
     }
     RunLinears(jobs, pool_);
@@ -83,6 +83,16 @@ class CpuOps final : public Ops {
       for (int64_t i = begin; i < end; ++i) {
         std::memcpy(static_cast<std::byte*>(y.data) + i * y.stride * element,
                     static_cast<const std::byte*>(x.data) + source[i] * x.stride * element, y.cols * element);
+      }
+    });
+  }
+
+  void TakeRows(const Tensor& x, const Tensor& rows, const Tensor& y) override {
+    const int64_t bytes = y.cols * SizeOf(x.dtype);
+    ForRows(y.rows, y.cols, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t source = rows.At<const int32_t>(0, i);
+        if (source >= 0) std::memcpy(y.RowRange(i, 1).data, x.RowRange(source, 1).data, bytes);
       }
     });
   }
@@ -189,6 +199,22 @@ class CpuOps final : public Ops {
              const Tensor& weights) override {
     ForRows(logits.rows, 16 * logits.cols,
             [&](int64_t begin, int64_t end) { RouteRows(shape, logits, bias, ids, weights, begin, end); });
+  }
+  void PlanExperts(const Tensor& ids, int64_t first_expert, const ExpertPlan& plan) override {
+    cpu::PlanExperts(ids, first_expert, plan);
+  }
+  void SumExperts(const Tensor& y, const Tensor& pairs, const ExpertChoices& choices,
+                  const ExpertLeaves& leaves, std::span<const Subtree> subtrees,
+                  const Tensor& nodes) override {
+    ForRows(pairs.rows, 4 * pairs.cols * y.cols, [&](int64_t begin, int64_t end) {
+      SumExpertsRange(y, pairs, choices, leaves, subtrees, nodes, begin, end);
+    });
+  }
+  void JoinSubtrees(const Tensor& nodes, const Tensor& ids, const ExpertLeaves& leaves,
+                    std::span<const SubtreeRows> subtrees, const Tensor& out) override {
+    ForRows(out.rows, 4 * std::ssize(subtrees) * out.cols, [&](int64_t begin, int64_t end) {
+      JoinSubtreesRange(nodes, ids, leaves, subtrees, out, begin, end);
+    });
   }
   void SumTerms(const Tensor& y, std::span<const ExpertTerm> terms, std::span<const int64_t> offsets,
                 const Tensor& out) override {

@@ -75,6 +75,16 @@ TEST_P(CpuOpsTest, ARowAloneHasTheBitsItHasAmongOthers) {
   }
 }
 
+TEST_P(CpuOpsTest, ASumOfExpertsHasTheSameBitsHoweverManyLanesMadeIt) {
+  OpWorld world = MakeWorld();
+  for (const auto& ops : {MakeCpuOps(numerics(), pool_), MakeReferenceOps(numerics())}) {
+    const Outputs outputs = world.Run(*ops, 0, kRows);
+    const Tensor& one = outputs.at("expert_sums");
+    EXPECT_EQ(std::memcmp(one.data, outputs.at("expert_sums_of_two_lanes").view().data, one.bytes()), 0)
+        << ops->name();
+  }
+}
+
 // What a row loses on its way to an expert it would have lost there.
 TEST(QuantizedRows, AnFp8LinearGivesTheBitsOfTheRowsItself) {
   ComputePool pool(1);

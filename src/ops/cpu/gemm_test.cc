@@ -183,7 +183,14 @@ TEST_F(LinearTest, GroupsUseTheirOwnWeights) {
   const OwnedTensor x = Random(DType::kBF16, 60, 72);
   OwnedTensor y(DType::kBF16, 60, 40);
   OwnedTensor expected(DType::kBF16, 60, 40);
-  ops->GroupedLinear(x, offsets, *group, y);
+  OwnedTensor groups(DType::kI32, 5, 3);
+  for (int32_t e = 0; e < 5; ++e) {
+    auto* of = groups.view().Row<int32_t>(e);
+    of[0] = static_cast<int32_t>(offsets[static_cast<size_t>(e)]);
+    of[1] = static_cast<int32_t>(offsets[static_cast<size_t>(e) + 1]);
+    of[2] = e;
+  }
+  ops->GroupedLinear(x, groups, *group, y);
   for (size_t e = 0; e < 5; ++e) {
     const int64_t rows = offsets[e + 1] - offsets[e];
     ops->Linear(x.view().RowRange(offsets[e], rows), *ops->Pack(raws[e]), expected.view().RowRange(offsets[e], rows));

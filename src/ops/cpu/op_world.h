@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <map>
@@ -23,6 +24,7 @@ class OpWorld {
   static constexpr int64_t kSequences = 2;
   static constexpr int64_t kSelected = 700;  // two partitions of attention
   static constexpr int64_t kExperts = 24;
+  static constexpr int64_t kExpertOutputs = 37;
 
   explicit OpWorld(Numerics numerics, int64_t rows, uint64_t seed = 7, bool bf16_cache = false)
       : numerics_(numerics), bf16_cache_(bf16_cache), rows_(rows), rng_(seed) {
@@ -43,6 +45,7 @@ class OpWorld {
     norm_ = Random(DType::kF32, 1, kWidth, 1.0F);
     bias_ = Random(DType::kF32, 1, kWidth, 0.1F);
     weight_ = Random(DType::kF32, kOutputs, kWidth, 0.1F);
+    experts_ = Random(DType::kF32, kExperts * kExpertOutputs, kWidth, 0.1F);
     fp8_weight_ = Random(DType::kF8E4M3, kOutputs, kWidth, 0.0F);
     fp8_scales_ = Random(DType::kF32, 2, 3, 0.0F);
     for (int64_t i = 0; i < 6; ++i)
@@ -111,7 +114,8 @@ class OpWorld {
     const auto up_values = ops.PackGroup(up_value);
     ops.AbsorbQuery(shape_, rows_of(q_), *up_keys, angles,
                     result("absorb_query", type, shape_.heads * shape_.latent_width()));
-    ops.ValueUp(shape_, rows_of(o_latent_), *up_values, result("value_up", type, shape_.heads * shape_.value));
+    ops.ValueUp(shape_, rows_of(o_latent_), *up_values,
+                result("value_up", type, shape_.heads * shape_.value));
     ops.LatentRows(shape_, rows_of(kv_), norm_, 1e-6F, angles,
                    result("latent_rows", DType::kU8, latent_bytes()));
     ops.SparseAttention(shape_, rows_of(q_latent_), {latents_.data(), format()}, places, pages_,
@@ -130,6 +134,8 @@ class OpWorld {
     const Tensor ids = result("route_ids", DType::kI32, router.top_k);
     const Tensor weights = result("route_weights", DType::kF32, router.top_k);
     ops.Route(router, rows_of(router_logits_), router_bias_, ids, weights);
+    RunExperts(ops, rows_of(x_), {ids, weights}, result("expert_sums", type, kExpertOutputs),
+               result("expert_sums_of_two_lanes", type, kExpertOutputs));
     std::vector<ExpertTerm> terms;
     std::vector<int64_t> offsets{0};
     for (int64_t t = 0; t < count; ++t) {
@@ -151,6 +157,39 @@ class OpWorld {
   }
 
  private:
+  // Every row through its experts: summed at once, and by two lanes that hold leaves [0, 7) and [7, 16),
+  // whose subtrees are joined.
+  static constexpr ExpertLeaves kLeaves{kExperts, kMostLeaves};
+  void RunExperts(Ops& ops, const Tensor& x, const ExpertChoices& choices, const Tensor& sums,
+                  const Tensor& of_two) {
+    std::vector<Subtree> of_lane[2] = {{{0, 4}, {4, 6}, {6, 7}}, {{7, 8}, {8, 16}}};
+    OwnedTensor nodes(sums.dtype, 5 * x.rows, kExpertOutputs);
+    RunExperts(ops, x, choices, 0, kExperts, std::array{Subtree{0, 16}}, sums);
+    RunExperts(ops, x, choices, 0, 10, of_lane[0], nodes.view().RowRange(0, 3 * x.rows));
+    RunExperts(ops, x, choices, 10, 14, of_lane[1], nodes.view().RowRange(3 * x.rows, 2 * x.rows));
+    std::vector<SubtreeRows> subtrees;
+    for (int64_t s = 0; s < 3; ++s) subtrees.push_back({of_lane[0][s], s, 3});
+    for (int64_t s = 0; s < 2; ++s) subtrees.push_back({of_lane[1][s], 3 * x.rows + s, 2});
+    ops.JoinSubtrees(nodes, choices.ids, kLeaves, subtrees, of_two);
+  }
+  void RunExperts(Ops& ops, const Tensor& x, const ExpertChoices& choices, int64_t first, int64_t count,
+                  std::span<const Subtree> subtrees, const Tensor& nodes) {
+    std::vector<RawMatrix> raws;
+    for (int64_t e = first; e < first + count; ++e) {
+      raws.push_back({DType::kF32, kExpertOutputs, kWidth, experts_.view().Row<float>(e * kExpertOutputs)});
+    }
+    const auto group = ops.PackGroup(raws);
+    const OwnedTensor rows(DType::kI32, 1, choices.ids.cols * x.rows);
+    const OwnedTensor groups(DType::kI32, count, 3);
+    const OwnedTensor pairs(DType::kI32, x.rows, choices.ids.cols);
+    ops.PlanExperts(choices.ids, first, {rows, groups, pairs});
+    const OwnedTensor in(x.dtype, rows.view().cols, x.cols);
+    const OwnedTensor out(x.dtype, rows.view().cols, kExpertOutputs);
+    ops.TakeRows(x, rows, in);
+    ops.GroupedLinear(in, groups, *group, out);
+    ops.SumExperts(out, pairs, choices, kLeaves, subtrees, nodes);
+  }
+
   CacheFormat format() const {
     if (numerics_ == Numerics::kExact) return CacheFormat::kF32;
     return bf16_cache_ ? CacheFormat::kBf16 : CacheFormat::kFp8;
@@ -236,7 +275,7 @@ class OpWorld {
   std::mt19937_64 rng_;
   OwnedTensor x_, up_, q_, kv_, o_latent_, q_latent_, index_q_, index_k_, gate_logits_, router_logits_,
       router_bias_;
-  OwnedTensor logits_, table_, norm_, bias_, weight_, fp8_weight_, fp8_scales_, selection_;
+  OwnedTensor logits_, table_, norm_, bias_, weight_, experts_, fp8_weight_, fp8_scales_, selection_;
   std::vector<OwnedTensor> up_keys_, up_values_;
   std::vector<float> inv_freq_ = std::vector<float>(8);
   std::vector<RowPlace> places_;

@@ -19,6 +19,13 @@ void SumTermsRows(const Tensor& y, std::span<const ExpertTerm> terms, std::span<
                   const Tensor& out, int64_t begin, int64_t end);
 // nodes[into] = nodes[left] + nodes[right] over columns [begin, end), join after join.
 void JoinNodesColumns(std::span<const NodeJoin> joins, const Tensor& nodes, int64_t begin, int64_t end);
+void SumExpertsRange(const Tensor& y, const Tensor& pairs, const ExpertChoices& choices,
+                     const ExpertLeaves& leaves, std::span<const Subtree> subtrees, const Tensor& nodes,
+                     int64_t begin, int64_t end);
+void JoinSubtreesRange(const Tensor& nodes, const Tensor& ids, const ExpertLeaves& leaves,
+                       std::span<const SubtreeRows> subtrees, const Tensor& out, int64_t begin, int64_t end);
+// Not by rows: the pairs of an expert come from all of them.
+void PlanExperts(const Tensor& ids, int64_t first_expert, const ExpertPlan& plan);
 void QuantizeRowsRange(const Tensor& x, const Tensor& rows, int64_t begin, int64_t end);
 void DequantizeRowsRange(const Tensor& rows, const Tensor& y, int64_t begin, int64_t end);
 void RouteRows(const RouterShape& shape, const Tensor& logits, const Tensor& bias, const Tensor& ids,

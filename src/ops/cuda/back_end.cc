@@ -106,7 +106,7 @@ void CudaOps::Embed(const Tensor& table, int64_t first_id, std::span<const int32
 }
 
 void CudaOps::Multiply(const Tensor& x, const PackedWeights& weights, int64_t weight_count,
-                       std::span<const RowGroup> groups, const Tensor& y) {
+                       const Tensor* groups, const Tensor& y) {
   SLUICE_CHECK(x.dtype == DType::kBF16, "activations of {}", NameOf(x.dtype));
   if (x.rows == 0) return;
   Gemm gemm;
@@ -134,10 +134,9 @@ void CudaOps::Multiply(const Tensor& x, const PackedWeights& weights, int64_t we
     gemm.x = x.data;
     gemm.x_stride = x.stride;
   }
-  if (!groups.empty()) {
-    staging_.Reserve(static_cast<int64_t>(groups.size_bytes()), 1);
-    gemm.groups = staging_.Put(groups);
-    gemm.group_count = static_cast<int32_t>(groups.size());
+  if (groups != nullptr) {
+    gemm.groups = groups->Row<const RowGroup>(0);
+    gemm.group_count = static_cast<int32_t>(groups->rows);
   }
   Check(Enqueue(gemm, NextCounter(), Blocks(), stream_), "Linear [{}, {}] x {} of [{}, {}]", x.rows, x.cols,
         weight_count, y.cols, x.cols);
@@ -146,19 +145,16 @@ void CudaOps::Multiply(const Tensor& x, const PackedWeights& weights, int64_t we
 void CudaOps::Linear(const Tensor& x, const Weight& w, const Tensor& y) {
   SLUICE_CHECK(x.cols == w.cols() && y.cols == w.rows() && x.rows == y.rows,
                "x is {} x {}, W {} x {}, y {} x {}", x.rows, x.cols, w.rows(), w.cols(), y.rows, y.cols);
-  Multiply(x, dynamic_cast<const PackedWeight&>(w).packed, 1, {}, y);
+  Multiply(x, dynamic_cast<const PackedWeight&>(w).packed, 1, nullptr, y);
 }
 
-void CudaOps::GroupedLinear(const Tensor& x, std::span<const int64_t> offsets, const WeightGroup& weights,
+void CudaOps::GroupedLinear(const Tensor& x, const Tensor& groups, const WeightGroup& weights,
                             const Tensor& y) {
-  SLUICE_CHECK(std::ssize(offsets) == weights.count() + 1 && offsets.back() == x.rows);
+  static_assert(sizeof(RowGroup) == 3 * sizeof(int32_t));
+  SLUICE_CHECK(groups.cols == 3 && groups.contiguous() && groups.dtype == DType::kI32);
   SLUICE_CHECK(x.cols == weights.cols() && y.cols == weights.rows() && x.rows == y.rows);
-  std::vector<RowGroup> groups;
-  for (int64_t e = 0; e < weights.count(); ++e) {
-    groups.push_back(
-        {static_cast<int32_t>(offsets[e]), static_cast<int32_t>(offsets[e + 1]), static_cast<int32_t>(e)});
-  }
-  Multiply(x, dynamic_cast<const PackedGroup&>(weights).packed, weights.count(), groups, y);
+  if (groups.rows == 0) return;
+  Multiply(x, dynamic_cast<const PackedGroup&>(weights).packed, weights.count(), &groups, y);
 }
 
 void CudaOps::RmsNorm(const Tensor& x, const Tensor& w, float eps, const Tensor& y) {
@@ -195,6 +191,14 @@ void CudaOps::CopyRows(const Tensor& x, std::span<const int64_t> source, const T
   work.y = y.data;
   work.y_stride = y.stride * element;
   Check(Enqueue(work, stream_), "CopyRows of {} rows of {}", work.rows, y.cols);
+}
+
+void CudaOps::TakeRows(const Tensor& x, const Tensor& rows, const Tensor& y) {
+  SLUICE_CHECK(rows.dtype == DType::kI32 && rows.cols == y.rows);
+  const int64_t element = SizeOf(x.dtype);
+  const cuda::TakeRows work{y.rows, y.cols * element,  x.data, x.stride * element, rows.Row<const int32_t>(0),
+                            y.data, y.stride * element};
+  Check(Enqueue(work, stream_), "TakeRows of {} rows of {}", work.rows, y.cols);
 }
 
 void CudaOps::QuantizeRows(const Tensor& x, const Tensor& rows) {

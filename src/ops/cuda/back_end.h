@@ -34,12 +34,13 @@ class CudaOps final : public Ops {
   std::unique_ptr<WeightGroup> PackGroup(std::span<const RawMatrix> raws) override;
   void Embed(const Tensor& table, int64_t first_id, std::span<const int32_t> ids, const Tensor& y) override;
   void Linear(const Tensor& x, const Weight& w, const Tensor& y) override;
-  void GroupedLinear(const Tensor& x, std::span<const int64_t> offsets, const WeightGroup& weights,
+  void GroupedLinear(const Tensor& x, const Tensor& groups, const WeightGroup& weights,
                      const Tensor& y) override;
   void RmsNorm(const Tensor& x, const Tensor& w, float eps, const Tensor& y) override;
   void SwiGlu(const Tensor& gate, const Tensor& up, const Tensor& y) override;
   void Add(const Tensor& x, const Tensor& y) override;
   void CopyRows(const Tensor& x, std::span<const int64_t> source, const Tensor& y) override;
+  void TakeRows(const Tensor& x, const Tensor& rows, const Tensor& y) override;
   void QuantizeRows(const Tensor& x, const Tensor& rows) override;
   void DequantizeRows(const Tensor& rows, const Tensor& y) override;
 
@@ -68,6 +69,12 @@ class CudaOps final : public Ops {
 
   void Route(const RouterShape& shape, const Tensor& logits, const Tensor& bias, const Tensor& ids,
              const Tensor& weights) override;
+  void PlanExperts(const Tensor& ids, int64_t first_expert, const ExpertPlan& plan) override;
+  void SumExperts(const Tensor& y, const Tensor& pairs, const ExpertChoices& choices,
+                  const ExpertLeaves& leaves, std::span<const Subtree> subtrees,
+                  const Tensor& nodes) override;
+  void JoinSubtrees(const Tensor& nodes, const Tensor& ids, const ExpertLeaves& leaves,
+                    std::span<const SubtreeRows> subtrees, const Tensor& out) override;
   void SumTerms(const Tensor& y, std::span<const ExpertTerm> terms, std::span<const int64_t> offsets,
                 const Tensor& out) override;
   void JoinNodes(std::span<const NodeJoin> joins, const Tensor& nodes) override;
@@ -92,9 +99,12 @@ class CudaOps final : public Ops {
   // Within what is reserved already.
   PlacesOnDevice PutPlaces(std::span<const RowPlace> places, std::span<const PageTable> pages);
 
-  // y = x W^T for the rows of each group, or for all with weight 0 (groups empty).
-  void Multiply(const Tensor& x, const PackedWeights& weights, int64_t weight_count,
-                std::span<const RowGroup> groups, const Tensor& y);
+  // y = x W^T for the rows of each group, or for all with weight 0 (groups null).
+  void Multiply(const Tensor& x, const PackedWeights& weights, int64_t weight_count, const Tensor* groups,
+                const Tensor& y);
+  // y_h = x_h W_h^T for each head h of a row; heads lie `x_step` and `y_step` columns apart.
+  void MultiplyHeads(const char* op, const Tensor& x, int64_t x_step, const WeightGroup& weights,
+                     const Tensor& y, int64_t y_step);
   // Greedy (target null) or the log-probability of a token, and the `top` most likely, of one row.
   Sampled Likely(const Tensor& row, const int32_t* target, int32_t top);
   // Device memory for the inside of one op; what an earlier op put there is gone. Throws Error(kInternal)

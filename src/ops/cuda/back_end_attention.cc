@@ -65,24 +65,29 @@ void CudaOps::RopeAngles(std::span<const RowPlace> places, std::span<const float
   Check(Enqueue(work, stream_), "RopeAngles of {} rows", work.rows);
 }
 
+void CudaOps::MultiplyHeads(const char* op, const Tensor& x, int64_t x_step, const WeightGroup& weights,
+                            const Tensor& y, int64_t y_step) {
+  Gemm gemm;
+  gemm.type = DType::kBF16;
+  gemm.rows = x.rows;
+  gemm.inputs = weights.cols();
+  gemm.outputs = weights.rows();
+  gemm.weights = gemm.batches = weights.count();
+  gemm.x = x.data;
+  gemm.x_stride = x.stride;
+  gemm.x_step = x_step;
+  gemm.w = dynamic_cast<const PackedGroup&>(weights).packed.data();
+  gemm.y = y.data;
+  gemm.y_stride = y.stride;
+  gemm.y_step = y_step;
+  Check(Enqueue(gemm, NextCounter(), Blocks(), stream_), "{} of {} rows, {} heads", op, x.rows,
+        weights.count());
+}
+
 void CudaOps::AbsorbQuery(const AttentionShape& shape, const Tensor& q, const WeightGroup& up_keys,
                           const Tensor& angles, const Tensor& q_latent) {
   if (q.rows == 0) return;
-  Gemm gemm;
-  gemm.type = DType::kBF16;
-  gemm.rows = q.rows;
-  gemm.inputs = shape.nope;
-  gemm.outputs = shape.latent;
-  gemm.weights = gemm.batches = shape.heads;
-  gemm.x = q.data;
-  gemm.x_stride = q.stride;
-  gemm.x_step = shape.query_width();
-  gemm.w = dynamic_cast<const PackedGroup&>(up_keys).packed.data();
-  gemm.y = q_latent.data;
-  gemm.y_stride = q_latent.stride;
-  gemm.y_step = shape.latent_width();
-  Check(Enqueue(gemm, NextCounter(), Blocks(), stream_), "AbsorbQuery of {} rows, {} heads", q.rows,
-        shape.heads);
+  MultiplyHeads("AbsorbQuery", q, shape.query_width(), up_keys, q_latent, shape.latent_width());
   RotateQueries work;
   work.rows = q.rows;
   work.heads = static_cast<int32_t>(shape.heads);
@@ -100,20 +105,7 @@ void CudaOps::AbsorbQuery(const AttentionShape& shape, const Tensor& q, const We
 void CudaOps::ValueUp(const AttentionShape& shape, const Tensor& o_latent, const WeightGroup& up_values,
                       const Tensor& o) {
   if (o.rows == 0) return;
-  Gemm gemm;
-  gemm.type = DType::kBF16;
-  gemm.rows = o.rows;
-  gemm.inputs = shape.latent;
-  gemm.outputs = shape.value;
-  gemm.weights = gemm.batches = shape.heads;
-  gemm.x = o_latent.data;
-  gemm.x_stride = o_latent.stride;
-  gemm.x_step = shape.latent;
-  gemm.w = dynamic_cast<const PackedGroup&>(up_values).packed.data();
-  gemm.y = o.data;
-  gemm.y_stride = o.stride;
-  gemm.y_step = shape.value;
-  Check(Enqueue(gemm, NextCounter(), Blocks(), stream_), "ValueUp of {} rows, {} heads", o.rows, shape.heads);
+  MultiplyHeads("ValueUp", o_latent, shape.latent, up_values, o, shape.value);
 }
 
 void CudaOps::LatentRows(const AttentionShape& shape, const Tensor& kv, const Tensor& norm, float eps,

@@ -19,7 +19,8 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t unit = static_cast<int64_t>(blockIdx.y) * kThreads + threadIdx.x;
   if (unit >= units) return;
   const int64_t row = blockIdx.x;
-  y[row * y_stride + unit] = x[static_cast<int64_t>(source[row] - first) * x_stride + unit];
+  const auto from = static_cast<int64_t>(source[row] - first);
+  if (from >= 0) y[row * y_stride + unit] = x[from * x_stride + unit];
 }
 
 template <typename Unit, typename Source>
@@ -51,6 +52,11 @@ cudaError_t Launch(const CopyRows& work, const Source* source, Source first, cud
 
 cudaError_t Enqueue(const CopyRows& work, cudaStream_t stream) {
   return Launch(work, work.source, int64_t{0}, stream);
+}
+
+cudaError_t Enqueue(const TakeRows& work, cudaStream_t stream) {
+  const CopyRows rows{work.rows, work.row_bytes, work.x, work.x_stride, nullptr, work.y, work.y_stride};
+  return Launch(rows, work.source, int32_t{0}, stream);
 }
 
 cudaError_t Enqueue(const Embed& work, cudaStream_t stream) {

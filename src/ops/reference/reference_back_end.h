@@ -20,12 +20,13 @@ class ReferenceOps final : public Ops {
   std::unique_ptr<WeightGroup> PackGroup(std::span<const RawMatrix> raws) override;
   void Embed(const Tensor& table, int64_t first_id, std::span<const int32_t> ids, const Tensor& y) override;
   void Linear(const Tensor& x, const Weight& w, const Tensor& y) override;
-  void GroupedLinear(const Tensor& x, std::span<const int64_t> offsets, const WeightGroup& weights,
+  void GroupedLinear(const Tensor& x, const Tensor& groups, const WeightGroup& weights,
                      const Tensor& y) override;
   void RmsNorm(const Tensor& x, const Tensor& w, float eps, const Tensor& y) override;
   void SwiGlu(const Tensor& gate, const Tensor& up, const Tensor& y) override;
   void Add(const Tensor& x, const Tensor& y) override;
   void CopyRows(const Tensor& x, std::span<const int64_t> source, const Tensor& y) override;
+  void TakeRows(const Tensor& x, const Tensor& rows, const Tensor& y) override;
   void QuantizeRows(const Tensor& x, const Tensor& rows) override;
   void DequantizeRows(const Tensor& rows, const Tensor& y) override;
   void RopeAngles(std::span<const RowPlace> places, std::span<const float> inv_freq,
@@ -52,6 +53,12 @@ class ReferenceOps final : public Ops {
                       const PagedCache& index_keys) override;
   void Route(const RouterShape& shape, const Tensor& logits, const Tensor& bias, const Tensor& ids,
              const Tensor& weights) override;
+  void PlanExperts(const Tensor& ids, int64_t first_expert, const ExpertPlan& plan) override;
+  void SumExperts(const Tensor& y, const Tensor& pairs, const ExpertChoices& choices,
+                  const ExpertLeaves& leaves, std::span<const Subtree> subtrees,
+                  const Tensor& nodes) override;
+  void JoinSubtrees(const Tensor& nodes, const Tensor& ids, const ExpertLeaves& leaves,
+                    std::span<const SubtreeRows> subtrees, const Tensor& out) override;
   void SumTerms(const Tensor& y, std::span<const ExpertTerm> terms, std::span<const int64_t> offsets,
                 const Tensor& out) override;
   void JoinNodes(std::span<const NodeJoin> joins, const Tensor& nodes) override;

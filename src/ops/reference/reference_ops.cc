@@ -85,11 +85,12 @@ void ReferenceOps::Linear(const Tensor& x, const Weight& w, const Tensor& y) {
   for (int64_t t = 0; t < x.rows; ++t) StoreRow(y, t, Multiply(LoadRow(x, t), weight));
 }
 
-void ReferenceOps::GroupedLinear(const Tensor& x, std::span<const int64_t> offsets,
-                                 const WeightGroup& weights, const Tensor& y) {
-  for (int64_t e = 0; e < weights.count(); ++e) {
-    const int64_t count = offsets[e + 1] - offsets[e];
-    Linear(x.RowRange(offsets[e], count), ListOf(weights)[e], y.RowRange(offsets[e], count));
+void ReferenceOps::GroupedLinear(const Tensor& x, const Tensor& groups, const WeightGroup& weights,
+                                 const Tensor& y) {
+  for (int64_t g = 0; g < groups.rows; ++g) {
+    const auto* group = groups.Row<const int32_t>(g);
+    const int64_t count = group[1] - group[0];
+    Linear(x.RowRange(group[0], count), ListOf(weights)[group[2]], y.RowRange(group[0], count));
   }
 }
 
@@ -124,6 +125,13 @@ void ReferenceOps::CopyRows(const Tensor& x, std::span<const int64_t> source, co
     const int64_t element = SizeOf(x.dtype);
     std::memcpy(static_cast<std::byte*>(y.data) + i * y.stride * element,
                 static_cast<const std::byte*>(x.data) + source[i] * x.stride * element, y.cols * element);
+  }
+}
+
+void ReferenceOps::TakeRows(const Tensor& x, const Tensor& rows, const Tensor& y) {
+  for (int64_t i = 0; i < y.rows; ++i) {
+    const int64_t source = rows.At<int32_t>(0, i);
+    if (source >= 0) CopyRows(x, {&source, 1}, y.RowRange(i, 1));
   }
 }
 

@@ -1,0 +1,127 @@
+#include "ops/cuda/expert_tree_sum.h"
+#include "ops/cuda/row_math.cuh"
+
+namespace sluice::ops::cuda {
+namespace {
+
+// Eight channels of every node of a row's tree, bf16, each at the place of its first leaf. The places are
+// registers: they are only ever named by constants.
+struct TreeOfRow {
+  uint4 at[kMostLeaves];
+  uint32_t present = 0;  // bit l: there is a value at place l
+
+  // What is there joined, neighbours first; a place without a value is an absent side. The root is at 0.
+  __device__ void Join() {
+#pragma unroll
+    for (int half = 1; half < kMostLeaves; half *= 2) {
+#pragma unroll
+      for (int left = 0; left < kMostLeaves; left += 2 * half) {
+        if ((present >> (left + half) & 1U) == 0) continue;
+        if ((present >> left & 1U) == 0) {
+          at[left] = at[left + half];
+          present |= 1U << left;
+          continue;
+        }
+        Eight sum = Unpack(at[left]);
+        AddTo(sum, Unpack(at[left + half]));
+        at[left] = Pack(sum);
+      }
+    }
+  }
+  __device__ static Eight Unpack(const uint4& raw) {
+    return Load8(reinterpret_cast<const __nv_bfloat16*>(&raw));
+  }
+};
+
+__device__ int32_t LeafOf(const ExpertLeaves& leaves, int32_t expert) {
+  return static_cast<int32_t>(((expert + int64_t{1}) * leaves.count - 1) / leaves.experts);
+}
+
+// A block makes one subtree of one row over one tile of columns.
+__global__ void __launch_bounds__(kRowThreads) SumExpertsKernel(const SumExperts work) {
+  const int64_t column = FirstColumn();
+  if (column >= work.width) return;
+  const int64_t row = blockIdx.x / work.subtree_count;
+  const Subtree subtree = work.subtrees[blockIdx.x % work.subtree_count];
+  const int32_t* ids = work.ids + row * work.ids_stride;
+  const int32_t* pairs = work.pairs + row * work.pairs_stride;
+  const float* weights = work.weights + row * work.weights_stride;
+  TreeOfRow tree;
+  int32_t k = 0;
+#pragma unroll
+  for (int leaf = 0; leaf < kMostLeaves; ++leaf) {
+    Eight sum = {};
+    bool first = true;
+    for (; k < work.top_k && LeafOf(work.leaves, ids[k]) == leaf; ++k) {
+      if (pairs[k] < 0 || leaf < subtree.first || leaf >= subtree.end) continue;
+      const float weight = weights[k];
+      const Eight values =
+          Load8(static_cast<const __nv_bfloat16*>(work.y) + pairs[k] * work.y_stride + column);
+      for (int i = 0; i < kEight; ++i) {
+        sum.at[i] = first ? __fmul_rn(weight, values.at[i]) : __fmaf_rn(weight, values.at[i], sum.at[i]);
+      }
+      first = false;
+    }
+    if (first) continue;
+    tree.at[leaf] = Pack(sum);
+    tree.present |= 1U << leaf;
+  }
+  if (tree.present == 0) return;
+  tree.Join();
+  *reinterpret_cast<uint4*>(static_cast<__nv_bfloat16*>(work.nodes) + blockIdx.x * work.nodes_stride +
+                            column) = tree.at[0];
+}
+
+__global__ void __launch_bounds__(kRowThreads) JoinSubtreesKernel(const JoinSubtrees work) {
+  const int64_t column = FirstColumn();
+  if (column >= work.width) return;
+  const int64_t row = blockIdx.x;
+  uint32_t chosen = 0;  // bit l: the row chose an expert of leaf l
+  for (int32_t k = 0; k < work.top_k; ++k) {
+    chosen |= 1U << LeafOf(work.leaves, work.ids[row * work.ids_stride + k]);
+  }
+  TreeOfRow tree;
+#pragma unroll
+  for (int leaf = 0; leaf < kMostLeaves; ++leaf) {
+    const SubtreeRows& subtree = work.subtrees[leaf];
+    const uint32_t below = (1U << subtree.leaves.end) - (1U << subtree.leaves.first);
+    if ((chosen & below) == 0) continue;
+    tree.at[leaf] = *reinterpret_cast<const uint4*>(
+        static_cast<const __nv_bfloat16*>(work.nodes) +
+        (subtree.first_row + row * subtree.row_step) * work.nodes_stride + column);
+    tree.present |= 1U << leaf;
+  }
+  if (tree.present == 0) return;
+  tree.Join();
+  *reinterpret_cast<uint4*>(static_cast<__nv_bfloat16*>(work.out) + row * work.out_stride + column) =
+      tree.at[0];
+}
+
+bool IsLegal(const ExpertLeaves& leaves, int32_t top_k) {
+  return leaves.count > 0 && leaves.count <= kMostLeaves && leaves.experts >= leaves.count && top_k > 0;
+}
+
+}  // namespace
+
+cudaError_t Enqueue(const SumExperts& work, cudaStream_t stream) {
+  if (!IsLegal(work.leaves, work.top_k) || work.subtree_count < 0 || work.subtree_count > kMostLeaves ||
+      work.width % kEight != 0 || !Aligned(work.y, work.y_stride, 2) ||
+      !Aligned(work.nodes, work.nodes_stride, 2)) {
+    return cudaErrorInvalidValue;
+  }
+  if (work.rows == 0 || work.width == 0 || work.subtree_count == 0) return cudaSuccess;
+  SumExpertsKernel<<<RowsByTiles(work.rows * work.subtree_count, work.width), kRowThreads, 0, stream>>>(work);
+  return cudaGetLastError();
+}
+
+cudaError_t Enqueue(const JoinSubtrees& work, cudaStream_t stream) {
+  if (!IsLegal(work.leaves, work.top_k) || work.width % kEight != 0 ||
+      !Aligned(work.nodes, work.nodes_stride, 2) || !Aligned(work.out, work.out_stride, 2)) {
+    return cudaErrorInvalidValue;
+  }
+  if (work.rows == 0 || work.width == 0) return cudaSuccess;
+  JoinSubtreesKernel<<<RowsByTiles(work.rows, work.width), kRowThreads, 0, stream>>>(work);
+  return cudaGetLastError();
+}
+
+}  // namespace sluice::ops::cuda
