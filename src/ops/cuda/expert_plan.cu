@@ -20,7 +20,8 @@ __device__ int32_t CountBefore(bool value, int32_t* counts) {
   return before;
 }
 
-// Block e places the pairs of expert e behind those of the experts before it, which it counts itself.
+// Block e places the pairs of expert e behind those of the experts before it, which it counts itself. Without
+// experts there is one block.
 __global__ void __launch_bounds__(kThreads) PlanKernel(const PlanExperts work) {
   __shared__ int32_t counts[kWarps];
   const auto expert = static_cast<int32_t>(blockIdx.x);
@@ -39,11 +40,10 @@ __global__ void __launch_bounds__(kThreads) PlanKernel(const PlanExperts work) {
       work.pair_of[choice / work.top_k * work.pair_of_stride + choice % work.top_k] = -1;
     }
   }
-  if (expert >= work.experts) return;  // there are none
   int32_t end = begin;
   for (int64_t first = 0; first < choices; first += kThreads) {
     const int64_t choice = first + threadIdx.x;
-    const bool mine = id_at(choice) == expert;
+    const bool mine = expert < work.experts && id_at(choice) == expert;
     const int32_t pair = end + CountBefore(mine, counts);
     end += __syncthreads_count(mine);
     if (!mine) continue;
@@ -51,7 +51,7 @@ __global__ void __launch_bounds__(kThreads) PlanKernel(const PlanExperts work) {
     work.pair_rows[pair] = static_cast<int32_t>(row);
     work.pair_of[row * work.pair_of_stride + choice % work.top_k] = pair;
   }
-  if (threadIdx.x == 0) work.groups[expert] = {begin, end, expert};
+  if (threadIdx.x == 0 && expert < work.experts) work.groups[expert] = {begin, end, expert};
   if (expert + 1 < work.experts) return;
   for (int64_t pair = end + static_cast<int64_t>(threadIdx.x); pair < work.pairs; pair += kThreads) {
     work.pair_rows[pair] = -1;
