@@ -7,6 +7,16 @@
 
 namespace sluice::comm {
 
+std::unique_ptr<Transfer> Communicator::SendOn(WorkStream&, int to, uint64_t tag,
+                                               std::span<const std::byte> buffer) {
+  return Send(to, tag, buffer);
+}
+
+std::unique_ptr<Transfer> Communicator::ReceiveOn(WorkStream&, int from, uint64_t tag,
+                                                  std::span<std::byte> buffer) {
+  return Receive(from, tag, buffer);
+}
+
 void Communicator::AllGather(std::string_view op, std::span<const std::byte> mine, std::span<std::byte> all,
                              std::span<const int64_t> bytes) {
   SLUICE_CHECK(static_cast<int>(bytes.size()) == size(), "{}: {} sizes for {} ranks", op, bytes.size(),

@@ -30,6 +30,11 @@ class Transfer {
   // from the call of Wait: a receive may be posted long ahead of need. After one wait has failed the rank's
   // communicators are spent: every later wait throws the first failure's sentence.
   virtual void Wait() = 0;
+  // What is put on `stream` from now on finds the transfer complete, and the host goes on. False, and nothing
+  // done, where only the host can wait. How the transfer ended Wait alone says: after it has failed the
+  // stream goes on with whatever lies in the buffer, so Wait comes before anything that was computed from it
+  // is believed.
+  virtual bool WaitOn(WorkStream&) { return false; }
 };
 
 // Bytes between the ranks of one group. A back end supplies Send and Receive; the collectives are a mesh of
@@ -48,6 +53,14 @@ class Communicator {
   // `to` and `from` are other ranks; an empty transfer is complete at once and synchronises nothing.
   virtual std::unique_ptr<Transfer> Send(int to, uint64_t tag, std::span<const std::byte> buffer) = 0;
   virtual std::unique_ptr<Transfer> Receive(int from, uint64_t tag, std::span<std::byte> buffer) = 0;
+
+  // The stream's form: the buffer is as it should be when what `stream` holds now is done, and the host does
+  // not wait for that. A pair of ranks posts such transfers in the same order on both sides. Either form
+  // meets either. By default the host's form.
+  virtual std::unique_ptr<Transfer> SendOn(WorkStream& stream, int to, uint64_t tag,
+                                           std::span<const std::byte> buffer);
+  virtual std::unique_ptr<Transfer> ReceiveOn(WorkStream& stream, int from, uint64_t tag,
+                                              std::span<std::byte> buffer);
 
   // The group made of `members` (group ranks of this one, ascending, this rank among them). Every member must
   // call with the same list, in the same order relative to other Subgroup calls; no bytes move.
@@ -80,8 +93,8 @@ class Communicator {
   // How many SMs of this rank's GPU its pending receives hold, all of them together. None where they wait on
   // the host or are carried by copy engines.
   virtual int sms_of_receives() const { return 0; }
-  // Called before a transfer starts: returns when the buffers of this rank are as the calls before it left
-  // them, for back ends that only enqueue their work (Ops::Finish).
+  // Called before a transfer of the host's form starts: returns when the buffers of this rank are as the
+  // calls before it left them, for back ends that only enqueue their work (Ops::Finish).
   void SetFence(std::function<void()> fence) { fence_ = std::move(fence); }
 
   // Names this rank's waits; may be null.

@@ -54,6 +54,25 @@ std::unique_ptr<Transfer> GroupCommunicator::Receive(int from, uint64_t tag, std
   return endpoint_->Receive(members_[from], slot, buffer);
 }
 
+std::unique_ptr<Transfer> GroupCommunicator::SendOn(WorkStream& stream, int to, uint64_t tag,
+                                                    std::span<const std::byte> buffer) {
+  if (buffer.empty()) return std::make_unique<NoTransfer>();
+  auto transfer = endpoint_->SendOn(stream, members_.at(static_cast<size_t>(to)), Slot(to, tag), buffer);
+  if (transfer == nullptr) return Send(to, tag, buffer);
+  bytes_sent_ += static_cast<int64_t>(buffer.size());
+  return transfer;
+}
+
+std::unique_ptr<Transfer> GroupCommunicator::ReceiveOn(WorkStream& stream, int from, uint64_t tag,
+                                                       std::span<std::byte> buffer) {
+  if (buffer.empty()) return std::make_unique<NoTransfer>();
+  auto transfer =
+      endpoint_->ReceiveOn(stream, members_.at(static_cast<size_t>(from)), Slot(from, tag), buffer);
+  if (transfer == nullptr) return Receive(from, tag, buffer);
+  bytes_received_ += static_cast<int64_t>(buffer.size());
+  return transfer;
+}
+
 std::unique_ptr<Communicator> GroupCommunicator::Subgroup(std::span<const int> members) {
   Place place = PlaceAmong(members);
   return std::make_unique<GroupCommunicator>(endpoint_, counts_, std::move(place.members), place.rank);

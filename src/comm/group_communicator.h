@@ -22,6 +22,13 @@ class Endpoint {
   virtual ~Endpoint() = default;
   virtual std::unique_ptr<Transfer> Send(int to, uint64_t slot, std::span<const std::byte> buffer) = 0;
   virtual std::unique_ptr<Transfer> Receive(int from, uint64_t slot, std::span<std::byte> buffer) = 0;
+  // The stream's form of both; null where there is none.
+  virtual std::unique_ptr<Transfer> SendOn(WorkStream&, int, uint64_t, std::span<const std::byte>) {
+    return nullptr;
+  }
+  virtual std::unique_ptr<Transfer> ReceiveOn(WorkStream&, int, uint64_t, std::span<std::byte>) {
+    return nullptr;
+  }
   virtual void Abort(std::string_view reason) = 0;
   virtual Memory& memory() { return HostMemory(); }
   virtual int sms_of_receives() const { return 0; }
@@ -53,6 +60,10 @@ class GroupCommunicator : public Communicator {
   int GlobalRank(int group_rank) const override { return members_.at(static_cast<size_t>(group_rank)); }
   std::unique_ptr<Transfer> Send(int to, uint64_t tag, std::span<const std::byte> buffer) override;
   std::unique_ptr<Transfer> Receive(int from, uint64_t tag, std::span<std::byte> buffer) override;
+  std::unique_ptr<Transfer> SendOn(WorkStream& stream, int to, uint64_t tag,
+                                   std::span<const std::byte> buffer) override;
+  std::unique_ptr<Transfer> ReceiveOn(WorkStream& stream, int from, uint64_t tag,
+                                      std::span<std::byte> buffer) override;
   std::unique_ptr<Communicator> Subgroup(std::span<const int> members) override;
   void Abort(std::string_view reason) override { endpoint_->Abort(reason); }
   Memory& memory() override { return endpoint_->memory(); }

@@ -17,19 +17,30 @@ namespace {
 
 // One side's half of a transfer, guarded by its mailbox.
 struct Posted {
-  enum class State { kPosted, kCopying, kDone, kDetached };
+  // kEnqueued: the copy is on a stream; kTainted: it is done, but nobody knows what it copied.
+  enum class State { kPosted, kCopying, kEnqueued, kDone, kTainted, kDetached };
   std::byte* buffer = nullptr;  // written only by a receive
   size_t bytes = 0;
   State state = State::kPosted;
-  std::shared_ptr<void> hold;  // of a receive that waits
+  std::shared_ptr<void> hold;         // of a receive that waits
+  std::unique_ptr<StreamMark> ready;  // of the stream's form: the copy comes behind it
+  std::unique_ptr<StreamGate> gate;   // of a receive in the stream's form
+  bool stream_waits = false;          // for the gate
 };
 
 // What is under way from one rank to another.
 struct Mailbox {
+  using Queues = std::unordered_map<uint64_t, std::deque<std::shared_ptr<Posted>>>;
   std::mutex mutex;
   std::condition_variable changed;
-  std::unordered_map<uint64_t, std::deque<Posted*>> sends;
-  std::unordered_map<uint64_t, std::deque<Posted*>> receives;
+  Queues sends;
+  Queues receives;
+};
+
+// What a rank's sends are copied on.
+struct CopyStream {
+  std::mutex mutex;  // a copy and what belongs to it are put there together
+  std::unique_ptr<WorkStream> stream;
 };
 
 // What all ranks share.
@@ -41,11 +52,17 @@ class ThreadWorld {
         memory_(memory),
         hold_(std::move(hold)),
         boxes_(static_cast<size_t>(size) * static_cast<size_t>(size)),
-        ranks_(boxes_.size()) {}
+        ranks_(static_cast<size_t>(size)) {
+    if (size > memory.MostStreamRanks() || hold_.begin) return;
+    copies_ = std::vector<CopyStream>(static_cast<size_t>(size));
+    for (CopyStream& copies : copies_) copies.stream = memory.NewStream();
+  }
 
   Duration timeout() const { return timeout_; }
   Memory& memory() const { return memory_; }
   const ReceiveHold& hold() const { return hold_; }
+  bool has_streams() const { return !copies_.empty(); }
+  CopyStream& CopiesOf(int sender) { return copies_[static_cast<size_t>(sender)]; }
   Mailbox& Box(int from, int to) {
     return boxes_[static_cast<size_t>(from) * static_cast<size_t>(size_) + static_cast<size_t>(to)];
   }
@@ -56,13 +73,17 @@ class ThreadWorld {
     std::lock_guard lock(mutex_);
     return ranks_[rank].failure;
   }
+  bool tainted() const { return tainted_; }
 
-  // The first failure of a rank stays.
+  // The first failure of a rank stays. No stream of the rank waits from now on.
   void FailRank(int rank, std::string_view reason) {
-    std::lock_guard lock(mutex_);
-    if (ranks_[rank].failed) return;
-    ranks_[rank].failure = reason;
-    ranks_[rank].failed = true;
+    {
+      std::lock_guard lock(mutex_);
+      if (ranks_[rank].failed) return;
+      ranks_[rank].failure = reason;
+      ranks_[rank].failed = true;
+    }
+    LetGo(rank);
   }
 
   void Abort(std::string_view reason) {
@@ -72,7 +93,16 @@ class ThreadWorld {
 
   void Leave(int rank) {
     ranks_[rank].left = true;
+    LetGo(rank);
     WakeAll();
+  }
+
+  // Lets the stream go on that waits for a receive nobody has sent to; the receive's mailbox is locked. What
+  // the stream computes then travels on, so nothing that arrives from now on can be trusted.
+  void OpenUnsent(Posted& receive) {
+    if (!receive.stream_waits) return;
+    tainted_ = true;
+    receive.gate->Open();
   }
 
  private:
@@ -81,6 +111,16 @@ class ThreadWorld {
     std::atomic<bool> left = false;
     std::string failure;  // guarded by mutex_
   };
+
+  void LetGo(int rank) {
+    for (int from = 0; from < size_; ++from) {
+      Mailbox& box = Box(from, rank);
+      std::lock_guard lock(box.mutex);
+      for (auto& [slot, receives] : box.receives) {
+        for (const auto& receive : receives) OpenUnsent(*receive);
+      }
+    }
+  }
 
   // Holding the mailbox's mutex once makes sure that nobody is between its look at the flags and its sleep.
   void WakeAll() {
@@ -97,19 +137,28 @@ class ThreadWorld {
   std::vector<Mailbox> boxes_;
   std::mutex mutex_;
   std::vector<RankState> ranks_;
+  std::atomic<bool> tainted_ = false;
+  std::vector<CopyStream> copies_;  // by sender; last: what is on them uses the above
 };
 
 class ThreadTransfer final : public Transfer {
  public:
+  // `stream`: of the rank, in the stream's form; else null.
   ThreadTransfer(std::shared_ptr<ThreadWorld> world, int rank, int peer, bool sending, uint64_t slot,
-                 std::byte* buffer, size_t bytes)
+                 std::byte* buffer, size_t bytes, WorkStream* stream)
       : world_(std::move(world)),
         rank_(rank),
         peer_(peer),
         sending_(sending),
         slot_(slot),
         box_(sending ? world_->Box(rank, peer) : world_->Box(peer, rank)),
-        half_{buffer, bytes, Posted::State::kPosted, nullptr} {
+        half_(std::make_shared<Posted>()) {
+    half_->buffer = buffer;
+    half_->bytes = bytes;
+    if (stream != nullptr) {
+      half_->ready = stream->Record();
+      if (!sending) half_->gate = world_->memory().NewGate();
+    }
     Post();
   }
 
@@ -119,86 +168,132 @@ class ThreadTransfer final : public Transfer {
     } catch (const Error&) {
       // The failure is the rank's, and its other waits tell it.
     }
+    // The buffer is in use until a copy that is on a stream has passed, which nothing holds up now but other
+    // ranks' waits; those have a limit of their own.
+    std::unique_lock lock(box_.mutex);
+    box_.changed.wait_for(lock, world_->timeout(),
+                          [this] { return half_->state != Posted::State::kEnqueued; });
   }
 
   void Wait() override {
+    using enum Posted::State;
     std::unique_lock lock(box_.mutex);
     const auto over = [&] {
-      using enum Posted::State;
-      return half_.state == kDone || half_.state == kDetached ||
-             (half_.state == kPosted && (world_->Failed(rank_) || world_->Left(peer_)));
+      if (half_->state == kDone || half_->state == kDetached) return true;
+      if (half_->state == kCopying) return false;
+      return world_->Failed(rank_) || (half_->state != kEnqueued && world_->Left(peer_));
     };
     if (!box_.changed.wait_until(lock, Clock::now() + world_->timeout(), over)) {
-      // A copy under way ends by itself, and until then the buffer is in use.
-      box_.changed.wait(lock, [&] { return half_.state != Posted::State::kCopying; });
+      // A copy that a host is at ends by itself, and until then the buffer is in use.
+      box_.changed.wait(lock, [&] { return half_->state != kCopying; });
     }
-    const bool done = half_.state == Posted::State::kDone;
+    const bool done = half_->state == kDone;
     if (done && !world_->Failed(rank_)) return;
-    if (!done) {
-      Detach();
-      world_->FailRank(rank_, Sentence());
-    }
+    if (!done) Detach();
     lock.unlock();
+    if (!done) world_->FailRank(rank_, Sentence());
     throw Error(ErrorKind::kRankLost, world_->FailureOf(rank_));
   }
 
+  bool WaitOn(WorkStream& stream) override {
+    {
+      using enum Posted::State;
+      std::lock_guard lock(box_.mutex);
+      if (half_->gate == nullptr || world_->Failed(rank_)) return false;
+      if (half_->state == kDone) return true;
+      if (half_->state != kPosted && half_->state != kCopying && half_->state != kEnqueued) return false;
+      half_->stream_waits = true;
+    }
+    stream.WaitFor(*half_->gate);
+    return true;
+  }
+
  private:
+  using Half = std::shared_ptr<Posted>;
+
   void Post() {
     std::unique_lock lock(box_.mutex);
     if (world_->Failed(rank_)) {
-      half_.state = Posted::State::kDetached;
+      half_->state = Posted::State::kDetached;
       return;
     }
     auto& others = sending_ ? box_.receives : box_.sends;
     const auto found = others.find(slot_);
     if (found == others.end()) {
-      (sending_ ? box_.sends : box_.receives)[slot_].push_back(&half_);
+      (sending_ ? box_.sends : box_.receives)[slot_].push_back(half_);
       const bool in_collective = (slot_ & kTagLimit) != 0;
-      if (!sending_ && !in_collective && world_->hold().begin) half_.hold = world_->hold().begin(rank_);
+      if (!sending_ && !in_collective && world_->hold().begin) half_->hold = world_->hold().begin(rank_);
       return;
     }
-    Posted& other = *found->second.front();
-    if (other.bytes != half_.bytes) {
+    const Half other = found->second.front();
+    if (other->bytes != half_->bytes) {
       const std::string sentence = fmt::format("rank {} {} {} bytes and rank {} {} {} under slot {:#x}",
-                                               rank_, sending_ ? "sends" : "expects", half_.bytes, peer_,
-                                               sending_ ? "expects" : "sends", other.bytes, slot_);
-      half_.state = Posted::State::kDetached;
+                                               rank_, sending_ ? "sends" : "expects", half_->bytes, peer_,
+                                               sending_ ? "expects" : "sends", other->bytes, slot_);
+      half_->state = Posted::State::kDetached;
       lock.unlock();
       world_->Abort(sentence);
       throw Error(ErrorKind::kInternal, sentence);
     }
     found->second.pop_front();
     if (found->second.empty()) others.erase(found);
-    half_.state = other.state = Posted::State::kCopying;
+    const bool on_stream = half_->ready != nullptr || other->ready != nullptr;
+    half_->state = other->state = on_stream ? Posted::State::kEnqueued : Posted::State::kCopying;
     lock.unlock();
-    const std::byte* source = sending_ ? half_.buffer : other.buffer;
-    world_->memory().Copy(source, sending_ ? other.buffer : half_.buffer, static_cast<int64_t>(half_.bytes));
+    const Half& send = sending_ ? half_ : other;
+    const Half& receive = sending_ ? other : half_;
+    if (on_stream) {
+      Enqueue(send, receive);
+      return;
+    }
+    world_->memory().Copy(send->buffer, receive->buffer, static_cast<int64_t>(half_->bytes));
     lock.lock();
-    half_.state = other.state = Posted::State::kDone;
-    other.hold.reset();
+    half_->state = other->state = Posted::State::kDone;
+    other->hold.reset();
     box_.changed.notify_all();
   }
 
-  // Takes the half out of the mailbox: nobody touches its buffer from now on.
+  // The copy, then the gate, then the word to the hosts.
+  void Enqueue(const Half& send, const Half& receive) {
+    CopyStream& copies = world_->CopiesOf(sending_ ? rank_ : peer_);
+    std::lock_guard lock(copies.mutex);
+    WorkStream& stream = *copies.stream;
+    for (const Half& half : {send, receive}) {
+      if (half->ready != nullptr) stream.WaitFor(*half->ready);
+      half->ready.reset();
+    }
+    stream.Copy(send->buffer, receive->buffer, static_cast<int64_t>(send->bytes));
+    if (receive->gate != nullptr) stream.Open(*receive->gate);
+    // Not the world itself: it owns the stream.
+    stream.Call([world = world_.get(), box = &box_, send, receive] {
+      std::lock_guard of_box(box->mutex);
+      send->state = receive->state = world->tainted() ? Posted::State::kTainted : Posted::State::kDone;
+      box->changed.notify_all();
+    });
+  }
+
+  // Takes the half out of the mailbox: nobody touches its buffer from now on, but a copy that is on a stream.
   void Detach() {
-    if (half_.state == Posted::State::kPosted) {
+    if (half_->state == Posted::State::kEnqueued) return;
+    if (half_->state == Posted::State::kPosted) {
       auto& queues = sending_ ? box_.sends : box_.receives;
       const auto found = queues.find(slot_);
-      std::erase(found->second, &half_);
+      std::erase(found->second, half_);
       if (found->second.empty()) queues.erase(found);
+      world_->OpenUnsent(*half_);
     }
-    half_.state = Posted::State::kDetached;
-    half_.hold.reset();
+    half_->state = Posted::State::kDetached;
+    half_->hold.reset();
   }
 
   std::string Sentence() const {
     const char* what = sending_ ? "take" : "send";
     if (world_->Left(peer_)) {
       return fmt::format("rank {} has ended and will not {} the {} bytes that rank {} waits for", peer_, what,
-                         half_.bytes, rank_);
+                         half_->bytes, rank_);
     }
     return fmt::format(
-        "rank {} did not {} {} bytes within {} ms; rank {} has stopped waiting", peer_, what, half_.bytes,
+        "rank {} did not {} {} bytes within {} ms; rank {} has stopped waiting", peer_, what, half_->bytes,
         std::chrono::duration_cast<std::chrono::milliseconds>(world_->timeout()).count(), rank_);
   }
 
@@ -208,7 +303,7 @@ class ThreadTransfer final : public Transfer {
   const bool sending_;
   const uint64_t slot_;
   Mailbox& box_;
-  Posted half_;
+  const std::shared_ptr<Posted> half_;
 };
 
 class ThreadEndpoint final : public Endpoint {
@@ -219,10 +314,23 @@ class ThreadEndpoint final : public Endpoint {
   std::unique_ptr<Transfer> Send(int to, uint64_t slot, std::span<const std::byte> buffer) override {
     // The one pointer of a half is not const; the send's side only reads through it.
     return std::make_unique<ThreadTransfer>(world_, rank_, to, true, slot,
-                                            const_cast<std::byte*>(buffer.data()), buffer.size());
+                                            const_cast<std::byte*>(buffer.data()), buffer.size(), nullptr);
   }
   std::unique_ptr<Transfer> Receive(int from, uint64_t slot, std::span<std::byte> buffer) override {
-    return std::make_unique<ThreadTransfer>(world_, rank_, from, false, slot, buffer.data(), buffer.size());
+    return std::make_unique<ThreadTransfer>(world_, rank_, from, false, slot, buffer.data(), buffer.size(),
+                                            nullptr);
+  }
+  std::unique_ptr<Transfer> SendOn(WorkStream& stream, int to, uint64_t slot,
+                                   std::span<const std::byte> buffer) override {
+    if (!world_->has_streams()) return nullptr;
+    return std::make_unique<ThreadTransfer>(world_, rank_, to, true, slot,
+                                            const_cast<std::byte*>(buffer.data()), buffer.size(), &stream);
+  }
+  std::unique_ptr<Transfer> ReceiveOn(WorkStream& stream, int from, uint64_t slot,
+                                      std::span<std::byte> buffer) override {
+    if (!world_->has_streams()) return nullptr;
+    return std::make_unique<ThreadTransfer>(world_, rank_, from, false, slot, buffer.data(), buffer.size(),
+                                            &stream);
   }
   void Abort(std::string_view reason) override { world_->Abort(reason); }
   Memory& memory() override { return world_->memory(); }

@@ -195,6 +195,8 @@ class Ops {
   // An op may only be enqueued when its call returns. Waits until all of them are complete, and throws what
   // went wrong in one of them.
   virtual void Finish() {}
+  // Where ops are enqueued; null where they are complete when their call returns.
+  virtual WorkStream* stream() { return nullptr; }
   // What the kernels of the ops called from now on leave to others. Changes no bit of any result; ignored
   // where there are no SMs.
   virtual void SetSmBudget(SmBudget) {}

@@ -50,6 +50,16 @@ void Hop::Reserve(int64_t rows) {
   reserved_bytes_ = BufferBytes(rows);
 }
 
+void Hop::UseStream(WorkStream& stream) {
+  SLUICE_CHECK(reserved_, "a hop waits on a stream before its memory is taken");
+  stream_ = &stream;
+  stream_->SetBeforeFinish([this] { Settle(); });
+}
+
+Hop::~Hop() {
+  if (stream_ != nullptr) stream_->SetBeforeFinish(nullptr);
+}
+
 Buffer Hop::NewBuffer(int64_t rows) {
   const int64_t bytes = BufferBytes(rows);
   if (reserved_ && free_.empty() && !sending_.empty()) FinishOldestSend();
@@ -80,19 +90,35 @@ void Hop::Expect(const PassId& pass, int64_t rows) {
   const int64_t bytes = rows * layout_.row_bytes();
   Moving moving{NewBuffer(rows), nullptr, bytes};
   if (bytes > 0) {
-    moving.transfer = world_.Receive(upstream_, TagOf(pass), MessageIn(moving));
+    moving.transfer = stream_ == nullptr
+                          ? world_.Receive(upstream_, TagOf(pass), MessageIn(moving))
+                          : world_.ReceiveOn(*stream_, upstream_, TagOf(pass), MessageIn(moving));
   }
   expected_.emplace(pass, std::move(moving));
+}
+
+void Hop::AwaitArrival(comm::Transfer& transfer, int64_t bytes) {
+  const trace::ScopedSpan span(world_.recorder(), trace::SpanKind::kHopWait);
+  const trace::ScopedWait wait(world_.recorder(), "hop receive", world_.GlobalRank(upstream_),
+                               trace::WaitKind::kHop, bytes);
+  transfer.Wait();
+}
+
+void Hop::CountTaken(int64_t bytes) {
+  if (world_.recorder() != nullptr) world_.recorder()->Count(&trace::Counts::taken);
+  bytes_received_ += bytes;
 }
 
 Buffer Hop::Take(const PassId& pass) {
   Moving moving = std::move(expected_.at(pass));
   expected_.erase(pass);
+  if (stream_ != nullptr && moving.transfer != nullptr && moving.transfer->WaitOn(*stream_)) {
+    arriving_.push_back({pass, std::move(moving.transfer), moving.bytes});
+    return std::move(moving.buffer);
+  }
+  Settle();  // hops are counted in their order
   if (moving.transfer != nullptr) {
-    const trace::ScopedSpan span(world_.recorder(), trace::SpanKind::kHopWait);
-    const trace::ScopedWait wait(world_.recorder(), "hop receive", world_.GlobalRank(upstream_),
-                                 trace::WaitKind::kHop, moving.bytes);
-    moving.transfer->Wait();
+    AwaitArrival(*moving.transfer, moving.bytes);
     if (SealBytes() > 0 && !comm::IsWhole(MessageIn(moving), TagOf(pass))) {
       throw comm::PeerError(
           world_.GlobalRank(upstream_),
@@ -101,9 +127,19 @@ Buffer Hop::Take(const PassId& pass) {
                       moving.bytes, pass.step, pass.visit, world_.GlobalRank(upstream_)));
     }
   }
-  if (world_.recorder() != nullptr) world_.recorder()->Count(&trace::Counts::taken);
-  bytes_received_ += moving.bytes;
+  CountTaken(moving.bytes);
   return std::move(moving.buffer);
+}
+
+void Hop::Settle() {
+  while (!arriving_.empty()) {
+    AwaitArrival(*arriving_.front().transfer, arriving_.front().bytes);
+    CountTaken(arriving_.front().bytes);
+    arriving_.pop_front();
+  }
+  for (; sent_unsettled_ > 0; --sent_unsettled_) {
+    if (world_.recorder() != nullptr) world_.recorder()->Count(&trace::Counts::sent);
+  }
 }
 
 void Hop::Send(const PassId& pass, int64_t rows, Buffer buffer) {
@@ -116,13 +152,18 @@ void Hop::Send(const PassId& pass, int64_t rows, Buffer buffer) {
   bytes_sent_ += moving.bytes;
   if (moving.bytes > 0) {
     if (SealBytes() > 0) comm::CloseMessage(MessageIn(moving), TagOf(After(pass)));
-    moving.transfer = world_.Send(downstream_, TagOf(After(pass)), MessageIn(moving));
+    moving.transfer = stream_ == nullptr
+                          ? world_.Send(downstream_, TagOf(After(pass)), MessageIn(moving))
+                          : world_.SendOn(*stream_, downstream_, TagOf(After(pass)), MessageIn(moving));
   }
   sending_.push_back(std::move(moving));
-  if (world_.recorder() != nullptr) world_.recorder()->Count(&trace::Counts::sent);
+  // Rows computed from what has not come do not leave either; who waits for them must not be told they have.
+  ++sent_unsettled_;
+  if (arriving_.empty()) Settle();
 }
 
 void Hop::FinishOldestSend() {
+  Settle();
   Moving moving = std::move(sending_.front());
   sending_.pop_front();
   if (moving.transfer != nullptr) {
@@ -132,6 +173,12 @@ void Hop::FinishOldestSend() {
     moving.transfer->Wait();
   }
   Recycle(std::move(moving.buffer));
+}
+
+void Hop::Abandon() {
+  arriving_.clear();
+  for (auto& [pass, moving] : expected_) moving.transfer.reset();
+  for (Moving& moving : sending_) moving.transfer.reset();
 }
 
 void Hop::Flush() {

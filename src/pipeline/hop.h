@@ -40,6 +40,10 @@ struct PassId {
 // row_bytes, nothing gathered and nothing repeated. The stages form a ring: from the last stage rows go to
 // the first for the step's next visit. Receives are posted ahead of need, sends are not waited for: while a
 // step's rows travel, the next step computes.
+//
+// With a stream (UseStream), and where the world can, it is the stream that waits for rows, and for what it
+// computes before they leave: the host puts the pass's work behind them and goes on. It learns of their
+// arrival when it has to wait for the stream anyway, or has nothing else to do (Settle).
 class Hop {
  public:
   // This rank's place: the same lane's ranks of the stages before and after are its neighbours in `world`.
@@ -53,6 +57,10 @@ class Hop {
   int64_t BufferBytes(int64_t rows) const;
   // Takes the memory of all of them now, for passes of up to `rows` rows; no more is taken later.
   void Reserve(int64_t rows);
+  // Rows are computed on `stream`, which lives as long as this. After Reserve: freeing memory would wait for
+  // streams that wait.
+  void UseStream(WorkStream& stream);
+  ~Hop();
 
   // False for the pass that begins with the embedding, and for the one that ends with the head.
   bool HasUpstream(const PassId& pass) const { return stage_ > 0 || pass.visit > 0; }
@@ -71,8 +79,11 @@ class Hop {
   void Expect(const PassId& pass, int64_t rows);
   // True once Expect was called for the pass and Take was not.
   bool Expects(const PassId& pass) const { return expected_.contains(pass); }
-  // Waits for the rows of a pass and hands over their buffer.
+  // Waits for the rows of a pass, on the stream if there is one, and hands over their buffer.
   Buffer Take(const PassId& pass);
+  // Waits on the host until all rows taken have arrived: nothing that was computed from them is to be
+  // believed before. Throws what Take throws without a stream.
+  void Settle();
   // A buffer for `rows` rows, and their checksum behind them, that may be sent, or given back by Recycle.
   // After Reserve, when all are taken, the oldest send is waited for: it is of a step that is over. Throws
   // Error(kInternal) for more rows than were reserved for.
@@ -82,6 +93,8 @@ class Hop {
   void Recycle(Buffer buffer);
   // Waits until everything sent has arrived.
   void Flush();
+  // Waits until no transfer uses a buffer, or its limit has passed; for who has given up.
+  void Abandon();
 
   // Of rows, without checksums. Counted before a send is posted and after a receive is complete; readable
   // from any thread.
@@ -94,6 +107,14 @@ class Hop {
     std::unique_ptr<comm::Transfer> transfer;  // null when the lane has no rows
     int64_t bytes = 0;
   };
+  // Rows for which the stream waits.
+  struct Arriving {
+    PassId pass;
+    std::unique_ptr<comm::Transfer> transfer;
+    int64_t bytes = 0;
+  };
+  void AwaitArrival(comm::Transfer& transfer, int64_t bytes);
+  void CountTaken(int64_t bytes);
   void FinishOldestSend();
   // The rows, and behind them the seal (comm/damage.h) that travels with them. Rows in a device's memory have
   // none: they do not pass through the host, which would have to compute it.
@@ -113,7 +134,10 @@ class Hop {
   int max_in_flight_;
   bool reserved_ = false;
   int64_t reserved_bytes_ = 0;  // of one buffer
+  WorkStream* stream_ = nullptr;
   std::map<PassId, Moving> expected_;
+  std::deque<Arriving> arriving_;  // in the order of the passes
+  int sent_unsettled_ = 0;         // passes sent since then, which wait for those rows like the stream
   std::deque<Moving> sending_;
   std::vector<Buffer> free_;
   std::atomic<int64_t> bytes_sent_ = 0;

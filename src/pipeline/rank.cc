@@ -101,10 +101,14 @@ void Rank::ReserveMemory() {
   ops_.Reserve(memory.ops);
   arena_.Reserve(memory.activations);
   hop_.Reserve(LimitsOf(options_).rows);
+  if (ops_.stream() != nullptr) hop_.UseStream(*ops_.stream());
 }
 
-// The world outlives the ops that its fence waits for.
-Rank::~Rank() { world_.SetFence(nullptr); }
+// The world outlives the ops that its fence waits for. Memory is freed when no stream of this rank waits.
+Rank::~Rank() {
+  hop_.Abandon();
+  world_.SetFence(nullptr);
+}
 
 void Rank::SendHeartbeat(uint64_t asked) {
   Heartbeat heartbeat = HeartbeatOf(recorder_);
@@ -206,7 +210,14 @@ void Rank::ReadControl() {
   world_.Abort(lost.empty() ? "the job was shut down" : lost);
 }
 
+bool Rank::HasWork() {
+  std::lock_guard lock(mutex_);
+  return stopping_ || !work_.empty();
+}
+
 std::optional<Rank::Work> Rank::NextWork() {
+  // With nothing to do it is for the rows that this rank waits, and not for work.
+  if (!HasWork()) hop_.Settle();
   const trace::ScopedSpan span(&recorder_, trace::SpanKind::kIdle);
   const trace::ScopedWait wait(&recorder_, "next step", -1, trace::WaitKind::kWork);
   std::unique_lock lock(mutex_);
@@ -288,8 +299,8 @@ void Rank::ComputePass(const PassWork& work) {
   const model::Pass pass(step, *lanes_, heads_.get(), options_.split_mode, ops_, arena_);
   if (!embeds && !hop_.Expects(id)) hop_.Expect(id, pass.rows());
   ExpectPublished();
-  Buffer rows = embeds ? hop_.NewBuffer(pass.rows()) : hop_.Take(id);
-  const Tensor x{rows.data(), ops::ActivationType(ops_.numerics()), pass.rows(), stage_->hidden_size(),
+  rows_ = embeds ? hop_.NewBuffer(pass.rows()) : hop_.Take(id);
+  const Tensor x{rows_.data(), ops::ActivationType(ops_.numerics()), pass.rows(), stage_->hidden_size(),
                  stage_->hidden_size()};
   step::StepResult result;
   {
@@ -301,10 +312,10 @@ void Rank::ComputePass(const PassWork& work) {
     if (reads_out) result = ReadOut(step, pass, x);
   }
   if (!reads_out) {
-    hop_.Send(id, pass.rows(), std::move(rows));
+    hop_.Send(id, pass.rows(), std::move(rows_));
     return;
   }
-  hop_.Recycle(std::move(rows));
+  hop_.Recycle(std::move(rows_));
   if (stage_->slice().lane == 0) {
     tokens_.Send(step, result);
     control_.Send(FrameOf(MessageType::kResult, Encode(result), step.id));
@@ -319,6 +330,7 @@ std::string Rank::Run() {
     control_.Send(FrameOf(MessageType::kReady, {}));
     while (auto work = NextWork()) {
       if (work->dump != nullptr) {
+        ops_.Finish();  // of a pass that was sent on, the cache may still be on its way
         control_.Send(
             FrameOf(MessageType::kDump, stage_->cache().Dump(work->dump->pages, work->dump->tokens)));
         continue;

@@ -97,6 +97,7 @@ class Rank {
   PassWork NextOnList(const comm::Frame& frame);
   // `asked`: the number of the request this answers, 0 for none.
   void SendHeartbeat(uint64_t asked);
+  bool HasWork();
   std::optional<Work> NextWork();
   void ExpectPublished();
   void ComputePass(const PassWork& work);
@@ -113,6 +114,7 @@ class Rank {
   Hop hop_;
   TokenRelay tokens_;
   Arena arena_;
+  Buffer rows_;  // of the pass at work; not its own to free, which on a GPU could wait for other ranks
 
   std::mutex mutex_;
   std::condition_variable work_arrived_;

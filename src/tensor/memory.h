@@ -2,7 +2,10 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
+
+#include "tensor/work_stream.h"
 
 namespace sluice {
 
@@ -19,6 +22,11 @@ class Memory {
   virtual void Free(std::byte* memory, int64_t bytes) noexcept = 0;
   // Between any two places in this memory or the host's.
   virtual void Copy(const void* from, void* to, int64_t bytes) = 0;
+  // How many ranks of this process may each have a stream that waits for gates and one that copies; 0 where
+  // there are no streams. NewStream and NewGate are null there.
+  virtual int MostStreamRanks() const { return 0; }
+  virtual std::unique_ptr<WorkStream> NewStream() { return nullptr; }
+  virtual std::unique_ptr<StreamGate> NewGate() { return nullptr; }
 };
 
 // Pages are committed on first touch.

@@ -1,5 +1,6 @@
 #include "gpu_run.h"
 
+#include <algorithm>
 #include <memory>
 
 #include "checkpoint/checkpoint.h"
@@ -30,8 +31,17 @@ std::vector<Answer> RunPrompts(const GpuRun& run, const std::vector<std::vector<
   settings.ops = run.ops;
   settings.receives_hold_sm = run.receives_hold_sm;
   settings.sm_reserve = run.sm_reserve;
-  for (const auto& prompt : prompts)
-    settings.cache_pages += (std::ssize(prompt) + max_tokens) / ops::kPageTokens + 1;
+  settings.wait_limit = run.wait_limit;
+  step::StepLimits largest{0, std::ssize(prompts), 0};
+  for (const auto& prompt : prompts) {
+    const int64_t tokens = std::ssize(prompt) + max_tokens;
+    settings.cache_pages += tokens / ops::kPageTokens + 1;
+    largest.rows += std::ssize(prompt);
+    largest.positions = std::max(largest.positions, tokens);
+  }
+  largest.rows = std::min(largest.rows, run.chunk);
+  // As a server does; on the host nothing is taken.
+  settings.largest_step = largest;
   engine::CheckFits(settings, checkpoint->config(), checkpoint->is_fp8());
   engine::OfflineRunner runner(settings, run.chunk, run.max_running,
                                engine::StartThreadRanks(settings, checkpoint, run.probes));

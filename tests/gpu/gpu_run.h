@@ -26,6 +26,7 @@ struct GpuRun {
   int64_t max_running = 64;  // requests that share steps
   bool receives_hold_sm = false;
   std::optional<int> sm_reserve = {};
+  Duration wait_limit = std::chrono::seconds(300);
   engine::RankProbes probes = {};
   std::function<void()> before_end = {};  // when all is answered and the ranks are still there
 };

@@ -39,6 +39,7 @@ class CountingOps : public ops::Ops {
   ops::Numerics numerics() const override { return inner_->numerics(); }
   Memory& memory() override { return inner_->memory(); }
   void Finish() override { inner_->Finish(); }
+  WorkStream* stream() override { return inner_->stream(); }
   void SetSmBudget(SmBudget budget) override { inner_->SetSmBudget(budget); }
   void Reserve(const ops::OpLimits& limits) override { inner_->Reserve(limits); }
   std::unique_ptr<ops::Weight> Pack(const ops::RawMatrix& raw) override { return inner_->Pack(raw); }

@@ -48,7 +48,7 @@ CudaOps::~CudaOps() {
 }
 
 void CudaOps::Finish() {
-  Check(cudaStreamSynchronize(stream_), "an op enqueued before");
+  stream_.Finish();
   if (not_a_number_[0] >= 0) {
     Fail(ErrorKind::kInternal, "the index score of row {} and position {} is not a number", not_a_number_[0],
          not_a_number_[1]);
@@ -75,7 +75,7 @@ std::byte* CudaOps::Workspace(int64_t bytes) {
       Fail(ErrorKind::kInternal, "an op asks for {} bytes of workspace, and {} were reserved", bytes,
            workspace_.bytes());
     }
-    Check(cudaStreamSynchronize(stream_), "an op enqueued before");
+    stream_.Finish();
     workspace_ = Buffer();
     workspace_ = Buffer(bytes, memory_);
   }

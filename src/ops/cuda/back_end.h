@@ -27,6 +27,7 @@ class CudaOps final : public Ops {
   Numerics numerics() const override { return Numerics::kFp8; }
   Memory& memory() override { return memory_; }
   void Finish() override;
+  WorkStream* stream() override { return &stream_; }
   void SetSmBudget(SmBudget budget) override { budget_ = budget; }
   void Reserve(const OpLimits& limits) override;
 
@@ -115,7 +116,7 @@ class CudaOps final : public Ops {
   int Blocks() const { return budget_.Left(sms_); }
 
   Memory& memory_;  // the first to be made: it chooses the device
-  const Stream stream_;
+  Stream stream_;
   const int sms_;  // of the device
   SmBudget budget_;
   Staging staging_;

@@ -1,7 +1,9 @@
 #include "ops/cuda/device.h"
 
+#include <algorithm>
 #include <array>
 #include <atomic>
+#include <cstdlib>
 #include <mutex>
 
 #include "ops/cuda/check.h"
@@ -11,6 +13,16 @@ namespace sluice::ops::cuda {
 namespace {
 
 constexpr int kMostDevices = 64;
+
+// The driver's queues. A stream that waits blocks whatever shares its queue: with the driver's own choice of
+// 8, 8 waiting streams block everything. Heard when the process's first context is made.
+int DriverQueues() {
+  static const int queues = [] {
+    setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", 0);
+    return std::atoi(std::getenv("CUDA_DEVICE_MAX_CONNECTIONS"));
+  }();
+  return queues;
+}
 
 class OfDevice final : public Memory {
  public:
@@ -45,6 +57,17 @@ class OfDevice final : public Memory {
     Check(cudaStreamSynchronize(stream), "a copy of {} bytes", bytes);
   }
 
+  // Two queues for each rank, and 16 for all else: tried with as many streams waiting.
+  int MostStreamRanks() const override { return std::max(0, (DriverQueues() - 16) / 2); }
+  std::unique_ptr<WorkStream> NewStream() override {
+    Use();
+    return std::make_unique<Stream>();
+  }
+  std::unique_ptr<StreamGate> NewGate() override {
+    Use();
+    return cuda::NewGate();
+  }
+
   int64_t allocations() const { return allocations_; }
 
  private:
@@ -65,6 +88,7 @@ class OfDevice final : public Memory {
 }  // namespace
 
 void CheckDevice(int device) {
+  DriverQueues();
   int devices = 0;
   const cudaError_t error = cudaGetDeviceCount(&devices);
   if (error != cudaSuccess || devices == 0) {

@@ -30,7 +30,7 @@ void Staging::Fix(int64_t size) {
 void Staging::Reserve(int64_t bytes, int lists) {
   bytes += lists * kAlignment;
   if (used_ + bytes <= device_.bytes()) return;
-  Check(cudaStreamSynchronize(stream_), "waiting for earlier work");
+  stream_.Finish();
   used_ = 0;
   if (bytes <= device_.bytes()) return;
   if (fixed_) {

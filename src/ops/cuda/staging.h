@@ -1,11 +1,10 @@
 #pragma once
 
-#include <cuda_runtime.h>
-
 #include <cstdint>
 #include <span>
 #include <vector>
 
+#include "ops/cuda/stream.h"
 #include "tensor/tensor.h"
 
 namespace sluice::ops::cuda {
@@ -19,7 +18,7 @@ class Staging {
  public:
   static constexpr int64_t kAlignment = 256;  // of every list
 
-  Staging(Memory& memory, cudaStream_t stream) : memory_(memory), stream_(stream) {}
+  Staging(Memory& memory, Stream& stream) : memory_(memory), stream_(stream) {}
   ~Staging();
   Staging(const Staging&) = delete;
   Staging& operator=(const Staging&) = delete;
@@ -49,7 +48,7 @@ class Staging {
   std::byte* PutBytes(std::span<const std::byte> bytes);
 
   Memory& memory_;
-  const cudaStream_t stream_;
+  Stream& stream_;
   std::byte* pinned_ = nullptr;
   Buffer device_;  // the place of each byte of pinned_
   int64_t used_ = 0;

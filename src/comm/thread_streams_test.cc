@@ -1,0 +1,236 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <random>
+
+#include "comm/test_streams.h"
+#include "comm/test_worlds.h"
+
+// Transfers between thread ranks in the stream's form, over streams that are threads of the test.
+namespace sluice::comm {
+namespace {
+
+using std::chrono::milliseconds;
+using ::testing::HasSubstr;
+
+constexpr Duration kLong = std::chrono::seconds(20);
+
+// One more thing that a stream waits for, in the test's hand.
+class Held {
+ public:
+  explicit Held(WorkStream& stream) { stream.WaitFor(static_cast<const StreamGate&>(gate_)); }
+  ~Held() { gate_.Open(); }
+  void LetGo() { gate_.Open(); }
+
+ private:
+  TestGate gate_;
+};
+
+class ThreadStreams : public testing::Test {
+ protected:
+  std::vector<std::unique_ptr<Communicator>> World(int size, Duration timeout = kLong) {
+    return MakeThreadWorld(size, timeout, memory_);
+  }
+  static std::span<std::byte> Bytes(std::vector<int>& values) {
+    return std::as_writable_bytes(std::span(values));
+  }
+
+  StreamMemory memory_;
+};
+
+TEST_F(ThreadStreams, NoHostWaitsBetweenTheRowsAndTheStreamThatTakesThem) {
+  auto world = World(2);
+  std::vector<int> rows(1000, 0), taken(1000, 1), seen;
+  TestStream sender, receiver;
+  Held computing(sender);
+  sender.Call([&] { std::fill(rows.begin(), rows.end(), 7); });
+  const auto receive = world[1]->ReceiveOn(receiver, 0, 1, Bytes(taken));
+  ASSERT_TRUE(receive->WaitOn(receiver));  // before anybody has sent
+  receiver.Call([&] { seen = taken; });
+  const auto send = world[0]->SendOn(sender, 1, 1, Bytes(rows));
+  computing.LetGo();
+  receiver.Finish();
+  EXPECT_EQ(seen, rows);
+  EXPECT_EQ(seen.front(), 7);
+  receive->Wait();
+  send->Wait();
+}
+
+TEST_F(ThreadStreams, RowsDoNotComeBeforeTheBufferIsFree) {
+  auto world = World(2);
+  for (const bool receiver_first : {true, false}) {
+    std::vector<int> rows(100, 7), taken(100, 1), seen;
+    TestStream sender, receiver;
+    Held computing(receiver);
+    receiver.Call([&] { seen = taken; });  // an earlier use of the buffer
+    std::unique_ptr<Transfer> send;
+    if (!receiver_first) send = world[0]->SendOn(sender, 1, 1, Bytes(rows));
+    const auto receive = world[1]->ReceiveOn(receiver, 0, 1, Bytes(taken));
+    if (receiver_first) send = world[0]->SendOn(sender, 1, 1, Bytes(rows));
+    computing.LetGo();
+    receive->Wait();
+    send->Wait();
+    receiver.Finish();
+    EXPECT_EQ(seen, std::vector<int>(100, 1));
+    EXPECT_EQ(taken, rows);
+  }
+}
+
+TEST_F(ThreadStreams, EitherFormMeetsEither) {
+  auto world = World(2);
+  for (const bool stream_sends : {true, false}) {
+    std::vector<int> rows(100, 7), taken(100, 1);
+    TestStream stream;
+    const auto receive = stream_sends ? world[1]->Receive(0, 1, Bytes(taken))
+                                      : world[1]->ReceiveOn(stream, 0, 1, Bytes(taken));
+    const auto send =
+        stream_sends ? world[0]->SendOn(stream, 1, 1, Bytes(rows)) : world[0]->Send(1, 1, Bytes(rows));
+    EXPECT_EQ(receive->WaitOn(stream), !stream_sends);
+    receive->Wait();
+    send->Wait();
+    EXPECT_EQ(taken, rows);
+  }
+}
+
+// Whatever ends the wait, the stream goes on.
+TEST_F(ThreadStreams, AbortLetsAStreamGoOnThatWaits) {
+  auto world = World(2);
+  std::vector<int> taken(100);
+  TestStream receiver;
+  const auto receive = world[1]->ReceiveOn(receiver, 0, 1, Bytes(taken));
+  ASSERT_TRUE(receive->WaitOn(receiver));
+  world[0]->Abort("enough");
+  receiver.Finish();
+  EXPECT_EQ(LostSentence([&] { receive->Wait(); }), "enough");
+  const auto later = world[1]->ReceiveOn(receiver, 0, 2, Bytes(taken));
+  EXPECT_FALSE(later->WaitOn(receiver));
+  EXPECT_EQ(LostSentence([&] { later->Wait(); }), "enough");
+}
+
+TEST_F(ThreadStreams, ASenderThatDoesNotComeIsNamedAndItsReceiversStreamGoesOn) {
+  auto world = World(2, milliseconds(50));
+  std::vector<int> taken(100);
+  TestStream receiver;
+  const auto receive = world[1]->ReceiveOn(receiver, 0, 1, Bytes(taken));
+  ASSERT_TRUE(receive->WaitOn(receiver));
+  EXPECT_THAT(LostSentence([&] { receive->Wait(); }), HasSubstr("rank 0 did not send 400 bytes"));
+  receiver.Finish();
+}
+
+TEST_F(ThreadStreams, ASenderThatEndsIsNamedAndItsReceiversStreamGoesOn) {
+  auto world = World(2);
+  std::vector<int> taken(100);
+  TestStream receiver;
+  const auto receive = world[1]->ReceiveOn(receiver, 0, 1, Bytes(taken));
+  ASSERT_TRUE(receive->WaitOn(receiver));
+  world[0].reset();
+  EXPECT_THAT(LostSentence([&] { receive->Wait(); }), HasSubstr("rank 0 has ended"));
+  receiver.Finish();
+}
+
+TEST_F(ThreadStreams, ARankThatEndsLeavesNoStreamWaiting) {
+  auto world = World(2);
+  std::vector<int> taken(100);
+  TestStream receiver;
+  const auto receive = world[1]->ReceiveOn(receiver, 0, 1, Bytes(taken));
+  ASSERT_TRUE(receive->WaitOn(receiver));
+  world[1].reset();
+  receiver.Finish();
+  world[0]->Abort("the end");
+}
+
+TEST_F(ThreadStreams, GivingATransferUpLetsItsStreamGoOn) {
+  auto world = World(2, milliseconds(50));
+  std::vector<int> taken(100);
+  TestStream receiver;
+  {
+    const auto receive = world[1]->ReceiveOn(receiver, 0, 1, Bytes(taken));
+    ASSERT_TRUE(receive->WaitOn(receiver));
+  }
+  receiver.Finish();
+}
+
+// Rank 1's stream goes on without the rows of rank 0, and sends what it makes of that to rank 2.
+TEST_F(ThreadStreams, WhatAStreamComputedFromRowsThatNeverCameIsNotReceived) {
+  auto world = World(3, milliseconds(100));
+  std::vector<int> rows(100), next(100), last(100);
+  TestStream middle, end;
+  const auto first = world[1]->ReceiveOn(middle, 0, 1, Bytes(rows));
+  ASSERT_TRUE(first->WaitOn(middle));
+  middle.Call([&] { next = rows; });
+  const auto second = world[1]->SendOn(middle, 2, 1, Bytes(next));
+  const auto third = world[2]->ReceiveOn(end, 1, 1, Bytes(last));
+  ASSERT_TRUE(third->WaitOn(end));
+  EXPECT_THAT(LostSentence([&] { first->Wait(); }), HasSubstr("rank 0 did not send"));
+  end.Finish();
+  EXPECT_THAT(LostSentence([&] { third->Wait(); }), HasSubstr("rank 1 did not send"));
+}
+
+TEST_F(ThreadStreams, WhatArrivedBeforeAFailureStays) {
+  auto world = World(3, milliseconds(100));
+  std::vector<int> rows(100, 7), taken(100), never(100);
+  TestStream sender, receiver, lost;
+  const auto receive = world[1]->ReceiveOn(receiver, 0, 1, Bytes(taken));
+  const auto send = world[0]->SendOn(sender, 1, 1, Bytes(rows));
+  send->Wait();
+  const auto missing = world[2]->ReceiveOn(lost, 0, 1, Bytes(never));
+  ASSERT_TRUE(missing->WaitOn(lost));
+  LostSentence([&] { missing->Wait(); });
+  receive->Wait();
+  EXPECT_EQ(taken, rows);
+}
+
+TEST_F(ThreadStreams, ReceivesThatHoldSmsAndTooManyRanksHaveTheHostsFormAlone) {
+  std::vector<int> rows(10);
+  TestStream stream;
+  auto holding = MakeThreadWorld(2, milliseconds(20), memory_, {1, [](int) { return nullptr; }});
+  EXPECT_FALSE(holding[1]->ReceiveOn(stream, 0, 1, Bytes(rows))->WaitOn(stream));
+  auto many = World(9, milliseconds(20));
+  EXPECT_FALSE(many[1]->ReceiveOn(stream, 0, 1, Bytes(rows))->WaitOn(stream));
+}
+
+// A pipeline of four ranks, whose hosts never wait but at the end, at random paces: every stage adds its own.
+TEST_F(ThreadStreams, APipelineOfHostsThatRunAhead) {
+  constexpr int kRanks = 4;
+  constexpr int kSteps = 200;
+  auto world = World(kRanks);
+  std::vector<int> results;
+  OnAllRanks(kRanks, [&](int rank) {
+    std::minstd_rand random(static_cast<unsigned>(rank + 1));
+    std::vector<std::vector<int>> buffers(kSteps, std::vector<int>(16));
+    std::vector<std::unique_ptr<Transfer>> transfers;
+    TestStream stream;
+    for (int step = 0; step < kSteps; ++step) {
+      std::vector<int>& rows = buffers[step];
+      if (rank > 0) {
+        transfers.push_back(
+            world[rank]->ReceiveOn(stream, rank - 1, static_cast<uint64_t>(step), Bytes(rows)));
+        transfers.back()->WaitOn(stream);
+      }
+      const bool slow = random() % 8 == 0;
+      stream.Call([&rows, rank, step, slow] {
+        if (slow) std::this_thread::sleep_for(std::chrono::microseconds(100));
+        for (int& value : rows) value = value * 3 + rank + step;
+      });
+      if (rank + 1 < kRanks) {
+        transfers.push_back(world[rank]->SendOn(stream, rank + 1, static_cast<uint64_t>(step), Bytes(rows)));
+      } else {
+        stream.Call([&rows, &results] { results.push_back(rows.back()); });
+      }
+    }
+    for (const auto& transfer : transfers) transfer->Wait();
+    stream.Finish();
+  });
+  ASSERT_EQ(results.size(), kSteps);
+  for (int step = 0; step < kSteps; ++step) {
+    int expected = 0;
+    for (int rank = 0; rank < kRanks; ++rank) expected = expected * 3 + rank + step;
+    EXPECT_EQ(results[step], expected) << "step " << step;
+  }
+}
+
+}  // namespace
+}  // namespace sluice::comm

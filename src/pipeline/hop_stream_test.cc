@@ -1,0 +1,100 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <cstring>
+
+#include "base/error.h"
+#include "comm/test_streams.h"
+#include "comm/thread_world.h"
+#include "pipeline/hop.h"
+#include "trace/recorder.h"
+
+// A hop whose rows the stream waits for, over streams that are threads of the test.
+namespace sluice::pipeline {
+namespace {
+
+constexpr int64_t kRows = 3;
+constexpr int64_t kRowBytes = 8;
+
+// A pipeline of one lane, each stage with its stream, hop and recorder.
+struct Pipeline {
+  explicit Pipeline(int stages, Duration timeout = std::chrono::seconds(20)) : streams(stages) {
+    world = comm::MakeThreadWorld(stages, timeout, memory);
+    for (int stage = 0; stage < stages; ++stage) {
+      recorders.push_back(std::make_unique<trace::Recorder>(stage));
+      world[stage]->SetRecorder(recorders[stage].get());
+      hops.push_back(std::make_unique<Hop>(*world[stage], parallel::Grid{stages, 1, 1, 1}, stage,
+                                           HopLayout{{{"hidden", kRowBytes}}}, 4));
+      hops[stage]->Reserve(kRows);
+      hops[stage]->UseStream(streams[stage]);
+    }
+  }
+  // What a stage makes of a pass: one more than what comes.
+  void Forward(int stage, const PassId& pass) {
+    if (!hops[stage]->Expects(pass)) hops[stage]->Expect(pass, kRows);
+    Buffer rows = hops[stage]->Take(pass);
+    std::byte* at = rows.data();
+    streams[stage].Call([at] { *at = std::byte(std::to_integer<int>(*at) + 1); });
+    hops[stage]->Send(pass, kRows, std::move(rows));
+  }
+  void Begin(const PassId& pass, int value) {
+    Buffer rows = hops[0]->NewBuffer(kRows);
+    std::byte* at = rows.data();
+    streams[0].Call([at, value] { *at = std::byte(value); });
+    hops[0]->Send(pass, kRows, std::move(rows));
+  }
+
+  comm::StreamMemory memory;
+  std::vector<std::unique_ptr<comm::Communicator>> world;
+  std::vector<comm::TestStream> streams;
+  std::vector<std::unique_ptr<trace::Recorder>> recorders;
+  std::vector<std::unique_ptr<Hop>> hops;
+};
+
+TEST(HopOnAStream, TheHostRunsAheadOfItsRows) {
+  Pipeline line(3);
+  for (int64_t step = 0; step < 3; ++step) line.Forward(1, {step, 0});  // nothing has come
+  for (int64_t step = 0; step < 3; ++step) line.hops[2]->Expect({step, 0}, kRows);
+  EXPECT_EQ(line.recorders[1]->counts().taken, 0U);
+  // What it has handed on is not on its way either, and nobody must be told so.
+  EXPECT_EQ(line.recorders[1]->counts().sent, 0U);
+  for (int64_t step = 0; step < 3; ++step) line.Begin({step, 0}, static_cast<int>(10 * step));
+  for (int64_t step = 0; step < 3; ++step) {
+    const Buffer rows = line.hops[2]->Take({step, 0});
+    line.streams[2].Finish();
+    EXPECT_EQ(std::to_integer<int>(*rows.data()), 10 * step + 1);
+    EXPECT_EQ(line.recorders[2]->counts().taken, static_cast<uint64_t>(step + 1));
+  }
+  line.streams[1].Finish();
+  EXPECT_EQ(line.recorders[1]->counts().taken, 3U);
+  EXPECT_EQ(line.recorders[1]->counts().sent, 3U);
+  EXPECT_EQ(line.hops[1]->bytes_received(), 3 * kRows * kRowBytes);
+}
+
+TEST(HopOnAStream, AHostThatWaitsForItsStreamNamesWhoHasNotSent) {
+  Pipeline line(3);
+  line.Forward(1, {0, 0});
+  std::thread host([&] { EXPECT_THROW(line.streams[1].Finish(), Error); });
+  const Deadline limit = Clock::now() + std::chrono::seconds(20);
+  while (!line.recorders[1]->CurrentWait().has_value() && Clock::now() < limit) std::this_thread::yield();
+  const std::optional<trace::Wait> wait = line.recorders[1]->CurrentWait();
+  ASSERT_TRUE(wait.has_value());
+  EXPECT_EQ(wait->op, "hop receive");
+  EXPECT_EQ(wait->peer, 0);
+  EXPECT_EQ(wait->kind, trace::WaitKind::kHop);
+  line.world[2]->Abort("enough");
+  host.join();
+}
+
+TEST(HopOnAStream, ARankThatGivesUpLeavesItsStreamFree) {
+  Pipeline line(2, std::chrono::milliseconds(50));
+  line.hops[1]->Expect({0, 0}, kRows);
+  line.hops[1]->Expect({1, 0}, kRows);
+  const Buffer rows = line.hops[1]->Take({0, 0});
+  line.hops[1]->Abandon();
+  line.streams[1].Finish();
+}
+
+}  // namespace
+}  // namespace sluice::pipeline

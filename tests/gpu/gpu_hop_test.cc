@@ -1,0 +1,190 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstring>
+#include <future>
+#include <memory>
+#include <stdexcept>
+#include <thread>
+#include <vector>
+
+#include "base/error.h"
+#include "comm/thread_world.h"
+#include "gpu_run.h"
+#include "layouts/counting_ops.h"
+#include "ops/cuda/device.h"
+#include "ops/cuda/stream.h"
+
+// Rows between ranks on one GPU, for which the receiver's stream waits and its host does not.
+namespace sluice::gpu {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+constexpr Duration kLong = std::chrono::seconds(20);
+// Rows of a chunk of 8,192 over 8 lanes.
+constexpr int64_t kBytes = int64_t{1024} * 7168 * 2;
+
+class GpuHopTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (!HasHopper()) GTEST_SKIP() << "no Hopper GPU";
+  }
+};
+
+// Whether the stream is through within the limit; it is never waited for beyond.
+bool IsThroughSoon(cudaStream_t stream) {
+  const Deadline limit = Clock::now() + std::chrono::seconds(5);
+  while (cudaStreamQuery(stream) != cudaSuccess) {
+    if (Clock::now() > limit) return false;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  return true;
+}
+
+TEST_F(GpuHopTest, AStreamWaitsForAGateThatAStreamOrTheHostOpens) {
+  Memory& memory = ops::cuda::DeviceMemory(0);
+  ops::cuda::Stream waiting, opening;
+  for (const bool by_host : {true, false}) {
+    // More often than there are words: each is many gates, one after the other.
+    for (int round = 0; round < 3000; ++round) {
+      const auto gate = memory.NewGate();
+      waiting.WaitFor(*gate);
+      if (round % 500 == 0) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(2));
+        EXPECT_EQ(cudaStreamQuery(waiting), cudaErrorNotReady);
+      }
+      if (by_host) {
+        gate->Open();
+      } else {
+        opening.Open(*gate);
+      }
+    }
+    EXPECT_TRUE(IsThroughSoon(waiting));
+  }
+}
+
+// Two buffers on either side, many steps: nothing arrives late, early or over what is still in use.
+TEST_F(GpuHopTest, RowsArriveWholeWhileTheHostsRunAhead) {
+  constexpr int kSteps = 60;
+  Memory& memory = ops::cuda::DeviceMemory(0);
+  auto world = comm::MakeThreadWorld(2, kLong, memory);
+  std::vector<Buffer> patterns;
+  for (int value = 0; value < 8; ++value) {
+    const std::vector<std::byte> bytes(kBytes, std::byte(value * 31 + 1));
+    memory.Copy(bytes.data(), patterns.emplace_back(kBytes, memory).data(), kBytes);
+  }
+  std::vector<Buffer> out, in, seen;
+  for (int i = 0; i < 2; ++i) out.emplace_back(kBytes, memory), in.emplace_back(kBytes, memory);
+  for (int step = 0; step < kSteps; ++step) seen.emplace_back(kBytes, memory);
+  const auto span = [](const Buffer& buffer) {
+    return std::span(buffer.data(), static_cast<size_t>(kBytes));
+  };
+
+  ops::cuda::Stream sender, receiver;
+  const auto stage = [&](int rank) {
+    std::vector<std::unique_ptr<comm::Transfer>> transfers;
+    for (int step = 0; step < kSteps; ++step) {
+      const auto tag = static_cast<uint64_t>(step);
+      if (rank == 0) {
+        const Buffer& rows = out[step % 2];
+        if (step >= 2) transfers[step - 2]->Wait();  // the buffer is used again
+        sender.Copy(patterns[step % 8].data(), rows.data(), kBytes);
+        transfers.push_back(world[0]->SendOn(sender, 1, tag, span(rows)));
+      } else {
+        const Buffer& rows = in[step % 2];
+        transfers.push_back(world[1]->ReceiveOn(receiver, 0, tag, span(rows)));
+        EXPECT_TRUE(transfers.back()->WaitOn(receiver));
+        receiver.Copy(rows.data(), seen[step].data(), kBytes);
+      }
+    }
+    for (const auto& transfer : transfers) transfer->Wait();
+  };
+  std::thread other([&] { stage(0); });
+  stage(1);
+  other.join();
+  receiver.Finish();
+  std::vector<std::byte> host(kBytes);
+  for (int step = 0; step < kSteps; ++step) {
+    memory.Copy(seen[step].data(), host.data(), kBytes);
+    const std::vector<std::byte> expected(kBytes, std::byte(step % 8 * 31 + 1));
+    EXPECT_EQ(std::memcmp(host.data(), expected.data(), kBytes), 0) << "step " << step;
+  }
+}
+
+TEST_F(GpuHopTest, AbortLetsTheStreamsOfAllRanksGoOn) {
+  constexpr int kRanks = 8;  // as many as may wait
+  Memory& memory = ops::cuda::DeviceMemory(0);
+  auto world = comm::MakeThreadWorld(kRanks, kLong, memory);
+  Buffer rows(kRanks * 1024, memory);
+  std::vector<ops::cuda::Stream> streams(kRanks);
+  std::vector<std::unique_ptr<comm::Transfer>> receives, sends;
+  // A ring in which everybody sends on what he waits for.
+  for (int rank = 0; rank < kRanks; ++rank) {
+    const std::span mine(rows.data() + rank * 1024, 1024);
+    receives.push_back(world[rank]->ReceiveOn(streams[rank], (rank + kRanks - 1) % kRanks, 1, mine));
+    ASSERT_TRUE(receives.back()->WaitOn(streams[rank]));
+  }
+  for (int rank = 0; rank + 1 < kRanks; ++rank) {
+    const std::span mine(rows.data() + rank * 1024, 1024);
+    sends.push_back(world[rank]->SendOn(streams[rank], rank + 1, 1, mine));
+  }
+  std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  for (const auto& stream : streams) EXPECT_EQ(cudaStreamQuery(stream), cudaErrorNotReady);
+  // Others get on meanwhile, more of them than there would be queues by default.
+  std::vector<ops::cuda::Stream> others(8);
+  for (auto& stream : others) {
+    stream.Copy(rows.data(), rows.data() + 512, 64);
+    EXPECT_TRUE(IsThroughSoon(stream));
+  }
+  world[3]->Abort("enough");
+  for (const auto& stream : streams) EXPECT_TRUE(IsThroughSoon(stream));
+  for (const auto& receive : receives) EXPECT_THROW(receive->Wait(), Error);
+}
+
+// Three stages in each of which something goes wrong at some moment, the others' streams waiting. What comes
+// of it is the verdict, soon, and a process that goes on.
+std::string VerdictWhen(int rank, const std::string& op, int at_call, bool throws) {
+  GpuRun run{
+      "random:tiny?dtype=fp8&layers=6&hidden=512&heads=8&index_heads=32&topk=128&experts=8&n_group=2&topk_"
+      "group=1"};
+  run.stages = 3;
+  run.chunk = 64;
+  run.wait_limit = std::chrono::seconds(1);
+  layouts::OpLog log;
+  std::atomic<int> calls = 0;
+  log.on_call = [&](const std::string& called) {
+    if (called != op || ++calls != at_call) return;
+    if (throws) throw std::runtime_error("struck");
+    std::this_thread::sleep_for(std::chrono::seconds(4));  // beyond the limit
+  };
+  run.probes.wrap_ops = [&](int wrapped, std::unique_ptr<ops::Ops> ops) -> std::unique_ptr<ops::Ops> {
+    if (wrapped != rank) return ops;
+    return std::make_unique<layouts::CountingOps>(std::move(ops), log);
+  };
+  try {
+    RunPrompts(run, {Prompt(701, 3, 1024)}, 2, false);
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::kRankLost);
+    return error.what();
+  }
+  return "nothing was lost";
+}
+
+TEST_F(GpuHopTest, ARankThatStopsIsNamedThoughOnlyStreamsWaitForIt) {
+  EXPECT_THAT(VerdictWhen(0, "Embed", 5, false), AllOf(HasSubstr("rank 0"), HasSubstr("no progress")));
+  EXPECT_THAT(VerdictWhen(1, "SparseAttention", 7, false),
+              AllOf(HasSubstr("rank 1"), HasSubstr("no progress")));
+}
+
+TEST_F(GpuHopTest, ARankThatFailsIsNamedThoughStreamsWait) {
+  EXPECT_THAT(VerdictWhen(0, "Embed", 5, true), HasSubstr("rank 0 (stage 0, lane 0) failed: struck"));
+  // Its own stream waits for rows then.
+  EXPECT_THAT(VerdictWhen(1, "RmsNorm", 13, true), HasSubstr("rank 1 (stage 1, lane 0) failed: struck"));
+}
+
+}  // namespace
+}  // namespace sluice::gpu
