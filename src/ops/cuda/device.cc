@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstdlib>
 #include <mutex>
+#include <string_view>
 
 #include "ops/cuda/check.h"
 #include "ops/cuda/stream.h"
@@ -14,14 +15,23 @@ namespace {
 
 constexpr int kMostDevices = 64;
 
-// The driver's queues. A stream that waits blocks whatever shares its queue: with the driver's own choice of
-// 8, 8 waiting streams block everything. Heard when the process's first context is made.
-int DriverQueues() {
-  static const int queues = [] {
+// What streams that wait ask of the driver, which hears it when the process first uses a device. Queues: a
+// stream that waits blocks whatever shares its queue, and with the driver's own choice of 8 queues 8 waiting
+// streams block everything. Kernels loaded from the start: loading one at its first launch may wait for what
+// is on any stream.
+struct DriverSettings {
+  DriverSettings() {
     setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", 0);
-    return std::atoi(std::getenv("CUDA_DEVICE_MAX_CONNECTIONS"));
-  }();
-  return queues;
+    setenv("CUDA_MODULE_LOADING", "EAGER", 0);
+    if (std::string_view(std::getenv("CUDA_MODULE_LOADING")) != "EAGER") return;
+    // Two queues for each rank, and 16 for all else: tried with as many streams waiting.
+    stream_ranks = std::max(0, (std::atoi(std::getenv("CUDA_DEVICE_MAX_CONNECTIONS")) - 16) / 2);
+  }
+  int stream_ranks = 0;
+};
+const DriverSettings& SettingsOfDriver() {
+  static const DriverSettings settings;
+  return settings;
 }
 
 class OfDevice final : public Memory {
@@ -57,8 +67,7 @@ class OfDevice final : public Memory {
     Check(cudaStreamSynchronize(stream), "a copy of {} bytes", bytes);
   }
 
-  // Two queues for each rank, and 16 for all else: tried with as many streams waiting.
-  int MostStreamRanks() const override { return std::max(0, (DriverQueues() - 16) / 2); }
+  int MostStreamRanks() const override { return SettingsOfDriver().stream_ranks; }
   std::unique_ptr<WorkStream> NewStream() override {
     Use();
     return std::make_unique<Stream>();
@@ -88,7 +97,7 @@ class OfDevice final : public Memory {
 }  // namespace
 
 void CheckDevice(int device) {
-  DriverQueues();
+  SettingsOfDriver();
   int devices = 0;
   const cudaError_t error = cudaGetDeviceCount(&devices);
   if (error != cudaSuccess || devices == 0) {
