@@ -5,6 +5,7 @@
 #include <cstring>
 #include <fstream>
 #include <map>
+#include <memory>
 #include <numeric>
 #include <string>
 #include <thread>
@@ -16,13 +17,15 @@
 #include "ops/cuda/device.h"
 #include "ops/cuda/held_sm.h"
 #include "ops/cuda/index_scores.h"
+#include "ops/cuda/stream.h"
 #include "tensor/counter_random.h"
 #include "tensor/tensor.h"
 #include "trace/strip.h"
 
-// What a receive that holds an SM while it waits costs the scoring kernel, alone and beside it, on all SMs
-// and on all but one; with tiles from a counter, as they are, and with fixed tiles, block b of n taking b,
-// b + n, ...: there a block whose SM is held begins when another has ended, and has as much to do.
+// What a receive that waits costs the scoring kernel: one that holds an SM, and one whose stream waits for a
+// word; on all SMs and on all but one; with tiles from a counter, as they are, and with fixed tiles, block b
+// of n taking b, b + n, ...: there a block whose SM is held begins when another has ended, and has as much to
+// do.
 //   sm_reserve_bench [DIRECTORY]    writes sm-reserve-before.svg and sm-reserve-after.svg there
 // Device time between events around a launch; medians of kRounds, all cases taking turns.
 namespace sluice {
@@ -120,6 +123,9 @@ class Scoring {
   ops::cuda::IndexScores work_;
 };
 
+// What waits meanwhile.
+enum class Beside { kNothing, kHeldSm, kStream };
+
 struct Measured {
   trace::Span scoring;
   trace::Span receive;  // empty when there was none
@@ -134,9 +140,12 @@ class Card {
   }
   int sms() const { return sms_; }
 
-  Measured Measure(Scoring& scoring, bool fixed_tiles, int sms, bool beside_receive) {
-    if (beside_receive) {
-      receive_begin_.Record(held_.stream());
+  Measured Measure(Scoring& scoring, bool fixed_tiles, int sms, Beside beside) {
+    const cudaStream_t receiving = beside == Beside::kHeldSm ? held_.stream() : waiting_;
+    const std::unique_ptr<StreamGate> gate = ops::cuda::NewGate();
+    if (beside != Beside::kNothing) receive_begin_.Record(receiving);
+    if (beside == Beside::kStream) waiting_.WaitFor(*gate);
+    if (beside == Beside::kHeldSm) {
       held_.Begin();
       while (!held_.Occupied()) std::this_thread::yield();
     }
@@ -147,10 +156,11 @@ class Card {
     end_.Record(stream_);
     Check(cudaStreamSynchronize(stream_), "scoring");
     Measured measured{{NsBetween(origin_, begin_), NsBetween(origin_, end_), trace::SpanKind::kCompute}, {}};
-    if (beside_receive) {
-      held_.End();
-      receive_end_.Record(held_.stream());
-      Check(cudaStreamSynchronize(held_.stream()), "holding an SM");
+    if (beside != Beside::kNothing) {
+      if (beside == Beside::kHeldSm) held_.End();
+      gate->Open();
+      receive_end_.Record(receiving);
+      Check(cudaStreamSynchronize(receiving), "a receive");
       measured.receive = {NsBetween(origin_, receive_begin_), NsBetween(origin_, receive_end_),
                           trace::SpanKind::kHopWait};
     }
@@ -160,6 +170,7 @@ class Card {
  private:
   int sms_ = 0;
   const ops::cuda::Stream stream_;
+  ops::cuda::Stream waiting_;
   ops::cuda::HeldSm held_;
   Buffer before_;
   bench::Event origin_, begin_, end_, receive_begin_, receive_end_;
@@ -169,14 +180,14 @@ void PrintTable(Card& card, Scoring& scoring, int64_t rows) {
   struct Case {
     bool fixed_tiles;
     int sms;
-    bool beside;
+    Beside beside;
     auto operator<=>(const Case&) const = default;
   };
   std::map<Case, std::vector<double>> times;
   for (int round = -1; round < kRounds; ++round) {
     for (const bool fixed : {false, true}) {
       for (const int sms : {card.sms(), card.sms() - 1}) {
-        for (const bool beside : {false, true}) {
+        for (const Beside beside : {Beside::kNothing, Beside::kHeldSm, Beside::kStream}) {
           std::this_thread::sleep_for(std::chrono::milliseconds(15));
           const double ms = card.Measure(scoring, fixed, sms, beside).Ms();
           if (round >= 0) times[{fixed, sms, beside}].push_back(ms);
@@ -191,31 +202,33 @@ void PrintTable(Card& card, Scoring& scoring, int64_t rows) {
   };
   for (const bool fixed : {false, true}) {
     for (const int sms : {card.sms(), card.sms() - 1}) {
-      const double alone = median({fixed, sms, false});
-      const double beside = median({fixed, sms, true});
-      fmt::print("| {} | {} | {} | {:.3f} | {:.3f} | {:.3f} |\n", rows, fixed ? "fixed" : "counter", sms,
-                 alone, beside, beside / alone);
+      const double alone = median({fixed, sms, Beside::kNothing});
+      const double held = median({fixed, sms, Beside::kHeldSm});
+      const double stream = median({fixed, sms, Beside::kStream});
+      fmt::print("| {} | {} | {} | {:.3f} | {:.3f} | {:.3f} | {:.3f} | {:.3f} |\n", rows,
+                 fixed ? "fixed" : "counter", sms, alone, held, held / alone, stream, stream / alone);
     }
   }
 }
 
-// The kernel once beside the receive and once alone, with either kind of tiles.
-void Draw(Card& card, Scoring& scoring, int64_t rows, int sms, const std::string& path) {
-  std::vector<trace::Lane> lanes = {{"receive, 1 SM", 0, {}},
-                                    {fmt::format("counter, {} SMs", sms), 0, {}},
-                                    {fmt::format("fixed, {} SMs", sms), 0, {}}};
+// The kernel on all SMs once beside the receive and once alone, with either kind of tiles.
+void Draw(Card& card, Scoring& scoring, int64_t rows, Beside receive, const std::string& path) {
+  const bool holds = receive == Beside::kHeldSm;
+  std::vector<trace::Lane> lanes = {{holds ? "receive, 1 SM" : "receive, no SM", 0, {}},
+                                    {fmt::format("counter, {} SMs", card.sms()), 0, {}},
+                                    {fmt::format("fixed, {} SMs", card.sms()), 0, {}}};
   for (const bool fixed : {false, true}) {
-    for (const bool beside : {true, false}) {
-      Measured measured = card.Measure(scoring, fixed, sms, beside);
-      measured.scoring.step = beside ? 4 : 3;
+    for (const Beside beside : {receive, Beside::kNothing}) {
+      Measured measured = card.Measure(scoring, fixed, card.sms(), beside);
+      measured.scoring.step = beside == receive ? 4 : 3;
       lanes[fixed ? 2 : 1].spans.push_back(measured.scoring);
-      if (beside) lanes[0].spans.push_back(measured.receive);
+      if (beside == receive) lanes[0].spans.push_back(measured.receive);
     }
   }
   std::ofstream(path) << trace::RenderSvg(
       lanes,
-      fmt::format("Scores of {} rows x {} keys on {} of {} SMs, beside a receive that holds one, and alone",
-                  rows, kKeys, sms, card.sms()),
+      fmt::format("Scores of {} rows x {} keys on {} SMs, beside a receive {}, and alone", rows, kKeys,
+                  card.sms(), holds ? "that holds one" : "whose stream waits"),
       trace::SvgDetail::kDurations);
 }
 
@@ -226,20 +239,22 @@ void Run(const std::string& directory) {
   Check(cudaGetDeviceProperties(&properties, 0), "asking what GPU 0 is");
   Card card;
   fmt::print("{}, {} SMs, {} keys, {} heads\n\n", properties.name, card.sms(), kKeys, kHeads);
-  fmt::print("| rows | tiles | SMs | alone, ms | beside, ms | beside / alone |\n");
-  fmt::print("| ---: | --- | ---: | ---: | ---: | ---: |\n");
+  fmt::print(
+      "| rows | tiles | SMs | alone, ms | beside a held SM, ms | / alone | beside a stream, ms | / alone "
+      "|\n");
+  fmt::print("| ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: |\n");
   for (const int64_t rows : {int64_t{1024}, int64_t{4096}}) {
     Scoring scoring(rows);
     PrintTable(card, scoring, rows);
-    card.Measure(scoring, false, card.sms(), false);
+    card.Measure(scoring, false, card.sms(), Beside::kNothing);
     const std::vector<float> drawn = scoring.Scores();
-    card.Measure(scoring, true, card.sms() - 1, true);
+    card.Measure(scoring, true, card.sms() - 1, Beside::kHeldSm);
     const std::vector<float> fixed = scoring.Scores();
     SLUICE_CHECK(std::memcmp(drawn.data(), fixed.data(), drawn.size() * sizeof(float)) == 0,
                  "fixed tiles change scores");
     if (rows != 1024 || directory.empty()) continue;
-    Draw(card, scoring, rows, card.sms(), directory + "/sm-reserve-before.svg");
-    Draw(card, scoring, rows, card.sms() - 1, directory + "/sm-reserve-after.svg");
+    Draw(card, scoring, rows, Beside::kHeldSm, directory + "/sm-reserve-before.svg");
+    Draw(card, scoring, rows, Beside::kStream, directory + "/sm-reserve-after.svg");
   }
 }
 
