@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "gpu_timing.h"
+#include "ops/cuda/check.h"
 
 // The parts of gpu_ops_bench: the table, and who fills it.
 namespace sluice::bench {
