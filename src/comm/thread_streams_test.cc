@@ -51,6 +51,8 @@ TEST_F(ThreadStreams, NoHostWaitsBetweenTheRowsAndTheStreamThatTakesThem) {
   ASSERT_TRUE(receive->WaitOn(receiver));  // before anybody has sent
   receiver.Call([&] { seen = taken; });
   const auto send = world[0]->SendOn(sender, 1, 1, Bytes(rows));
+  // A copy that did not wait for the rows would be over by then.
+  std::this_thread::sleep_for(milliseconds(5));
   computing.LetGo();
   receiver.Finish();
   EXPECT_EQ(seen, rows);

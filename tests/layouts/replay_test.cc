@@ -63,7 +63,9 @@ class Noting final : public comm::Communicator {
   Traffic& traffic_;
 };
 
-// One step of two rows a lane, each the first token of a sequence of its own; every lane has the same two.
+// One step, each of its rows the first token of a sequence of its own; every lane has the same rows. More
+// than travel in fixed slots (model/moe.h): what is exchanged follows from the choices.
+constexpr int kRows = 80;  // of a lane
 Traffic RunLane(const checkpoint::Checkpoint& checkpoint, int lane, comm::Communicator& world) {
   ComputePool pool(0);
   const auto ops = ops::MakeCpuOps(ops::Numerics::kFp8, pool);
@@ -73,22 +75,23 @@ Traffic RunLane(const checkpoint::Checkpoint& checkpoint, int lane, comm::Commun
   slice.lanes = kLanes;
   slice.expert_owners = kLanes;
   step::Step step;
-  for (int row = 0; row < 2 * kLanes; ++row) {
+  for (int row = 0; row < kRows * kLanes; ++row) {
     step::StepSequence& sequence = step.sequences.emplace_back();
     sequence.sequence = static_cast<uint64_t>(row);
     sequence.tokens = {row / kLanes};
     sequence.pages = {row};
   }
   model::StageModel stage(checkpoint.config(), slice, model::LoadStage(checkpoint, *ops, slice),
-                          ops::CacheFormat::kFp8, 2 * kLanes);
+                          ops::CacheFormat::kFp8, kRows * kLanes);
   Traffic traffic;
   Noting noting(world, traffic);
   Arena arena;
   const model::Pass pass(step, noting, nullptr, parallel::SplitMode::kInterleave, *ops, arena);
   const Tensor x = pass.NewActivation(pass.rows(), stage.hidden_size());
-  EXPECT_EQ(x.rows, 2);
+  EXPECT_EQ(x.rows, kRows);
   for (int64_t row = 0; row < x.rows; ++row) {
-    for (int64_t i = 0; i < x.cols; ++i) StoreFloat(x, row, i, static_cast<float>((row + 3) * i % 17) - 8.0F);
+    for (int64_t i = 0; i < x.cols; ++i)
+      StoreFloat(x, row, i, static_cast<float>((row + 3) * (i + row * row) % 17) - 8.0F);
   }
   stage.Layers(pass, 0, x);
   traffic.sent = world.bytes_sent();
