@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
+#include <stdlib.h>
 
 #include <utility>
 
@@ -78,6 +79,8 @@ comm::Hello HelloOf(const JobSettings& settings, int rank, uint64_t checkpoint_f
 }
 
 int RunRankProcess(const JobSettings& settings, int rank, const std::string& join_address) {
+  // No other rank's stream can wait for this process's (ops/cuda/device.cc), and NCCL's kernels are many.
+  setenv("CUDA_MODULE_LOADING", "LAZY", 0);
   const auto secret = comm::GivenSecret("");
   SLUICE_CHECK(secret.has_value(), "whoever starts a rank process gives it {}", comm::kSecretVariable);
   const auto checkpoint = checkpoint::Checkpoint::Open(settings.model_path);

@@ -46,6 +46,10 @@ bool IsThroughSoon(cudaStream_t stream) {
   return true;
 }
 
+TEST_F(GpuHopTest, TheDriverWasToldInTimeWhatStreamsThatWaitNeed) {
+  EXPECT_GE(ops::cuda::DeviceMemory(0).MostStreamRanks(), 8);
+}
+
 TEST_F(GpuHopTest, AStreamWaitsForAGateThatAStreamOrTheHostOpens) {
   Memory& memory = ops::cuda::DeviceMemory(0);
   ops::cuda::Stream waiting, opening;

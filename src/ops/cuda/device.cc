@@ -5,9 +5,9 @@
 #include <atomic>
 #include <cstdlib>
 #include <mutex>
-#include <string_view>
 
 #include "ops/cuda/check.h"
+#include "ops/cuda/driver.h"
 #include "ops/cuda/stream.h"
 
 namespace sluice::ops::cuda {
@@ -15,23 +15,31 @@ namespace {
 
 constexpr int kMostDevices = 64;
 
-// What streams that wait ask of the driver, which hears it when the process first uses a device. Queues: a
+// What streams that wait ask of the driver, which listens once, when the process first calls it. Queues: a
 // stream that waits blocks whatever shares its queue, and with the driver's own choice of 8 queues 8 waiting
 // streams block everything. Kernels loaded from the start: loading one at its first launch may wait for what
-// is on any stream.
-struct DriverSettings {
-  DriverSettings() {
+// is on any stream. The latter is this process's alone: one that it starts may have a GPU for itself.
+void TellDriver() {
+  static const bool told = [] {
     setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", 0);
-    setenv("CUDA_MODULE_LOADING", "EAGER", 0);
-    if (std::string_view(std::getenv("CUDA_MODULE_LOADING")) != "EAGER") return;
-    // Two queues for each rank, and 16 for all else: tried with as many streams waiting.
-    stream_ranks = std::max(0, (std::atoi(std::getenv("CUDA_DEVICE_MAX_CONNECTIONS")) - 16) / 2);
-  }
-  int stream_ranks = 0;
-};
-const DriverSettings& SettingsOfDriver() {
-  static const DriverSettings settings;
-  return settings;
+    const bool chosen = std::getenv("CUDA_MODULE_LOADING") != nullptr;
+    if (!chosen) setenv("CUDA_MODULE_LOADING", "EAGER", 0);
+    int devices = 0;
+    cudaGetDeviceCount(&devices);
+    if (!chosen) unsetenv("CUDA_MODULE_LOADING");
+    return true;
+  }();
+  static_cast<void>(told);
+}
+
+// Two queues for each rank, and 16 for all else: tried with as many streams waiting. 0 where the driver was
+// told otherwise.
+int RanksWithStreams() {
+  CUmoduleLoadingMode mode = CU_MODULE_LAZY_LOADING;
+  FindDriver<decltype(&cuModuleGetLoadingMode)>("cuModuleGetLoadingMode")(&mode);
+  const char* queues = std::getenv("CUDA_DEVICE_MAX_CONNECTIONS");
+  if (mode != CU_MODULE_EAGER_LOADING || queues == nullptr) return 0;
+  return std::max(0, (std::atoi(queues) - 16) / 2);
 }
 
 class OfDevice final : public Memory {
@@ -67,7 +75,7 @@ class OfDevice final : public Memory {
     Check(cudaStreamSynchronize(stream), "a copy of {} bytes", bytes);
   }
 
-  int MostStreamRanks() const override { return SettingsOfDriver().stream_ranks; }
+  int MostStreamRanks() const override { return RanksWithStreams(); }
   std::unique_ptr<WorkStream> NewStream() override {
     Use();
     return std::make_unique<Stream>();
@@ -97,7 +105,7 @@ class OfDevice final : public Memory {
 }  // namespace
 
 void CheckDevice(int device) {
-  SettingsOfDriver();
+  TellDriver();
   int devices = 0;
   const cudaError_t error = cudaGetDeviceCount(&devices);
   if (error != cudaSuccess || devices == 0) {

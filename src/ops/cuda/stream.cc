@@ -1,28 +1,15 @@
 #include "ops/cuda/stream.h"
 
-#include <cuda.h>
-
 #include <atomic>
 #include <mutex>
 #include <utility>
 #include <vector>
 
 #include "ops/cuda/check.h"
+#include "ops/cuda/driver.h"
 
 namespace sluice::ops::cuda {
 namespace {
-
-// The driver's functions by way of the runtime, so that nothing links against the driver's library.
-template <typename Function>
-Function FindDriver(const char* name) {
-  void* function = nullptr;
-  cudaDriverEntryPointQueryResult found{};
-  const cudaError_t error =
-      cudaGetDriverEntryPointByVersion(name, &function, 12000, cudaEnableDefault, &found);
-  SLUICE_CHECK(error == cudaSuccess && found == cudaDriverEntryPointSuccess, "the driver has no {}: {}", name,
-               cudaGetErrorString(error));
-  return reinterpret_cast<Function>(function);
-}
 
 void CheckDriver(CUresult result, const char* what) {
   if (result == CUDA_SUCCESS) return;

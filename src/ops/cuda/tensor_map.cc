@@ -1,31 +1,13 @@
 #include "ops/cuda/tensor_map.h"
 
-#include <cuda_runtime.h>
-
 #include <algorithm>
 
 #include "base/error.h"
+#include "ops/cuda/driver.h"
 
 namespace sluice::ops::cuda {
-namespace {
-
-using Encode = decltype(&cuTensorMapEncodeTiled);
-
-// The driver's function by way of the runtime, so that nothing links against the driver's library.
-Encode FindEncode() {
-  void* function = nullptr;
-  cudaDriverEntryPointQueryResult found{};
-  const cudaError_t error =
-      cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000, cudaEnableDefault, &found);
-  SLUICE_CHECK(error == cudaSuccess && found == cudaDriverEntryPointSuccess,
-               "the driver has no cuTensorMapEncodeTiled: {}", cudaGetErrorString(error));
-  return reinterpret_cast<Encode>(function);
-}
-
-}  // namespace
-
 CUtensorMap MapOf(const void* data, DType type, int64_t rows, int64_t cols, int64_t stride, int box_rows) {
-  static const Encode encode = FindEncode();
+  static const auto encode = FindDriver<decltype(&cuTensorMapEncodeTiled)>("cuTensorMapEncodeTiled");
   const bool bf16 = type == DType::kBF16;
   SLUICE_CHECK(bf16 || type == DType::kF8E4M3, "tiles of {}", NameOf(type));
   const auto element = static_cast<uint64_t>(SizeOf(type));
