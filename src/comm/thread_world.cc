@@ -15,6 +15,9 @@
 namespace sluice::comm {
 namespace {
 
+// For which somebody who has given up waits for a copy to end.
+constexpr Duration kLongestCopy = std::chrono::seconds(2);
+
 // One side's half of a transfer, guarded by its mailbox.
 struct Posted {
   // kEnqueued: the copy is on a stream; kTainted: it is done, but nobody knows what it copied.
@@ -168,10 +171,10 @@ class ThreadTransfer final : public Transfer {
     } catch (const Error&) {
       // The failure is the rank's, and its other waits tell it.
     }
-    // The buffer is in use until a copy that is on a stream has passed, which nothing holds up now but other
-    // ranks' waits; those have a limit of their own.
+    // The buffer is in use until a copy that is on a stream has passed, which nothing holds up any more.
+    // After an error of the device it never ends.
     std::unique_lock lock(box_.mutex);
-    box_.changed.wait_for(lock, world_->timeout(),
+    box_.changed.wait_for(lock, std::min<Duration>(world_->timeout(), kLongestCopy),
                           [this] { return half_->state != Posted::State::kEnqueued; });
   }
 
