@@ -93,6 +93,9 @@ class Communicator {
   // How many SMs of this rank's GPU its pending receives hold, all of them together. None where they wait on
   // the host or are carried by copy engines.
   virtual int sms_of_receives() const { return 0; }
+  // True where the first transfer to a rank or in a group makes what it needs (connections, buffers): a rank
+  // that must not run out of memory later begins with one of each kind.
+  virtual bool ConnectsWhenUsed() const { return false; }
   // Called before a transfer of the host's form starts: returns when the buffers of this rank are as the
   // calls before it left them, for back ends that only enqueue their work (Ops::Finish).
   void SetFence(std::function<void()> fence) { fence_ = std::move(fence); }

@@ -296,7 +296,8 @@ TEST_P(CommunicatorTest, EmptyTransfersAndAWorldOfOneNeedNobody) {
   EXPECT_EQ(two[0]->bytes_sent() + two[0]->bytes_received(), 0);
 }
 
-INSTANTIATE_TEST_SUITE_P(BackEnds, CommunicatorTest, ::testing::Values(BackEnd::kThreads, BackEnd::kGloo),
+INSTANTIATE_TEST_SUITE_P(BackEnds, CommunicatorTest,
+                         ::testing::Values(BackEnd::kThreads, BackEnd::kGloo, BackEnd::kStaged),
                          [](const auto& back_end) { return NameOf(back_end.param); });
 
 TEST(ThreadWorldTest, SizesThatDisagreeEndTheWorld) {

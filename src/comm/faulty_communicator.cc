@@ -82,6 +82,7 @@ class FaultyCommunicator final : public Communicator {
 
   Memory& memory() override { return inner_->memory(); }
   int sms_of_receives() const override { return inner_->sms_of_receives(); }
+  bool ConnectsWhenUsed() const override { return inner_->ConnectsWhenUsed(); }
   int64_t bytes_sent() const override { return inner_->bytes_sent(); }
   int64_t bytes_received() const override { return inner_->bytes_received(); }
 

@@ -8,20 +8,25 @@
 #include <memory>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "base/error.h"
 #include "comm/communicator.h"
 #include "comm/gloo_world.h"
 #include "comm/key_value_store.h"
+#include "comm/pretend_device.h"
+#include "comm/staged_communicator.h"
 #include "comm/thread_world.h"
 
 // Worlds for the room's tests: ranks as threads of the test, whatever carries their bytes.
 namespace sluice::comm {
 
-enum class BackEnd { kThreads, kGloo };
+enum class BackEnd { kThreads, kGloo, kStaged };  // kStaged: over kGloo, beside a device
 
-inline std::string NameOf(BackEnd back_end) { return back_end == BackEnd::kThreads ? "Threads" : "Gloo"; }
+inline std::string NameOf(BackEnd back_end) {
+  return back_end == BackEnd::kThreads ? "Threads" : back_end == BackEnd::kGloo ? "Gloo" : "Staged";
+}
 
 // Runs body(rank) for all ranks at once and rethrows the first rank's exception.
 inline void OnAllRanks(int size, const std::function<void(int)>& body) {
@@ -46,7 +51,12 @@ inline std::vector<std::unique_ptr<Communicator>> MakeWorld(BackEnd back_end, in
   if (back_end == BackEnd::kThreads) return MakeThreadWorld(size, timeout);
   std::vector<std::unique_ptr<Communicator>> world(static_cast<size_t>(size));
   LocalStore store;
-  OnAllRanks(size, [&](int rank) { world[rank] = MakeGlooWorld(rank, size, store, kLoopback, timeout); });
+  OnAllRanks(size, [&](int rank) {
+    world[rank] = MakeGlooWorld(rank, size, store, kLoopback, timeout);
+    if (back_end != BackEnd::kStaged) return;
+    static PretendDevice device;
+    world[rank] = MakeStaged(std::move(world[rank]), device, HostMemory());
+  });
   return world;
 }
 
