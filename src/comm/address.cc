@@ -1,7 +1,11 @@
 #include "comm/address.h"
 
+#include <ifaddrs.h>
+#include <net/if.h>
+#include <netdb.h>
 #include <sys/un.h>
 
+#include <array>
 #include <charconv>
 
 #include "base/error.h"
@@ -18,6 +22,25 @@ std::string Address::ToString() const {
   if (is_unix()) return fmt::format("{}{}", kUnixPrefix, path);
   return host.find(':') == std::string::npos ? fmt::format("{}:{}", host, port)
                                              : fmt::format("[{}]:{}", host, port);
+}
+
+std::string AddressOf(const std::string& host) {
+  ifaddrs* list = nullptr;
+  if (if_nametoindex(host.c_str()) == 0 || getifaddrs(&list) != 0) return host;
+  std::string found = host;
+  for (const int family : {AF_INET6, AF_INET}) {
+    for (const ifaddrs* at = list; at != nullptr; at = at->ifa_next) {
+      if (at->ifa_name != host || at->ifa_addr == nullptr || at->ifa_addr->sa_family != family) continue;
+      std::array<char, NI_MAXHOST> text{};
+      const socklen_t size = family == AF_INET ? sizeof(sockaddr_in) : sizeof(sockaddr_in6);
+      if (getnameinfo(at->ifa_addr, size, text.data(), text.size(), nullptr, 0, NI_NUMERICHOST) == 0) {
+        found = text.data();
+        break;
+      }
+    }
+  }
+  freeifaddrs(list);
+  return found;
 }
 
 bool IsEveryInterface(std::string_view host) { return host == "0.0.0.0" || host == "::" || host == "*"; }

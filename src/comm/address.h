@@ -21,6 +21,10 @@ struct Address {
 // Throws Error(kUsage) naming the text and what is wrong with it.
 Address ParseAddress(std::string_view text);
 
+// `host` itself, or where it is the name of a network interface of this host the first address of that, IPv4
+// before IPv6.
+std::string AddressOf(const std::string& host);
+
 // Whether `host` stands for every interface of this host instead of one ("0.0.0.0", "::", "*").
 bool IsEveryInterface(std::string_view host);
 

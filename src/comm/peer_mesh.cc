@@ -15,8 +15,8 @@ using std::chrono::milliseconds;
 
 // The first frame of a connection: who connects (in `step`) and the number its listener asks for.
 constexpr uint16_t kHere = 1;
-// What ranks tell one another is short; the longest is a sentence.
-constexpr size_t kLongestPayload = size_t{64} << 10;
+// What ranks tell one another is short; the longest is the tokens of a step.
+constexpr size_t kLongestPayload = size_t{1} << 20;
 constexpr milliseconds kFirstFrame{2000};
 constexpr milliseconds kConnectEvery{20};
 constexpr milliseconds kLook{1000};
@@ -77,7 +77,7 @@ PeerMesh::PeerMesh(int rank, int size, KeyValueStore& store, const std::string& 
     : rank_(rank), channels_(static_cast<size_t>(size)) {
   SLUICE_CHECK(rank >= 0 && rank < size && timeout > Duration(0), "rank {} of {}", rank, size);
   const Deadline deadline = Clock::now() + timeout;
-  Listener listener(Address{"", bind, 0});
+  Listener listener(Address{"", AddressOf(bind), 0});
   const std::vector<char> number = RandomNumber();
   store.Set(Key(rank), Encode({listener.address().ToString(), number}));
   for (int peer = 0; peer < rank; ++peer) Connect(peer, store, deadline);

@@ -23,10 +23,10 @@ class PeerMesh {
   using OnLost = std::function<void(int peer, const std::string& words)>;
 
   // Connects this rank to all others, each of which makes its mesh with the same size and store. `bind` is
-  // the address of this host that the others reach it by; the system chooses the port. A connection must
-  // present the number that its listener left in the store, so a stranger is turned away; nothing is
-  // encrypted. Returns once all are connected. Throws Error(kNetwork) when `bind` is no address of this host,
-  // Error(kRankLost) naming the rank that did not come within `timeout`.
+  // the address or network interface of this host that the others reach it by; the system chooses the port. A
+  // connection must present the number that its listener left in the store, so a stranger is turned away;
+  // nothing is encrypted. Returns once all are connected. Throws Error(kNetwork) when `bind` is no address of
+  // this host, Error(kRankLost) naming the rank that did not come within `timeout`.
   PeerMesh(int rank, int size, KeyValueStore& store, const std::string& bind, Duration timeout);
   ~PeerMesh();
   PeerMesh(const PeerMesh&) = delete;

@@ -7,6 +7,7 @@
 #include <mutex>
 
 #include "base/wire.h"
+#include "comm/address.h"
 #include "comm/socket_channel.h"
 #include "comm/test_worlds.h"
 
@@ -106,6 +107,13 @@ TEST(PeerMeshTest, AStrangerIsTurnedAway) {
   });
   const PeerMesh mesh(0, 2, store, kLoopback, seconds(10));
   stranger.join();
+}
+
+// As gloo's: a host may be told the name of its network instead of its address there.
+TEST(AddressTest, AnInterfaceStandsForItsAddress) {
+  EXPECT_EQ(AddressOf("lo"), "127.0.0.1");
+  EXPECT_EQ(AddressOf("127.0.0.2"), "127.0.0.2");
+  EXPECT_EQ(AddressOf("host.example"), "host.example");
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 #include "comm/nccl/nccl_comm.h"
 
+#include <cuda.h>
 #include <sys/prctl.h>
 
 #include <algorithm>
@@ -27,12 +28,35 @@ void CheckCuda(cudaError_t error, const char* call) {
        cudaGetErrorName(error));
 }
 
+namespace {
+
+// Whether this process has something on `device` already.
+bool IsInUse(int device) {
+  using State = CUresult (*)(CUdevice, unsigned int*, int*);
+  static const State state = [] {
+    void* entry = nullptr;
+    cudaDriverEntryPointQueryResult found{};
+    const cudaError_t error = cudaGetDriverEntryPointByVersion("cuDevicePrimaryCtxGetState", &entry, 12000,
+                                                               cudaEnableDefault, &found);
+    return error == cudaSuccess ? reinterpret_cast<State>(entry) : nullptr;
+  }();
+  unsigned int flags = 0;
+  int active = 1;
+  return state == nullptr || state(device, &flags, &active) != CUDA_SUCCESS || active != 0;
+}
+
+}  // namespace
+
 // Used on the way out of failures as well: a device that cannot be made current fails the next call.
 DeviceScope::DeviceScope(int device) {
   cudaGetDevice(&before_);
   cudaSetDevice(device);
 }
-DeviceScope::~DeviceScope() { cudaSetDevice(before_); }
+// To make a device current is to start CUDA on it, half a GiB of its memory; and a thread that has chosen
+// none is on device 0, which may be another rank's.
+DeviceScope::~DeviceScope() {
+  if (IsInUse(before_)) cudaSetDevice(before_);
+}
 
 DeviceStream::DeviceStream() {
   CheckCuda(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
@@ -85,13 +109,7 @@ void CheckNcclConfig(const NcclConfig& config, int rank) {
          "rank {} may use {} NCCL channels; give 0 for NCCL's own choice or a positive number", rank,
          config.max_channels);
   }
-  int version = 0;
-  // Options grow with the minor number; an older library would not know some of ours.
-  if (ncclGetVersion(&version) != ncclSuccess || version / 100 < NCCL_VERSION_CODE / 100) {
-    Fail(ErrorKind::kUsage,
-         "this program was built with NCCL {} and found {} at run time; install {}.{} or newer",
-         VersionText(NCCL_VERSION_CODE), VersionText(version), NCCL_MAJOR, NCCL_MINOR);
-  }
+  CheckNcclVersion();
 #if NCCL_VERSION_CODE < NCCL_VERSION(2, 28, 0)
   if (config.zero_cta) {
     Fail(ErrorKind::kUsage,
@@ -99,6 +117,16 @@ void CheckNcclConfig(const NcclConfig& config, int rank) {
          VersionText(NCCL_VERSION_CODE));
   }
 #endif
+}
+
+void CheckNcclVersion() {
+  int version = 0;
+  // Options grow with the minor number; an older library would not know some of ours.
+  if (ncclGetVersion(&version) != ncclSuccess || version / 100 < NCCL_VERSION_CODE / 100) {
+    Fail(ErrorKind::kUsage,
+         "this program was built with NCCL {} and found {} at run time; install {}.{} or newer",
+         VersionText(NCCL_VERSION_CODE), VersionText(version), NCCL_MAJOR, NCCL_MINOR);
+  }
 }
 
 NcclComm::NcclComm(const ncclUniqueId& id, std::vector<int> members, int place, const NcclConfig& config)

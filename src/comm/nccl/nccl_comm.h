@@ -19,7 +19,8 @@ namespace sluice::comm {
 // Throws Error(kInternal) naming the call and CUDA's words unless `error` is success.
 void CheckCuda(cudaError_t error, const char* call);
 
-// Makes `device` this thread's current one until the end of the scope.
+// Makes `device` this thread's current one until the end of the scope; then again the one before, if this
+// process uses that.
 class DeviceScope {
  public:
   explicit DeviceScope(int device);
@@ -87,8 +88,10 @@ class ShortNaps {
 // NCCL's unique id, and a new one. Throws Error(kNetwork) with NCCL's words when it finds no interface.
 ncclUniqueId NewNcclId();
 
-// Throws Error(kUsage) when the device is not there, a channel count is negative, or the NCCL that was found
-// at run time is older than the one this program was built with.
+// Throws Error(kUsage) when NCCL is not found at run time, or is older than the one this program was built
+// with.
+void CheckNcclVersion();
+// The same, and when the device is not there or a channel count is negative.
 void CheckNcclConfig(const NcclConfig& config, int rank);
 
 // One NCCL communicator, non-blocking: no call of NCCL's waits for a peer; what takes longer is polled with

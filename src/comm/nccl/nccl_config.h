@@ -1,5 +1,7 @@
 #pragma once
 
+#include "tensor/memory.h"
+
 namespace sluice::comm {
 
 // How a rank's NCCL transfers use its GPU.
@@ -12,6 +14,9 @@ struct NcclConfig {
   // by copy engines and occupy no SM. Where NCCL cannot (other buffers, GPUs without a direct link) it uses
   // its kernels.
   bool zero_cta = false;
+  // What the communicators say of their memory(), which is that of `device`; null: the host's, for tests that
+  // allocate by themselves.
+  Memory* memory = nullptr;
 };
 
 }  // namespace sluice::comm

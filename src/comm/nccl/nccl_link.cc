@@ -72,7 +72,7 @@ void NcclLink::Run() {
         return fmt::format("rank {} did not begin the transfer of {} bytes with rank {} {}", peer_,
                            post->bytes, rank_.rank(), rank_.TooLate());
       });
-      CheckCuda(cudaEventRecord(post->done.get(), stream_->get()), "cudaEventRecord");
+      CheckCuda(cudaEventRecord(post->done->get(), stream_->get()), "cudaEventRecord");
       rank_.Launched(*post, comm_);
     }
   } catch (const Error& error) {

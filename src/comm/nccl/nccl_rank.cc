@@ -87,6 +87,7 @@ void NcclRank::RequireDevice(std::string_view what, std::span<const std::byte> b
 }
 
 std::unique_ptr<Transfer> NcclRank::Send(int to, uint64_t slot, std::span<const std::byte> buffer) {
+  if (IsOnHost(buffer)) return SendMessage(to, slot, buffer);
   RequireDevice("send", buffer);
   const DeviceScope scope(config_.device);
   auto post = std::make_shared<NcclPost>();
@@ -95,6 +96,7 @@ std::unique_ptr<Transfer> NcclRank::Send(int to, uint64_t slot, std::span<const 
   post->slot = slot;
   post->data = const_cast<std::byte*>(buffer.data());  // NCCL's send only reads
   post->bytes = buffer.size();
+  post->done = std::make_unique<DeviceEvent>();
   {
     std::lock_guard lock(mutex_);
     if (!failed_) peers_[to].sends[slot].push_back(post);
@@ -104,6 +106,7 @@ std::unique_ptr<Transfer> NcclRank::Send(int to, uint64_t slot, std::span<const 
 }
 
 std::unique_ptr<Transfer> NcclRank::Receive(int from, uint64_t slot, std::span<std::byte> buffer) {
+  if (IsOnHost(buffer)) return ReceiveMessage(from, slot, buffer);
   RequireDevice("receive", buffer);
   const DeviceScope scope(config_.device);
   auto post = std::make_shared<NcclPost>();
@@ -111,6 +114,7 @@ std::unique_ptr<Transfer> NcclRank::Receive(int from, uint64_t slot, std::span<s
   post->slot = slot;
   post->data = buffer.data();
   post->bytes = buffer.size();
+  post->done = std::make_unique<DeviceEvent>();
   std::unique_lock lock(mutex_);
   if (!failed_) {
     Peer& peer = peers_[from];
@@ -127,9 +131,66 @@ std::unique_ptr<Transfer> NcclRank::Receive(int from, uint64_t slot, std::span<s
   return std::make_unique<NcclTransfer>(shared_from_this(), std::move(post));
 }
 
+bool NcclRank::IsOnHost(std::span<const std::byte> bytes) const {
+  cudaPointerAttributes attributes{};
+  return !bytes.empty() && cudaPointerGetAttributes(&attributes, bytes.data()) == cudaSuccess &&
+         (attributes.type == cudaMemoryTypeUnregistered || attributes.type == cudaMemoryTypeHost);
+}
+
+// It has left when this returns: a message does not wait for its receive.
+std::unique_ptr<Transfer> NcclRank::SendMessage(int to, uint64_t slot, std::span<const std::byte> bytes) {
+  SLUICE_CHECK(bytes.size() <= kLongestMessage,
+               "{} bytes of the host's memory are sent at once, of at most {}", bytes.size(),
+               kLongestMessage);
+  auto post = std::make_shared<NcclPost>();
+  post->peer = to;
+  post->sending = post->on_host = post->launched = true;
+  if (!failed_) TellMessage(to, slot, bytes);
+  return std::make_unique<NcclTransfer>(shared_from_this(), std::move(post));
+}
+
+std::unique_ptr<Transfer> NcclRank::ReceiveMessage(int from, uint64_t slot, std::span<std::byte> bytes) {
+  auto post = std::make_shared<NcclPost>();
+  post->peer = from;
+  post->slot = slot;
+  post->data = bytes.data();
+  post->bytes = bytes.size();
+  post->on_host = true;
+  std::unique_lock lock(mutex_);
+  if (!failed_) {
+    auto& messages = peers_[from].messages;
+    const auto found = messages.find(slot);
+    if (found == messages.end()) {
+      peers_[from].receives[slot].push_back(post);
+    } else {
+      const Payload message = std::move(found->second.front());
+      found->second.pop_front();
+      if (found->second.empty()) messages.erase(found);
+      Land(lock, *post, message);
+    }
+  }
+  return std::make_unique<NcclTransfer>(shared_from_this(), std::move(post));
+}
+
+// The bytes are put where they belong while nobody can give up their receive; the lock may be given up.
+void NcclRank::Land(std::unique_lock<std::mutex>& lock, NcclPost& receive, const Payload& message) {
+  if (receive.on_host && receive.bytes == message.size()) {
+    std::copy(message.begin(), message.end(), receive.data);
+    receive.launched = true;
+    changed_.notify_all();
+    return;
+  }
+  const std::string sentence = fmt::format(
+      "rank {} sends {} bytes of its host's memory and rank {} expects {} in its {} under slot {:#x}",
+      receive.peer, message.size(), rank_, receive.bytes, receive.on_host ? "host's" : "device's",
+      receive.slot);
+  lock.unlock();
+  FailAll(ErrorKind::kInternal, sentence);
+}
+
 // Both sides have posted; the lock may be given up.
 void NcclRank::Meet(std::unique_lock<std::mutex>& lock, std::shared_ptr<NcclPost> receive, uint64_t sent) {
-  if (sent == receive->bytes) {
+  if (sent == receive->bytes && !receive->on_host) {
     const int from = receive->peer;
     Link(peers_[from].incoming, from, false).Push(std::move(receive));
     return;
@@ -168,7 +229,8 @@ void NcclRank::Await(NcclPost& post) {
                     : fmt::format("rank {} did not {} {} bytes {}", post.peer, what, post.bytes, TooLate()));
     }
   }
-  AwaitEvent(post.done.get(), *post.comm, deadline, [&] {
+  if (post.on_host) return;
+  AwaitEvent(post.done->get(), *post.comm, deadline, [&] {
     return fmt::format("rank {} did not {} {} bytes to the end {}", post.peer, post.sending ? "take" : "send",
                        post.bytes, TooLate());
   });

@@ -18,6 +18,9 @@ namespace sluice::comm {
 
 class NcclLink;
 
+// The longest send from host memory: the tokens of a step.
+inline constexpr size_t kLongestMessage = size_t{512} << 10;
+
 // What one side has posted of a transfer. Once launched only its event changes.
 struct NcclPost {
   int peer = -1;
@@ -25,7 +28,8 @@ struct NcclPost {
   uint64_t slot = 0;
   std::byte* data = nullptr;  // on the device; only read when sending
   size_t bytes = 0;
-  DeviceEvent done;
+  bool on_host = false;  // a message: no event, and launched means that it is there
+  std::unique_ptr<DeviceEvent> done;
   std::shared_ptr<NcclComm> comm;  // set when launched
   bool launched = false;           // guarded by the rank's mutex
 };
@@ -36,6 +40,7 @@ struct NcclPost {
 //   sender -> receiver  kPosted  a send of so many bytes is there under this slot
 //   receiver -> sender  kGo      the receive is there too: this slot is the link's next transfer
 //   receiver -> sender  kLinkId  before the first kGo
+//   sender -> receiver  kMessage all bytes of a send from host memory, under this slot
 //   leader -> member    kGroupId NCCL's id for the n-th group the two share
 //   member -> member    kArrived how many operations of that group this rank has begun
 //   anybody -> anybody  kAsk     answered by kAnswer at once, whatever the rank's other threads do
@@ -48,10 +53,14 @@ class NcclRank final : public Endpoint, public std::enable_shared_from_this<Nccl
            Duration timeout);
   ~NcclRank() override;
 
-  // Buffers are memory of this rank's device and must be complete on it when posted.
+  // Buffers are memory of this rank's device and must be complete on it when posted; or of the host on both
+  // sides, up to kLongestMessage bytes, which travel over the mesh.
   std::unique_ptr<Transfer> Send(int to, uint64_t slot, std::span<const std::byte> buffer) override;
   std::unique_ptr<Transfer> Receive(int from, uint64_t slot, std::span<std::byte> buffer) override;
   void Abort(std::string_view reason) override { FailAll(ErrorKind::kRankLost, std::string(reason)); }
+  Memory& memory() override { return config_.memory != nullptr ? *config_.memory : HostMemory(); }
+  // Nothing is launched for a receive before its send is there; what waits, waits on the host.
+  int sms_of_receives() const override { return 0; }
 
   int rank() const { return rank_; }
   const NcclConfig& config() const { return config_; }
@@ -98,6 +107,7 @@ class NcclRank final : public Endpoint, public std::enable_shared_from_this<Nccl
     std::unordered_map<uint64_t, std::deque<std::shared_ptr<NcclPost>>> sends;     // without a go
     std::unordered_map<uint64_t, std::deque<std::shared_ptr<NcclPost>>> receives;  // without a send
     std::unordered_map<uint64_t, std::deque<uint64_t>> announced;  // bytes of sends without a receive
+    std::unordered_map<uint64_t, std::deque<Payload>> messages;    // without a receive
     std::unordered_map<uint64_t, uint64_t> arrived;                // per ordinal
     std::unordered_map<uint64_t, ncclUniqueId> group_ids;          // per ordinal
     std::unique_ptr<NcclLink> incoming;
@@ -107,6 +117,7 @@ class NcclRank final : public Endpoint, public std::enable_shared_from_this<Nccl
   };
 
   void Tell(int peer, uint16_t word, uint64_t step, std::vector<std::byte> payload);
+  void TellMessage(int peer, uint64_t slot, std::span<const std::byte> bytes);
   void TellPosted(int peer, uint64_t slot, uint64_t bytes);
   void TellFailed(int peer, ErrorKind kind, const std::string& sentence);
   void TellLeave(int peer);
@@ -114,7 +125,12 @@ class NcclRank final : public Endpoint, public std::enable_shared_from_this<Nccl
   void HearLost(int peer, const std::string& words);
   void HearPosted(int peer, uint64_t slot, uint64_t bytes);
   void HearGo(int peer, uint64_t slot);
+  void HearMessage(int peer, uint64_t slot, const Payload& message);
   void Meet(std::unique_lock<std::mutex>& lock, std::shared_ptr<NcclPost> receive, uint64_t sent);
+  void Land(std::unique_lock<std::mutex>& lock, NcclPost& receive, const Payload& message);
+  std::unique_ptr<Transfer> SendMessage(int to, uint64_t slot, std::span<const std::byte> bytes);
+  std::unique_ptr<Transfer> ReceiveMessage(int from, uint64_t slot, std::span<std::byte> bytes);
+  bool IsOnHost(std::span<const std::byte> bytes) const;
   NcclLink& Link(std::unique_ptr<NcclLink>& link, int peer, bool sending);
   [[noreturn]] void FailBroken(NcclComm& comm, ncclResult_t result);
   [[noreturn]] void FailWith(const std::string& sentence);

@@ -19,6 +19,7 @@ enum Word : uint16_t {
   kAnswer = 22,
   kFailed = 23,
   kLeave = 24,
+  kMessage = 25,
 };
 
 std::vector<std::byte> Number(uint64_t value) {
@@ -68,6 +69,9 @@ void NcclRank::Tell(int peer, uint16_t word, uint64_t step, std::vector<std::byt
 void NcclRank::TellPosted(int peer, uint64_t slot, uint64_t bytes) {
   Tell(peer, kPosted, slot, Number(bytes));
 }
+void NcclRank::TellMessage(int peer, uint64_t slot, std::span<const std::byte> bytes) {
+  Tell(peer, kMessage, slot, {bytes.begin(), bytes.end()});
+}
 void NcclRank::TellGo(int peer, uint64_t slot) { Tell(peer, kGo, slot, {}); }
 void NcclRank::TellLinkId(int peer, const ncclUniqueId& id) { Tell(peer, kLinkId, 0, Id(id)); }
 void NcclRank::TellGroupId(int peer, uint64_t ordinal, const ncclUniqueId& id) {
@@ -103,6 +107,8 @@ void NcclRank::Hear(int peer, const Frame& frame) {
   switch (frame.type) {
     case kPosted:
       return HearPosted(peer, frame.step, ReadNumber(frame));
+    case kMessage:
+      return HearMessage(peer, frame.step, frame.payload);
     case kGo:
       return HearGo(peer, frame.step);
     case kFailed: {
@@ -159,6 +165,21 @@ void NcclRank::HearPosted(int peer, uint64_t slot, uint64_t bytes) {
   found->second.pop_front();
   if (found->second.empty()) from.receives.erase(found);
   Meet(lock, std::move(post), bytes);
+}
+
+void NcclRank::HearMessage(int peer, uint64_t slot, const Payload& message) {
+  std::unique_lock lock(mutex_);
+  if (failed_) return;  // whoever waited has given up, and his buffer may be gone
+  Peer& from = peers_[peer];
+  const auto found = from.receives.find(slot);
+  if (found == from.receives.end()) {
+    from.messages[slot].push_back(message);
+    return;
+  }
+  const auto post = std::move(found->second.front());
+  found->second.pop_front();
+  if (found->second.empty()) from.receives.erase(found);
+  Land(lock, *post, message);
 }
 
 void NcclRank::HearGo(int peer, uint64_t slot) {

@@ -104,7 +104,7 @@ void NcclCommunicator::AwaitAll(std::string_view op) {
   const Deadline deadline = self_->NewDeadline();
   for (int peer = 0; peer < size(); ++peer) {
     if (peer == rank()) continue;
-    const trace::ScopedWait wait(recorder_, std::string(op), GlobalRank(peer));
+    const trace::ScopedWait wait(recorder_, std::string(op), GlobalRank(peer), trace::WaitKind::kCollective);
     self_->AwaitArrived(members()[peer], ordinals()[peer], begun_, op, deadline);
   }
 }
@@ -207,6 +207,8 @@ void NcclCommunicator::AllGather(std::string_view op, std::span<const std::byte>
                                  std::span<std::byte> all, std::span<const int64_t> bytes) {
   CheckAllGather(mine, all, bytes);
   const trace::ScopedSpan span(recorder_, trace::SpanKind::kCollective);
+  if (recorder_ != nullptr) recorder_->Count(&trace::Counts::collectives);
+  Fence();
   AwaitAll(op);
   if (all.empty()) return;
   const DeviceScope scope(self_->config().device);
@@ -218,6 +220,8 @@ void NcclCommunicator::AllToAll(std::string_view op, std::span<const std::span<c
                                 std::span<const std::span<std::byte>> receive) {
   CheckAllToAll(send, receive);
   const trace::ScopedSpan span(recorder_, trace::SpanKind::kCollective);
+  if (recorder_ != nullptr) recorder_->Count(&trace::Counts::collectives);
+  Fence();
   AwaitAll(op);
   const DeviceScope scope(self_->config().device);
   if (stream_ == nullptr) stream_ = std::make_unique<DeviceStream>();
@@ -226,6 +230,7 @@ void NcclCommunicator::AllToAll(std::string_view op, std::span<const std::span<c
 
 void NcclCommunicator::Barrier(std::string_view op) {
   const trace::ScopedSpan span(recorder_, trace::SpanKind::kCollective);
+  if (recorder_ != nullptr) recorder_->Count(&trace::Counts::collectives);
   AwaitAll(op);
 }
 
@@ -305,7 +310,11 @@ void NcclCommunicator::Await(std::string_view op, const Event& event) {
     CheckCuda(cudaEventSynchronize(event->get()), "cudaEventSynchronize");
     return;
   }
-  const trace::ScopedWait wait(recorder_, std::string(op), GlobalRank(FirstMissing()));
+  // Once all have come it is the devices that work.
+  const int missing = FirstMissing();
+  const bool all_here = missing == rank();
+  const trace::ScopedWait wait(recorder_, std::string(op), all_here ? -1 : GlobalRank(missing),
+                               all_here ? trace::WaitKind::kOwn : trace::WaitKind::kCollective);
   self_->AwaitEvent(event->get(), *comm_, self_->NewDeadline(), [&] { return NotEnded(op); });
 }
 

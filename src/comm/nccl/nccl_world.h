@@ -32,13 +32,15 @@ class NcclWindow {
   ncclWindow_t window_ = nullptr;
 };
 
-// Bytes between GPUs, one rank per GPU. Every buffer is memory of the rank's device; host memory is refused
-// with Error(kInternal).
+// Bytes between GPUs, one rank per GPU. Buffers are memory of the rank's device. Send and Receive also take
+// the host's, on both sides and up to kLongestMessage bytes (nccl_rank.h), for what few bytes the hosts have
+// to tell one another; anything else from host memory is refused with Error(kInternal).
 //
 // The host's form is Communicator's own, with its contract: buffers are complete on the device when they are
 // handed over, and hold what they should when the call or the wait returns. Waits sleep. Nothing is launched
-// before all sides have come, so a rank that waits for another occupies no SM; a wait that ends with an Error
-// leaves the device free of the transfer. Tags match in any order; each direction between two ranks has a
+// before all sides have come, so a rank that waits for another occupies no SM and sms_of_receives is 0; while
+// bytes move, NCCL's channels occupy theirs (--sm-reserve is for that). A wait that ends with an Error leaves
+// the device free of the transfer. Tags match in any order; each direction between two ranks has a
 // communicator of its own, and its transfers run one after the other in the order in which they were met.
 //
 // The stream's form (Enqueue...) puts an operation on the caller's stream, without waiting for the peers, and
@@ -64,6 +66,7 @@ class NcclCommunicator final : public GroupCommunicator {
                  std::span<const int64_t> bytes) override;
   void AllToAll(std::string_view op, std::span<const std::span<const std::byte>> send,
                 std::span<const std::span<std::byte>> receive) override;
+  bool ConnectsWhenUsed() const override { return true; }
   // A meeting of the hosts: says nothing about what is on the devices' streams.
   void Barrier(std::string_view op) override;
 

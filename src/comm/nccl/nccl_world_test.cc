@@ -301,15 +301,15 @@ TEST_P(NcclWorldTest, WaitsCarryTheirNameAndPeer) {
   EXPECT_EQ(recorder.Spans()[0].kind, trace::SpanKind::kCollective);
 }
 
-TEST_P(NcclWorldTest, HostMemoryIsRefused) {
+TEST_P(NcclWorldTest, CollectivesRefuseHostMemory) {
   auto world = MakeNcclRanks(2, kLong);
   std::vector<std::byte> host(8);
   try {
-    world[0]->Send(1, 1, host);
+    world[0]->AllGather("gather", std::span(host).first(4), host, std::vector<int64_t>{4, 4});
     ADD_FAILURE();
   } catch (const Error& error) {
     EXPECT_EQ(error.kind(), ErrorKind::kInternal);
-    EXPECT_THAT(error.what(), HasSubstr("8 bytes are not memory of CUDA device 0"));
+    EXPECT_THAT(error.what(), HasSubstr("4 bytes are not memory of CUDA device 0"));
   }
 }
 
