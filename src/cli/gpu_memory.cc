@@ -5,13 +5,19 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <limits>
+#include <numeric>
+#include <utility>
 
+#include "base/checked.h"
 #include "base/error.h"
 
 namespace sluice::cli {
 namespace {
 
-double InGiB(int64_t bytes) { return static_cast<double>(bytes) / static_cast<double>(int64_t{1} << 30); }
+constexpr int64_t kGiB = int64_t{1} << 30;
+
+double InGiB(int64_t bytes) { return static_cast<double>(bytes) / static_cast<double>(kGiB); }
 
 int64_t SumOf(const std::vector<engine::RankMemory>& ranks, int64_t pages) {
   int64_t bytes = 0;
@@ -47,38 +53,89 @@ int64_t SumOf(const std::vector<engine::RankMemory>& ranks, int64_t pages) {
 
 int64_t GpuMemoryPlan::planned_bytes() const { return SumOf(ranks, pages); }
 
+namespace {
+
+// Lines of a name and a figure for each column.
+class Table {
+ public:
+  Table(std::string title, size_t columns) : text_(fmt::format("{:<24}", title)), columns_(columns) {}
+  void Title(const std::string& column) { text_ += fmt::format("{:>9}", column); }
+  void Row(const char* name, const std::vector<int64_t>& bytes) {
+    text_ += fmt::format("\n  {:<22}", name);
+    for (const int64_t each : bytes) text_ += fmt::format("{:>9.2f}", InGiB(each));
+  }
+  // Of the last column alone.
+  void OfCard(const char* name, int64_t bytes) {
+    text_ += fmt::format("\n  {:<{}}{:>9.2f}", name, 22 + 9 * (columns_ - 1), InGiB(bytes));
+  }
+  std::string End(int64_t pages) const {
+    return text_ +
+           fmt::format("\n  cache of {} pages, {} tokens on every rank", pages, pages * ops::kPageTokens);
+  }
+
+ private:
+  std::string text_;
+  const size_t columns_;
+};
+
+using OfRank = std::function<int64_t(const engine::RankMemory&)>;
+
+// The rows that ranks have, by name. NCCL's only where there is one.
+std::vector<std::pair<const char*, OfRank>> RowsOfRanks(int64_t pages, bool nccl) {
+  std::vector<std::pair<const char*, OfRank>> rows = {
+      {"weights", [](const auto& rank) { return rank.weights; }},
+      {"cache", [pages](const auto& rank) { return pages * rank.page; }},
+      {"activations", [](const auto& rank) { return rank.activations; }},
+      {"workspace", [](const auto& rank) { return rank.workspace; }}};
+  if (nccl) rows.emplace_back("NCCL, at most", [](const auto& rank) { return rank.data_plane; });
+  return rows;
+}
+
+}  // namespace
+
 std::string GpuMemoryPlan::Table() const {
-  std::string table = fmt::format("{:<24}", fmt::format("memory of GPU {} in GiB", gpu));
-  for (size_t rank = 0; rank < ranks.size(); ++rank)
-    table += fmt::format("{:>9}", fmt::format("rank {}", rank));
-  table += fmt::format("{:>9}\n", "card");
-  const auto row = [&](const char* name, const std::function<int64_t(const engine::RankMemory&)>& of) {
-    table += fmt::format("  {:<22}", name);
-    int64_t sum = 0;
-    for (const engine::RankMemory& rank : ranks) {
-      table += fmt::format("{:>9.2f}", InGiB(of(rank)));
-      sum += of(rank);
-    }
-    table += fmt::format("{:>9.2f}\n", InGiB(sum));
+  cli::Table table(fmt::format("memory of GPU {} in GiB", gpu), ranks.size() + 1);
+  for (size_t i = 0; i < ranks.size(); ++i)
+    table.Title(fmt::format("rank {}", first_rank + static_cast<int>(i)));
+  table.Title("card");
+  auto rows = RowsOfRanks(pages, ranks.front().data_plane > 0);
+  rows.emplace_back("ranks together", [this](const auto& rank) { return rank.Sum(pages); });
+  for (const auto& [name, of] : rows) {
+    std::vector<int64_t> bytes;
+    for (const engine::RankMemory& rank : ranks) bytes.push_back(of(rank));
+    bytes.push_back(std::accumulate(bytes.begin(), bytes.end(), int64_t{0}));
+    table.Row(name, bytes);
+  }
+  table.OfCard(more_contexts > 0 ? "contexts, and others" : "context, and others", context_bytes());
+  table.OfCard("free", free_bytes());
+  table.OfCard("the driver's total", before.total_bytes);
+  return table.End(pages);
+}
+
+std::string TableOf(const std::vector<GpuMemoryPlan>& plans) {
+  if (plans.size() == 1) return plans.front().Table();
+  const int64_t pages = plans.front().pages;
+  cli::Table table("memory of GPUs in GiB", plans.size());
+  for (const GpuMemoryPlan& plan : plans) table.Title(fmt::format("GPU {}", plan.gpu));
+  const auto row = [&](const char* name, const std::function<int64_t(const GpuMemoryPlan&)>& of) {
+    std::vector<int64_t> bytes;
+    for (const GpuMemoryPlan& plan : plans) bytes.push_back(of(plan));
+    table.Row(name, bytes);
   };
-  const auto of_card = [&](const char* name, int64_t bytes) {
-    table += fmt::format("  {:<{}}{:>9.2f}\n", name, 22 + 9 * ranks.size(), InGiB(bytes));
-  };
-  row("weights", [](const engine::RankMemory& rank) { return rank.weights; });
-  row("cache", [&](const engine::RankMemory& rank) { return pages * rank.page; });
-  row("activations", [](const engine::RankMemory& rank) { return rank.activations; });
-  row("workspace", [](const engine::RankMemory& rank) { return rank.workspace; });
-  row("ranks together", [&](const engine::RankMemory& rank) { return rank.Sum(pages); });
-  of_card("context, and others", context_bytes());
-  of_card("free", free_bytes());
-  of_card("the driver's total", before.total_bytes);
-  table += fmt::format("  cache of {} pages, {} tokens on every rank", pages, pages * ops::kPageTokens);
-  return table;
+  for (const auto& [name, of] : RowsOfRanks(pages, plans.front().ranks.front().data_plane > 0)) {
+    row(name, [&of](const GpuMemoryPlan& plan) { return of(plan.ranks.front()); });
+  }
+  row("rank's sum", [](const GpuMemoryPlan& plan) { return plan.planned_bytes(); });
+  row("context, and others", [](const GpuMemoryPlan& plan) { return plan.context_bytes(); });
+  row("free", [](const GpuMemoryPlan& plan) { return plan.free_bytes(); });
+  row("the driver's total", [](const GpuMemoryPlan& plan) { return plan.before.total_bytes; });
+  return table.End(pages);
 }
 
 GpuMemoryPlan PlanGpuMemory(int gpu, const ops::cuda::MemoryInfo& before,
-                            std::vector<engine::RankMemory> ranks, double fraction, int64_t pages) {
-  GpuMemoryPlan plan{gpu, before, std::move(ranks), fraction, pages};
+                            std::vector<engine::RankMemory> ranks, double fraction, int64_t pages,
+                            int first_rank, int more_contexts) {
+  GpuMemoryPlan plan{gpu, before, std::move(ranks), fraction, pages, first_rank, more_contexts};
   int64_t allowed = before.total_bytes;
   if (fraction > 0.0) {
     allowed = static_cast<int64_t>(fraction * static_cast<double>(before.total_bytes));
@@ -89,6 +146,31 @@ GpuMemoryPlan PlanGpuMemory(int gpu, const ops::cuda::MemoryInfo& before,
   }
   if (plan.pages < 1 || plan.context_bytes() + plan.planned_bytes() > allowed) Refuse(plan, allowed);
   return plan;
+}
+
+std::vector<GpuMemoryPlan> PlanHostGpus(const std::vector<HostGpu>& gpus,
+                                        const std::vector<engine::RankMemory>& ranks, int nodes, int node,
+                                        bool processes, double fraction, int64_t pages) {
+  const auto per_gpu = std::ssize(ranks) / nodes / std::ssize(gpus);
+  const auto plan = [&](int64_t card, double part, int64_t given) {
+    HostGpu at = gpus[static_cast<size_t>(card % std::ssize(gpus))];
+    if (nodes > 1) {
+      const int64_t used = at.before.total_bytes - at.before.free_bytes;
+      at.before.free_bytes = at.before.total_bytes - CeilDiv(used, kGiB) * kGiB;
+    }
+    const auto first = ranks.begin() + card * per_gpu;
+    return PlanGpuMemory(at.gpu, at.before, {first, first + per_gpu}, part, given,
+                         static_cast<int>(card * per_gpu), processes ? static_cast<int>(per_gpu) - 1 : 0);
+  };
+  int64_t fit = std::numeric_limits<int64_t>::max();
+  for (int64_t card = 0; card < nodes * std::ssize(gpus); ++card) {
+    fit = std::min(fit, plan(card, fraction, pages).pages);
+  }
+  std::vector<GpuMemoryPlan> here;
+  for (int64_t card = 0; card < std::ssize(gpus); ++card) {
+    here.push_back(plan(node * std::ssize(gpus) + card, 0.0, fit));
+  }
+  return here;
 }
 
 }  // namespace sluice::cli

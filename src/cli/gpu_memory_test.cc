@@ -63,8 +63,48 @@ TEST(GpuMemory, TooLittleIsRefusedWithTheTableAndAFractionThatFits) {
   EXPECT_LE(PlanGpuMemory(3, kCard, Ranks(), enough, 0).pages, 1 + 0.001 * 140 / 0.03);
   EXPECT_NE(Refused(enough - 0.002, 0), "");
 
-  EXPECT_THAT(Refused(0.0, 3000), HasSubstr("(2) need 165.00 GiB with the 192000 tokens of --max-total-tokens"));
+  EXPECT_THAT(Refused(0.0, 3000),
+              HasSubstr("(2) need 165.00 GiB with the 192000 tokens of --max-total-tokens"));
   EXPECT_EQ(Refused(0.0, 2000), "");
+}
+
+TEST(GpuMemory, GpusWithARankEachHoldThePagesOfTheFullest) {
+  const std::vector<HostGpu> gpus = {{2, kCard}, {4, {130 * kGiB, 140 * kGiB}}};
+  const auto plans = PlanHostGpus(gpus, Ranks(), 1, 0, true, 0.9, 0);
+  ASSERT_EQ(plans.size(), 2U);
+  // Of 126 GiB: 1 and 42.5 are gone on the first, 10 and 32.5 on the second, whose pages are twice as large.
+  const int64_t pages = (126 * kGiB - 10 * kGiB - 65 * kGiB / 2) / (kGiB / 50);
+  EXPECT_EQ(plans[0].pages, pages);
+  EXPECT_EQ(plans[1].pages, pages);
+  EXPECT_EQ(TableOf(plans),
+            "memory of GPUs in GiB       GPU 2    GPU 4\n"
+            "  weights                   40.00    30.00\n"
+            "  cache                     41.75    83.50\n"
+            "  activations                2.00     2.00\n"
+            "  workspace                  0.50     0.50\n"
+            "  rank's sum                84.25   116.00\n"
+            "  context, and others        1.00    10.00\n"
+            "  free                      54.75    14.00\n"
+            "  the driver's total       140.00   140.00\n"
+            "  cache of 4175 pages, 267200 tokens on every rank");
+}
+
+TEST(GpuMemory, ProcessesOnOneGpuHaveAContextEach) {
+  const auto threads = PlanHostGpus({{3, kCard}}, Ranks(), 1, 0, false, 0.0, 100);
+  const auto processes = PlanHostGpus({{3, kCard}}, Ranks(), 1, 0, true, 0.0, 100);
+  EXPECT_EQ(threads.front().Table(), PlanGpuMemory(3, kCard, Ranks(), 0.0, 100).Table());
+  EXPECT_EQ(processes.front().free_bytes(), threads.front().free_bytes() - kContextBytes);
+  EXPECT_EQ(processes.front().context_bytes(), kGiB + kContextBytes);
+}
+
+// What is in use on hosts of one kind differs by a little, and their ranks must agree.
+TEST(GpuMemory, HostsOfOneKindComeToOneNumberOfPages) {
+  const auto pages = [](int64_t used, int node) {
+    const HostGpu gpu{0, {140 * kGiB - used, 140 * kGiB}};
+    return PlanHostGpus({gpu}, Ranks(), 2, node, true, 0.9, 0).front().pages;
+  };
+  EXPECT_EQ(pages(kGiB / 2, 0), pages(kGiB / 2 + 4096, 1));
+  EXPECT_EQ(PlanHostGpus({{0, kCard}}, Ranks(), 2, 1, true, 0.9, 0).front().first_rank, 1);
 }
 
 TEST(GpuMemory, AStepIsAsLargeAsTheFlagsAllow) {

@@ -10,9 +10,11 @@
 #include <utility>
 
 #include "checkpoint/random_path.h"
+#include "cli/gpu_flags.h"
 #include "cli/joining_flags.h"
 #include "cli/schedule_flags.h"
 #include "comm/job_secret.h"
+#include "comm/nccl/nccl_plane.h"
 #include "ops/cuda/device.h"
 
 namespace sluice::cli {
@@ -91,35 +93,6 @@ std::optional<ops::CacheFormat> CacheFormatNamed(const std::string& name) {
   Fail(ErrorKind::kUsage, "--kv-cache-dtype {} is not known: use auto, bf16, fp8_e4m3 or f32", name);
 }
 
-constexpr int kMostReserved = 64;  // the smallest Hopper GPU has 78 SMs
-
-// None for auto.
-std::optional<int> SmReserveOf(const LayoutFlags& f) {
-  if (f.sm_reserve == "auto") return std::nullopt;
-  int reserve = -1;
-  const char* end = f.sm_reserve.data() + f.sm_reserve.size();
-  const auto [rest, error] = std::from_chars(f.sm_reserve.data(), end, reserve);
-  if (error != std::errc() || rest != end || reserve < 0 || reserve > kMostReserved) {
-    Fail(ErrorKind::kUsage, "--sm-reserve {} is not known: use auto or 0 to {}", f.sm_reserve, kMostReserved);
-  }
-  if (f.ops != "cuda") {
-    Fail(ErrorKind::kUsage, "--sm-reserve {} is about the SMs of a GPU: use it with --ops cuda",
-         f.sm_reserve);
-  }
-  return reserve;
-}
-
-bool ReceivesHoldSm(const LayoutFlags& f) {
-  if (f.hop_receive == "copy") return false;
-  if (f.hop_receive != "sm") {
-    Fail(ErrorKind::kUsage, "--hop-receive {} is not known: use copy or sm", f.hop_receive);
-  }
-  if (f.ops != "cuda") {
-    Fail(ErrorKind::kUsage, "--hop-receive sm is about the SMs of a GPU: use it with --ops cuda");
-  }
-  return true;
-}
-
 }  // namespace
 
 void AddLayoutFlags(CLI::App& app, LayoutFlags& f) {
@@ -151,7 +124,9 @@ void AddLayoutFlags(CLI::App& app, LayoutFlags& f) {
       ->envname("SGLANG_PP_LAYER_PARTITION")
       ->group(parallel);
   AddJoiningFlags(app, f);
-  app.add_option("--ranks", f.ranks, "CPU ranks as threads (default on one host) or processes")
+  app.add_option("--ranks", f.ranks,
+                 "Ranks as threads or processes; default threads on one host, processes on several and where "
+                 "each has a GPU")
       ->group(parallel);
 
   AddScheduleFlags(app, f);
@@ -163,15 +138,7 @@ void AddLayoutFlags(CLI::App& app, LayoutFlags& f) {
       ->group(numerics);
   app.add_option("--ops", f.ops, "cpu (SIMD), cuda (a Hopper GPU) or reference (naive, double)")
       ->group(numerics);
-  app.add_option("--base-gpu-id", f.base_gpu_id, "With --ops cuda, the GPU that the ranks of this host share")
-      ->group(numerics);
-  app.add_option("--sm-reserve", f.sm_reserve,
-                 "With --ops cuda, SMs that kernels leave to communication: auto (what the hop holds) or a "
-                 "number")
-      ->group(numerics);
-  app.add_option("--hop-receive", f.hop_receive,
-                 "With --ops cuda, copy (a waiting receive holds no SM) or sm (it holds one, for comparison)")
-      ->group(numerics);
+  AddGpuFlags(app, f);
   app.add_option("--watchdog-timeout", f.watchdog_timeout_seconds, "Seconds a rank may keep another waiting")
       ->group(numerics);
   app.add_option("--stall-report-after", f.stall_report_after_seconds,
@@ -182,6 +149,22 @@ void AddLayoutFlags(CLI::App& app, LayoutFlags& f) {
   app.add_option("--emulate-link-delay-ms", f.link_delay_ms, "Delay every hop, to see overlap on one host")
       ->group(numerics);
 }
+
+namespace {
+
+// Every GPU that a rank of this host will be on is one that it can use, and so is what is between them.
+void Place(const LayoutFlags& f, engine::JobSettings& settings) {
+  const int64_t world = settings.grid.world();
+  const GpuPlacement placement = PlaceOnGpus(f, world, ops::cuda::Devices());
+  settings.gpu_step = placement.step;
+  settings.data_plane = placement.plane;
+  for (int64_t rank = 1; placement.step > 0 && rank < world / f.nnodes; ++rank) {
+    ops::cuda::CheckDevice(settings.gpu + static_cast<int>(rank) * placement.step);
+  }
+  if (placement.plane == engine::DataPlane::kNccl) comm::CheckNccl();
+}
+
+}  // namespace
 
 engine::JobSettings SettingsOf(const LayoutFlags& f, const checkpoint::Checkpoint& checkpoint) {
   const auto& config = checkpoint.config();
@@ -214,11 +197,11 @@ engine::JobSettings SettingsOf(const LayoutFlags& f, const checkpoint::Checkpoin
   settings.split_mode = SplitModeOf(f.cp_mode);
   settings.numerics = NumericsChoiceOf(f.numerics);
   settings.ops = f.ops;
-  at_least("--base-gpu-id", f.base_gpu_id, 0);
+  CheckGpuFlags(f);
   settings.gpu = static_cast<int>(std::min<int64_t>(f.base_gpu_id, std::numeric_limits<int>::max()));
   if (f.ops == "cuda") ops::cuda::CheckDevice(settings.gpu);
   settings.sm_reserve = SmReserveOf(f);
-  settings.receives_hold_sm = ReceivesHoldSm(f);
+  settings.receives_hold_sm = f.hop_receive == "sm";
   settings.cache_format = CacheFormatNamed(f.kv_cache_dtype);
   settings.max_steps_in_flight =
       std::max(8, 4 * settings.grid.stages) + static_cast<int>(f.pp_async_batch_depth);
@@ -250,10 +233,7 @@ engine::JobSettings SettingsOf(const LayoutFlags& f, const checkpoint::Checkpoin
   if (!f.ranks.empty() && f.ranks != "threads" && f.ranks != "processes") {
     Fail(ErrorKind::kUsage, "--ranks {} is not known: use threads or processes", f.ranks);
   }
-  if (f.ops == "cuda" && (f.ranks == "processes" || f.nnodes > 1)) {
-    Fail(ErrorKind::kUsage,
-         "--ops cuda runs its ranks as threads that share one GPU: leave out --ranks processes and --nnodes");
-  }
+  if (f.ops == "cuda") Place(f, settings);
   settings.largest_step = LargestStepOf(f, config);
   settings.cache_pages = CachePagesOf(f, settings, checkpoint);
   return settings;
@@ -282,10 +262,17 @@ engine::ProcessPlan PlanOf(const LayoutFlags& flags) {
   return plan;
 }
 
+bool RanksAreProcesses(const LayoutFlags& flags, const engine::JobSettings& settings) {
+  if (settings.ops == "cuda") {
+    return PlaceOnGpus(flags, settings.grid.world(), ops::cuda::Devices()).processes;
+  }
+  return flags.ranks == "processes" || (flags.ranks.empty() && flags.nnodes > 1);
+}
+
 std::unique_ptr<engine::RankSet> StartRanks(const LayoutFlags& flags, const engine::JobSettings& settings,
                                             std::shared_ptr<const checkpoint::Checkpoint> checkpoint) {
-  const bool processes = flags.ranks == "processes" || (flags.ranks.empty() && flags.nnodes > 1);
-  if (!processes) return engine::StartThreadRanks(settings, std::move(checkpoint), {});
+  if (!RanksAreProcesses(flags, settings))
+    return engine::StartThreadRanks(settings, std::move(checkpoint), {});
   return engine::StartProcessRanks(settings, checkpoint->fingerprint(), PlanOf(flags));
 }
 

@@ -33,10 +33,12 @@ struct LayoutFlags {
   std::string data_plane_addr = "127.0.0.1";
   std::string job_secret_file;
   int64_t dist_timeout_seconds = 60;
-  std::string ranks;  // "threads", "processes" or empty: threads on one node, processes on several
+  std::string ranks;  // "threads", "processes" or empty: RanksAreProcesses
   std::string numerics = "auto";
   std::string ops = "cpu";
   int64_t base_gpu_id = 0;
+  std::optional<int64_t> gpu_id_step;
+  std::string data_plane = "auto";
   std::string sm_reserve = "auto";
   std::string hop_receive = "copy";
   std::string kv_cache_dtype = "auto";
@@ -65,6 +67,10 @@ void AddLayoutFlags(CLI::App& app, LayoutFlags& flags);
 // The settings these flags mean for this checkpoint. Throws Error(kUsage) with a sentence that names the
 // nearest combination that works; nothing given is ever overridden.
 engine::JobSettings SettingsOf(const LayoutFlags& flags, const checkpoint::Checkpoint& checkpoint);
+
+// Whether the ranks of a job of these settings are processes: where --ranks does not say, on several nodes,
+// and on GPUs as cli/gpu_flags.h has it.
+bool RanksAreProcesses(const LayoutFlags& flags, const engine::JobSettings& settings);
 
 // Starts the ranks on this node (threads or processes) and, with several nodes, waits for the others.
 std::unique_ptr<engine::RankSet> StartRanks(const LayoutFlags& flags, const engine::JobSettings& settings,

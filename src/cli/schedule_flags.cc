@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <string>
 
@@ -171,7 +172,7 @@ step::StepLimits LargestStepOf(const LayoutFlags& f, const checkpoint::ModelConf
 
 int64_t CachePagesOf(const LayoutFlags& f, const engine::JobSettings& settings,
                      const checkpoint::Checkpoint& checkpoint) {
-  if (settings.ops == "cuda") return GpuMemoryOf(f, settings, checkpoint).pages;
+  if (settings.ops == "cuda") return GpuMemoryOf(f, settings, checkpoint).front().pages;
   if (f.mem_fraction_static) return MemoryOf(f, settings, checkpoint).pages;
   const int64_t tokens =
       f.max_total_tokens > 0 ? f.max_total_tokens : DefaultTotalTokens(f, settings, checkpoint);
@@ -184,12 +185,34 @@ MemoryPlan MemoryOf(const LayoutFlags& f, const engine::JobSettings& settings,
                     f.mem_fraction_static.value_or(0.0));
 }
 
-GpuMemoryPlan GpuMemoryOf(const LayoutFlags& f, const engine::JobSettings& settings,
-                          const checkpoint::Checkpoint& checkpoint) {
+namespace {
+
+// What the driver says of a GPU before anything of this job is on it, asked once. A process without ranks of
+// its own does not stay there.
+ops::cuda::MemoryInfo BeforeAnything(int gpu, bool leave) {
+  static std::map<int, ops::cuda::MemoryInfo> asked;
+  const auto found = asked.find(gpu);
+  if (found != asked.end()) return found->second;
+  const ops::cuda::MemoryInfo info = asked[gpu] = ops::cuda::MemoryOf(gpu);
+  if (leave) ops::cuda::LeaveDevice(gpu);
+  return info;
+}
+
+}  // namespace
+
+std::vector<GpuMemoryPlan> GpuMemoryOf(const LayoutFlags& f, const engine::JobSettings& settings,
+                                       const checkpoint::Checkpoint& checkpoint) {
   const double fraction = f.mem_fraction_static.value_or(f.max_total_tokens > 0 ? 0.0 : kUsualGpuFraction);
-  return PlanGpuMemory(settings.gpu, ops::cuda::MemoryOf(settings.gpu),
-                       engine::MemoryOfRanks(settings, checkpoint), fraction,
-                       CeilDiv(f.max_total_tokens, ops::kPageTokens));
+  const bool processes = RanksAreProcesses(f, settings);
+  const int64_t cards = settings.gpu_step > 0 ? settings.grid.world() / f.nnodes : 1;
+  std::vector<HostGpu> gpus;
+  for (int64_t card = 0; card < cards; ++card) {
+    const int gpu = settings.gpu + static_cast<int>(card) * settings.gpu_step;
+    gpus.push_back({gpu, BeforeAnything(gpu, processes)});
+  }
+  return PlanHostGpus(gpus, engine::MemoryOfRanks(settings, checkpoint), static_cast<int>(f.nnodes),
+                      static_cast<int>(f.node_rank), processes, fraction,
+                      CeilDiv(f.max_total_tokens, ops::kPageTokens));
 }
 
 engine::EngineOptions EngineOptionsOf(const LayoutFlags& f, const engine::JobSettings& settings) {

@@ -37,9 +37,10 @@ int64_t CachePagesOf(const LayoutFlags& flags, const engine::JobSettings& settin
 MemoryPlan MemoryOf(const LayoutFlags& flags, const engine::JobSettings& settings,
                     const checkpoint::Checkpoint& checkpoint);
 
-// The same of the GPU that the ranks share, with --ops cuda. Throws Error(kMemory).
-GpuMemoryPlan GpuMemoryOf(const LayoutFlags& flags, const engine::JobSettings& settings,
-                          const checkpoint::Checkpoint& checkpoint);
+// The same of this host's GPUs that have ranks, with --ops cuda: all with the same pages. Throws
+// Error(kMemory).
+std::vector<GpuMemoryPlan> GpuMemoryOf(const LayoutFlags& flags, const engine::JobSettings& settings,
+                                       const checkpoint::Checkpoint& checkpoint);
 
 // What the scheduler is told. Rows of a step: --chunked-prefill-size; with -1 as many as the cache can hold,
 // on a GPU those of settings.largest_step.

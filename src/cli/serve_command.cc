@@ -112,6 +112,21 @@ void Preload(const engine::JobSettings& settings, const checkpoint::Checkpoint& 
   checkpoint.Preload(names, settings.loader_threads, bar->callback());
 }
 
+// How the ranks of this host use its GPUs, as a line.
+std::string RanksOnGpus(const LayoutFlags& flags, const engine::JobSettings& settings) {
+  const int64_t here = settings.grid.world() / flags.nnodes;
+  const char* plane = settings.data_plane == engine::DataPlane::kNccl ? "NCCL" : "host memory";
+  if (!RanksAreProcesses(flags, settings)) {
+    return fmt::format("ranks: {} thread{} on GPU {}", here, here == 1 ? "" : "s", settings.gpu);
+  }
+  if (settings.gpu_step == 0 || here == 1) {
+    return fmt::format("ranks: {} process{} on GPU {}, rows through {}", here, here == 1 ? "" : "es",
+                       settings.gpu, plane);
+  }
+  return fmt::format("ranks: {} processes, one each on GPUs {} to {}, rows through {}", here, settings.gpu,
+                     settings.gpu + (here - 1) * settings.gpu_step, plane);
+}
+
 // What the flags come to on this host, for the log: memory, steps, and the flags that change nothing here.
 void Describe(const ServeFlags& flags, const engine::JobSettings& settings,
               const checkpoint::Checkpoint& checkpoint, const std::vector<std::string>& notes) {
@@ -119,7 +134,8 @@ void Describe(const ServeFlags& flags, const engine::JobSettings& settings,
   const int64_t context =
       options.context_length > 0 ? options.context_length : checkpoint.config().max_position_embeddings;
   if (settings.ops == "cuda") {
-    spdlog::info("{}", GpuMemoryOf(flags.layout, settings, checkpoint).Table());
+    spdlog::info("{}", RanksOnGpus(flags.layout, settings));
+    spdlog::info("{}", TableOf(GpuMemoryOf(flags.layout, settings, checkpoint)));
   } else {
     spdlog::info("{}", MemoryOf(flags.layout, settings, checkpoint).Line());
   }
@@ -200,7 +216,7 @@ void Serve(const ServeFlags& flags, const serve::Json& arguments, const std::vec
   engine_options.keeps_prefixes = !flags.reference.disable_radix_cache;
   engine::LocalEngine engine(settings, engine_options, checkpoint->config(), checkpoint->is_fp8(),
                              StartRanks(flags.layout, settings, checkpoint));
-  if (settings.ops == "cuda") {
+  if (settings.ops == "cuda" && !RanksAreProcesses(flags.layout, settings)) {
     const ops::cuda::MemoryInfo now = ops::cuda::MemoryOf(settings.gpu);
     spdlog::info("the ranks are ready: the driver reports {:.2f} GiB of GPU {} in use",
                  static_cast<double>(now.total_bytes - now.free_bytes) / (1 << 30), settings.gpu);

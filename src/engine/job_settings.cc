@@ -21,12 +21,12 @@ int NumberOf(const std::optional<ops::CacheFormat>& format) {
 std::string JobSettings::Description(uint64_t checkpoint_fingerprint) const {
   return fmt::format(
       "pp {} tp {} attn_tp {} virtual {} split {} layers [{}] owners {} dense_tp {} numerics {} cache {} ops "
-      "{} pages {} "
+      "{} plane {} pages {} "
       "steps {} faults {} checkpoint {:016x}",
       grid.stages, grid.lanes, grid.attn_tp, grid.virtual_stages, static_cast<int>(split_mode),
       fmt::join(layer_sizes, ","), expert_owners, dense_tp ? 1 : 0, static_cast<int>(numerics),
-      NumberOf(cache_format), ops, cache_pages, max_steps_in_flight, comm::Print(fault_plan),
-      checkpoint_fingerprint);
+      NumberOf(cache_format), ops, data_plane == DataPlane::kNccl ? "nccl" : "host", cache_pages,
+      max_steps_in_flight, comm::Print(fault_plan), checkpoint_fingerprint);
 }
 
 std::string Print(const JobSettings& s) {
@@ -43,6 +43,8 @@ std::string Print(const JobSettings& s) {
       {"numerics", static_cast<int>(s.numerics)},
       {"ops", s.ops},
       {"gpu", s.gpu},
+      {"gpu_step", s.gpu_step},
+      {"data_plane", static_cast<int>(s.data_plane)},
       {"sm_reserve", s.sm_reserve.value_or(-1)},
       {"receives_hold_sm", s.receives_hold_sm},
       {"cache_format", NumberOf(s.cache_format)},
@@ -76,6 +78,8 @@ JobSettings ParseJobSettings(const std::string& text) {
     s.numerics = static_cast<NumericsChoice>(json.at("numerics").get<int>());
     s.ops = json.at("ops");
     s.gpu = json.at("gpu");
+    s.gpu_step = json.at("gpu_step");
+    s.data_plane = static_cast<DataPlane>(json.at("data_plane").get<int>());
     if (const int reserve = json.at("sm_reserve"); reserve >= 0) s.sm_reserve = reserve;
     s.receives_hold_sm = json.at("receives_hold_sm");
     if (const int format = json.at("cache_format"); format >= 0) {

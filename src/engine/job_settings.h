@@ -19,6 +19,10 @@ namespace sluice::engine {
 
 enum class NumericsChoice { kAuto, kExact, kFp8 };  // kAuto: fp8 for FP8 checkpoints, exact for the others
 
+// What carries rows between rank processes. kHost: the hosts' sockets, for GPUs through pinned host memory.
+// kNccl: NCCL, for which every rank has a GPU of its own.
+enum class DataPlane { kHost, kNccl };
+
 // What every rank of a job must agree on, and what each host may choose for itself.
 struct JobSettings {
   std::filesystem::path model_path;  // may differ from host to host; the checkpoint's fingerprint may not
@@ -28,8 +32,10 @@ struct JobSettings {
   bool dense_tp = false;             // --moe-dense-tp-size tp: dense MLPs are cut over the lanes
   parallel::SplitMode split_mode = parallel::SplitMode::kInterleave;
   NumericsChoice numerics = NumericsChoice::kAuto;
-  std::string ops = "cpu";                       // "cpu", "cuda" or "reference"
-  int gpu = 0;                                   // --base-gpu-id: of "cuda", shared by the ranks of this host
+  std::string ops = "cpu";  // "cpu", "cuda" or "reference"
+  int gpu = 0;       // --base-gpu-id: of "cuda", that of this host's first rank; in a rank process its own
+  int gpu_step = 0;  // --gpu-id-step: from a rank of this host to the next; 0: they share one, as threads do
+  DataPlane data_plane = DataPlane::kHost;       // --data-plane
   std::optional<int> sm_reserve;                 // --sm-reserve; none: auto
   bool receives_hold_sm = false;                 // --hop-receive sm
   std::optional<ops::CacheFormat> cache_format;  // --kv-cache-dtype; none: as the numerics have it

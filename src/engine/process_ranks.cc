@@ -141,7 +141,9 @@ std::vector<std::unique_ptr<RankProcess>> StartShare(JobSettings settings, const
   if (settings.compute_threads == 0) settings.compute_threads = std::max(1, cores / share.count);
   std::vector<std::unique_ptr<RankProcess>> processes;
   processes.reserve(share.count);
+  const int first_gpu = settings.gpu;
   for (int rank = share.first; rank < share.first + share.count; ++rank) {
+    settings.gpu = first_gpu + (rank - share.first) * settings.gpu_step;
     settings.speaks_for_node = plan.node > 0 && rank == share.first;
     processes.push_back(std::make_unique<RankProcess>(plan.program, Print(settings), rank, join, secret));
   }

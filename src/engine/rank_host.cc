@@ -7,7 +7,9 @@
 #include <utility>
 
 #include "comm/gloo_world.h"
+#include "comm/nccl/nccl_plane.h"
 #include "comm/ordered_channel.h"
+#include "comm/staged_communicator.h"
 #include "engine/build_id.h"
 #include "engine/faults.h"
 #include "ops/cpu/cpu_ops.h"
@@ -67,6 +69,7 @@ std::string HostRank(const JobSettings& settings, int rank, const checkpoint::Ch
                   slice.layers.front().begin, settings.cache_pages);
     worker = std::make_unique<pipeline::Rank>(options, std::move(stage), *ops,
                                               wrapped != nullptr ? *wrapped : world, control, recorder);
+    if (probes.when_ready) probes.when_ready(rank);
   } catch (const std::exception& error) {
     pipeline::ReportFailure(control, pipeline::FailureOf(error));
     return error.what();
@@ -78,17 +81,47 @@ comm::Hello HelloOf(const JobSettings& settings, int rank, uint64_t checkpoint_f
   return {rank, settings.grid.world(), BuildId(), settings.Description(checkpoint_fingerprint)};
 }
 
+namespace {
+
+std::unique_ptr<comm::Communicator> MakeDataPlane(const JobSettings& settings, int rank,
+                                                  comm::KeyValueStore& store) {
+  const int world = settings.grid.world();
+  if (settings.data_plane == DataPlane::kNccl) {
+    return comm::MakeNcclPlane(rank, world, store, settings.data_plane_address, settings.gpu,
+                               ops::cuda::DeviceMemory(settings.gpu), settings.data_plane_limit());
+  }
+  auto host =
+      comm::MakeGlooWorld(rank, world, store, settings.data_plane_address, settings.data_plane_limit());
+  if (settings.ops != "cuda") return host;
+  return comm::MakeStaged(std::move(host), ops::cuda::DeviceMemory(settings.gpu),
+                          ops::cuda::PinnedMemory(settings.gpu));
+}
+
+// What the driver says of this rank's GPU, once the rank has taken all that it will.
+void LogMemory(const JobSettings& settings, int rank) {
+  const ops::cuda::MemoryInfo now = ops::cuda::MemoryOf(settings.gpu);
+  spdlog::info("rank {} is ready: the driver reports {:.2f} GiB of GPU {} in use", rank,
+               static_cast<double>(now.total_bytes - now.free_bytes) / (1 << 30), settings.gpu);
+}
+
+}  // namespace
+
 int RunRankProcess(const JobSettings& settings, int rank, const std::string& join_address) {
   // No other rank's stream can wait for this process's (ops/cuda/device.cc), and NCCL's kernels are many.
   setenv("CUDA_MODULE_LOADING", "LAZY", 0);
   const auto secret = comm::GivenSecret("");
   SLUICE_CHECK(secret.has_value(), "whoever starts a rank process gives it {}", comm::kSecretVariable);
   const auto checkpoint = checkpoint::Checkpoint::Open(settings.model_path);
+  RankProbes probes;
+  if (settings.ops == "cuda") {
+    ops::cuda::MemoryOf(
+        settings.gpu);  // a GPU that does not start is said before anybody waits for this rank
+    probes.when_ready = [&settings](int of) { LogMemory(settings, of); };
+  }
   auto joined = comm::Join(comm::ParseAddress(join_address),
                            HelloOf(settings, rank, checkpoint->fingerprint()), *secret, settings.join_limit);
   comm::JoinedStore store(*joined);
-  auto world = comm::MakeGlooWorld(rank, settings.grid.world(), store, settings.data_plane_address,
-                                   settings.data_plane_limit());
+  auto world = MakeDataPlane(settings, rank, store);
   comm::SayConnected(*joined);
 
   const auto faults = MakeInjector(settings, rank, RankKind::kProcess, *joined);
@@ -97,7 +130,7 @@ int RunRankProcess(const JobSettings& settings, int rank, const std::string& joi
   ComputePool pool(std::max(0, settings.compute_threads - 1));
   trace::Recorder recorder(rank);
   const std::string failure =
-      HostRank(settings, rank, *checkpoint, pool, *world, *control, recorder, faults.get(), {});
+      HostRank(settings, rank, *checkpoint, pool, *world, *control, recorder, faults.get(), probes);
   if (failure.empty()) return 0;
   if (settings.speaks_for_node) spdlog::error("the job ended: {}", failure);
   return 5;

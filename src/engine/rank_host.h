@@ -23,6 +23,7 @@ struct RankProbes {
   // A communicator of the same ranks that hands on to `world`, which outlives it.
   std::function<std::unique_ptr<comm::Communicator>(int rank, comm::Communicator& world)> wrap_world;
   std::function<void(int rank, model::StageWeights&)> after_load;
+  std::function<void(int rank)> when_ready;  // everything is taken, and the rank is about to say so
 };
 
 // The back end `settings` ask for. Throws Error(kUsage) for an unknown name.

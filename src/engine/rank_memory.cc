@@ -6,6 +6,21 @@
 #include "ops/cuda/device.h"
 
 namespace sluice::engine {
+namespace {
+
+// What NCCL takes of a GPU: for the communicator of a group, which connects all its members by every channel,
+// and for that of one direction between two ranks.
+constexpr int64_t kOfGroup = int64_t{512} << 20;
+constexpr int64_t kOfLink = int64_t{128} << 20;
+
+int64_t DataPlaneBytes(const JobSettings& settings) {
+  if (settings.data_plane != DataPlane::kNccl) return 0;
+  const parallel::Grid& grid = settings.grid;
+  return (grid.lanes > 1 ? kOfGroup : 0) + (grid.attn_tp > 1 ? kOfGroup : 0) +
+         (grid.stages > 1 ? 2 * kOfLink : 0);
+}
+
+}  // namespace
 
 std::vector<RankMemory> MemoryOfRanks(const JobSettings& settings, const checkpoint::Checkpoint& checkpoint) {
   const auto& config = checkpoint.config();
@@ -20,7 +35,8 @@ std::vector<RankMemory> MemoryOfRanks(const JobSettings& settings, const checkpo
     for (const parallel::LayerRange& range : slice.layers) layers += range.size();
     ranks.push_back({model::WeightBytes(checkpoint, numerics, slice),
                      model::CacheShapeOf(config, format).token_bytes() * layers * ops::kPageTokens,
-                     pass.activations + pass.hop, ops::cuda::OpsBytes(settings.gpu, pass.ops)});
+                     pass.activations + pass.hop, ops::cuda::OpsBytes(settings.gpu, pass.ops),
+                     DataPlaneBytes(settings)});
   }
   return ranks;
 }

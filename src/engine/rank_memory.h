@@ -15,8 +15,9 @@ struct RankMemory {
   int64_t page = 0;         // of one cache page in all its layers
   int64_t activations = 0;  // of the largest pass, and rows on their way between stages
   int64_t workspace = 0;    // of the inside of ops
+  int64_t data_plane = 0;   // of NCCL: an allowance, since its buffers follow from what joins the GPUs
 
-  int64_t Sum(int64_t pages) const { return weights + pages * page + activations + workspace; }
+  int64_t Sum(int64_t pages) const { return weights + pages * page + activations + workspace + data_plane; }
 };
 
 // Of every rank; settings.cache_pages is not looked at. Throws as ops::cuda::CheckDevice.

@@ -7,6 +7,7 @@
 
 #include "model/activation_bytes.h"
 #include "pipeline/start_up.h"
+#include "pipeline/try_data_plane.h"
 
 namespace sluice::pipeline {
 namespace {
@@ -93,6 +94,11 @@ Rank::Rank(RankOptions options, std::unique_ptr<model::StageModel> stage, ops::O
   if (heads_ != nullptr) heads_->SetRecorder(&recorder_);
   // The host commits pages on first touch, and what is never touched costs nothing.
   if (!ops_.memory().OnHost() && options_.largest_step.rows > 0) ReserveMemory();
+  if (world_.ConnectsWhenUsed()) {
+    std::vector<comm::Communicator*> groups{lanes_.get()};
+    if (heads_ != nullptr) groups.push_back(heads_.get());
+    TryDataPlane(world_, options_.grid, options_.rank, groups);
+  }
 }
 
 void Rank::ReserveMemory() {

@@ -44,7 +44,8 @@ std::vector<Answer> RunPrompts(const GpuRun& run, const std::vector<std::vector<
   settings.largest_step = largest;
   engine::CheckFits(settings, checkpoint->config(), checkpoint->is_fp8());
   engine::OfflineRunner runner(settings, run.chunk, run.max_running,
-                               engine::StartThreadRanks(settings, checkpoint, run.probes));
+                               run.start ? run.start(settings, *checkpoint)
+                                         : engine::StartThreadRanks(settings, checkpoint, run.probes));
   std::vector<engine::OfflineRequest> requests;
   for (const auto& prompt : prompts) {
     engine::OfflineRequest& request = requests.emplace_back();

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <ostream>
 #include <string>
@@ -10,6 +11,7 @@
 
 #include "engine/offline.h"
 #include "engine/rank_host.h"
+#include "engine/rank_set.h"
 
 namespace sluice::gpu {
 
@@ -28,6 +30,9 @@ struct GpuRun {
   std::optional<int> sm_reserve = {};
   Duration wait_limit = std::chrono::seconds(300);
   engine::RankProbes probes = {};
+  // Starts the ranks in another way than as threads on one card.
+  std::function<std::unique_ptr<engine::RankSet>(const engine::JobSettings&, const checkpoint::Checkpoint&)>
+      start = {};
   std::function<void()> before_end = {};  // when all is answered and the ranks are still there
 };
 

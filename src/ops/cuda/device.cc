@@ -104,6 +104,11 @@ class OfDevice final : public Memory {
 
 }  // namespace
 
+int Devices() {
+  int devices = 0;
+  return cudaGetDeviceCount(&devices) == cudaSuccess ? devices : 0;
+}
+
 void CheckDevice(int device) {
   TellDriver();
   int devices = 0;
@@ -142,6 +147,12 @@ OfDevice& MemoryOnDevice(int device) {
 }  // namespace
 
 Memory& DeviceMemory(int device) { return MemoryOnDevice(device); }
+
+void LeaveDevice(int device) {
+  CheckDevice(device);
+  Check(cudaSetDevice(device), "choosing GPU {}", device);
+  Check(cudaDeviceReset(), "leaving GPU {}", device);
+}
 
 MemoryInfo MemoryOf(int device) {
   CheckDevice(device);

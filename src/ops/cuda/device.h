@@ -10,12 +10,19 @@
 // throw Error(kUsage) saying so.
 namespace sluice::ops::cuda {
 
+// GPUs that this process sees, of whatever kind; 0 where CUDA finds none.
+int Devices();
+
 // Throws Error(kUsage) with a sentence when GPU number `device` of this process is not one that the kernels
 // were built for (compute capability 9.0: Hopper).
 void CheckDevice(int device);
 
 // The memory of a GPU; lives as long as the process. Throws as CheckDevice.
 Memory& DeviceMemory(int device);
+
+// The host's memory, which GPU `device` copies from and to without another copy on the way. Taking it is
+// slow: it is for buffers that are used again. Lives as long as the process. Throws as CheckDevice.
+Memory& PinnedMemory(int device);
 
 struct MemoryInfo {
   int64_t free_bytes = 0;
@@ -25,6 +32,10 @@ struct MemoryInfo {
 // What the driver says of a GPU's memory now; the first call makes the process's CUDA context, which takes
 // some itself. Throws as CheckDevice.
 MemoryInfo MemoryOf(int device);
+
+// Gives back what this process holds of GPU `device`, its CUDA context first of all: for a process that only
+// asked. Nothing of it may be in use, and nothing made on it before may be used after. Throws as CheckDevice.
+void LeaveDevice(int device);
 
 // A back end that computes on GPU `device`, on a stream of its own: for one rank, on one thread. Numerics are
 // kFp8. Several of them may share a GPU. Throws as CheckDevice.

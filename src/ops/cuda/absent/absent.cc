@@ -12,8 +12,11 @@ namespace {
 
 }  // namespace
 
+int Devices() { return 0; }
 void CheckDevice(int) { Refuse(); }
 Memory& DeviceMemory(int) { Refuse(); }
+Memory& PinnedMemory(int) { Refuse(); }
+void LeaveDevice(int) { Refuse(); }
 MemoryInfo MemoryOf(int) { Refuse(); }
 std::unique_ptr<Ops> MakeCudaOps(int) { Refuse(); }
 std::function<std::shared_ptr<void>(int)> MakeSmHolder(int, int) { Refuse(); }
