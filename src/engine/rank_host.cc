@@ -15,6 +15,7 @@
 #include "ops/cpu/cpu_ops.h"
 #include "ops/cuda/device.h"
 #include "ops/reference/reference_ops.h"
+#include "pipeline/groups.h"
 #include "pipeline/rank.h"
 #include "pipeline/start_up.h"
 
@@ -53,6 +54,9 @@ std::string HostRank(const JobSettings& settings, int rank, const checkpoint::Ch
     const pipeline::StartUpHeartbeats heartbeats(control, recorder);
     if (faults != nullptr) faults->AtStartUp(recorder);
     if (probes.wrap_world) wrapped = probes.wrap_world(rank, world);
+    comm::Communicator& plane = wrapped != nullptr ? *wrapped : world;
+    pipeline::Groups groups = pipeline::MakeGroups(plane, settings.grid, rank);
+    if (plane.ConnectsWhenUsed()) pipeline::TryDataPlane(plane, groups, settings.grid, rank, recorder);
     const auto& config = checkpoint.config();
     pipeline::RankOptions options = RankOptionsOf(settings, config, rank);
     if (faults != nullptr) options.at_pass = [faults](int64_t step) { faults->AtPass(step); };
@@ -67,8 +71,8 @@ std::string HostRank(const JobSettings& settings, int rank, const checkpoint::Ch
                                                      settings.cache_pages, ops->memory());
     spdlog::debug("rank {}: lane {}, layers from {}, weights packed, {} pages of cache", rank, slice.lane,
                   slice.layers.front().begin, settings.cache_pages);
-    worker = std::make_unique<pipeline::Rank>(options, std::move(stage), *ops,
-                                              wrapped != nullptr ? *wrapped : world, control, recorder);
+    worker = std::make_unique<pipeline::Rank>(options, std::move(stage), *ops, plane, std::move(groups),
+                                              control, recorder);
     if (probes.when_ready) probes.when_ready(rank);
   } catch (const std::exception& error) {
     pipeline::ReportFailure(control, pipeline::FailureOf(error));

@@ -7,7 +7,6 @@
 
 #include "model/activation_bytes.h"
 #include "pipeline/start_up.h"
-#include "pipeline/try_data_plane.h"
 
 namespace sluice::pipeline {
 namespace {
@@ -71,16 +70,15 @@ PassMemory PassMemoryOf(const RankOptions& options, const checkpoint::ModelConfi
 }
 
 Rank::Rank(RankOptions options, std::unique_ptr<model::StageModel> stage, ops::Ops& ops,
-           comm::Communicator& world, comm::Channel& control, trace::Recorder& recorder)
+           comm::Communicator& world, Groups groups, comm::Channel& control, trace::Recorder& recorder)
     : options_(std::move(options)),
       stage_(std::move(stage)),
       ops_(ops),
       world_(world),
       control_(control),
       recorder_(recorder),
-      lanes_(world.Subgroup(options_.grid.RanksOfStage(options_.grid.StageOf(options_.rank)))),
-      heads_(options_.grid.attn_tp > 1 ? world.Subgroup(options_.grid.RanksOfHeadGroup(options_.rank))
-                                       : nullptr),
+      lanes_(std::move(groups.lanes)),
+      heads_(std::move(groups.heads)),
       hop_(world, options_.grid, options_.rank, LayoutOf(stage_->config(), ops.numerics()),
            PassesInFlight(options_)),
       tokens_(world, options_.grid, options_.rank, options_.max_steps_in_flight),
@@ -94,11 +92,6 @@ Rank::Rank(RankOptions options, std::unique_ptr<model::StageModel> stage, ops::O
   if (heads_ != nullptr) heads_->SetRecorder(&recorder_);
   // The host commits pages on first touch, and what is never touched costs nothing.
   if (!ops_.memory().OnHost() && options_.largest_step.rows > 0) ReserveMemory();
-  if (world_.ConnectsWhenUsed()) {
-    std::vector<comm::Communicator*> groups{lanes_.get()};
-    if (heads_ != nullptr) groups.push_back(heads_.get());
-    TryDataPlane(world_, options_.grid, options_.rank, groups);
-  }
 }
 
 void Rank::ReserveMemory() {

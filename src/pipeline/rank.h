@@ -16,6 +16,7 @@
 #include "model/stage_model.h"
 #include "parallel/grid.h"
 #include "parallel/layer_cut.h"
+#include "pipeline/groups.h"
 #include "pipeline/hop.h"
 #include "pipeline/messages.h"
 #include "pipeline/token_relay.h"
@@ -68,9 +69,10 @@ void ReportFailure(comm::Channel& control, const Failure& failure);
 // heartbeat every 200 ms, also while the first one waits.
 class Rank {
  public:
-  // `world` spans all ranks; `recorder` belongs to this rank; both outlive the Rank, as does `control`.
+  // `world` spans all ranks, `groups` are this one's in it; `recorder` belongs to this rank; both outlive the
+  // Rank, as does `control`.
   Rank(RankOptions options, std::unique_ptr<model::StageModel> stage, ops::Ops& ops,
-       comm::Communicator& world, comm::Channel& control, trace::Recorder& recorder);
+       comm::Communicator& world, Groups groups, comm::Channel& control, trace::Recorder& recorder);
   ~Rank();
 
   // Reports readiness and works until the controller says shutdown or goes away. Throws nothing: an error

@@ -1,4 +1,4 @@
-#include "pipeline/try_data_plane.h"
+#include "pipeline/groups.h"
 
 #include <array>
 #include <memory>
@@ -56,10 +56,20 @@ void TryGroup(comm::Communicator& group) {
 
 }  // namespace
 
-void TryDataPlane(comm::Communicator& world, const parallel::Grid& grid, int rank,
-                  std::span<comm::Communicator* const> groups) {
+Groups MakeGroups(comm::Communicator& world, const parallel::Grid& grid, int rank) {
+  return {world.Subgroup(grid.RanksOfStage(grid.StageOf(rank))),
+          grid.attn_tp > 1 ? world.Subgroup(grid.RanksOfHeadGroup(rank)) : nullptr};
+}
+
+void TryDataPlane(comm::Communicator& world, const Groups& groups, const parallel::Grid& grid, int rank,
+                  trace::Recorder& recorder) {
+  world.SetRecorder(&recorder);
   TryHop(world, grid, rank);
-  for (comm::Communicator* group : groups) TryGroup(*group);
+  for (comm::Communicator* group : {groups.lanes.get(), groups.heads.get()}) {
+    if (group == nullptr) continue;
+    group->SetRecorder(&recorder);
+    TryGroup(*group);
+  }
 }
 
 }  // namespace sluice::pipeline
