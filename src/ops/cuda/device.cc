@@ -105,6 +105,7 @@ class OfDevice final : public Memory {
 }  // namespace
 
 int Devices() {
+  TellDriver();
   int devices = 0;
   return cudaGetDeviceCount(&devices) == cudaSuccess ? devices : 0;
 }
