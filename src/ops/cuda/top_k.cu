@@ -269,11 +269,14 @@ cudaError_t Enqueue(const TopK& work, cudaStream_t stream) {
   if (work.scores_stride > kMostScores || work.top_k > kMostSelected) return cudaErrorInvalidValue;
   if (work.rows == 0) return cudaSuccess;
   const auto mask_words = static_cast<int32_t>((work.scores_stride + 31) / 32);
-  const size_t bytes = sizeof(Shared) + 2 * sizeof(uint32_t) * static_cast<size_t>(mask_words);
+  const auto bytes_for = [](int64_t words) { return sizeof(Shared) + 2 * sizeof(uint32_t) * words; };
+  // The most that any launch has, not what this one has: ranks that share a GPU launch at the same time, and
+  // the attribute is the kernel's.
   const cudaError_t error = cudaFuncSetAttribute(SelectKernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                                 static_cast<int>(bytes));
+                                                 static_cast<int>(bytes_for(kMostScores / 32)));
   if (error != cudaSuccess) return error;
-  SelectKernel<<<static_cast<unsigned>(work.rows), kThreads, bytes, stream>>>(work, mask_words);
+  SelectKernel<<<static_cast<unsigned>(work.rows), kThreads, bytes_for(mask_words), stream>>>(work,
+                                                                                              mask_words);
   return cudaGetLastError();
 }
 
