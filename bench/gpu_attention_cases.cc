@@ -129,7 +129,7 @@ void Attention(Bench& bench, ops::CacheFormat format, int64_t rows, int64_t cont
   const DeviceArray sequences(rows * 4);
   const DeviceArray selection(chosen);
   const DeviceArray o(rows * kHeads * ops::cuda::kLatent * 2);
-  const DeviceArray workspace(ops::cuda::WorkspaceBytes(kTopK, bench.sms()));
+  const DeviceArray workspace(ops::cuda::WorkspaceBytes(bench.sms()));
   ops::cuda::SparseAttention work;
   work.rows = rows;
   work.heads = kHeads;
@@ -170,7 +170,7 @@ void TimeAttention(Bench& bench) {
   for (const ops::CacheFormat format : {ops::CacheFormat::kFp8, ops::CacheFormat::kBf16}) {
     if (!bench.Wants("sparse attention")) break;
     Attention(bench, format, 4096, kContext);
-    for (const int64_t rows : {64, 16, 1}) Attention(bench, format, rows, kPool);
+    for (const int64_t rows : {128, 64, 32, 16, 8, 4, 2, 1}) Attention(bench, format, rows, kPool);
   }
 }
 

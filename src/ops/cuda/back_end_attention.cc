@@ -231,7 +231,7 @@ void CudaOps::SparseAttention(const AttentionShape& shape, const Tensor& q_laten
   work.selection_stride = selection.stride;
   work.o_latent = o_latent.data;
   work.o_stride = o_latent.stride;
-  work.workspace_bytes = WorkspaceBytes(work.top_k, Blocks());
+  work.workspace_bytes = WorkspaceBytes(Blocks());
   work.workspace = Workspace(work.workspace_bytes);
   Check(Enqueue(work, NextCounter(), Blocks(), stream_), "SparseAttention of {} rows, {} heads", work.rows,
         work.heads);

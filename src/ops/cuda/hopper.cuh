@@ -58,7 +58,35 @@ __device__ inline void ArriveAfterCopies(uint64_t* barrier) {
   asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(SharedAddress(barrier))
                : "memory");
 }
+__device__ inline void CopyFour(const void* from, void* shared, bool present) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(SharedAddress(shared)), "l"(from),
+               "r"(present ? 4 : 0)
+               : "memory");
+}
 __device__ inline void WaitForCopies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
+// The thread's copies since the last call are a group; waits until all but the latest kGroups groups are
+// done.
+__device__ inline void EndCopyGroup() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+template <int kGroups>
+__device__ inline void WaitForCopyGroups() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(kGroups) : "memory");
+}
+
+// ---- 16 bytes at a shared address, loaded and stored where it is written ----
+
+__device__ inline uint4 LoadSixteen(uint32_t address) {
+  uint4 value;
+  asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
+               : "r"(address)
+               : "memory");
+  return value;
+}
+__device__ inline void StoreSixteen(uint32_t address, const uint4& value) {
+  asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(value.x), "r"(value.y),
+               "r"(value.z), "r"(value.w)
+               : "memory");
+}
 
 // ---- tensor copy: a box of a two-dimensional tensor to shared memory; outside the tensor it reads zeros
 // ----
@@ -103,6 +131,9 @@ __device__ inline uint64_t ColumnsDescriptor(const void* tiles) {
 }
 // Makes what this thread has written to shared memory, or has seen written, visible to wgmma.
 __device__ inline void FenceShared() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+
+// The same for memory of any kind, and copies of whole pieces of it.
+__device__ inline void FenceAsync() { asm volatile("fence.proxy.async;" ::: "memory"); }
 
 __device__ inline void WgmmaFence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 __device__ inline void WgmmaCommit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
@@ -156,8 +187,9 @@ SLUICE_WGMMA(WgmmaE4M3, "m64n128k32.f32.e4m3.e4m3", 64, 64, 65, 66, "1, 1")
 // n = 64 or 128, by the registers of D; k = 16 bf16 values.
 SLUICE_WGMMA(WgmmaBf16, "m64n64k16.f32.bf16.bf16", 32, 32, 33, 34, "1, 1, 0, 0")
 SLUICE_WGMMA(WgmmaBf16, "m64n128k16.f32.bf16.bf16", 64, 64, 65, 66, "1, 1, 0, 0")
-// n = 256, k = 16 bf16 values; b is a ColumnsDescriptor.
-SLUICE_WGMMA(WgmmaBf16Columns, "m64n256k16.f32.bf16.bf16", 128, 128, 129, 130, "1, 1, 0, 1")
+// n = 64 or 128, k = 16 bf16 values; b is a ColumnsDescriptor.
+SLUICE_WGMMA(WgmmaBf16Columns, "m64n64k16.f32.bf16.bf16", 32, 32, 33, 34, "1, 1, 0, 1")
+SLUICE_WGMMA(WgmmaBf16Columns, "m64n128k16.f32.bf16.bf16", 64, 64, 65, 66, "1, 1, 0, 1")
 
 #undef SLUICE_WGMMA
 #undef SLUICE_REGISTERS_128
@@ -173,6 +205,28 @@ SLUICE_WGMMA(WgmmaBf16Columns, "m64n256k16.f32.bf16.bf16", 128, 128, 129, 130, "
 #undef SLUICE_SIXTY
 #undef SLUICE_THIRTY
 #undef SLUICE_TEN
+
+// ---- clusters: blocks that run at the same time and reach each other's shared memory ----
+
+__device__ inline uint32_t ClusterRank() {
+  uint32_t rank;
+  asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+  return rank;
+}
+// Every thread of the cluster, in turn. What was written before the one is seen after the other.
+__device__ inline void ArriveAtCluster() { asm volatile("barrier.cluster.arrive.release;" ::: "memory"); }
+__device__ inline void WaitForCluster() { asm volatile("barrier.cluster.wait.acquire;" ::: "memory"); }
+// To the same place in the shared memory of block `rank`.
+__device__ inline void StoreAt(uint32_t rank, const float* shared, float value) {
+  asm volatile(
+      "{\n"
+      ".reg .b32 there;\n"
+      "mapa.shared::cluster.u32 there, %0, %1;\n"
+      "st.shared::cluster.f32 [there], %2;\n"
+      "}\n" ::"r"(SharedAddress(shared)),
+      "r"(rank), "f"(value)
+      : "memory");
+}
 
 // ---- registers of a warpgroup ----
 

@@ -55,7 +55,7 @@ LikelihoodSpace SpaceOfLikelihoods(int64_t vocabulary, int32_t top) {
 Reserved ReservedFor(const OpLimits& limits, int sms) {
   const int64_t quantized = BytesOfQuantized(CeilDiv(limits.linear_inputs, kQuantBlock), kQuantBlock).total();
   const auto top = static_cast<int32_t>(std::min<int64_t>(kMostLogprobs, limits.vocabulary));
-  const int64_t workspace = std::max({quantized, ScoreBytes(limits), WorkspaceBytes(limits.top_k, sms),
+  const int64_t workspace = std::max({quantized, ScoreBytes(limits), WorkspaceBytes(sms),
                                       SpaceOfLikelihoods(limits.vocabulary, top).total});
   return {workspace, Staging::SizeFor(StagedBytes(limits))};
 }

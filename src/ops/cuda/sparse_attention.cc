@@ -1,5 +1,6 @@
 #include "ops/cuda/sparse_attention.h"
 
+#include <algorithm>
 #include <limits>
 #include <numbers>
 
@@ -10,17 +11,30 @@
 namespace sluice::ops::cuda {
 namespace {
 
-// Rows are split over blocks only where there are fewer tiles than blocks, so this many partials are enough.
-int64_t MostPartials(int64_t top_k, int sms) { return sms * CeilDiv(top_k, kPartition); }
+// Clusters of 4 or 8 blocks lie inside a GPC, whose SMs are no multiple of either: of an H200's 132 SMs they
+// can have 120.
+int64_t ClusteredSms(int sms) { return int64_t{sms} * 120 / 132; }
+
+// Of a row and 64 heads: so many may be shared by clusters, in turns.
+int64_t MostFewItems(int sms) { return ClusteredSms(sms) / 2; }
+
+// Blocks for each, by what takes least: turns of the grid, times what one takes (docs/performance.md, in
+// quarters of that of 8 blocks).
+int32_t Parts(int64_t items, CacheFormat format, int sms) {
+  const int64_t clustered = ClusteredSms(sms);
+  if (items > MostFewItems(sms) || clustered < 8) return 1;
+  const int64_t by_one = CeilDiv(items, sms) * (format == CacheFormat::kFp8 ? 15 : 12);
+  const int64_t by_four = CeilDiv(items, clustered / 4) * 6;
+  const int64_t by_eight = CeilDiv(items, clustered / 8) * 4;
+  if (by_one <= std::min(by_four, by_eight)) return 1;
+  return by_eight <= by_four ? 8 : 4;
+}
 
 bool IsAligned(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % 16 == 0; }
 
 }  // namespace
 
-int64_t WorkspaceBytes(int64_t top_k, int sms) {
-  constexpr int64_t kArrivalBytes = 4;
-  return MostPartials(top_k, sms) * kPartialBytes + sms * kArrivalBytes;
-}
+int64_t WorkspaceBytes(int sms) { return MostFewItems(sms) * kWeightsBytes; }
 
 cudaError_t Enqueue(const SparseAttention& work, TileCounter tiles, int sms, cudaStream_t stream) {
   SLUICE_CHECK(work.format == CacheFormat::kFp8 || work.format == CacheFormat::kBf16,
@@ -28,28 +42,26 @@ cudaError_t Enqueue(const SparseAttention& work, TileCounter tiles, int sms, cud
   SLUICE_CHECK(work.heads > 0 && work.heads <= kMostHeads, "{} heads", work.heads);
   SLUICE_CHECK(work.top_k > 0 && work.top_k <= kMostAttended, "{} keys of a row", work.top_k);
   SLUICE_CHECK(work.scale > 0, "a scale of {}", work.scale);
-  SLUICE_CHECK(work.q_stride % 8 == 0 && work.o_stride % 2 == 0, "strides of {} and {} elements",
+  SLUICE_CHECK(work.q_stride % 8 == 0 && work.o_stride % 8 == 0, "strides of {} and {} elements",
                work.q_stride, work.o_stride);
-  SLUICE_CHECK(IsAligned(work.q_latent) && IsAligned(work.latents) && IsAligned(work.workspace),
+  SLUICE_CHECK(IsAligned(work.q_latent) && IsAligned(work.latents) && IsAligned(work.o_latent) &&
+                   IsAligned(work.workspace),
                "operands are not aligned to 16 bytes");
   SLUICE_CHECK(sms > 0, "{} SMs", sms);
-  SLUICE_CHECK(work.workspace_bytes >= WorkspaceBytes(work.top_k, sms),
-               "a workspace of {} bytes where {} are needed", work.workspace_bytes,
-               WorkspaceBytes(work.top_k, sms));
+  SLUICE_CHECK(work.workspace_bytes >= WorkspaceBytes(sms), "a workspace of {} bytes where {} are needed",
+               work.workspace_bytes, WorkspaceBytes(sms));
   if (work.rows == 0) return cudaSuccess;
 
   LaunchedAttention launched;
   launched.work = work;
   launched.head_groups = static_cast<int32_t>(CeilDiv(work.heads, kTileHeads));
-  launched.partitions = static_cast<int32_t>(CeilDiv(work.top_k, kPartition));
   const int64_t items = work.rows * launched.head_groups;
   SLUICE_CHECK(items <= std::numeric_limits<int32_t>::max(), "{} rows", work.rows);
-  launched.split = launched.partitions > 1 && items < sms;
   launched.exponent_scale = static_cast<float>(work.scale * std::numbers::log2e);
-  launched.partials = static_cast<uint8_t*>(work.workspace);
-  launched.arrivals =
-      reinterpret_cast<int32_t*>(launched.partials + MostPartials(work.top_k, sms) * kPartialBytes);
   launched.tiles = tiles;
+  launched.parts = Parts(items, work.format, sms);
+  launched.weights = static_cast<uint8_t*>(work.workspace);
+  if (launched.parts > 1) return LaunchFew(launched, stream);
   return Launch(launched, sms, stream);
 }
 

@@ -2,247 +2,190 @@
 
 #include <cmath>
 
+#include "ops/cuda/attention_math.cuh"
 #include "ops/cuda/hopper.cuh"
-#include "ops/cuda/partial_softmax.cuh"
 #include "ops/cuda/ring.cuh"
 #include "ops/cuda/sparse_attention_launch.h"
 #include "ops/cuda/sparse_attention_tiles.cuh"
 
-// Three warpgroups on each SM. The first gathers (sparse_attention_tiles.cuh). The other two hold 256 of the
-// 512 output channels each, and take turns with the scores: a block's belong to the one of its slot.
+// Four warpgroups on each SM, each at its own step of a block of 64 keys:
 //
-//   queries [64, 576] x keys [64, 576]^T -> scores -> weights [64, 64] -> shared memory
-//   weights x keys [64, 512] -> o, in registers of both
+//   one gathers the keys (sparse_attention_tiles.cuh);
+//   one multiplies them with the queries, [64, 576] x [64, 576]^T, and makes weights [64, 64] of the scores;
+//   two multiply the weights with 256 channels each of the values and have the sums o in their registers.
 namespace sluice::ops::cuda {
 namespace {
 
-constexpr int kThreads = kGatherThreads + kMathThreads;
-constexpr int kMathWarps = kMathThreads / 32;
+constexpr int kScoreWarps = 4;
+constexpr int kValueWarps = 8;
+constexpr int kThreads = 32 * (kGatherWarps + kScoreWarps + kValueWarps);
+constexpr int kChannels = 128;  // of o in a thread: 2 heads x 64
 
-template <int kBarrier, int kCount>
-__device__ void SyncThreads() {
-  asm volatile("bar.sync %0, %1;" ::"n"(kBarrier), "n"(kCount) : "memory");
-}
-__device__ void SyncWarpgroup(int half) {
-  if (half == 0) {
-    SyncThreads<1, 128>();
-  } else {
-    SyncThreads<2, 128>();
-  }
-}
-__device__ void SyncMath() { SyncThreads<3, kMathThreads>(); }
+__device__ void SyncScores() { asm volatile("bar.sync 1, %0;" ::"n"(32 * kScoreWarps) : "memory"); }
 
-__device__ int Lane() { return static_cast<int>(threadIdx.x % 32); }
-// The head of the tile to which this thread's d[4 j + 2 i + c] of a wgmma belong.
-__device__ int HeadOf(int i) {
-  return static_cast<int>(threadIdx.x % 128 / 32 * 16 + threadIdx.x % 32 / 4) + 8 * i;
+// A warp's arrival.
+__device__ void ArriveOnce(uint64_t* barrier) {
+  __syncwarp();
+  if (Lane() == 0) Arrive(barrier);
 }
 
-// s = queries x keys of the block.
-__device__ void ScoreBlock(int slot, const Shared& shared, float (&s)[32]) {
-  const uint64_t queries = TileDescriptor(shared.queries);
-  const uint64_t block = TileDescriptor(shared.keys[slot]);
-  Pin(s);
-  WgmmaFence();
-#pragma unroll
-  for (int panel = 0; panel < kPanels; ++panel) {
-#pragma unroll
-    for (int k = 0; k < 4; ++k) {
-      const uint64_t step = static_cast<uint64_t>(panel) * (kPanelBytes / 16) + 2 * k;
-      WgmmaBf16(s, queries + step, block + step, panel > 0 || k > 0);
-    }
-  }
-  WgmmaCommit();
-  WgmmaWait<0>();
-  Pin(s);
+// The next tile; every warp takes it.
+__device__ Tile TakeTile(Ring<kTileSlots>& slot, Shared& shared) {
+  Wait(&shared.tile_full[slot.slot], slot.parity);
+  const Tile tile = shared.tile[slot.slot];
+  ArriveOnce(&shared.tile_empty[slot.slot]);
+  slot.Next();
+  return tile;
 }
 
-// Scores become weights, and do to the sums what they do; `keys` of the block are there.
-__device__ void WeighBlock(float exponent_scale, int half, int slot, int32_t keys, bool first, Shared& shared,
-                           float (&s)[32]) {
-  SyncWarpgroup(half);  // all have read the rotated channels, where the weights go
-  const int quad = Lane() % 4;
+// ---- scores and weights ----
+
+struct Softmax {
+  float reference[2] = {-INFINITY, -INFINITY};  // exponent
+  float sum[2] = {0.0F, 0.0F};
+};
+
+// Scores become weights in the place of the block's rotated channels.
+__device__ void WeighBlock(float exponent_scale, int slot, Shared& shared, const float (&s)[32],
+                           Softmax& softmax) {
+  float rescale[2];
+  uint32_t weights[16];
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
-    float largest = -INFINITY;
+    const float reference =
+        NextReference(softmax.reference[i], __fmul_rn(LargestOfBlock(s, i), exponent_scale));
+    rescale[i] = Exp2(softmax.reference[i] - reference);
+    softmax.reference[i] = reference;
+  }
 #pragma unroll
-    for (int j = 0; j < 8; ++j) {
+  for (int j = 0; j < 16; ++j) {
+    weights[j] = Weights(s[2 * j], s[2 * j + 1], exponent_scale, softmax.reference[j % 2]);
+  }
+  SyncScores();  // all have read the rotated channels
+  uint8_t* panel = shared.keys.panels[slot][kRotatedPanel];
 #pragma unroll
-      for (int c = 0; c < 2; ++c) {
-        float& score = s[4 * j + 2 * i + c];
-        if (8 * j + 2 * quad + c >= keys) score = -INFINITY;
-        largest = fmaxf(largest, score);
-      }
-    }
-    largest = fmaxf(largest, __shfl_xor_sync(~0U, largest, 1));
-    largest = fmaxf(largest, __shfl_xor_sync(~0U, largest, 2));
-    const int head = HeadOf(i);
-    const float largest_before = first ? -INFINITY : shared.largest[slot ^ 1][head];
-    const float sum_before = first ? 0.0F : shared.sum[slot ^ 1][head];
-    largest = fmaxf(largest_before, __fmul_rn(largest, exponent_scale));
-    float sum = 0.0F;
-#pragma unroll
-    for (int j = 0; j < 8; ++j) {
-      const __nv_bfloat162 weights =
-          __floats2bfloat162_rn(Exp2(__fmaf_rn(s[4 * j + 2 * i], exponent_scale, -largest)),
-                                Exp2(__fmaf_rn(s[4 * j + 2 * i + 1], exponent_scale, -largest)));
-      *reinterpret_cast<__nv_bfloat162*>(shared.keys[slot][kRotatedPanel] + PlaceInPanel(head, j) +
-                                         4 * quad) = weights;
-      const float2 values = __bfloat1622float2(weights);
-      sum = __fadd_rn(__fadd_rn(sum, values.x), values.y);
-    }
-    sum = __fadd_rn(sum, __shfl_xor_sync(~0U, sum, 1));
-    sum = __fadd_rn(sum, __shfl_xor_sync(~0U, sum, 2));
-    if (quad == 0) {
-      const float rescale = Exp2(largest_before - largest);
-      shared.largest[slot][head] = largest;
-      shared.sum[slot][head] = __fmaf_rn(sum_before, rescale, sum);
-      shared.rescale[slot][head] = rescale;
-    }
+  for (int j = 0; j < 16; ++j) {
+    *reinterpret_cast<uint32_t*>(panel + PlaceInPanel(HeadOf(j % 2), j / 2) + 4 * (Lane() % 4)) = weights[j];
+  }
+  if (Lane() % 4 == 0) {
+    for (int i = 0; i < 2; ++i) shared.rescale[slot][HeadOf(i)] = rescale[i];
   }
   FenceShared();
-  Arrive(&shared.weights_full[slot]);
-}
-
-// o += weights x values of the block, which then may go.
-__device__ void AccumulateValues(int half, int slot, bool first, Shared& shared, float (&o)[kChannels]) {
-  const uint64_t weights = TileDescriptor(shared.keys[slot][kRotatedPanel]);
-  const uint64_t values = ColumnsDescriptor(shared.keys[slot][half * kHalfPanels]);
-  constexpr uint64_t kSixteenKeys = 16 * 128 / 16;
-  Pin(o);
-  WgmmaFence();
+  ArriveOnce(&shared.weights_full[slot]);
 #pragma unroll
-  for (int k = 0; k < kBlockKeys / 16; ++k) {
-    WgmmaBf16Columns(o, weights + 2 * k, values + k * kSixteenKeys, !first || k > 0);
-  }
-  WgmmaCommit();
-  WgmmaWait<0>();
-  Pin(o);
-  __syncwarp();
-  if (Lane() == 0) {
-    // The weights lie in the second half, and both warpgroups read them.
-    if (half == 0) Arrive(&shared.keys_empty[slot][0]);
-    Arrive(&shared.keys_empty[slot][1]);
-  }
+  for (int i = 0; i < 2; ++i) softmax.sum[i] = __fmaf_rn(softmax.sum[i], rescale[i], SumOfBlock(weights, i));
 }
 
-// While one warpgroup turns its block's scores into weights, the other makes the next block's scores.
-__device__ void AttendPartition(float exponent_scale, int half, int32_t keys, Ring<kBlockSlots>& block,
-                                Shared& shared, Partial& partial) {
-  const auto score = [&](const Ring<kBlockSlots>& of, float(&s)[32]) {
-    Wait(&shared.keys_full[of.slot][0], of.parity);
-    Wait(&shared.keys_full[of.slot][1], of.parity);
-    FenceShared();
-    ScoreBlock(of.slot, shared, s);
-  };
-  const auto accumulate = [&](bool first) {
-    Wait(&shared.keys_full[block.slot][half], block.parity);
-    Wait(&shared.weights_full[block.slot], block.parity);
-    FenceShared();
-    if (!first) {
-      const float rescale[2] = {shared.rescale[block.slot][HeadOf(0)], shared.rescale[block.slot][HeadOf(1)]};
-#pragma unroll
-      for (int i = 0; i < kChannels; ++i) partial.o[i] = __fmul_rn(partial.o[i], rescale[i % 4 / 2]);
-    }
-    AccumulateValues(half, block.slot, first, shared, partial.o);
-  };
-  if (block.slot == half) {
-    float s[32];
-    score(block, s);
-    WeighBlock(exponent_scale, half, block.slot, keys, /*first=*/true, shared, s);
-  }
-  for (int32_t begin = 0; begin < keys; begin += kBlockKeys) {
-    const bool last = begin + kBlockKeys >= keys;
-    if (block.slot == half || last) {
-      accumulate(begin == 0);
-    } else {
-      Ring<kBlockSlots> next = block;
-      next.Next();
-      float s[32];
-      score(next, s);
-      accumulate(begin == 0);
-      WeighBlock(exponent_scale, half, next.slot, keys - begin - kBlockKeys, /*first=*/false, shared, s);
-    }
-    if (last) {
-      for (int i = 0; i < 2; ++i) {
-        partial.largest[i] = shared.largest[block.slot][HeadOf(i)];
-        partial.sum[i] = shared.sum[block.slot][HeadOf(i)];
-      }
-    }
-    block.Next();
-  }
-}
-
-// ---- output ----
-
-// o (1 / sum) -> bf16, of the heads that there are; without keys 0.
-__device__ void Finish(const SparseAttention& work, const Tile& tile, int half, const Partial& partial) {
-#pragma unroll
-  for (int i = 0; i < 2; ++i) {
-    const int64_t head = tile.head_group * kTileHeads + HeadOf(i);
-    if (head >= work.heads) continue;
-    auto* o = static_cast<__nv_bfloat16*>(work.o_latent) + tile.row * work.o_stride + head * kLatent +
-              half * (kLatent / 2) + Lane() % 4 * 2;
-    const float factor = __frcp_rn(partial.sum[i]);
-#pragma unroll
-    for (int j = 0; j < kChannels / 4; ++j) {
-      const float first = tile.keys > 0 ? __fmul_rn(partial.o[4 * j + 2 * i], factor) : 0.0F;
-      const float second = tile.keys > 0 ? __fmul_rn(partial.o[4 * j + 2 * i + 1], factor) : 0.0F;
-      *reinterpret_cast<__nv_bfloat162*>(o + 8 * j) = __floats2bfloat162_rn(first, second);
-    }
-  }
-}
-
-// Puts the tile's partition with the row's others; true for the one that came last, which then has the whole.
-__device__ bool JoinOthers(const LaunchedAttention& launched, const Tile& tile, Shared& shared,
-                           Partial& partial) {
-  const int64_t item = int64_t{tile.row} * launched.head_groups + tile.head_group;
-  const int64_t first_place = item * launched.partitions;
-  Store(partial, OwnPlace(launched, first_place + tile.first_partition));
-  __threadfence();
-  SyncMath();
-  if (threadIdx.x == kGatherThreads) shared.arrived = atomicAdd(launched.arrivals + item, 1) + 1;
-  SyncMath();
-  const auto partitions = static_cast<int32_t>((tile.keys + kPartition - 1) / kPartition);
-  if (shared.arrived < partitions) return false;
-  __threadfence();
-  Load(OwnPlace(launched, first_place), partial);
-  for (int32_t later = 1; later < partitions; ++later) {
-    Merge</*kEarlier=*/false>(OwnPlace(launched, first_place + later), partial);
-  }
-  return true;
-}
-
-__device__ void AttendTiles(const LaunchedAttention& launched, int half, Shared& shared) {
+__device__ void ScoreTiles(const LaunchedAttention& launched, Shared& shared) {
   Ring<kTileSlots> tile_slot;
+  Ring<kTileSlots> sums;
   Ring<kBlockSlots> block;
   uint32_t queries_parity = 0;
   while (true) {
-    Wait(&shared.tile_full[tile_slot.slot], tile_slot.parity);
-    const Tile tile = shared.tile[tile_slot.slot];
-    __syncwarp();
-    if (Lane() == 0) Arrive(&shared.tile_empty[tile_slot.slot]);
-    tile_slot.Next();
+    const Tile tile = TakeTile(tile_slot, shared);
     if (tile.row < 0) return;
-    Partial partial;
-    if (tile.keys == 0) {
-      Finish(launched.work, tile, half, partial);
-      continue;
-    }
+    if (tile.keys == 0) continue;
     Wait(&shared.queries_full, queries_parity);
     queries_parity ^= 1;
-    float4* running = OwnPlace(launched, blockIdx.x);
-    for (int32_t partition = tile.first_partition; partition < tile.end_partition; ++partition) {
-      const bool last = partition + 1 == tile.end_partition;
-      const auto keys = static_cast<int32_t>(min(kPartition, tile.keys - partition * kPartition));
-      AttendPartition(launched.exponent_scale, half, keys, block, shared, partial);
-      __syncwarp();
-      if (last && Lane() == 0) Arrive(&shared.queries_empty);
-      if (partition > tile.first_partition) Merge</*kEarlier=*/true>(running, partial);
-      if (!last) Store(partial, running);
+    Softmax softmax;
+    for (int32_t left = tile.keys; left > 0; left -= kBlockKeys) {
+      float s[32];
+      ScoreBlock(block, shared.queries, shared.keys, s);
+      if (left <= kBlockKeys) {
+        ArriveOnce(&shared.queries_empty);
+        MaskScores(left, s);
+      }
+      WeighBlock(launched.exponent_scale, block.slot, shared, s, softmax);
+      block.Next();
     }
-    const bool whole = !launched.split || tile.keys <= kPartition;
-    if (whole || JoinOthers(launched, tile, shared, partial)) Finish(launched.work, tile, half, partial);
+    Wait(&shared.sums_empty[sums.slot], sums.parity ^ 1);
+    if (Lane() % 4 == 0) {
+      for (int i = 0; i < 2; ++i) shared.sums[sums.slot][HeadOf(i)] = softmax.sum[i];
+    }
+    ArriveOnce(&shared.sums_full[sums.slot]);
+    sums.Next();
+  }
+}
+
+// ---- values ----
+
+// o += weights x values of the block, which then may go.
+__device__ void AccumulateBlock(int half, const Ring<kBlockSlots>& block, bool first, Shared& shared,
+                                float (&o)[2][kChannels / 2]) {
+  const int slot = block.slot;
+  Wait(&shared.weights_full[slot], block.parity);
+  FenceShared();
+  if (!first) {
+    const float rescale[2] = {shared.rescale[slot][HeadOf(0)], shared.rescale[slot][HeadOf(1)]};
+    if (__any_sync(~0U, rescale[0] != 1.0F || rescale[1] != 1.0F)) {
+#pragma unroll
+      for (int i = 0; i < kChannels; ++i) {
+        float& value = o[i / (kChannels / 2)][i % (kChannels / 2)];
+        value = __fmul_rn(value, rescale[i % 4 / 2]);
+      }
+    }
+  }
+  const uint64_t weights = TileDescriptor(shared.keys.panels[slot][kRotatedPanel]);
+  const uint64_t values = ColumnsDescriptor(shared.keys.panels[slot][half * kHalfPanels]);
+  constexpr uint64_t kSixteenKeys = 16 * 128 / 16;
+  constexpr uint64_t kTwoPanels = 2 * kPanelBytes / 16;
+  Pin(o[0]);
+  Pin(o[1]);
+  WgmmaFence();
+#pragma unroll
+  for (int k = 0; k < kBlockKeys / 16; ++k) {
+    WgmmaBf16Columns(o[0], weights + 2 * k, values + k * kSixteenKeys, !first || k > 0);
+    WgmmaBf16Columns(o[1], weights + 2 * k, values + k * kSixteenKeys + kTwoPanels, !first || k > 0);
+  }
+  WgmmaCommit();
+  WgmmaWait<0>();
+  Pin(o[0]);
+  Pin(o[1]);
+  __syncwarp();
+  if (Lane() == 0) {
+    // The weights lie in the second half, and both warpgroups read them.
+    if (half == 0) Arrive(&shared.keys.empty[slot][0]);
+    Arrive(&shared.keys.empty[slot][1]);
+  }
+}
+
+// o (1 / sum) -> bf16, of the heads that there are; without keys 0.
+__device__ void Finish(const SparseAttention& work, const Tile& tile, int half, const float (&sums)[2],
+                       const float (&o)[2][kChannels / 2]) {
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    const int64_t head = tile.head_group * kTileHeads + HeadOf(i);
+    auto* to = static_cast<__nv_bfloat16*>(work.o_latent) + tile.row * work.o_stride + head * kLatent +
+               half * (kLatent / 2);
+    const float factor = __frcp_rn(sums[i]);
+    StoreRow<kChannels / 4>(head < work.heads, to, [&](int j) -> float2 {
+      if (tile.keys == 0) return {0.0F, 0.0F};
+      const float* pair = &o[j / 16][4 * (j % 16) + 2 * i];
+      return {__fmul_rn(pair[0], factor), __fmul_rn(pair[1], factor)};
+    });
+  }
+}
+
+__device__ void AccumulateTiles(const LaunchedAttention& launched, int half, Shared& shared) {
+  Ring<kTileSlots> tile_slot;
+  Ring<kTileSlots> sums_slot;
+  Ring<kBlockSlots> block;
+  while (true) {
+    const Tile tile = TakeTile(tile_slot, shared);
+    if (tile.row < 0) return;
+    float o[2][kChannels / 2];
+    float sums[2] = {0.0F, 0.0F};
+    for (int32_t begin = 0; begin < tile.keys; begin += kBlockKeys) {
+      AccumulateBlock(half, block, begin == 0, shared, o);
+      block.Next();
+    }
+    if (tile.keys > 0) {
+      Wait(&shared.sums_full[sums_slot.slot], sums_slot.parity);
+      for (int i = 0; i < 2; ++i) sums[i] = shared.sums[sums_slot.slot][HeadOf(i)];
+      ArriveOnce(&shared.sums_empty[sums_slot.slot]);
+      sums_slot.Next();
+    }
+    Finish(launched.work, tile, half, sums, o);
   }
 }
 
@@ -254,29 +197,37 @@ __global__ void __launch_bounds__(kThreads, 1) AttentionKernel(const LaunchedAtt
   Shared& shared = *reinterpret_cast<Shared*>(memory + (-SharedAddress(memory) & 1023U));
   if (threadIdx.x == 0) {
     InitBarrier(&shared.queries_full, kGatherThreads);
-    InitBarrier(&shared.queries_empty, kMathWarps);
+    InitBarrier(&shared.queries_empty, kScoreWarps);
     for (int i = 0; i < kBlockSlots; ++i) {
-      InitBarrier(&shared.keys_full[i][0], kGatherThreads);
-      InitBarrier(&shared.keys_full[i][1], kGatherThreads);
-      InitBarrier(&shared.keys_empty[i][0], kMathWarps / 2);
-      InitBarrier(&shared.keys_empty[i][1], kMathWarps);
-      InitBarrier(&shared.weights_full[i], kMathThreads / 2);
+      InitBarrier(&shared.keys.full[i][0], kGatherThreads);
+      InitBarrier(&shared.keys.full[i][1], kGatherThreads);
+      InitBarrier(&shared.keys.empty[i][0], kValueWarps / 2);
+      InitBarrier(&shared.keys.empty[i][1], kValueWarps);
+      InitBarrier(&shared.weights_full[i], kScoreWarps);
     }
     for (int i = 0; i < kTileSlots; ++i) {
+      InitBarrier(&shared.sums_full[i], kScoreWarps);
+      InitBarrier(&shared.sums_empty[i], kValueWarps);
       InitBarrier(&shared.tile_full[i], 1);
-      InitBarrier(&shared.tile_empty[i], kGatherWarps + kMathWarps);
+      InitBarrier(&shared.tile_empty[i], kThreads / 32);
     }
     FenceBarrierInit();
   }
   __syncthreads();
   const int warpgroup = static_cast<int>(threadIdx.x / 128);
+  constexpr int kGatherRegisters = 88;
+  constexpr int kScoreRegisters = 104;
+  constexpr int kValueRegisters = 160;
+  static_assert(kGatherRegisters + kScoreRegisters + 2 * kValueRegisters <= 4 * 128);  // 128: compiled for
   if (warpgroup == 0) {
-    GiveRegisters<88>();
+    GiveRegisters<kGatherRegisters>();
     BringTiles<kFp8>(launched, shared);
+  } else if (warpgroup == 1) {
+    GiveRegisters<kScoreRegisters>();
+    ScoreTiles(launched, shared);
   } else {
-    static_assert(kGatherThreads * 88 + kMathThreads * 208 <= kThreads * 168);  // 168: compiled for
-    TakeRegisters<208>();
-    AttendTiles(launched, warpgroup - 1, shared);
+    TakeRegisters<kValueRegisters>();
+    AccumulateTiles(launched, warpgroup - 2, shared);
   }
 }
 
@@ -299,13 +250,6 @@ cudaError_t Launch(const LaunchedAttention& launched, int sms, cudaStream_t stre
   if (const cudaError_t error = cudaMemsetAsync(launched.tiles, 0, sizeof(int32_t), stream);
       error != cudaSuccess) {
     return error;
-  }
-  if (launched.split) {
-    const auto items = static_cast<size_t>(launched.work.rows * launched.head_groups);
-    if (const cudaError_t error = cudaMemsetAsync(launched.arrivals, 0, items * sizeof(int32_t), stream);
-        error != cudaSuccess) {
-      return error;
-    }
   }
   return launched.work.format == CacheFormat::kFp8 ? LaunchAs<true>(launched, sms, stream)
                                                    : LaunchAs<false>(launched, sms, stream);

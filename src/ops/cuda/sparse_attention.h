@@ -11,15 +11,16 @@
 //
 //   s_j = scale * q_latent . [c_j ; k_pe,j];  o_latent = sum_j softmax(s)_j c_j
 //
-// One answer. Of a row and a head: keys go by their ordinal in the selection, in blocks of 64 and partitions
-// of 512. Inside a partition, block by block, in fp32 unless said otherwise,
+// One answer. Of a row and a head: keys go by their ordinal in the selection, in blocks of 64. Block by
+// block, in fp32 unless said otherwise, from t = -inf, sum = 0, o = 0:
 //
-//   t' = max(t, max_j s_j log2 e);  a = 2^(t - t');  p_j = 2^(s_j log2 e - t') -> bf16;
-//   sum = fma(sum, a, sum_j p_j);   o = o a + sum_j p_j c_j   (wgmma, k = 16 keys at a time)
+//   m = max_j s_j log2 e;  t' = m if m > t + 8, otherwise t;  a = 2^(t - t')
+//   p_j = 2^(s_j log2 e - t') -> bf16
+//   sum = fma(sum, a, sum_j p_j);  o = o a + sum_j p_j c_j   (wgmma, k = 16 keys at a time)
 //
-// and the partitions are merged in order: T = max(t1, t2), x = fma(x1, 2^(t1 - T), x2 2^(t2 - T)) for o and
-// sum. At the end o (1 / sum) -> bf16. Whether one block of threads computes a row's partitions or several
-// do, which rows and heads there are besides, where the pages lie and how many SMs compute changes no bit.
+// and at the end o (1 / sum) -> bf16. So p_j is at most 2^8, and o is seldom multiplied. Whether one block of
+// threads computes a row or several do, which rows and heads there are besides, where the pages lie and how
+// many SMs compute changes no bit.
 namespace sluice::ops::cuda {
 
 inline constexpr int64_t kLatent = 512;  // channels of a key that are its value as well
@@ -28,7 +29,8 @@ inline constexpr int64_t kLatentWidth = kLatent + kRotated;
 inline constexpr int64_t kMostHeads = 128;
 inline constexpr int64_t kMostAttended = 2048;  // keys of a row
 
-// All pointers are to device memory, those of q_latent, latents and workspace multiples of 16 bytes.
+// All pointers are to device memory, those of q_latent, latents, o_latent and workspace multiples of 16
+// bytes.
 struct SparseAttention {
   int64_t rows = 0;    // T
   int64_t heads = 0;   // 1..kMostHeads; the tensor cores work on 64 at a time, so fewer cost as much
@@ -44,17 +46,17 @@ struct SparseAttention {
   int64_t top_k = 0;                   // 1..kMostAttended
   int64_t selection_stride = 0;        // elements from row to row
   void* o_latent = nullptr;            // [T, heads * kLatent] bf16
-  int64_t o_stride = 0;                // elements from row to row, even
+  int64_t o_stride = 0;                // elements from row to row, a multiple of 8
   void* workspace = nullptr;           // launches that overlap need one each
-  int64_t workspace_bytes = 0;         // at least WorkspaceBytes(top_k, sms)
+  int64_t workspace_bytes = 0;         // at least WorkspaceBytes(sms)
 };
 
-// What Enqueue needs beside its operands, whatever the number of rows and heads: some 70 MB on 132 SMs.
-int64_t WorkspaceBytes(int64_t top_k, int sms);
+// What Enqueue needs beside its operands, whatever the number of rows and heads: some 16 MB on 132 SMs.
+int64_t WorkspaceBytes(int sms);
 
 // Enqueues it with one block on each of `sms` SMs (SmBudget), which take their tiles from the counter
-// (gemm.h). Nothing is allocated. Returns what CUDA says; throws Error(kInternal) for arguments outside the
-// limits above.
+// (gemm.h), or, where rows are few, with clusters of blocks for each row. Nothing is
+// allocated. Returns what CUDA says; throws Error(kInternal) for arguments outside the limits above.
 cudaError_t Enqueue(const SparseAttention& work, TileCounter tiles, int sms, cudaStream_t stream);
 
 }  // namespace sluice::ops::cuda

@@ -174,7 +174,7 @@ class Attention {
         cache_(world.cache),
         table_(world.table),
         q_(world.q),
-        workspace_(std::vector<uint8_t>(WorkspaceBytes(kTopK, Sms()) + kGuard)),
+        workspace_(std::vector<uint8_t>(WorkspaceBytes(Sms()) + kGuard)),
         counter_({0}) {}
 
   struct Part {
@@ -193,7 +193,7 @@ class Attention {
     constexpr int64_t kPad = 16;
     const int64_t o_stride = part.heads * kLatent + kPad;
     const OnDevice<BF16> o(std::vector<BF16>(2 * kGuard + part.rows * o_stride, BF16{kPoison}));
-    const int64_t bytes = WorkspaceBytes(part.top_k, part.sms);
+    const int64_t bytes = WorkspaceBytes(part.sms);
     Must(cudaMemset(workspace_.data(), 0x7f, bytes + kGuard));
     const auto first = world_.sequences.begin() + part.first_row;
     const OnDevice<int32_t> sequences(std::vector<int32_t>(first, first + part.rows));
@@ -383,11 +383,12 @@ TEST(SparseAttention, RefusesWhatItCannotDo) {
   work.top_k = kMostAttended + 1;
   EXPECT_THROW(Enqueue(work, nullptr, 1, nullptr), Error);
   work.top_k = kMostAttended;
-  EXPECT_THROW(Enqueue(work, nullptr, 1, nullptr), Error);  // no workspace
-  work.workspace_bytes = WorkspaceBytes(kMostAttended, 1);
-  EXPECT_EQ(Enqueue(work, nullptr, 1, nullptr), cudaSuccess);  // no rows
+  constexpr int kSms = 64;
+  EXPECT_THROW(Enqueue(work, nullptr, kSms, nullptr), Error);  // no workspace
+  work.workspace_bytes = WorkspaceBytes(kSms);
+  EXPECT_EQ(Enqueue(work, nullptr, kSms, nullptr), cudaSuccess);  // no rows
   work.format = CacheFormat::kF32;
-  EXPECT_THROW(Enqueue(work, nullptr, 1, nullptr), Error);
+  EXPECT_THROW(Enqueue(work, nullptr, kSms, nullptr), Error);
 }
 
 }  // namespace
