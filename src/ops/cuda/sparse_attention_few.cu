@@ -180,7 +180,8 @@ __device__ void Bring(const LaunchedAttention& launched, const Tile& tile, int i
   };
   if constexpr (kFp8) {
     constexpr int kAhead = 4;
-    static_assert(kAhead < Split::kStages);
+    // A stage is left when the math is at the next block, which has to be dequantised by then.
+    static_assert(kAhead <= Split::kStages - 2);
     const auto bring = [&](int number) {
       if (number < blocks) {
         BringCodesOfPart<kParts>(work, rows + number * kWarpKeys, part, open_stage(number),
