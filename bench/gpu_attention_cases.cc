@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <numeric>
 #include <random>
 #include <vector>
@@ -30,11 +31,12 @@ std::vector<int32_t> Pages(int64_t context) {
   return pages;
 }
 
-// The last rows of a context, each over the keys that it sees.
-void Scores(Bench& bench, int64_t rows, int64_t context) {
+// The last rows of each sequence of a context, each over the keys that it sees.
+void Scores(Bench& bench, int64_t sequences, int64_t rows_each, int64_t context) {
   constexpr int64_t kPageBytes = ops::kPageTokens * (ops::cuda::kIndexDim + 4);
   constexpr int64_t kCodes = ops::kPageTokens * ops::cuda::kIndexDim;
   constexpr int64_t kPatternPages = 64;
+  const int64_t rows = sequences * rows_each;
   std::vector<std::byte> pages;
   for (int64_t page = 0; page < kPatternPages; ++page) {
     const auto codes = RandomCodes().subspan(page * kCodes, kCodes);
@@ -46,39 +48,44 @@ void Scores(Bench& bench, int64_t rows, int64_t context) {
   std::vector<int32_t> positions;
   double visible = 0.0;
   for (int64_t row = 0; row < rows; ++row) {
-    positions.push_back(static_cast<int32_t>(context - rows + row));
-    places.push_back({0, positions.back()});
+    positions.push_back(static_cast<int32_t>(context - rows_each + row % rows_each));
+    places.push_back({static_cast<int32_t>(row / rows_each), positions.back()});
     visible += positions.back() + 1.0;
   }
   const std::vector<ops::cuda::QueryGroup> groups = ops::cuda::GroupQueries(places, kIndexHeads);
   const DeviceArray queries(rows * kIndexHeads * ops::cuda::kIndexDim, RandomCodes());
   const DeviceArray gates(rows * kIndexHeads * 4, RandomFloats());
-  const DeviceArray cache(context * (ops::cuda::kIndexDim + 4), pages);
-  const DeviceArray tables(Pages(context));
+  const DeviceArray cache(sequences * context * (ops::cuda::kIndexDim + 4), pages);
+  const DeviceArray tables(Pages(sequences * context));
   const DeviceArray on_positions(positions);
   const DeviceArray on_groups(groups);
   const DeviceArray scores(rows * context * 4);
+  const DeviceArray counter(sizeof(int32_t));
   ops::cuda::IndexScores work;
   work.heads = kIndexHeads;
   work.rows = rows;
   work.queries = queries.as();
   work.gates = gates.as<float>();
   work.cache = cache.as();
-  work.cache_pages = context / ops::kPageTokens;
+  work.cache_pages = sequences * context / ops::kPageTokens;
   work.page_tables = tables.as<int32_t>();
-  work.table_stride = work.cache_pages;
+  work.table_stride = context / ops::kPageTokens;
   work.positions = on_positions.as<int32_t>();
   work.groups = on_groups.as<ops::cuda::QueryGroup>();
   work.group_count = static_cast<int32_t>(groups.size());
-  work.tiles = ops::cuda::TilesOf(groups);
   work.scores = scores.as<float>();
   work.scores_stride = context;
-  bench.Time("index scores", fmt::format("{} rows, {}K keys", rows, context / 1024),
+  const std::string shape =
+      sequences == 1 && rows > 2
+          ? fmt::format("{} rows, {}K keys", rows, context / 1024)
+          : fmt::format("{} sequences x {}, {}K keys", sequences, rows_each, context / 1024);
+  bench.Time("index scores", shape,
              {Unit::kFp8, 2.0 * kIndexHeads * ops::cuda::kIndexDim * visible,
               4.0 * visible + static_cast<double>(queries.bytes() + cache.bytes())},
              {[&](int, cudaStream_t stream) {
-               Check(Enqueue(work, bench.counter(), bench.sms(), stream), "index scores");
-             }});
+                Check(Enqueue(work, counter.as<int32_t>(), bench.sms(), stream), "index scores");
+              },
+              rows <= kFewRows ? kPerGraph : 1});
 }
 
 void Selection(Bench& bench, int64_t rows, int64_t context) {
@@ -164,8 +171,18 @@ void Attention(Bench& bench, ops::CacheFormat format, int64_t rows, int64_t cont
 
 void TimeAttention(Bench& bench) {
   for (const int64_t rows : {1024, 4096}) {
-    if (bench.Wants("index scores")) Scores(bench, rows, kContext);
+    if (bench.Wants("index scores")) Scores(bench, 1, rows, kContext);
     if (bench.Wants("top-k")) Selection(bench, rows, kContext);
+  }
+  // Beside the anchors (one cache for all launches, as theirs had).
+  for (const auto [sequences, rows, context] : {std::array{1, 1, 64},
+                                                {1, 1, 128},
+                                                {1, 2, 128},
+                                                {16, 1, 64},
+                                                {64, 1, 64},
+                                                {64, 2, 64},
+                                                {128, 1, 32}}) {
+    if (bench.Wants("index scores")) Scores(bench, sequences, rows, int64_t{1024} * context);
   }
   for (const ops::CacheFormat format : {ops::CacheFormat::kFp8, ops::CacheFormat::kBf16}) {
     if (!bench.Wants("sparse attention")) break;

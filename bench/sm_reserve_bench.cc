@@ -99,7 +99,6 @@ class Scoring {
     work_.positions = reinterpret_cast<const int32_t*>(positions_.data());
     work_.groups = reinterpret_cast<const ops::cuda::QueryGroup*>(groups_.data());
     work_.group_count = static_cast<int32_t>(groups.size());
-    work_.tiles = ops::cuda::TilesOf(groups);
     work_.scores = reinterpret_cast<float*>(scores_.data());
     work_.scores_stride = kKeys;
   }

@@ -33,7 +33,10 @@ CudaOps::CudaOps(int device)
       sms_(SmsOf(device)),
       staging_(memory_, stream_),
       counters_(kCounters * SizeOf(DType::kI32), memory_),
+      scoring_counter_(SizeOf(DType::kI32), memory_),
       scoring_launches_(sizeof(LaunchRecord), memory_) {
+  constexpr int32_t kZero = 0;
+  memory_.Copy(&kZero, scoring_counter_.data(), sizeof(kZero));
   const LaunchRecord none;
   memory_.Copy(&none, scoring_launches_.data(), sizeof(none));
   void* flag = nullptr;

@@ -123,6 +123,7 @@ class CudaOps final : public Ops {
   Buffer workspace_;
   bool reserved_ = false;  // workspace_ and staging_ grow no more
   Buffer counters_;
+  Buffer scoring_counter_;  // 0 between launches
   int64_t next_counter_ = 0;
   Buffer scoring_launches_;  // a LaunchRecord
   // Of SelectKeys, (row, position) of a score that is no number, written by the device into the host's

@@ -169,7 +169,8 @@ void CudaOps::SelectKeys(const IndexerShape& shape, const Tensor& queries, const
   const int64_t stride = CeilDiv(context, kPageTokens) * kPageTokens;
   // Where every row takes all that it sees nothing is scored.
   const bool scored = context > selection.cols;
-  const int64_t slab = scored ? ScoredRows(std::ssize(places), stride) : std::ssize(places);
+  const int64_t slab = scored ? std::min<int64_t>(ScoredRows(std::ssize(places), stride), kMostQueryGroups)
+                              : std::ssize(places);
   for (int64_t first = 0; first < std::ssize(places); first += slab) {
     const auto rows = std::min(slab, std::ssize(places) - first);
     const std::span here = places.subspan(static_cast<size_t>(first), static_cast<size_t>(rows));
@@ -197,12 +198,11 @@ void CudaOps::SelectKeys(const IndexerShape& shape, const Tensor& queries, const
       work.positions = at.positions;
       work.groups = staging_.Put(groups);
       work.group_count = static_cast<int32_t>(groups.size());
-      work.tiles = TilesOf(groups);
       work.scores = reinterpret_cast<float*>(Workspace(rows * stride * SizeOf(DType::kF32)));
       work.scores_stride = stride;
       work.record = reinterpret_cast<LaunchRecord*>(scoring_launches_.data());
-      Check(Enqueue(work, NextCounter(), Blocks(), stream_), "SelectKeys' scores of {} rows, {} keys", rows,
-            context);
+      Check(Enqueue(work, reinterpret_cast<TileCounter>(scoring_counter_.data()), Blocks(), stream_),
+            "SelectKeys' scores of {} rows, {} keys", rows, context);
       choice.scores = work.scores;
     }
     Check(Enqueue(choice, stream_), "SelectKeys of {} rows, {} keys", rows, context);

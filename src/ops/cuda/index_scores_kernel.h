@@ -11,16 +11,15 @@
 namespace sluice::ops::cuda {
 
 inline constexpr int64_t kIndexDim = 128;  // index_head_dim of every model of the family
-inline constexpr int kQueryColumns = 128;  // heads x rows of one product
-inline constexpr int kTilePages = 32;      // most pages of 64 keys in one tile
+inline constexpr int kQueryColumns = 256;  // most heads x rows of one tile
+inline constexpr int kQueryBox = 64;       // lines of queries that are brought at a time
+inline constexpr int kMostQueryGroups = 8192;
 
-// Rows [row, row + rows) of one sequence that are scored together; rows * heads <= 128.
+// Rows [row, row + rows) of one sequence that are scored together; rows * heads <= kQueryColumns.
 struct QueryGroup {
   int32_t row = 0;
   int32_t rows = 0;
   int32_t sequence = 0;
-  int32_t pages = 0;       // that hold the keys which the last of them sees
-  int32_t first_tile = 0;  // tiles of the groups before it
 };
 
 // What was really launched, written by the kernel itself.
@@ -42,12 +41,11 @@ struct IndexScores {
   int64_t table_stride = 0;
   const int32_t* positions = nullptr;  // [T]
   const QueryGroup* groups = nullptr;
-  int32_t group_count = 0;
-  int32_t tiles = 0;        // TilesOf(groups)
+  int32_t group_count = 0;  // up to kMostQueryGroups
   float* scores = nullptr;  // [T, scores_stride]; of row t the entries 0..positions[t] are written
   int64_t scores_stride = 0;
   LaunchRecord* record = nullptr;  // if there, is told of the launch
-  // Block b of n takes tiles b, b + n, ... instead of drawing from the counter; for
+  // Block b of n takes shares b, b + n, ... instead of drawing from the counter; for
   // bench/sm_reserve_bench.cc.
   bool fixed_tiles = false;
 };

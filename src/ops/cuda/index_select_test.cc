@@ -21,20 +21,26 @@ constexpr int64_t kPages = (kContext + kPageTokens - 1) / kPageTokens;
 constexpr int32_t kSequences = 2;
 constexpr float kPoison = -12345.0F;
 
+// A prompt's rows, one row alone between two sequences, and decodes; some see little, some everything.
+std::vector<RowPlace> SomePlaces() {
+  std::vector<RowPlace> places;
+  for (int32_t i = 0; i < 21; ++i) places.push_back({0, 4000 + 3 * i});
+  places.push_back({1, 63});
+  places.push_back({0, 2047});
+  places.push_back({0, 2048});
+  for (int32_t i = 0; i < 7; ++i) places.push_back({1, static_cast<int32_t>(kContext) - 7 + i});
+  places.push_back({1, 0});
+  places.push_back({0, static_cast<int32_t>(kContext) - 1});
+  return places;
+}
+
 // Queries, gates and an index cache of two sequences; `pages` decides where their pages lie.
 struct World {
-  World(int64_t head_count, uint32_t pages) : heads(head_count) {
+  World(int64_t head_count, uint32_t pages, std::vector<RowPlace> rows_of = SomePlaces())
+      : heads(head_count), places(std::move(rows_of)) {
     std::mt19937 random(3);
     std::normal_distribution<float> normal;
     const auto code = [&] { return ToF8E4M3(60.0F * normal(random)).bits; };
-    // A prompt's rows, one row alone between two sequences, and decodes; some see little, some everything.
-    for (int32_t i = 0; i < 21; ++i) places.push_back({0, 4000 + 3 * i});
-    places.push_back({1, 63});
-    places.push_back({0, 2047});
-    places.push_back({0, 2048});
-    for (int32_t i = 0; i < 7; ++i) places.push_back({1, static_cast<int32_t>(kContext) - 7 + i});
-    places.push_back({1, 0});
-    places.push_back({0, static_cast<int32_t>(kContext) - 1});
     for (int64_t i = 0; i < rows() * heads * kIndexDim; ++i) queries.push_back(code());
     for (int64_t i = 0; i < rows() * heads; ++i) gates.push_back(0.01F * normal(random));
     for (int32_t sequence = 0; sequence < kSequences; ++sequence) {
@@ -111,13 +117,13 @@ Found Select(const World& world, int64_t first, int64_t count, int32_t top_k, in
   work.positions = on_positions.data();
   work.groups = on_groups.data();
   work.group_count = static_cast<int32_t>(groups.size());
-  work.tiles = TilesOf(groups);
   work.scores = scores.data();
   work.scores_stride = kContext;
   Must(Enqueue(work, counter.data(), sms, nullptr));
   Must(Enqueue(TopK{count, scores.data(), kContext, on_positions.data(), top_k, selection.data(), bad.data()},
                nullptr));
   Found found;
+  EXPECT_EQ(counter.Get(), std::vector<int32_t>{0}) << "which the next launch draws from";
   const std::vector<float> all = scores.Get();
   for (int64_t t = 0; t < count; ++t) {
     const auto row = all.begin() + t * kContext;
@@ -258,6 +264,23 @@ TEST(TopK, IsExactForRowsOfAnyKind) {
       }
     }
     EXPECT_EQ(bad.Get(), (std::vector<int32_t>{-1, -1}));
+  }
+}
+
+// More groups than a warp looks at together, none of which has a partner.
+TEST_P(IndexSelect, RowsOfManyGroupsKeepTheirBits) {
+  std::vector<RowPlace> places;
+  for (int32_t i = 0; i < 150; ++i) {
+    places.push_back({i % 2, (i * 997 + 2048) % static_cast<int32_t>(kContext)});
+  }
+  const World world(GetParam(), 1, places);
+  for (const int sms : {Sms(), 3}) {
+    const Found all = Select(world, 0, world.rows(), 2048, sms);
+    for (int64_t t = 0; t < world.rows(); t += 7) {
+      const std::vector<float> alone = Select(world, t, 1, 2048, Sms()).scores[0];
+      ASSERT_EQ(std::memcmp(alone.data(), all.scores[t].data(), alone.size() * sizeof(float)), 0)
+          << "row " << t << " on " << sms << " SMs";
+    }
   }
 }
 
