@@ -32,7 +32,7 @@ CudaOps::CudaOps(int device)
     : memory_(ChosenMemory(device)),
       sms_(SmsOf(device)),
       staging_(memory_, stream_),
-      counters_(kCounters * SizeOf(DType::kI32), memory_),
+      counters_(kCounters * kCounterNumbers * SizeOf(DType::kI32), memory_),
       scoring_counter_(SizeOf(DType::kI32), memory_),
       scoring_launches_(sizeof(LaunchRecord), memory_) {
   constexpr int32_t kZero = 0;
@@ -87,7 +87,7 @@ std::byte* CudaOps::Workspace(int64_t bytes) {
 
 // One stream: a counter is free again when the launch before it on the stream is through.
 TileCounter CudaOps::NextCounter() {
-  return reinterpret_cast<TileCounter>(counters_.data()) + next_counter_++ % kCounters;
+  return reinterpret_cast<TileCounter>(counters_.data()) + next_counter_++ % kCounters * kCounterNumbers;
 }
 
 std::unique_ptr<Weight> CudaOps::Pack(const RawMatrix& raw) {

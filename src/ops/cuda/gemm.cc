@@ -1,5 +1,6 @@
 #include "ops/cuda/gemm.h"
 
+#include <algorithm>
 #include <limits>
 
 #include "base/checked.h"
@@ -8,10 +9,45 @@
 #include "ops/cuda/tensor_map.h"
 
 namespace sluice::ops::cuda {
+namespace {
 
-cudaError_t Enqueue(const Gemm& gemm, TileCounter tiles, int sms, cudaStream_t stream) {
+// Clocks of a tile of each shape, as measured on an H200 (docs/decisions/gpu-kernels.md): for a block of k,
+// and for what comes once.
+struct TileCost {
+  double block = 0;
+  double once = 0;
+};
+constexpr TileCost kFp8Costs[kTileShapeCount] = {{1720, 4300}, {920, 1700}, {590, 700},
+                                                 {600, 900},   {410, 400},  {350, 300}};
+constexpr TileCost kBf16Costs[kTileShapeCount] = {{1400, 4000}, {750, 2460}, {600, 1400},
+                                                  {490, 1200},  {410, 800},  {300, 600}};
+
+// The shape whose last cluster is expected to be done first. Of groups only their number and the sum of their
+// rows are known.
+int ChooseShape(const Gemm& gemm, int64_t blocks, int sms) {
+  int best = 0;
+  double best_clocks = std::numeric_limits<double>::infinity();
+  const int64_t groups = std::max<int64_t>(1, gemm.group_count);
+  for (int shape = 0; shape < kTileShapeCount; ++shape) {
+    const TileShape& tile = kTileShapes[shape];
+    const TileCost& cost = gemm.type == DType::kF8E4M3 ? kFp8Costs[shape] : kBf16Costs[shape];
+    if (sms < tile.blocks()) continue;
+    const int64_t tiles = groups * CeilDiv(CeilDiv(gemm.rows, groups), tile.all_rows()) * gemm.batches *
+                          CeilDiv(gemm.outputs, tile.outputs());
+    const int64_t turns = CeilDiv(tiles, sms / tile.blocks());
+    const double clocks = static_cast<double>(turns) * (static_cast<double>(blocks) * cost.block + cost.once);
+    if (clocks < best_clocks) {
+      best = shape;
+      best_clocks = clocks;
+    }
+  }
+  return best;
+}
+
+}  // namespace
+
+cudaError_t EnqueueWithShape(const Gemm& gemm, int shape, TileCounter tiles, int sms, cudaStream_t stream) {
   constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
-  constexpr int kBoxRows = 128;
   const bool fp8 = gemm.type == DType::kF8E4M3;
   SLUICE_CHECK(fp8 || gemm.type == DType::kBF16, "x and w are {}", NameOf(gemm.type));
   SLUICE_CHECK(gemm.y_type == DType::kBF16 || gemm.y_type == DType::kF32, "y is {}", NameOf(gemm.y_type));
@@ -21,12 +57,17 @@ cudaError_t Enqueue(const Gemm& gemm, TileCounter tiles, int sms, cudaStream_t s
                gemm.inputs);
   SLUICE_CHECK(gemm.inputs * SizeOf(gemm.type) % 16 == 0 && gemm.x_stride * SizeOf(gemm.type) % 16 == 0,
                "rows of {} and {} elements are not whole units of 16 bytes", gemm.inputs, gemm.x_stride);
+  SLUICE_CHECK(!fp8 || (std::max(gemm.rows, gemm.weights * CeilDiv(gemm.outputs, 128)) <=
+                        kMost / CeilDiv(gemm.inputs, 128)),
+               "scales of {} rows of {}", gemm.rows, gemm.inputs);
   SLUICE_CHECK(!fp8 || (gemm.x_scales != nullptr && gemm.w_scales != nullptr), "FP8 without scales");
   SLUICE_CHECK(gemm.group_count >= 0 && gemm.group_count <= kMostGroups, "{} groups", gemm.group_count);
   SLUICE_CHECK(gemm.batches == 1 || (gemm.groups == nullptr && gemm.batches <= gemm.weights && !fp8 &&
                                      gemm.inputs * SizeOf(gemm.type) % 128 == 0),
                "{} batches of {} inputs", gemm.batches, gemm.inputs);
-  SLUICE_CHECK(sms > 0, "{} SMs", sms);
+  SLUICE_CHECK(shape >= 0 && shape < kTileShapeCount, "tile shape {}", shape);
+  const TileShape& tile = kTileShapes[shape];
+  SLUICE_CHECK(sms >= tile.blocks(), "{} SMs", sms);
   if (gemm.rows == 0) return cudaSuccess;
 
   const int64_t block_inputs = 128 / SizeOf(gemm.type);
@@ -46,12 +87,21 @@ cudaError_t Enqueue(const Gemm& gemm, TileCounter tiles, int sms, cudaStream_t s
   launched.y_stride = gemm.y_stride;
   launched.groups = gemm.groups;
   launched.group_count = gemm.group_count;
-  launched.tiles = tiles;
-  const CUtensorMap x_map = MapOf(gemm.x, gemm.type, gemm.rows,
-                                  (gemm.batches - 1) * gemm.x_step + gemm.inputs, gemm.x_stride, kBoxRows);
+  launched.tiles = tiles + 1;
+  // Where there are fewer rows than a tile has, no more are brought.
+  const bool few = gemm.groups == nullptr && gemm.rows < tile.rows();
+  launched.x_box = few ? static_cast<int32_t>(CeilDiv(gemm.rows, 8) * 8) : tile.rows();
+  const CUtensorMap x_map =
+      MapOf(gemm.x, gemm.type, gemm.rows, (gemm.batches - 1) * gemm.x_step + gemm.inputs, gemm.x_stride,
+            launched.x_box);
   const CUtensorMap w_map =
-      MapOf(gemm.w, gemm.type, gemm.weights * gemm.outputs, gemm.inputs, gemm.inputs, kBoxRows);
-  return Launch(launched, x_map, w_map, sms, stream);
+      MapOf(gemm.w, gemm.type, gemm.weights * gemm.outputs, gemm.inputs, gemm.inputs, tile.w_box());
+  return Launch(launched, shape, x_map, w_map, sms, stream);
+}
+
+cudaError_t Enqueue(const Gemm& gemm, TileCounter tiles, int sms, cudaStream_t stream) {
+  const int64_t blocks = CeilDiv(gemm.inputs * SizeOf(gemm.type), 128);
+  return EnqueueWithShape(gemm, ChooseShape(gemm, blocks, sms), tiles, sms, stream);
 }
 
 }  // namespace sluice::ops::cuda

@@ -1,283 +1,304 @@
-#include <cuda_bf16.h>
-
 #include "ops/cuda/gemm.h"
 #include "ops/cuda/gemm_launch.h"
+#include "ops/cuda/gemm_stages.cuh"
+#include "ops/cuda/gemm_store.cuh"
+#include "ops/cuda/gemm_tiles.cuh"
 #include "ops/cuda/hopper.cuh"
 #include "ops/cuda/ring.cuh"
 
 // A block of three warpgroups on each SM. One thread of the first draws tiles and has the copy engine bring
-// the operands; the others compute 64 rows of the tile each.
+// the operands; the others multiply, 64 rows each or half of the outputs.
 //
 //   tile drawn -> for each 128 bytes of k: x box, w box -> shared memory -> wgmma -> registers -> y
 namespace sluice::ops::cuda {
 namespace {
 
-constexpr int kTileRows = 128;     // of x: 64 for each of two warpgroups
-constexpr int kTileOutputs = 128;  // a whole block of weight scales
-constexpr int kTileBytes = 128 * 128;
-constexpr int kStages = 6;
-constexpr int kTileSlots = 2;
-constexpr int kMathThreads = 256;
-constexpr int kThreads = 128 + kMathThreads;
 constexpr int kWgmmaBytes = 32;  // of k in one wgmma, in either type
 
-struct Tile {
-  int32_t row = 0;     // first row of x and y
-  int32_t end = 0;     // of the group; 0: no tile is left
-  int32_t output = 0;  // first output
-  int32_t weight = 0;
-  int32_t batch = 0;
-};
-
-struct Shared {
-  alignas(1024) uint8_t x[kStages][kTileBytes];
-  alignas(1024) uint8_t w[kStages][kTileBytes];
-  uint64_t full[kStages];
-  uint64_t empty[kStages];
-  uint64_t tile_full[kTileSlots];
-  uint64_t tile_empty[kTileSlots];
-  Tile tile[kTileSlots];
-  int32_t tiles_before[kMostGroups + 1];  // row tiles of the groups before this one
-};
-
-__device__ int32_t RowTiles(const RowGroup& group) {
-  return group.end > group.begin ? (group.end - group.begin + kTileRows - 1) / kTileRows : 0;
-}
-
-// A warp sums up the groups' row tiles.
-__device__ void CountTiles(const LaunchedGemm& gemm, Shared& shared) {
-  int32_t before = 0;
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  for (int begin = 0; begin < gemm.group_count; begin += 32) {
-    const int group = begin + lane;
-    int32_t sum = group < gemm.group_count ? RowTiles(gemm.groups[group]) : 0;
-    const int32_t own = sum;
-    for (int step = 1; step < 32; step *= 2) {
-      const int32_t other = __shfl_up_sync(~0U, sum, step);
-      if (lane >= step) sum += other;
-    }
-    if (group < gemm.group_count) shared.tiles_before[group] = before + sum - own;
-    before += __shfl_sync(~0U, sum, 31);
-  }
-  if (lane == 0) shared.tiles_before[gemm.group_count] = before;
-}
-
-// Tiles are numbered with the rows fastest, so that blocks at work together share a weight's tile.
-__device__ Tile TileNumber(const LaunchedGemm& gemm, const Shared& shared, int32_t number) {
-  const int32_t output_tiles = (gemm.outputs + kTileOutputs - 1) / kTileOutputs;
-  if (gemm.groups == nullptr) {
-    const int32_t row_tiles = (gemm.rows + kTileRows - 1) / kTileRows;
-    if (row_tiles == 0 || number / row_tiles >= output_tiles * gemm.batches) return {};
-    const int32_t column = number / row_tiles;
-    const int32_t batch = column / output_tiles;
-    return {number % row_tiles * kTileRows, gemm.rows, column % output_tiles * kTileOutputs, batch, batch};
-  }
-  if (number >= shared.tiles_before[gemm.group_count] * output_tiles) return {};
-  int32_t low = 0;  // the last group that begins at or before the tile
-  int32_t high = gemm.group_count;
-  while (high - low > 1) {
-    const int32_t middle = (low + high) / 2;
-    if (shared.tiles_before[middle] * output_tiles <= number) {
-      low = middle;
-    } else {
-      high = middle;
-    }
-  }
-  const RowGroup group = gemm.groups[low];
-  const int32_t inside = number - shared.tiles_before[low] * output_tiles;
-  const int32_t row_tiles = RowTiles(group);
-  return {group.begin + inside % row_tiles * kTileRows, group.end, inside / row_tiles * kTileOutputs,
-          group.weight, 0};
-}
-
-__device__ void BringTiles(const LaunchedGemm& gemm, const CUtensorMap* x_map, const CUtensorMap* w_map,
-                           Shared& shared) {
-  Ring<kStages> stage;
-  Ring<kTileSlots> slot;
-  while (true) {
-    const Tile tile = TileNumber(gemm, shared, atomicAdd(gemm.tiles, 1));
-    Wait(&shared.tile_empty[slot.slot], slot.parity ^ 1);
-    shared.tile[slot.slot] = tile;
-    Arrive(&shared.tile_full[slot.slot]);
-    slot.Next();
-    if (tile.end == 0) return;
-    for (int32_t block = 0; block < gemm.blocks; ++block) {
-      Wait(&shared.empty[stage.slot], stage.parity ^ 1);
-      ArriveExpecting(&shared.full[stage.slot], 2 * kTileBytes);
-      CopyBox(x_map, shared.x[stage.slot], &shared.full[stage.slot],
-              tile.batch * gemm.x_step + block * gemm.block_inputs, tile.row);
-      CopyBox(w_map, shared.w[stage.slot], &shared.full[stage.slot], block * gemm.block_inputs,
-              tile.weight * gemm.outputs + tile.output);
-      stage.Next();
-    }
-  }
-}
-
-__device__ void Store(float* to, float first, float second) {
-  *reinterpret_cast<float2*>(to) = {first, second};
-}
-__device__ void Store(__nv_bfloat16* to, float first, float second) {
-  *reinterpret_cast<__nv_bfloat162*>(to) = __floats2bfloat162_rn(first, second);
-}
-__device__ void Store(float* to, float value) { *to = value; }
-__device__ void Store(__nv_bfloat16* to, float value) { *to = __float2bfloat16_rn(value); }
-
 // d = (accumulate ? d : 0) + the products over 128 bytes of k; d is there after the commit's wait.
-template <bool kFp8>
-__device__ void MultiplyBlock(uint64_t x, uint64_t w, bool accumulate, float (&d)[64]) {
+template <bool kFp8, int kRegisters>
+__device__ void MultiplyBlock(uint64_t x, uint64_t w, bool accumulate, float (&d)[kRegisters]) {
   Pin(d);
   WgmmaFence();
 #pragma unroll
-  for (int k = 0; k < 128 / kWgmmaBytes; ++k) {
-    const uint64_t step = static_cast<uint64_t>(k) * kWgmmaBytes / 16;
+  for (int k = 0; k < 128; k += kWgmmaBytes) {
     if constexpr (kFp8) {
-      WgmmaE4M3(d, x + step, w + step, accumulate || k > 0);
+      WgmmaE4M3(d, Advance(x, k), Advance(w, k), accumulate || k > 0);
     } else {
-      WgmmaBf16(d, x + step, w + step, accumulate || k > 0);
+      WgmmaBf16(d, Advance(x, k), Advance(w, k), accumulate || k > 0);
     }
   }
   WgmmaCommit();
 }
 
-// acc = the sums over k of 64 rows of the tile, those of this warpgroup.
-template <bool kFp8>
-__device__ void Multiply(const LaunchedGemm& gemm, const Tile& tile, int half, Shared& shared,
-                         Ring<kStages>& stage, float (&acc)[64]) {
-  const int lane = static_cast<int>(threadIdx.x) % 128;
-  [[maybe_unused]] const float* w_scales = nullptr;
-  [[maybe_unused]] const float* x_scales[2] = {nullptr, nullptr};
-  if constexpr (kFp8) {
-    const int32_t row = tile.row + half * 64 + lane / 32 * 16 + lane % 32 / 4;
+// scale_x * scale_w of this thread's two rows, for each wave of kN outputs, which lies in one block of weight
+// scales. A lane of four loads every fourth block of k, ahead of its use; the others get it from there.
+template <int kN, int kWaves>
+class Scales {
+ public:
+  static_assert(128 % kN == 0);
+
+  // A row beyond the group takes the last one's scale: its sums are not stored.
+  __device__ Scales(const LaunchedGemm& gemm, const Tile& tile, int32_t row, int32_t output) : gemm_(gemm) {
     const int32_t output_blocks = (gemm.outputs + 127) / 128;
-    w_scales =
-        gemm.w_scales + (static_cast<int64_t>(tile.weight) * output_blocks + tile.output / 128) * gemm.blocks;
-    for (int i = 0; i < 2; ++i) {
-      // A row beyond the group takes the last one's scale: its sums are not stored.
-      x_scales[i] = gemm.x_scales + static_cast<int64_t>(min(row + 8 * i, tile.end - 1)) * gemm.blocks;
+    for (int i = 0; i < 2; ++i) x_[i] = min(row + 8 * i, tile.end - 1) * gemm.blocks;
+#pragma unroll
+    for (int wave = 0; wave < kWaves; ++wave) {
+      const int32_t block = min((output + wave * kN) / 128, output_blocks - 1);
+      w_[wave] = (tile.weight * output_blocks + block) * gemm.blocks;
+    }
+    Load(0);
+  }
+  // Blocks of k come in ascending order.
+  __device__ void Of(int32_t block, float (&scale)[kWaves][2]) {
+    if (block % 4 == 0) {
+#pragma unroll
+      for (int wave = 0; wave < kWaves; ++wave) {
+        for (int i = 0; i < 2; ++i) product_[wave][i] = __fmul_rn(next_x_[i], next_w_[wave]);
+      }
+      Load(block + 4);
     }
 #pragma unroll
-    for (int i = 0; i < 64; ++i) acc[i] = 0.0F;
+    for (int wave = 0; wave < kWaves; ++wave) {
+      for (int i = 0; i < 2; ++i) scale[wave][i] = __shfl_sync(~0U, product_[wave][i], block % 4, 4);
+    }
   }
-  for (int32_t block = 0; block < gemm.blocks; ++block) {
-    Wait(&shared.full[stage.slot], stage.parity);
-    const uint64_t x = TileDescriptor(shared.x[stage.slot] + half * (kTileBytes / 2));
-    const uint64_t w = TileDescriptor(shared.w[stage.slot]);
-    if constexpr (kFp8) {
-      float sum[64];
-      MultiplyBlock<kFp8>(x, w, /*accumulate=*/false, sum);
-      const float scale[2] = {x_scales[0][block] * w_scales[block], x_scales[1][block] * w_scales[block]};
+
+ private:
+  __device__ void Load(int32_t block) {
+    const int32_t mine = min(block + static_cast<int32_t>(threadIdx.x) % 4, gemm_.blocks - 1);
+    for (int i = 0; i < 2; ++i) next_x_[i] = gemm_.x_scales[x_[i] + mine];
+#pragma unroll
+    for (int wave = 0; wave < kWaves; ++wave) next_w_[wave] = gemm_.w_scales[w_[wave] + mine];
+  }
+
+  const LaunchedGemm& gemm_;
+  int32_t x_[2];
+  int32_t w_[kWaves];
+  float next_x_[2];
+  float next_w_[kWaves];
+  float product_[kWaves][2];
+};
+
+// acc += a block's sums, scaled.
+template <int kCount>
+__device__ void Promote(const float (&sum)[kCount], const float (&scale)[2], float (&acc)[kCount]) {
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) acc[i] = __fmaf_rn(sum[i], scale[i % 4 / 2], acc[i]);
+}
+
+// FP8, one wave: a block is promoted while the next one is multiplied.
+template <int kN, typename Stages>
+__device__ void SumAhead(int32_t blocks, Stages& stages, Scales<kN, 1>& scales, float (&acc)[1][kN / 2]) {
+  float sum[2][kN / 2];
+  float scale[2][1][2];
+  const auto multiply = [&](int32_t block, int turn) {
+    stages.WaitFull();
+    MultiplyBlock<true>(stages.x(), stages.w(0), /*accumulate=*/false, sum[turn]);
+    scales.Of(block, scale[turn]);
+  };
+  const auto promote = [&](int turn) {
+    Pin(sum[turn]);
+    stages.ReleaseLast();
+    Promote(sum[turn], scale[turn][0], acc[0]);
+    stages.Next();
+  };
+  multiply(0, 0);
+  stages.Next();
+  int32_t block = 1;
+  for (; block + 1 < blocks; block += 2) {
+    multiply(block, 1);
+    WgmmaWait<1>();
+    promote(0);
+    multiply(block + 1, 0);
+    WgmmaWait<1>();
+    promote(1);
+  }
+  if (block < blocks) {
+    multiply(block, 1);
+    WgmmaWait<1>();
+    promote(0);
+    WgmmaWait<0>();
+    Pin(sum[1]);
+    Promote(sum[1], scale[1][0], acc[0]);
+  } else {
+    WgmmaWait<0>();
+    Pin(sum[0]);
+    Promote(sum[0], scale[0][0], acc[0]);
+  }
+  stages.ReleaseLast();
+}
+
+// FP8, several waves: there are no registers for a second sum, so each is promoted at once; meanwhile the
+// tensor cores work for the other warpgroup.
+template <int kN, int kWaves, typename Stages>
+__device__ void SumInWaves(int32_t blocks, Stages& stages, Scales<kN, kWaves>& scales,
+                           float (&acc)[kWaves][kN / 2]) {
+  for (int32_t block = 0; block < blocks; ++block) {
+    stages.WaitFull();
+    float scale[kWaves][2];
+#pragma unroll
+    for (int wave = 0; wave < kWaves; ++wave) {
+      float sum[kN / 2];
+      MultiplyBlock<true>(stages.x(), stages.w(wave * kN), /*accumulate=*/false, sum);
+      if (wave == 0) scales.Of(block, scale);
       WgmmaWait<0>();
       Pin(sum);
-      if (lane % 32 == 0) Arrive(&shared.empty[stage.slot]);
-#pragma unroll
-      for (int i = 0; i < 64; ++i) acc[i] = __fmaf_rn(sum[i], scale[i % 4 / 2], acc[i]);
-    } else {
-      MultiplyBlock<kFp8>(x, w, /*accumulate=*/block > 0, acc);
-      WgmmaWait<0>();
-      Pin(acc);
-      if (lane % 32 == 0) Arrive(&shared.empty[stage.slot]);
-    }
-    stage.Next();
-  }
-}
-
-template <typename T>
-__device__ void StoreTile(const LaunchedGemm& gemm, const Tile& tile, int half, const float (&acc)[64]) {
-  const int lane = static_cast<int>(threadIdx.x) % 128;
-  const bool pairs = gemm.y_stride % 2 == 0 && gemm.outputs % 2 == 0 && gemm.y_step % 2 == 0;
-#pragma unroll
-  for (int i = 0; i < 2; ++i) {
-    const int32_t row = tile.row + half * 64 + lane / 32 * 16 + lane % 32 / 4 + 8 * i;
-    if (row >= tile.end) continue;
-    T* y = static_cast<T*>(gemm.y) + row * gemm.y_stride + tile.batch * gemm.y_step;
-#pragma unroll
-    for (int j = 0; j < kTileOutputs / 8; ++j) {
-      const int32_t output = tile.output + 8 * j + lane % 4 * 2;
-      if (output >= gemm.outputs) continue;
-      const float first = acc[4 * j + 2 * i];
-      const float second = acc[4 * j + 2 * i + 1];
-      if (pairs) {
-        Store(y + output, first, second);
-      } else {
-        Store(y + output, first);
-        if (output + 1 < gemm.outputs) Store(y + output + 1, second);
+      if (wave == kWaves - 1) {
+        stages.Next();
+        stages.ReleaseLast();
       }
+      Promote(sum, scale[wave], acc[wave]);
     }
   }
 }
 
-template <bool kFp8, typename T>
+// bf16: the sum over all of k is made by the tensor cores.
+template <int kN, typename Stages>
+__device__ void SumBf16(int32_t blocks, Stages& stages, float (&acc)[1][kN / 2]) {
+  stages.WaitFull();
+  MultiplyBlock<false>(stages.x(), stages.w(0), /*accumulate=*/false, acc[0]);
+  stages.Next();
+  for (int32_t block = 1; block < blocks; ++block) {
+    stages.WaitFull();
+    MultiplyBlock<false>(stages.x(), stages.w(0), /*accumulate=*/true, acc[0]);
+    WgmmaWait<1>();
+    stages.ReleaseLast();
+    stages.Next();
+  }
+  WgmmaWait<0>();
+  Pin(acc[0]);
+  stages.ReleaseLast();
+}
+
+// One warpgroup's part of a tile: 64 rows by kWaves * kN outputs.
+template <bool kFp8, int kN, int kWaves, typename Stages>
+__device__ void ComputeTile(const LaunchedGemm& gemm, const Tile& tile, Stages& stages) {
+  const int32_t row = tile.row + stages.first_row();
+  const int32_t output = tile.output + stages.first_output();
+  float acc[kWaves][kN / 2];
+  if constexpr (kFp8) {
+#pragma unroll
+    for (int wave = 0; wave < kWaves; ++wave) {
+#pragma unroll
+      for (int i = 0; i < kN / 2; ++i) acc[wave][i] = 0.0F;
+    }
+    Scales<kN, kWaves> scales(gemm, tile, row, output);
+    if constexpr (kWaves == 1) {
+      SumAhead<kN>(gemm.blocks, stages, scales, acc);
+    } else {
+      SumInWaves<kN, kWaves>(gemm.blocks, stages, scales, acc);
+    }
+  } else {
+    SumBf16<kN>(gemm.blocks, stages, acc);
+  }
+#pragma unroll
+  for (int wave = 0; wave < kWaves; ++wave) {
+    StoreSums<kN>(gemm, tile, row, output + wave * kN, acc[wave]);
+  }
+}
+
+template <bool kFp8, TileShape kShape>
+__device__ void ComputeTiles(const LaunchedGemm& gemm, int warpgroup, int32_t rank, Shared<kShape>& shared) {
+  // With bf16 nothing is promoted, and the waves are one.
+  constexpr int kN = kFp8 ? kShape.n : kShape.n * kShape.waves;
+  constexpr int kWaves = kFp8 ? kShape.waves : 1;
+  constexpr bool kNarrows =
+      kShape.row_groups == 2;  // a last tile with few outputs costs no more than they do
+  FullStages<kShape> stages(shared, warpgroup, rank);
+  Ring<kTileSlots> slot;
+  while (true) {
+    Wait(&shared.tile_full[slot.slot], slot.parity);
+    const Tile& tile = shared.tile[slot.slot];
+    if (tile.end == 0) return;
+    const int32_t outputs = gemm.outputs - tile.output;
+    if (kNarrows && kN * kWaves > 64 && outputs <= 64) {
+      ComputeTile<kFp8, (kNarrows && kN > 64 ? 64 : kN), (kNarrows ? 1 : kWaves)>(gemm, tile, stages);
+    } else if (kNarrows && kN * kWaves > 128 && outputs <= 128) {
+      ComputeTile<kFp8, (kNarrows && kN > 128 ? 128 : kN), (kNarrows ? 1 : kWaves)>(gemm, tile, stages);
+    } else {
+      ComputeTile<kFp8, kN, kWaves>(gemm, tile, stages);
+    }
+    Arrive(&shared.tile_empty[slot.slot]);
+    slot.Next();
+  }
+}
+
+template <bool kFp8, int kIndex>
 __global__ void __launch_bounds__(kThreads, 1)
-    GemmKernel(const LaunchedGemm gemm, const __grid_constant__ CUtensorMap x_map,
+    GemmKernel(const __grid_constant__ LaunchedGemm gemm, const __grid_constant__ CUtensorMap x_map,
                const __grid_constant__ CUtensorMap w_map) {
+  constexpr TileShape kShape = kTileShapes[kIndex];
   extern __shared__ uint8_t memory[];
-  Shared& shared =
-      *reinterpret_cast<Shared*>((reinterpret_cast<uintptr_t>(memory) + 1023) & ~uintptr_t{1023});
-  const int warpgroup = static_cast<int>(threadIdx.x) / 128;
+  auto& shared =
+      *reinterpret_cast<Shared<kShape>*>((reinterpret_cast<uintptr_t>(memory) + 1023) & ~uintptr_t{1023});
+  // The same in all lanes, which the compiler cannot know of threadIdx.
+  const int warpgroup = __shfl_sync(~0U, static_cast<int>(threadIdx.x) / 128, 0);
+  const auto rank = kShape.pair ? static_cast<int32_t>(ClusterRank()) : 0;
+  int32_t first = 0;
   if (threadIdx.x == 0) {
-    for (int i = 0; i < kStages; ++i) {
-      InitBarrier(&shared.full[i], 1);
-      InitBarrier(&shared.empty[i], kMathThreads / 32);
-    }
-    for (int i = 0; i < kTileSlots; ++i) {
-      InitBarrier(&shared.tile_full[i], 1);
-      InitBarrier(&shared.tile_empty[i], kMathThreads);
-    }
-    FenceBarrierInit();
+    if (rank == 0) first = atomicAdd(gemm.tiles, 1);
     PrefetchMap(&x_map);
     PrefetchMap(&w_map);
+    InitBarriers<kShape>(shared);
   }
-  if (threadIdx.x < 32 && gemm.groups != nullptr) CountTiles(gemm, shared);
+  if (threadIdx.x < 32 && gemm.groups != nullptr) Tiles<kShape>::Count(gemm, shared.tiles_before);
   __syncthreads();
+  if constexpr (kShape.pair) MeetCluster();
   if (warpgroup == 0) {
     GiveRegisters<40>();
-    if (threadIdx.x == 0) BringTiles(gemm, &x_map, &w_map, shared);
+    if (threadIdx.x == 0) BringTiles<kShape>(gemm, &x_map, &w_map, rank, first, shared);
+    __syncwarp();
   } else {
     static_assert(128 * 40 + kMathThreads * 232 <= kThreads * 168);  // 168: what the block was compiled for
     TakeRegisters<232>();
-    Ring<kStages> stage;
-    Ring<kTileSlots> slot;
-    while (true) {
-      Wait(&shared.tile_full[slot.slot], slot.parity);
-      const Tile tile = shared.tile[slot.slot];
-      Arrive(&shared.tile_empty[slot.slot]);
-      slot.Next();
-      if (tile.end == 0) return;
-      float acc[64];
-      Multiply<kFp8>(gemm, tile, warpgroup - 1, shared, stage, acc);
-      StoreTile<T>(gemm, tile, warpgroup - 1, acc);
-    }
+    ComputeTiles<kFp8, kShape>(gemm, warpgroup - 1, rank, shared);
   }
+  // The other block may still write into this one's memory, or arrive there.
+  if constexpr (kShape.pair) MeetCluster();
 }
 
-template <bool kFp8, typename T>
+template <bool kFp8, int kIndex>
 cudaError_t LaunchAs(const LaunchedGemm& gemm, const CUtensorMap& x_map, const CUtensorMap& w_map, int sms,
                      cudaStream_t stream) {
-  constexpr int kBytes = static_cast<int>(sizeof(Shared)) + 1024;
+  constexpr TileShape kShape = kTileShapes[kIndex];
+  constexpr int kBytes = static_cast<int>(sizeof(Shared<kShape>)) + 1024;
+  static_assert(kBytes <= kSharedBytes);
   // Each instantiation's limit is raised once on a device; doing it again costs nothing that shows.
   if (const cudaError_t error =
-          cudaFuncSetAttribute(GemmKernel<kFp8, T>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
+          cudaFuncSetAttribute(GemmKernel<kFp8, kIndex>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
       error != cudaSuccess) {
     return error;
   }
-  if (const cudaError_t error = cudaMemsetAsync(gemm.tiles, 0, sizeof(int32_t), stream);
-      error != cudaSuccess) {
-    return error;
+  cudaLaunchAttribute cluster{};
+  cluster.id = cudaLaunchAttributeClusterDimension;
+  cluster.val.clusterDim = {kShape.blocks(), 1, 1};
+  cudaLaunchConfig_t launch{};
+  launch.gridDim = dim3(static_cast<unsigned>(sms / kShape.blocks() * kShape.blocks()));
+  launch.blockDim = dim3(kThreads);
+  launch.dynamicSmemBytes = kBytes;
+  launch.stream = stream;
+  launch.attrs = &cluster;
+  launch.numAttrs = kShape.pair ? 1 : 0;
+  return cudaLaunchKernelEx(&launch, GemmKernel<kFp8, kIndex>, gemm, x_map, w_map);
+}
+
+template <int kIndex>
+cudaError_t LaunchFrom(const LaunchedGemm& gemm, int shape, const CUtensorMap& x_map,
+                       const CUtensorMap& w_map, int sms, cudaStream_t stream) {
+  if constexpr (kIndex < kTileShapeCount) {
+    if (shape != kIndex) return LaunchFrom<kIndex + 1>(gemm, shape, x_map, w_map, sms, stream);
+    return gemm.fp8 ? LaunchAs<true, kIndex>(gemm, x_map, w_map, sms, stream)
+                    : LaunchAs<false, kIndex>(gemm, x_map, w_map, sms, stream);
   }
-  GemmKernel<kFp8, T><<<static_cast<unsigned>(sms), kThreads, kBytes, stream>>>(gemm, x_map, w_map);
-  return cudaGetLastError();
+  return cudaErrorInvalidValue;
 }
 
 }  // namespace
 
-cudaError_t Launch(const LaunchedGemm& gemm, const CUtensorMap& x_map, const CUtensorMap& w_map, int sms,
-                   cudaStream_t stream) {
-  if (gemm.fp8) {
-    return gemm.y_is_bf16 ? LaunchAs<true, __nv_bfloat16>(gemm, x_map, w_map, sms, stream)
-                          : LaunchAs<true, float>(gemm, x_map, w_map, sms, stream);
-  }
-  return gemm.y_is_bf16 ? LaunchAs<false, __nv_bfloat16>(gemm, x_map, w_map, sms, stream)
-                        : LaunchAs<false, float>(gemm, x_map, w_map, sms, stream);
+cudaError_t Launch(const LaunchedGemm& gemm, int shape, const CUtensorMap& x_map, const CUtensorMap& w_map,
+                   int sms, cudaStream_t stream) {
+  return LaunchFrom<0>(gemm, shape, x_map, w_map, sms, stream);
 }
 
 }  // namespace sluice::ops::cuda

@@ -51,13 +51,16 @@ struct Gemm {
 
 inline constexpr int32_t kMostGroups = 1024;
 
-// A number in device memory from which the tiles of one launch are drawn; launches that overlap need one
-// each.
+// Two numbers in device memory from which the tiles of one launch are drawn; launches that overlap need a
+// pair each. Linears draw from the second, which is 0 before a launch and again after it; other kernels from
+// the first.
 using TileCounter = int32_t*;
+inline constexpr int kCounterNumbers = 2;
 
-// Enqueues it on `stream` with one block on each of `sms` SMs (SmBudget). A block takes its next tile from
-// the counter, so a block that starts late costs its own share and nobody else's. Nothing is allocated.
-// Returns what CUDA says; throws Error(kInternal) for arguments outside the limits above.
+// Enqueues it on `stream` with one block on each of `sms` SMs (SmBudget); where blocks come in pairs an odd
+// SM is left alone. A block takes its next tile from the counter, so a block that starts late costs its own
+// share and nobody else's. Nothing is allocated. Returns what CUDA says; throws Error(kInternal) for
+// arguments outside the limits above.
 cudaError_t Enqueue(const Gemm& gemm, TileCounter tiles, int sms, cudaStream_t stream);
 
 }  // namespace sluice::ops::cuda

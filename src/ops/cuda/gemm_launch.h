@@ -7,8 +7,30 @@
 
 #include "ops/cuda/gemm.h"
 
-// Between gemm.cc, which checks and describes the operands, and the kernel in gemm.cu.
+// Between gemm.cc, which checks and describes the operands and chooses the tile, and the kernel in gemm.cu.
 namespace sluice::ops::cuda {
+
+// What a block computes at a time with its two math warpgroups. It changes no bit: an element is made by the
+// same instructions, of some n, in any of them.
+struct TileShape {
+  int row_groups = 2;  // warpgroups one below the other, with 64 rows each; 1: side by side
+  int n = 128;         // outputs of one wgmma
+  int waves = 1;       // of n outputs, one after the other in each warpgroup
+  bool pair = false;   // a cluster of two blocks one below the other, each of which brings half of w to both
+
+  __host__ __device__ constexpr int rows() const { return 64 * row_groups; }
+  __host__ __device__ constexpr int outputs() const { return n * waves * (2 / row_groups); }
+  __host__ __device__ constexpr int blocks() const { return pair ? 2 : 1; }
+  // Of the cluster.
+  __host__ __device__ constexpr int all_rows() const { return rows() * blocks(); }
+  // Rows of w that a block brings at once.
+  __host__ __device__ constexpr int w_box() const { return outputs() / blocks(); }
+};
+
+inline constexpr TileShape kTileShapes[] = {
+    {2, 128, 2, true}, {2, 128, 1}, {2, 64, 1}, {1, 64, 1}, {1, 32, 1}, {1, 16, 1},
+};
+inline constexpr int kTileShapeCount = static_cast<int>(sizeof(kTileShapes) / sizeof(TileShape));
 
 // Gemm as the kernel sees it; the operands are in the tensor maps.
 struct LaunchedGemm {
@@ -20,6 +42,7 @@ struct LaunchedGemm {
   int32_t block_inputs = 0;  // inputs of one: 128 or 64
   int32_t batches = 1;
   int32_t x_step = 0;
+  int32_t x_box = 0;  // rows that a copy of x brings; fewer than the tile's where there are no more
   int64_t y_step = 0;
   const float* x_scales = nullptr;
   const float* w_scales = nullptr;
@@ -27,10 +50,15 @@ struct LaunchedGemm {
   int64_t y_stride = 0;
   const RowGroup* groups = nullptr;
   int32_t group_count = 0;
-  int32_t* tiles = nullptr;
+  int32_t* tiles = nullptr;  // 0 before and after
 };
 
-cudaError_t Launch(const LaunchedGemm& gemm, const CUtensorMap& x_map, const CUtensorMap& w_map, int sms,
-                   cudaStream_t stream);
+// With tiles of kTileShapes[shape], whose boxes the maps have, on at most `sms` blocks.
+cudaError_t Launch(const LaunchedGemm& gemm, int shape, const CUtensorMap& x_map, const CUtensorMap& w_map,
+                   int sms, cudaStream_t stream);
+
+// Enqueue (gemm.h) with a tile that is not the one it would choose, for tests and benchmarks. A shape whose
+// blocks come in pairs needs two SMs and leaves an odd one idle.
+cudaError_t EnqueueWithShape(const Gemm& gemm, int shape, TileCounter tiles, int sms, cudaStream_t stream);
 
 }  // namespace sluice::ops::cuda

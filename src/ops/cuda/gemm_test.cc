@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "base/checked.h"
+#include "ops/cuda/gemm_launch.h"
 #include "ops/cuda/on_device.h"
 
 namespace sluice::ops::cuda {
@@ -20,6 +21,7 @@ namespace {
 
 constexpr int64_t kBlock = 128;
 constexpr float kPoison = -12345.0F;
+constexpr int kChosen = -1;  // the tile that Enqueue chooses
 
 // Random operands of one shape, in the bytes of the type and as the values they stand for.
 struct Operands {
@@ -92,12 +94,12 @@ class Products {
         w_(operands.w_bytes),
         x_scales_(operands.x_scales),
         w_scales_(operands.w_scales),
-        tiles_(std::vector<int32_t>(1)) {}
+        tiles_({-1, 0}) {}
 
   // The first `rows` rows of x from row `first` on, as groups or all with weight 0; y as fp32 whatever its
   // type, with a row of poison before and after.
   std::vector<float> Run(int64_t first, int64_t rows, DType y_type, int sms,
-                         const std::vector<RowGroup>& groups = {}) {
+                         const std::vector<RowGroup>& groups = {}, int shape = kChosen) {
     const int64_t width = operands_.outputs;
     const auto size = static_cast<size_t>((rows + 2) * width);
     const std::vector<RowGroup> shown = groups.empty() ? std::vector<RowGroup>(1) : groups;
@@ -119,18 +121,23 @@ class Products {
       gemm.groups = on_device.data();
       gemm.group_count = static_cast<int32_t>(groups.size());
     }
+    const auto enqueue = [&] {
+      Must(shape == kChosen ? Enqueue(gemm, tiles_.data(), sms, nullptr)
+                            : EnqueueWithShape(gemm, shape, tiles_.data(), sms, nullptr));
+    };
     std::vector<float> values;
     if (y_type == DType::kF32) {
       OnDevice<float> y(std::vector<float>(size, kPoison));
       gemm.y = y.data() + width;
-      Must(Enqueue(gemm, tiles_.data(), sms, nullptr));
+      enqueue();
       values = y.Get();
     } else {
       OnDevice<BF16> y(std::vector<BF16>(size, ToBF16(kPoison)));
       gemm.y = y.data() + width;
-      Must(Enqueue(gemm, tiles_.data(), sms, nullptr));
+      enqueue();
       for (const BF16 value : y.Get()) values.push_back(ToFloat(value));
     }
+    EXPECT_EQ(tiles_.Get(), (std::vector<int32_t>{-1, 0})) << "the counter was not left at 0";
     const float poison = y_type == DType::kF32 ? kPoison : RoundToBF16(kPoison);
     for (int64_t i = 0; i < width; ++i) {
       EXPECT_EQ(values[static_cast<size_t>(i)], poison) << "the row before y was written";
@@ -143,7 +150,7 @@ class Products {
   const Operands& operands_;
   OnDevice<uint8_t> x_, w_;
   OnDevice<float> x_scales_, w_scales_;
-  OnDevice<int32_t> tiles_;
+  OnDevice<int32_t> tiles_;  // the first number is not a linear's
 };
 
 // sqrt(sum of squared errors / sum of squares) over all outputs of these rows; weight_of[i] is that of
@@ -213,6 +220,10 @@ TEST_P(GemmShapes, AreCloseToDouble) {
             c.type == DType::kBF16 ? 1e-5 : 1e-3);
   const std::vector<float> rounded = products.Run(0, c.rows, DType::kBF16, Sms());
   for (size_t i = 0; i < y.size(); ++i) ASSERT_EQ(rounded[i], RoundToBF16(y[i])) << "element " << i;
+  for (int shape = 0; shape < kTileShapeCount; ++shape) {
+    EXPECT_EQ(products.Run(0, c.rows, DType::kF32, Sms(), {}, shape), y) << "tile shape " << shape;
+    EXPECT_EQ(products.Run(0, c.rows, DType::kBF16, Sms() - 1, {}, shape), rounded) << "tile shape " << shape;
+  }
 }
 INSTANTIATE_TEST_SUITE_P(
     Gemm, GemmShapes,
@@ -230,16 +241,18 @@ TEST_P(GemmRows, KeepTheirBitsInAnyCompany) {
   const Operands operands(c.type, c.rows, c.outputs, c.inputs, 1, 11);
   Products products(operands);
   const std::vector<float> all = products.Run(0, c.rows, DType::kF32, Sms());
+  int turn = 0;
   for (const int64_t rows :
        {1L, 2L, 4L, 8L, 16L, 32L, 63L, 64L, 65L, 127L, 128L, 129L, 192L, 256L, 512L, 1000L, 2048L}) {
     for (const int64_t first : {int64_t{0}, c.rows / 3, c.rows - rows}) {
       if (rows > c.rows || first + rows > c.rows) continue;
-      for (const int sms : {Sms(), 7}) {
-        const std::vector<float> some = products.Run(first, rows, DType::kF32, sms);
+      for (const int sms : {Sms(), 7, 7}) {
+        const int shape = turn++ % (kTileShapeCount + 1) - 1;  // the chosen one in turn with all others
+        const std::vector<float> some = products.Run(first, rows, DType::kF32, sms, {}, shape);
         ASSERT_EQ(std::memcmp(some.data(), &all[static_cast<size_t>(first * c.outputs)],
                               some.size() * sizeof(float)),
                   0)
-            << rows << " rows from " << first << " on " << sms << " SMs";
+            << rows << " rows from " << first << " on " << sms << " SMs, tile shape " << shape;
       }
     }
   }
@@ -276,6 +289,9 @@ TEST_P(GemmGroups, GiveEachRowItsWeight) {
     const std::vector<float> y = products.Run(0, c.rows, DType::kF32, Sms(), groups);
     const std::vector<float> again = products.Run(0, c.rows, DType::kF32, 3, groups);
     EXPECT_EQ(y, again) << "on 3 SMs";
+    for (int shape = 0; shape < kTileShapeCount; ++shape) {
+      EXPECT_EQ(products.Run(0, c.rows, DType::kF32, Sms(), groups, shape), y) << "tile shape " << shape;
+    }
     std::vector<int64_t> rows, weight_of;
     std::vector<bool> written(static_cast<size_t>(c.rows));
     for (const RowGroup& group : groups) {

@@ -107,6 +107,15 @@ __device__ inline void CopyBytes(const void* from, void* shared, uint32_t bytes,
       "l"(from), "r"(bytes), "r"(SharedAddress(barrier))
       : "memory");
 }
+// CopyBox for both blocks of a cluster: to the same place in each one's shared memory, and its barrier there.
+__device__ inline void CopyBoxToPair(const CUtensorMap* map, void* shared, uint64_t* barrier, int32_t column,
+                                     int32_t row) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.multicast::cluster "
+      "[%0], [%1, {%3, %4}], [%2], %5;" ::"r"(SharedAddress(shared)),
+      "l"(map), "r"(SharedAddress(barrier)), "r"(column), "r"(row), "h"(static_cast<uint16_t>(3))
+      : "memory");
+}
 __device__ inline void PrefetchMap(const CUtensorMap* map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
 }
@@ -117,11 +126,16 @@ __device__ inline void PrefetchMap(const CUtensorMap* map) {
 // (16 w + l / 4 + 8 i, 8 j + 2 (l % 4) + c).
 
 // A tile of rows of 128 bytes, K-major, as CopyBox writes it with a swizzle of 128 bytes; 1,024-byte aligned.
-// Inside a row of 128 bytes k advances by adding bytes / 16 to the descriptor.
+// Inside a row of 128 bytes k advances with Advance.
 __device__ inline uint64_t TileDescriptor(const void* tile) {
   constexpr uint64_t kSwizzle128 = 1ULL << 62;
   constexpr uint64_t kEightRows = (1024ULL >> 4) << 32;
   return kSwizzle128 | kEightRows | (1ULL << 16) | ((SharedAddress(tile) & 0x3ffffU) >> 4);
+}
+// The descriptor `bytes` further on. Its upper half is a constant for the compiler, which an addition of 64
+// bits would hide from it.
+__device__ inline uint64_t Advance(uint64_t descriptor, int bytes) {
+  return (descriptor & 0xffffffff00000000ULL) | (static_cast<uint32_t>(descriptor) + bytes / 16);
 }
 // Such tiles of 64 rows, one behind the other, read with their columns as n and their rows as k: [k, n]
 // rather than [n, k], 64 columns from each tile. k advances by 16 rows, 2,048 bytes.
@@ -155,11 +169,15 @@ __device__ inline void Pin(float (&d)[kCount]) {
 #define SLUICE_SIXTY SLUICE_THIRTY SLUICE_TEN(3) SLUICE_TEN(4) SLUICE_TEN(5)
 #define SLUICE_NINETY SLUICE_SIXTY SLUICE_TEN(6) SLUICE_TEN(7) SLUICE_TEN(8)
 #define SLUICE_HUNDRED_TWENTY SLUICE_NINETY SLUICE_TEN(9) SLUICE_TEN(10) SLUICE_TEN(11)
+#define SLUICE_PLACES_8 "%0, %1, %2, %3, %4, %5, %6, %7"
+#define SLUICE_PLACES_16 SLUICE_TEN() "%10, %11, %12, %13, %14, %15"
 #define SLUICE_PLACES_32 SLUICE_THIRTY "%30, %31"
 #define SLUICE_PLACES_64 SLUICE_SIXTY "%60, %61, %62, %63"
 #define SLUICE_PLACES_128 SLUICE_HUNDRED_TWENTY "%120, %121, %122, %123, %124, %125, %126, %127"
 #define SLUICE_FOUR(i) "+f"(d[i]), "+f"(d[(i) + 1]), "+f"(d[(i) + 2]), "+f"(d[(i) + 3])
 #define SLUICE_SIXTEEN(i) SLUICE_FOUR(i), SLUICE_FOUR((i) + 4), SLUICE_FOUR((i) + 8), SLUICE_FOUR((i) + 12)
+#define SLUICE_REGISTERS_8 SLUICE_FOUR(0), SLUICE_FOUR(4)
+#define SLUICE_REGISTERS_16 SLUICE_SIXTEEN(0)
 #define SLUICE_REGISTERS_32 SLUICE_SIXTEEN(0), SLUICE_SIXTEEN(16)
 #define SLUICE_REGISTERS_64 SLUICE_REGISTERS_32, SLUICE_SIXTEEN(32), SLUICE_SIXTEEN(48)
 #define SLUICE_REGISTERS_128 \
@@ -182,11 +200,17 @@ __device__ inline void Pin(float (&d)[kCount]) {
         : "l"(a), "l"(b), "r"(static_cast<int>(accumulate)));                              \
   }
 
-// n = 128, k = 32 e4m3 values.
+// n = 16, 32, 64 or 128, by the registers of D; k = 32 e4m3 values.
+SLUICE_WGMMA(WgmmaE4M3, "m64n16k32.f32.e4m3.e4m3", 8, 8, 9, 10, "1, 1")
+SLUICE_WGMMA(WgmmaE4M3, "m64n32k32.f32.e4m3.e4m3", 16, 16, 17, 18, "1, 1")
+SLUICE_WGMMA(WgmmaE4M3, "m64n64k32.f32.e4m3.e4m3", 32, 32, 33, 34, "1, 1")
 SLUICE_WGMMA(WgmmaE4M3, "m64n128k32.f32.e4m3.e4m3", 64, 64, 65, 66, "1, 1")
-// n = 64 or 128, by the registers of D; k = 16 bf16 values.
+// n = 16, 32, 64, 128 or 256; k = 16 bf16 values.
+SLUICE_WGMMA(WgmmaBf16, "m64n16k16.f32.bf16.bf16", 8, 8, 9, 10, "1, 1, 0, 0")
+SLUICE_WGMMA(WgmmaBf16, "m64n32k16.f32.bf16.bf16", 16, 16, 17, 18, "1, 1, 0, 0")
 SLUICE_WGMMA(WgmmaBf16, "m64n64k16.f32.bf16.bf16", 32, 32, 33, 34, "1, 1, 0, 0")
 SLUICE_WGMMA(WgmmaBf16, "m64n128k16.f32.bf16.bf16", 64, 64, 65, 66, "1, 1, 0, 0")
+SLUICE_WGMMA(WgmmaBf16, "m64n256k16.f32.bf16.bf16", 128, 128, 129, 130, "1, 1, 0, 0")
 // n = 64 or 128, k = 16 bf16 values; b is a ColumnsDescriptor.
 SLUICE_WGMMA(WgmmaBf16Columns, "m64n64k16.f32.bf16.bf16", 32, 32, 33, 34, "1, 1, 0, 1")
 SLUICE_WGMMA(WgmmaBf16Columns, "m64n128k16.f32.bf16.bf16", 64, 64, 65, 66, "1, 1, 0, 1")
@@ -195,11 +219,15 @@ SLUICE_WGMMA(WgmmaBf16Columns, "m64n128k16.f32.bf16.bf16", 64, 64, 65, 66, "1, 1
 #undef SLUICE_REGISTERS_128
 #undef SLUICE_REGISTERS_64
 #undef SLUICE_REGISTERS_32
+#undef SLUICE_REGISTERS_16
+#undef SLUICE_REGISTERS_8
 #undef SLUICE_SIXTEEN
 #undef SLUICE_FOUR
 #undef SLUICE_PLACES_128
 #undef SLUICE_PLACES_64
 #undef SLUICE_PLACES_32
+#undef SLUICE_PLACES_16
+#undef SLUICE_PLACES_8
 #undef SLUICE_HUNDRED_TWENTY
 #undef SLUICE_NINETY
 #undef SLUICE_SIXTY
@@ -226,6 +254,29 @@ __device__ inline void StoreAt(uint32_t rank, const float* shared, float value) 
       "}\n" ::"r"(SharedAddress(shared)),
       "r"(rank), "f"(value)
       : "memory");
+}
+// All threads of all blocks of the cluster meet; it orders no memory but initialised barriers
+// (FenceBarrierInit).
+__device__ inline void MeetCluster() {
+  asm volatile("barrier.cluster.arrive.relaxed.aligned;\nbarrier.cluster.wait.aligned;" ::: "memory");
+}
+// Where block `rank` has what this block has at `pointer`.
+__device__ inline uint32_t AddressIn(uint32_t rank, const void* pointer) {
+  uint32_t address = 0;
+  asm volatile("mapa.shared::cluster.u32 %0, %1, %2;"
+               : "=r"(address)
+               : "r"(SharedAddress(pointer)), "r"(rank));
+  return address;
+}
+__device__ inline void ArriveIn(uint32_t rank, uint64_t* barrier) {
+  asm volatile("mbarrier.arrive.shared::cluster.b64 _, [%0];" ::"r"(AddressIn(rank, barrier)) : "memory");
+}
+// A word into block `rank`, whose barrier is told of its four bytes.
+__device__ inline void SendWord(uint32_t rank, int32_t* word, int32_t value, uint64_t* barrier) {
+  asm volatile("st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.u32 [%0], %1, [%2];" ::"r"(
+                   AddressIn(rank, word)),
+               "r"(value), "r"(AddressIn(rank, barrier))
+               : "memory");
 }
 
 // ---- registers of a warpgroup ----

@@ -62,7 +62,7 @@ Reserved ReservedFor(const OpLimits& limits, int sms) {
 
 int64_t ReservedBytes(const OpLimits& limits, int sms) {
   const Reserved bytes = ReservedFor(limits, sms);
-  return bytes.workspace + bytes.staging + kCounters * SizeOf(DType::kI32) +
+  return bytes.workspace + bytes.staging + kCounters * kCounterNumbers * SizeOf(DType::kI32) +
          static_cast<int64_t>(sizeof(LaunchRecord));
 }
 

@@ -1,0 +1,180 @@
+#pragma once
+
+#include <cstdint>
+
+#include "ops/cuda/gemm_launch.h"
+#include "ops/cuda/gemm_tiles.cuh"
+#include "ops/cuda/hopper.cuh"
+#include "ops/cuda/ring.cuh"
+
+// Operands on their way to the math warpgroups: stages in shared memory, who fills and who frees them. In a
+// pair the first block draws the tiles for both, and each brings half of w to both.
+namespace sluice::ops::cuda {
+
+inline constexpr int kTileSlots = 2;
+inline constexpr int kMathThreads = 256;
+inline constexpr int kMathWarps = kMathThreads / 32;
+inline constexpr int kThreads = 128 + kMathThreads;
+inline constexpr int kSharedBytes = 227 * 1024;
+inline constexpr int kOtherBytes = 8 * 1024;  // at most, of all that is not an operand
+
+template <TileShape kShape>
+struct Shared {
+  static constexpr int kXBytes = kShape.rows() * 128;
+  static constexpr int kWBytes = kShape.outputs() * 128;
+  static constexpr int kStages = (kSharedBytes - kOtherBytes) / (kXBytes + kWBytes);
+  alignas(1024) uint8_t x[kStages][kXBytes];
+  alignas(1024) uint8_t w[kStages][kWBytes];
+  uint64_t full[kStages];
+  uint64_t empty[kStages];
+  uint64_t tile_full[kTileSlots];
+  uint64_t tile_empty[kTileSlots];
+  // From the first block of a pair to the second.
+  uint64_t number_full[kTileSlots];
+  uint64_t number_empty[kTileSlots];
+  int32_t number[kTileSlots];
+  Tile tile[kTileSlots];
+  int32_t tiles_before[kMostGroups + 1];
+};
+
+template <TileShape kShape>
+__device__ void InitBarriers(Shared<kShape>& shared) {
+  for (int i = 0; i < Shared<kShape>::kStages; ++i) {
+    InitBarrier(&shared.full[i], 1);
+    InitBarrier(&shared.empty[i], kMathWarps * kShape.blocks());
+  }
+  for (int i = 0; i < kTileSlots; ++i) {
+    InitBarrier(&shared.tile_full[i], 1);
+    InitBarrier(&shared.tile_empty[i], kMathThreads);
+    InitBarrier(&shared.number_full[i], 1);
+    InitBarrier(&shared.number_empty[i], 1);
+  }
+  FenceBarrierInit();
+}
+
+// The numbers of a cluster's tiles, one after the other. Every cluster draws until its number is beyond the
+// last; the one that draws last of all leaves the counter as it was found, at 0.
+template <TileShape kShape>
+class Numbers {
+ public:
+  // `first`: the first block's first draw.
+  __device__ Numbers(const LaunchedGemm& gemm, Shared<kShape>& shared, int32_t rank, int32_t first)
+      : gemm_(gemm),
+        shared_(shared),
+        rank_(rank),
+        all_(Tiles<kShape>::All(gemm, shared.tiles_before)),
+        drawn_(first) {}
+
+  // Not below all(): no tile is left.
+  __device__ int32_t Next() {
+    int32_t number = drawn_;
+    if (rank_ == 0) {
+      if (number < all_) {
+        drawn_ = atomicAdd(gemm_.tiles, 1);  // comes while this tile is brought
+      } else if (number == all_ + static_cast<int32_t>(gridDim.x) / kShape.blocks() - 1) {
+        *gemm_.tiles = 0;
+      }
+    }
+    if constexpr (kShape.pair) {
+      if (rank_ == 0) {
+        Wait(&shared_.number_empty[slot_.slot], slot_.parity ^ 1);
+        SendWord(1, &shared_.number[slot_.slot], number, &shared_.number_full[slot_.slot]);
+      } else {
+        ArriveExpecting(&shared_.number_full[slot_.slot], sizeof(int32_t));
+        Wait(&shared_.number_full[slot_.slot], slot_.parity);
+        number = *static_cast<volatile int32_t*>(&shared_.number[slot_.slot]);
+        ArriveIn(0, &shared_.number_empty[slot_.slot]);
+      }
+      slot_.Next();
+    }
+    return number;
+  }
+  __device__ int32_t all() const { return all_; }
+
+ private:
+  const LaunchedGemm& gemm_;
+  Shared<kShape>& shared_;
+  const int32_t rank_;
+  const int32_t all_;
+  int32_t drawn_;
+  Ring<kTileSlots> slot_;
+};
+
+template <TileShape kShape>
+__device__ void BringTiles(const LaunchedGemm& gemm, const CUtensorMap* x_map, const CUtensorMap* w_map,
+                           int32_t rank, int32_t first, Shared<kShape>& shared) {
+  const uint32_t bytes = gemm.x_box * 128 + Shared<kShape>::kWBytes;
+  Ring<Shared<kShape>::kStages> stage;
+  Ring<kTileSlots> slot;
+  Numbers<kShape> numbers(gemm, shared, rank, first);
+  while (true) {
+    const int32_t number = numbers.Next();
+    Tile tile;
+    if (number < numbers.all()) tile = Tiles<kShape>::Number(gemm, shared.tiles_before, number, rank);
+    Wait(&shared.tile_empty[slot.slot], slot.parity ^ 1);
+    shared.tile[slot.slot] = tile;
+    Arrive(&shared.tile_full[slot.slot]);
+    slot.Next();
+    if (tile.end == 0) return;
+    const int32_t w_row = tile.weight * gemm.outputs + tile.output + rank * kShape.w_box();
+    for (int32_t block = 0; block < gemm.blocks; ++block) {
+      Wait(&shared.empty[stage.slot], stage.parity ^ 1);
+      uint64_t* full = &shared.full[stage.slot];
+      ArriveExpecting(full, bytes);
+      const int32_t column = block * gemm.block_inputs;
+      CopyBox(x_map, shared.x[stage.slot], full, tile.batch * gemm.x_step + column, tile.row);
+      if constexpr (kShape.pair) {
+        CopyBoxToPair(w_map, shared.w[stage.slot] + rank * kShape.w_box() * 128, full, column, w_row);
+      } else {
+        CopyBox(w_map, shared.w[stage.slot], full, column, w_row);
+      }
+      stage.Next();
+    }
+  }
+}
+
+// The stages as a math warpgroup sees them.
+template <TileShape kShape>
+class FullStages {
+ public:
+  __device__ FullStages(Shared<kShape>& shared, int warpgroup, int32_t rank)
+      : shared_(shared), warpgroup_(warpgroup), rank_(rank) {}
+
+  // Of the tile: this thread's first row (the other is 8 further), this warpgroup's first output.
+  __device__ int first_row() const {
+    const int lane = static_cast<int>(threadIdx.x) % 128;
+    return row_group() * 64 + lane / 32 * 16 + lane % 32 / 4;
+  }
+  __device__ int first_output() const {
+    return kShape.row_groups == 2 ? 0 : warpgroup_ * kShape.n * kShape.waves;
+  }
+
+  __device__ void WaitFull() const { Wait(&shared_.full[stage_.slot], stage_.parity); }
+  // Descriptors: of this warpgroup's 64 rows, of the outputs from its `output`th on.
+  __device__ uint64_t x() const { return TileDescriptor(shared_.x[stage_.slot] + row_group() * 64 * 128); }
+  __device__ uint64_t w(int output) const {
+    return TileDescriptor(shared_.w[stage_.slot] + (first_output() + output) * 128);
+  }
+  __device__ void Next() {
+    last_ = stage_.slot;
+    stage_.Next();
+  }
+  // The stage before the last Next has been read. It is free once the math warps of all blocks that it was
+  // copied to say so.
+  __device__ void ReleaseLast() const {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    if (lane == 0) Arrive(&shared_.empty[last_]);
+    if (kShape.pair && lane == 1) ArriveIn(rank_ ^ 1, &shared_.empty[last_]);
+  }
+
+ private:
+  __device__ int row_group() const { return kShape.row_groups == 2 ? warpgroup_ : 0; }
+
+  Shared<kShape>& shared_;
+  const int warpgroup_;
+  const int32_t rank_;
+  Ring<Shared<kShape>::kStages> stage_;
+  int last_ = 0;
+};
+
+}  // namespace sluice::ops::cuda
