@@ -235,6 +235,7 @@ engine::JobSettings SettingsOf(const LayoutFlags& f, const checkpoint::Checkpoin
   }
   if (f.ops == "cuda") Place(f, settings);
   settings.largest_step = LargestStepOf(f, config);
+  if (settings.ops == "cuda") settings.graph_rows = f.graph_rows;
   settings.cache_pages = CachePagesOf(f, settings, checkpoint);
   return settings;
 }

@@ -26,7 +26,7 @@ constexpr const char* kKernelHere =
     "chooses the sparse attention of this back end; CPU ranks have one, for prefill and decode alike, and "
     "the "
     "log names it";
-constexpr const char* kNoGraphs = "CPU ranks have no graphs";
+constexpr int64_t kGraphMaxRows = 32;  // of --cuda-graph-max-bs, and the last before steps of eight
 
 FlagRow Switch(const char* name, bool Flags::*field, FlagEffect effect, const char* here) {
   return {name, field, effect, here};
@@ -61,9 +61,15 @@ std::vector<FlagRow> MakeTable() {
       Switch("--disable-radix-cache", &F::disable_radix_cache, kWorks,
              "no page is kept for later prompts that begin alike: every prompt is computed whole, and "
              "`cached_tokens` is 0"),
-      Number("--cuda-graph-bs", &F::cuda_graph_bs, 1, kMostBatch, kNoEffect, kNoGraphs),
+      Number("--cuda-graph-bs", &F::cuda_graph_bs, 1, kMostBatch, kOnGpu,
+             "CPU ranks have no graphs; with `--ops cuda` the numbers of rows for which a decode step is "
+             "recorded as a CUDA graph at start, and all other steps are enqueued op by op"),
       Number("--cuda-graph-max-bs", &F::cuda_graph_max_bs, 1, kMostBatch, kWorks,
-             "the most that --cuda-graph-bs may say"),
+             "the most that `--cuda-graph-bs` may say; without that flag, with `--ops cuda`, graphs are "
+             "recorded "
+             "for all numbers of rows up to it and 32, and beyond 32 for every eighth"),
+      Switch("--disable-cuda-graph", &F::disable_cuda_graph, kOnGpu,
+             "CPU ranks have no graphs; with `--ops cuda` none is recorded"),
       Number("--num-reserved-decode-tokens", &F::num_reserved_decode_tokens, 1, kMostTokens, kNoEffect,
              "speaks to a decode server that receives prompts from another one; here answers take pages as "
              "they grow"),
@@ -172,6 +178,10 @@ void CheckReferenceFlags(const Flags& flags) {
     Fail(ErrorKind::kUsage, "--cuda-graph-bs {} is more than --cuda-graph-max-bs {}: leave one of them out",
          *largest, *flags.cuda_graph_max_bs);
   }
+  if (flags.disable_cuda_graph && !flags.cuda_graph_bs.empty()) {
+    Fail(ErrorKind::kUsage,
+         "--disable-cuda-graph and --cuda-graph-bs do not go together: leave one of them out");
+  }
   const auto needs_metrics = [&](bool given, const char* flag) {
     if (given && flags.disable_metrics) {
       Fail(ErrorKind::kUsage, "{} and --disable-metrics do not go together: leave one of them out", flag);
@@ -192,10 +202,19 @@ void CheckReferenceFlags(const Flags& flags) {
   }
 }
 
-std::vector<std::string> NotesOnFlags(const CLI::App& app) {
+std::vector<int64_t> GraphRows(const Flags& flags) {
+  if (flags.disable_cuda_graph) return {};
+  if (!flags.cuda_graph_bs.empty()) return flags.cuda_graph_bs;
+  std::vector<int64_t> rows;
+  const int64_t most = std::min(flags.cuda_graph_max_bs.value_or(kGraphMaxRows), kMostBatch);
+  for (int64_t size = 1; size <= most; size += size < kGraphMaxRows ? 1 : 8) rows.push_back(size);
+  return rows;
+}
+
+std::vector<std::string> NotesOnFlags(const CLI::App& app, bool gpu) {
   std::vector<std::string> notes;
   for (const FlagRow& row : ReferenceFlagTable()) {
-    if (row.effect == FlagEffect::kWorks) continue;
+    if (row.effect == FlagEffect::kWorks || (gpu && row.effect == FlagEffect::kOnGpu)) continue;
     const CLI::Option* option = app.get_option(row.name);
     if (option->count() == 0) continue;
     const bool is_switch = std::holds_alternative<bool Flags::*>(row.field);

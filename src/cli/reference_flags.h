@@ -22,6 +22,7 @@ struct ReferenceFlags {
   bool disable_radix_cache = false;
   std::vector<int64_t> cuda_graph_bs;
   std::optional<int64_t> cuda_graph_max_bs;
+  bool disable_cuda_graph = false;
   std::optional<int64_t> num_reserved_decode_tokens;
   std::string tool_call_parser = "auto";
   std::string reasoning_parser = "auto";
@@ -46,6 +47,7 @@ enum class FlagEffect {
   kWorks,     // changes what the program does
   kFixed,     // says what is so anyway: no other value is taken
   kNoEffect,  // accepted, and nothing comes of it on this back end
+  kOnGpu,     // works on GPU ranks; accepted by CPU ranks, of which nothing comes
   kNotBuilt,  // taken so that a launch line starts; what it asks for is not built yet
 };
 
@@ -74,9 +76,13 @@ void AddReferenceFlags(CLI::App& app, ReferenceFlags& flags);
 // and for flags that contradict each other.
 void CheckReferenceFlags(const ReferenceFlags& flags);
 
-// One line for each flag given on the command line of `app` that changes nothing here, saying why:
+// The numbers of rows for which decode steps are recorded as CUDA graphs: those of --cuda-graph-bs, or up to
+// --cuda-graph-max-bs all up to 32 and then every eighth; none with --disable-cuda-graph.
+std::vector<int64_t> GraphRows(const ReferenceFlags& flags);
+
+// One line for each flag given on the command line of `app` that changes nothing on these ranks, saying why:
 // "--page-size 64: pages are always of 64 tokens".
-std::vector<std::string> NotesOnFlags(const CLI::App& app);
+std::vector<std::string> NotesOnFlags(const CLI::App& app, bool gpu);
 
 // One line for each variable of the reference's launch scripts that is set and changes nothing here.
 std::vector<std::string> NotesOnVariables(const Environment& environment);

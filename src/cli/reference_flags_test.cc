@@ -14,6 +14,7 @@ namespace {
 
 using testing::ElementsAre;
 using testing::HasSubstr;
+using testing::StartsWith;
 
 // The flags of a command line, and the notes on them.
 struct Parsed {
@@ -27,7 +28,7 @@ Parsed Parse(const std::vector<std::string>& words) {
   AddReferenceFlags(app, parsed.flags);
   std::vector<std::string> reversed(words.rbegin(), words.rend());
   app.parse(reversed);
-  parsed.notes = NotesOnFlags(app);
+  parsed.notes = NotesOnFlags(app, /*gpu=*/false);
   return parsed;
 }
 
@@ -107,7 +108,7 @@ TEST(ReferenceFlags, WhatChangesNothingHereIsSaidIfItIsGiven) {
   ASSERT_EQ(notes.size(), 3U);
   EXPECT_THAT(notes[0], HasSubstr("--trust-remote-code: nothing in a checkpoint is ever run"));
   EXPECT_EQ(notes[1], "--page-size 64: pages are always of 64 tokens");
-  EXPECT_EQ(notes[2], "--cuda-graph-bs 1 2: CPU ranks have no graphs");
+  EXPECT_THAT(notes[2], StartsWith("--cuda-graph-bs 1 2: CPU ranks have no graphs"));
 }
 
 TEST(ReferenceFlags, ContradictionsAreRefused) {
@@ -121,6 +122,23 @@ TEST(ReferenceFlags, ContradictionsAreRefused) {
   EXPECT_THAT(Refusal({"--cuda-graph-bs", "1", "16", "--cuda-graph-max-bs", "8"}),
               HasSubstr("--cuda-graph-bs 16"));
   EXPECT_EQ(Refusal({"--cuda-graph-bs", "1", "8", "--cuda-graph-max-bs", "8"}), "");
+  EXPECT_THAT(Refusal({"--cuda-graph-bs", "1", "--disable-cuda-graph"}),
+              HasSubstr("--disable-cuda-graph and"));
+}
+
+TEST(ReferenceFlags, GraphsAreOfTheRowsThatAreGivenOrOfAllUpToTheMost) {
+  ReferenceFlags flags;
+  EXPECT_EQ(GraphRows(flags).size(), 32U);
+  EXPECT_EQ(GraphRows(flags).back(), 32);
+  flags.cuda_graph_max_bs = 4;
+  EXPECT_THAT(GraphRows(flags), ElementsAre(1, 2, 3, 4));
+  flags.cuda_graph_max_bs = 50;
+  EXPECT_EQ(GraphRows(flags).size(), 34U);
+  EXPECT_EQ(GraphRows(flags).back(), 48);
+  flags.cuda_graph_bs = {1, 8};
+  EXPECT_THAT(GraphRows(flags), ElementsAre(1, 8));
+  flags.disable_cuda_graph = true;
+  EXPECT_THAT(GraphRows(flags), ElementsAre());
 }
 
 TEST(ReferenceFlags, VariablesOfTheLaunchScriptsAreNamedWhenTheyAreSet) {

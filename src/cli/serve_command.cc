@@ -301,7 +301,8 @@ void AddServeCommand(CLI::App& app, const Origins& origins) {
       fmt::print("{}", PrintedConfig(*command, origins, ModelValues(flags->layout.model_path)));
       return;
     }
-    std::vector<std::string> notes = NotesOnFlags(*command);
+    flags->layout.graph_rows = GraphRows(flags->reference);
+    std::vector<std::string> notes = NotesOnFlags(*command, flags->layout.ops == "cuda");
     for (std::string& note : NotesOnVariables(ProcessEnvironment())) notes.push_back(std::move(note));
     Serve(*flags, ArgumentsOf(*command), notes);
   });

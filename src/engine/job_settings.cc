@@ -51,6 +51,7 @@ std::string Print(const JobSettings& s) {
       {"cache_pages", s.cache_pages},
       {"max_steps_in_flight", s.max_steps_in_flight},
       {"largest_step", {s.largest_step.rows, s.largest_step.sequences, s.largest_step.positions}},
+      {"graph_rows", s.graph_rows},
       {"loader_threads", s.loader_threads},
       {"compute_threads", s.compute_threads},
       {"data_plane_address", s.data_plane_address},
@@ -89,6 +90,7 @@ JobSettings ParseJobSettings(const std::string& text) {
     s.max_steps_in_flight = json.at("max_steps_in_flight");
     const auto largest = json.at("largest_step").get<std::array<int64_t, 3>>();
     s.largest_step = {largest[0], largest[1], largest[2]};
+    s.graph_rows = json.at("graph_rows").get<std::vector<int64_t>>();
     s.loader_threads = json.at("loader_threads");
     s.compute_threads = json.at("compute_threads");
     s.data_plane_address = json.at("data_plane_address");

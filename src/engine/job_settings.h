@@ -41,7 +41,8 @@ struct JobSettings {
   std::optional<ops::CacheFormat> cache_format;  // --kv-cache-dtype; none: as the numerics have it
   int64_t cache_pages = 0;                       // pages of 64 tokens on every rank
   int max_steps_in_flight = 8;
-  step::StepLimits largest_step;  // for which ranks on a GPU take memory at start; rows 0: as steps need it
+  step::StepLimits largest_step;    // for which ranks on a GPU take memory at start; rows 0: as steps need it
+  std::vector<int64_t> graph_rows;  // --cuda-graph-bs: rows of decode steps that ranks on a GPU record
   int loader_threads = 4;
   int compute_threads = 0;                          // of this host; 0: one per core
   Duration join_limit = std::chrono::seconds(60);   // --dist-timeout: in which all ranks must have joined

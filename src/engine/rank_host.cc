@@ -41,6 +41,7 @@ pipeline::RankOptions RankOptionsOf(const JobSettings& settings, const checkpoin
           settings.max_steps_in_flight,
           settings.sm_reserve,
           settings.largest_step,
+          settings.graph_rows,
           {}};
 }
 

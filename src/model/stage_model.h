@@ -30,6 +30,7 @@ class StageModel {
   int64_t hidden_size() const { return config_.hidden_size; }
   cache::StageCache& cache() { return cache_; }
   const ExpertTraffic& expert_traffic() const { return moe_.traffic(); }
+  void ResetExpertTraffic() { moe_.ResetTraffic(); }
 
   // First stage only: x [T, hidden] = embeddings of the lane's rows.
   void Embed(const Pass& pass, const Tensor& x) const;

@@ -183,6 +183,8 @@ struct OpLimits {
   int64_t top_k = 0;          // keys of a row's selection
   int64_t experts = 0;        // of a layer on this rank
   int64_t vocabulary = 0;
+  int64_t graph_rows = 0;       // of the largest step that is recorded; 0: none is
+  int64_t recorded_layers = 0;  // of the model, in all recordings together
 };
 
 class Ops {
@@ -204,6 +206,22 @@ class Ops {
   // op that would is an Error(kInternal). Without this call a back end takes memory as ops need it, as those
   // of the host always do. Throws Error(kMemory).
   virtual void Reserve(const OpLimits&) {}
+
+  // ---- graphs ----
+
+  // A pass that is the same every time but for what its tensors and spans hold can be recorded once and
+  // launched as a whole from then on, where a back end can. From RecordGraph(key) to EndGraph ops are
+  // recorded and not computed. From LaunchGraph(key) to EndGraph they must be those recorded, with the same
+  // shapes, tensors and weights, and are computed: an op that is another is an Error(kInternal). Between them
+  // Finish is as ever, and cuts the graph.
+  //
+  // Only after Reserve, whose limits the launched passes keep to: up to graph_rows rows in all, each of a
+  // sequence of its own, up to `positions` long. A span of places or page tables does not change before
+  // EndGraph.
+  virtual bool HasGraphs() const { return false; }
+  virtual void RecordGraph(int64_t) {}
+  virtual void LaunchGraph(int64_t) {}
+  virtual void EndGraph() {}
 
   // ---- weights ----
 

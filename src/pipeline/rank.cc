@@ -1,5 +1,8 @@
 #include "pipeline/rank.h"
 
+#include <fmt/ranges.h>
+#include <spdlog/spdlog.h>
+
 #include <algorithm>
 #include <exception>
 #include <thread>
@@ -22,6 +25,10 @@ int PassesInFlight(const RankOptions& options) {
 
 model::PassLimits LimitsOf(const RankOptions& options) {
   return model::LargestPass(options.largest_step, options.grid.lanes, options.split_mode);
+}
+
+std::vector<int64_t> GraphsOf(const RankOptions& options) {
+  return DecodeGraphs::Recordable(options.graph_rows, options.largest_step, options.grid.lanes);
 }
 
 comm::Frame FrameOf(MessageType type, std::vector<std::byte> payload, int64_t step = 0) {
@@ -63,10 +70,16 @@ PassMemory PassMemoryOf(const RankOptions& options, const checkpoint::ModelConfi
                         ops::Numerics numerics, ops::CacheFormat cache_format) {
   const model::StageSlice slice = SliceOf(options);
   const model::PassLimits limits = LimitsOf(options);
+  const std::vector<int64_t> graphs = GraphsOf(options);
+  ops::OpLimits ops = model::OpLimitsOf(config, slice, limits);
+  ops.graph_rows = graphs.empty() ? 0 : graphs.back();
+  for (const parallel::LayerRange& range : slice.layers)
+    ops.recorded_layers += range.size() * std::ssize(graphs);
+  const int64_t row_bytes = LayoutOf(config, numerics).row_bytes();
   return {model::ActivationBytes(config, numerics, cache_format, slice, limits),
-          Hop::MostBuffers(options.grid, PassesInFlight(options)) * limits.rows *
-              LayoutOf(config, numerics).row_bytes(),
-          model::OpLimitsOf(config, slice, limits)};
+          Hop::MostBuffers(options.grid, PassesInFlight(options)) * limits.rows * row_bytes +
+              DecodeGraphs::Bytes(graphs, options.grid, options.split_mode, row_bytes),
+          ops};
 }
 
 Rank::Rank(RankOptions options, std::unique_ptr<model::StageModel> stage, ops::Ops& ops,
@@ -82,7 +95,8 @@ Rank::Rank(RankOptions options, std::unique_ptr<model::StageModel> stage, ops::O
       hop_(world, options_.grid, options_.rank, LayoutOf(stage_->config(), ops.numerics()),
            PassesInFlight(options_)),
       tokens_(world, options_.grid, options_.rank, options_.max_steps_in_flight),
-      arena_(ops.memory()) {
+      arena_(ops.memory()),
+      graphs_(*stage_, ops, arena_, options_.grid, options_.split_mode) {
   for (comm::Communicator* each : {&world_, lanes_.get(), heads_.get()}) {
     if (each != nullptr) each->SetFence([&ops] { ops.Finish(); });
   }
@@ -100,7 +114,17 @@ void Rank::ReserveMemory() {
   ops_.Reserve(memory.ops);
   arena_.Reserve(memory.activations);
   hop_.Reserve(LimitsOf(options_).rows);
+  if (ops_.HasGraphs()) RecordGraphs();
   if (ops_.stream() != nullptr) hop_.UseStream(*ops_.stream());
+}
+
+void Rank::RecordGraphs() {
+  const std::vector<int64_t> sizes = GraphsOf(options_);
+  if (sizes.empty()) return;
+  const Deadline begin = Clock::now();
+  graphs_.Record(sizes, options_.rank);
+  spdlog::info("rank {}: CUDA graphs of decode steps of {} rows recorded in {:.2f} s", options_.rank,
+               fmt::join(sizes, " "), std::chrono::duration<double>(Clock::now() - begin).count());
 }
 
 // The world outlives the ops that its fence waits for. Memory is freed when no stream of this rank waits.
@@ -305,7 +329,11 @@ void Rank::ComputePass(const PassWork& work) {
   {
     const trace::ScopedSpan span(&recorder_, trace::SpanKind::kCompute);
     if (embeds) stage_->Embed(pass, x);
-    stage_->Layers(pass, id.visit, x);
+    if (graphs_.Has(step)) {
+      graphs_.Layers(pass, id.visit, x);
+    } else {
+      stage_->Layers(pass, id.visit, x);
+    }
     // Before anything leaves: who sees the result finds the counts complete.
     if (id.visit + 1 == options_.grid.virtual_stages) rows_computed_ += pass.rows();
     if (reads_out) result = ReadOut(step, pass, x);

@@ -16,6 +16,7 @@
 #include "model/stage_model.h"
 #include "parallel/grid.h"
 #include "parallel/layer_cut.h"
+#include "pipeline/decode_graphs.h"
 #include "pipeline/groups.h"
 #include "pipeline/hop.h"
 #include "pipeline/messages.h"
@@ -38,6 +39,8 @@ struct RankOptions {
   int max_steps_in_flight = 8;
   std::optional<int> sm_reserve;  // SMs that kernels leave; none: as the hop says
   step::StepLimits largest_step;  // on a device the memory for it is taken before the first step
+  std::vector<int64_t>
+      graph_rows;  // rows of the decode steps that are recorded as graphs, where there are any
   std::function<void(int64_t step)>
       at_pass;  // called as a pass begins, if there; what it throws ends the rank
 };
@@ -49,7 +52,7 @@ model::StageSlice SliceOf(const RankOptions& options);
 // ops, as limits.
 struct PassMemory {
   int64_t activations = 0;  // its arena
-  int64_t hop = 0;          // rows on their way to it and from it
+  int64_t hop = 0;          // rows on their way to it and from it, and where graphs have them
   ops::OpLimits ops;
 };
 PassMemory PassMemoryOf(const RankOptions& options, const checkpoint::ModelConfig& config,
@@ -94,6 +97,7 @@ class Rank {
   };
 
   void ReserveMemory();
+  void RecordGraphs();
   void ReadControl();
   // The pass that a kPublish or kPass frame puts on the list. Throws Error(kRankLost) for one out of order.
   PassWork NextOnList(const comm::Frame& frame);
@@ -116,6 +120,7 @@ class Rank {
   Hop hop_;
   TokenRelay tokens_;
   Arena arena_;
+  DecodeGraphs graphs_;
   Buffer rows_;  // of the pass at work; not its own to free, which on a GPU could wait for other ranks
 
   std::mutex mutex_;

@@ -26,6 +26,7 @@ class Job {
     settings_.grid = grid;
     settings_.ops = "cuda";
     settings_.largest_step = largest;
+    for (int64_t rows = 1; rows <= largest.sequences; ++rows) settings_.graph_rows.push_back(rows);
     engine::CheckFits(settings_, checkpoint_->config(), checkpoint_->is_fp8());
     plan_ = cli::PlanGpuMemory(0, ops::cuda::MemoryOf(0), engine::MemoryOfRanks(settings_, *checkpoint_),
                                fraction, pages);

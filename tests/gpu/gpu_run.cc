@@ -42,6 +42,7 @@ std::vector<Answer> RunPrompts(const GpuRun& run, const std::vector<std::vector<
   largest.rows = std::min(largest.rows, run.chunk);
   // As a server does; on the host nothing is taken.
   settings.largest_step = largest;
+  settings.graph_rows = run.graph_rows;
   engine::CheckFits(settings, checkpoint->config(), checkpoint->is_fp8());
   engine::OfflineRunner runner(settings, run.chunk, run.max_running,
                                run.start ? run.start(settings, *checkpoint)

@@ -29,6 +29,7 @@ struct GpuRun {
   bool receives_hold_sm = false;
   std::optional<int> sm_reserve = {};
   Duration wait_limit = std::chrono::seconds(300);
+  std::vector<int64_t> graph_rows = {};  // of the decode steps that are recorded
   engine::RankProbes probes = {};
   // Starts the ranks in another way than as threads on one card.
   std::function<std::unique_ptr<engine::RankSet>(const engine::JobSettings&, const checkpoint::Checkpoint&)>

@@ -16,7 +16,8 @@ import tempfile
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 COLUMNS = ["flag", "values", "default", "meaning here", "effect", "how you see it"]
 EFFECTS = {"works", "always so", "accepted, no effect"}
-WITHOUT_EFFECT = {"--trust-remote-code", "--num-reserved-decode-tokens", "--cuda-graph-bs", "--attention-backend"}
+WITHOUT_EFFECT = {"--trust-remote-code", "--num-reserved-decode-tokens", "--cuda-graph-bs", "--disable-cuda-graph",
+                  "--attention-backend"}
 CHECKED_BY = re.compile(r"checked by `(?P<path>[^`]+)`")
 LEFT_OUT = re.compile(r"left out: refused with `(?P<refusal>[^`]+)`")
 REFUSED = re.compile(r"`(?P<words>[^`]+)`: refused with `(?P<refusal>[^`]+)`")

@@ -51,6 +51,8 @@ CudaOps::~CudaOps() {
 }
 
 void CudaOps::Finish() {
+  if (graphs_.Active()) graphs_.Cut();
+  if (graphs_.Records()) return;  // nothing was computed
   stream_.Finish();
   if (not_a_number_[0] >= 0) {
     Fail(ErrorKind::kInternal, "the index score of row {} and position {} is not a number", not_a_number_[0],
@@ -69,7 +71,27 @@ void CudaOps::Reserve(const OpLimits& limits) {
   const Reserved bytes = ReservedFor(limits, sms_);
   Workspace(bytes.workspace);
   staging_.Fix(bytes.staging);
+  if (bytes.graph_lists > 0) pass_lists_.Fix(bytes.graph_lists);
+  most_positions_ = limits.positions;
   reserved_ = true;
+}
+
+void CudaOps::RecordGraph(int64_t key) {
+  SLUICE_CHECK(reserved_, "a graph before anything was reserved");
+  graphs_.Record(key);
+  pass_lists_.Begin();
+  brought_.clear();
+}
+
+void CudaOps::LaunchGraph(int64_t key) {
+  graphs_.Launch(key);
+  pass_lists_.Begin();
+  brought_.clear();
+}
+
+void CudaOps::EndGraph() {
+  graphs_.End();
+  brought_.clear();
 }
 
 std::byte* CudaOps::Workspace(int64_t bytes) {
@@ -100,12 +122,12 @@ std::unique_ptr<WeightGroup> CudaOps::PackGroup(std::span<const RawMatrix> raws)
 
 void CudaOps::Embed(const Tensor& table, int64_t first_id, std::span<const int32_t> ids, const Tensor& y) {
   SLUICE_CHECK(table.dtype == DType::kBF16 && y.dtype == DType::kBF16);
-  staging_.Reserve(static_cast<int64_t>(ids.size_bytes()), 1);
+  ReserveLists(static_cast<int64_t>(ids.size_bytes()), 1);
   cuda::Embed work{std::ssize(ids), y.cols, table.data, table.stride, static_cast<int32_t>(first_id)};
-  work.ids = staging_.Put(ids);
+  work.ids = Put(ids);
   work.y = y.data;
   work.y_stride = y.stride;
-  Check(Enqueue(work, stream_), "Embed of {} rows of {}", work.rows, work.width);
+  Run(work, y.data, "Embed of {} rows of {}", work.rows, work.width);
 }
 
 void CudaOps::Multiply(const Tensor& x, const PackedWeights& weights, int64_t weight_count,
@@ -127,8 +149,8 @@ void CudaOps::Multiply(const Tensor& x, const PackedWeights& weights, int64_t we
     std::byte* space = Workspace(bytes.total());
     const QuantizedRows quantized{space + bytes.scales, x.cols, reinterpret_cast<float*>(space),
                                   CeilDiv(x.cols, kQuantBlock)};
-    Check(Enqueue(cuda::QuantizeRows{x.rows, x.cols, x.data, x.stride, quantized}, stream_),
-          "quantising {} rows of {}", x.rows, x.cols);
+    Run(cuda::QuantizeRows{x.rows, x.cols, x.data, x.stride, quantized}, quantized.codes,
+        "quantising {} rows of {}", x.rows, x.cols);
     gemm.x = quantized.codes;
     gemm.x_stride = x.cols;
     gemm.x_scales = quantized.scales;
@@ -141,8 +163,7 @@ void CudaOps::Multiply(const Tensor& x, const PackedWeights& weights, int64_t we
     gemm.groups = groups->Row<const RowGroup>(0);
     gemm.group_count = static_cast<int32_t>(groups->rows);
   }
-  Check(Enqueue(gemm, NextCounter(), Blocks(), stream_), "Linear [{}, {}] x {} of [{}, {}]", x.rows, x.cols,
-        weight_count, y.cols, x.cols);
+  RunTiles(gemm, y.data, "Linear [{}, {}] x {} of [{}, {}]", x.rows, x.cols, weight_count, y.cols, x.cols);
 }
 
 void CudaOps::Linear(const Tensor& x, const Weight& w, const Tensor& y) {
@@ -171,29 +192,29 @@ void CudaOps::RmsNorm(const Tensor& x, const Tensor& w, float eps, const Tensor&
   work.eps = eps;
   work.y = y.data;
   work.y_stride = y.stride;
-  Check(Enqueue(work, stream_), "RmsNorm of {} rows of {}", x.rows, x.cols);
+  Run(work, y.data, "RmsNorm of {} rows of {}", x.rows, x.cols);
 }
 
 void CudaOps::SwiGlu(const Tensor& gate, const Tensor& up, const Tensor& y) {
   SLUICE_CHECK(gate.dtype == DType::kBF16 && up.dtype == DType::kBF16 && y.dtype == DType::kBF16);
   cuda::SwiGlu work{y.rows, y.cols, gate.data, gate.stride, up.data, up.stride, y.data, y.stride, {}};
-  Check(Enqueue(work, stream_), "SwiGlu of {} rows of {}", y.rows, y.cols);
+  Run(work, y.data, "SwiGlu of {} rows of {}", y.rows, y.cols);
 }
 
 void CudaOps::Add(const Tensor& x, const Tensor& y) {
   SLUICE_CHECK(x.dtype == DType::kBF16 && y.dtype == DType::kBF16);
-  Check(Enqueue(cuda::Add{x.rows, x.cols, x.data, x.stride, y.data, y.stride}, stream_),
-        "Add of {} rows of {}", x.rows, x.cols);
+  Run(cuda::Add{x.rows, x.cols, x.data, x.stride, y.data, y.stride}, y.data, "Add of {} rows of {}", x.rows,
+      x.cols);
 }
 
 void CudaOps::CopyRows(const Tensor& x, std::span<const int64_t> source, const Tensor& y) {
   const int64_t element = SizeOf(x.dtype);
-  staging_.Reserve(static_cast<int64_t>(source.size_bytes()), 1);
+  ReserveLists(static_cast<int64_t>(source.size_bytes()), 1);
   cuda::CopyRows work{std::ssize(source), y.cols * element, x.data, x.stride * element};
-  work.source = staging_.Put(source);
+  work.source = Put(source);
   work.y = y.data;
   work.y_stride = y.stride * element;
-  Check(Enqueue(work, stream_), "CopyRows of {} rows of {}", work.rows, y.cols);
+  Run(work, y.data, "CopyRows of {} rows of {}", work.rows, y.cols);
 }
 
 void CudaOps::TakeRows(const Tensor& x, const Tensor& rows, const Tensor& y) {
@@ -201,19 +222,19 @@ void CudaOps::TakeRows(const Tensor& x, const Tensor& rows, const Tensor& y) {
   const int64_t element = SizeOf(x.dtype);
   const cuda::TakeRows work{y.rows, y.cols * element,  x.data, x.stride * element, rows.Row<const int32_t>(0),
                             y.data, y.stride * element};
-  Check(Enqueue(work, stream_), "TakeRows of {} rows of {}", work.rows, y.cols);
+  Run(work, y.data, "TakeRows of {} rows of {}", work.rows, y.cols);
 }
 
 void CudaOps::QuantizeRows(const Tensor& x, const Tensor& rows) {
   SLUICE_CHECK(rows.cols == QuantizedRowBytes(x.cols));
   cuda::QuantizeRows work{x.rows, x.cols, x.data, x.stride, OnTheWire(rows.data, rows.stride, x.cols)};
-  Check(Enqueue(work, stream_), "QuantizeRows of {} rows of {}", x.rows, x.cols);
+  Run(work, rows.data, "QuantizeRows of {} rows of {}", x.rows, x.cols);
 }
 
 void CudaOps::DequantizeRows(const Tensor& rows, const Tensor& y) {
   SLUICE_CHECK(rows.cols == QuantizedRowBytes(y.cols));
   cuda::DequantizeRows work{y.rows, y.cols, OnTheWire(rows.data, rows.stride, y.cols), y.data, y.stride};
-  Check(Enqueue(work, stream_), "DequantizeRows of {} rows of {}", y.rows, y.cols);
+  Run(work, y.data, "DequantizeRows of {} rows of {}", y.rows, y.cols);
 }
 
 std::unique_ptr<Ops> MakeCudaOps(int device) { return std::make_unique<CudaOps>(device); }

@@ -7,9 +7,12 @@
 #include <string>
 #include <vector>
 
+#include "ops/cuda/check.h"
 #include "ops/cuda/gemm.h"
+#include "ops/cuda/graphs.h"
 #include "ops/cuda/index_scores_kernel.h"
 #include "ops/cuda/packed_weights.h"
+#include "ops/cuda/pass_lists.h"
 #include "ops/cuda/staging.h"
 #include "ops/cuda/stream.h"
 #include "ops/ops.h"
@@ -30,6 +33,10 @@ class CudaOps final : public Ops {
   WorkStream* stream() override { return &stream_; }
   void SetSmBudget(SmBudget budget) override { budget_ = budget; }
   void Reserve(const OpLimits& limits) override;
+  bool HasGraphs() const override { return true; }
+  void RecordGraph(int64_t key) override;
+  void LaunchGraph(int64_t key) override;
+  void EndGraph() override;
 
   std::unique_ptr<Weight> Pack(const RawMatrix& raw) override;
   std::unique_ptr<WeightGroup> PackGroup(std::span<const RawMatrix> raws) override;
@@ -86,6 +93,9 @@ class CudaOps final : public Ops {
 
   // The scoring kernel's launches since the start. Waits for what is enqueued.
   LaunchRecord ScoringLaunches();
+  // Pieces of graphs that were launched, and ops that were enqueued one by one, since the start.
+  int64_t graph_launches() const { return graphs_.launches(); }
+  int64_t ops_enqueued() const { return ops_enqueued_; }
 
  private:
   // Places and page tables of an op in device memory.
@@ -94,11 +104,43 @@ class CudaOps final : public Ops {
     const int32_t* positions = nullptr;    // [T]
     const int32_t* page_tables = nullptr;  // [sequence, table_stride]
     int64_t table_stride = 0;
-    int64_t pages_named = 0;  // one more than the largest page number
   };
   static int64_t StagedBytes(std::span<const RowPlace> places, std::span<const PageTable> pages);
-  // Within what is reserved already.
+  // Within what is reserved already. In a recorded pass the same spans are brought once.
   PlacesOnDevice PutPlaces(std::span<const RowPlace> places, std::span<const PageTable> pages);
+
+  // Every op goes through one of these: it is enqueued, or recorded, or known to be in the graph that is
+  // being launched. `out`: what it writes. A failure is told by `what`, its name and shapes.
+  template <typename Work, typename... Args>
+  void Run(const Work& work, const void* out, fmt::format_string<Args...> what, Args&&... args) {
+    RunAs([&] { return Enqueue(work, stream_); }, out, what, std::forward<Args>(args)...);
+  }
+  // A persistent kernel.
+  template <typename Work, typename... Args>
+  void RunTiles(const Work& work, const void* out, fmt::format_string<Args...> what, Args&&... args) {
+    RunAs([&] { return Enqueue(work, NextCounter(), Blocks(), stream_); }, out, what,
+          std::forward<Args>(args)...);
+  }
+  template <typename Enqueuing, typename... Args>
+  void RunAs(const Enqueuing& enqueue, const void* out, fmt::format_string<Args...> what, Args&&... args) {
+    if (!graphs_.Enqueues(out)) return;
+    if (!graphs_.Active()) ++ops_enqueued_;
+    Check(enqueue(), what, std::forward<Args>(args)...);
+  }
+
+  // Lists of an op, as Staging has them; in a recorded pass each has a place of its own.
+  void ReserveLists(int64_t bytes, int lists) {
+    if (!graphs_.Active()) staging_.Reserve(bytes, lists);
+  }
+  template <typename T>
+  const T* Put(std::span<const T> values) {
+    if (!graphs_.Active()) return staging_.Put(values);
+    return reinterpret_cast<const T*>(pass_lists_.Put(std::as_bytes(values)));
+  }
+  template <typename T>
+  const T* Put(const std::vector<T>& values) {
+    return Put(std::span<const T>(values));
+  }
 
   // y = x W^T for the rows of each group, or for all with weight 0 (groups null).
   void Multiply(const Tensor& x, const PackedWeights& weights, int64_t weight_count, const Tensor* groups,
@@ -120,6 +162,17 @@ class CudaOps final : public Ops {
   const int sms_;  // of the device
   SmBudget budget_;
   Staging staging_;
+  PassLists pass_lists_{memory_, staging_};
+  Graphs graphs_{stream_, [this] { pass_lists_.Bring(); }};
+  // Of the recorded pass: what was brought already.
+  struct Brought {
+    std::span<const RowPlace> places;
+    std::span<const PageTable> pages;
+    PlacesOnDevice at;
+  };
+  std::vector<Brought> brought_;
+  int64_t most_positions_ = 0;  // of a sequence, in a recorded pass
+  int64_t ops_enqueued_ = 0;
   Buffer workspace_;
   bool reserved_ = false;  // workspace_ and staging_ grow no more
   Buffer counters_;

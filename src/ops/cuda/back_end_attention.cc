@@ -15,6 +15,9 @@
 namespace sluice::ops::cuda {
 namespace {
 
+// Page numbers are not known when a graph is recorded; what the cache does not have is not named.
+constexpr int64_t kMostCachePages = int64_t{1} << 24;
+
 int64_t LongestTable(std::span<const PageTable> pages) {
   int64_t longest = 1;
   for (const PageTable& table : pages) longest = std::max(longest, std::ssize(table));
@@ -30,22 +33,29 @@ int64_t CudaOps::StagedBytes(std::span<const RowPlace> places, std::span<const P
 CudaOps::PlacesOnDevice CudaOps::PutPlaces(std::span<const RowPlace> places,
                                            std::span<const PageTable> pages) {
   PlacesOnDevice result;
+  for (const Brought& earlier : brought_) {
+    if (earlier.pages.data() != pages.data()) continue;
+    result.page_tables = earlier.at.page_tables;
+    if (earlier.places.data() == places.data() && earlier.places.size() == places.size()) return earlier.at;
+  }
   std::vector<int32_t> sequences;
   std::vector<int32_t> positions;
   for (const RowPlace& place : places) {
     sequences.push_back(place.sequence);
     positions.push_back(place.position);
   }
-  result.table_stride = LongestTable(pages);
-  std::vector<int32_t> tables;
-  for (const PageTable& table : pages) {
-    tables.insert(tables.end(), table.begin(), table.end());
-    tables.resize(tables.size() + static_cast<size_t>(result.table_stride - std::ssize(table)), 0);
-    for (const int32_t page : table) result.pages_named = std::max(result.pages_named, page + int64_t{1});
+  result.sequences = Put(sequences);
+  result.positions = Put(positions);
+  result.table_stride = graphs_.Active() ? CeilDiv(most_positions_, kPageTokens) : LongestTable(pages);
+  if (result.page_tables == nullptr) {
+    std::vector<int32_t> tables;
+    for (const PageTable& table : pages) {
+      tables.insert(tables.end(), table.begin(), table.end());
+      tables.resize(tables.size() + static_cast<size_t>(result.table_stride - std::ssize(table)), 0);
+    }
+    result.page_tables = Put(tables);
   }
-  result.sequences = staging_.Put(sequences);
-  result.positions = staging_.Put(positions);
-  result.page_tables = staging_.Put(tables);
+  if (graphs_.Active()) brought_.push_back({places, pages, result});
   return result;
 }
 
@@ -53,16 +63,15 @@ void CudaOps::RopeAngles(std::span<const RowPlace> places, std::span<const float
                          const Tensor& out) {
   std::vector<int32_t> positions;
   for (const RowPlace& place : places) positions.push_back(place.position);
-  staging_.Reserve(static_cast<int64_t>(inv_freq.size_bytes()) + std::ssize(positions) * SizeOf(DType::kI32),
-                   2);
+  ReserveLists(static_cast<int64_t>(inv_freq.size_bytes()) + std::ssize(positions) * SizeOf(DType::kI32), 2);
   cuda::RopeAngles work;
   work.rows = std::ssize(places);
-  work.positions = staging_.Put(positions);
-  work.inv_freq = staging_.Put(inv_freq);
+  work.positions = Put(positions);
+  work.inv_freq = Put(inv_freq);
   work.pairs = static_cast<int32_t>(inv_freq.size());
   work.angles = out.Row<float>(0);
   SLUICE_CHECK(out.contiguous());
-  Check(Enqueue(work, stream_), "RopeAngles of {} rows", work.rows);
+  Run(work, out.data, "RopeAngles of {} rows", work.rows);
 }
 
 void CudaOps::MultiplyHeads(const char* op, const Tensor& x, int64_t x_step, const WeightGroup& weights,
@@ -80,8 +89,7 @@ void CudaOps::MultiplyHeads(const char* op, const Tensor& x, int64_t x_step, con
   gemm.y = y.data;
   gemm.y_stride = y.stride;
   gemm.y_step = y_step;
-  Check(Enqueue(gemm, NextCounter(), Blocks(), stream_), "{} of {} rows, {} heads", op, x.rows,
-        weights.count());
+  RunTiles(gemm, y.data, "{} of {} rows, {} heads", op, x.rows, weights.count());
 }
 
 void CudaOps::AbsorbQuery(const AttentionShape& shape, const Tensor& q, const WeightGroup& up_keys,
@@ -99,7 +107,7 @@ void CudaOps::AbsorbQuery(const AttentionShape& shape, const Tensor& q, const We
   work.angles = angles.Row<const float>(0);
   work.q_latent = q_latent.data;
   work.q_latent_stride = q_latent.stride;
-  Check(Enqueue(work, stream_), "AbsorbQuery's rotation of {} rows, {} heads", q.rows, shape.heads);
+  Run(work, q_latent.data, "AbsorbQuery's rotation of {} rows, {} heads", q.rows, shape.heads);
 }
 
 void CudaOps::ValueUp(const AttentionShape& shape, const Tensor& o_latent, const WeightGroup& up_values,
@@ -122,7 +130,7 @@ void CudaOps::LatentRows(const AttentionShape& shape, const Tensor& kv, const Te
   work.out = rows.data;
   work.out_stride = rows.stride;
   work.bf16_cache = rows.cols == LatentRowBytes(CacheFormat::kBf16, shape.latent, shape.rope);
-  Check(Enqueue(work, stream_), "LatentRows of {} rows", kv.rows);
+  Run(work, rows.data, "LatentRows of {} rows", kv.rows);
 }
 
 void CudaOps::IndexQueries(const IndexerShape& shape, const Tensor& q, const Tensor& gate_logits,
@@ -140,7 +148,7 @@ void CudaOps::IndexQueries(const IndexerShape& shape, const Tensor& q, const Ten
   work.angles = angles.Row<const float>(0);
   work.queries = queries.data;
   work.gates = gates.Row<float>(0);
-  Check(Enqueue(work, stream_), "IndexQueries of {} rows, {} heads", q.rows, shape.heads);
+  Run(work, queries.data, "IndexQueries of {} rows, {} heads", q.rows, shape.heads);
 }
 
 void CudaOps::IndexKeyRows(const IndexerShape& shape, const Tensor& k, const Tensor& weight,
@@ -157,14 +165,15 @@ void CudaOps::IndexKeyRows(const IndexerShape& shape, const Tensor& k, const Ten
   work.angles = angles.Row<const float>(0);
   work.out = rows.data;
   work.out_stride = rows.stride;
-  Check(Enqueue(work, stream_), "IndexKeyRows of {} rows", k.rows);
+  Run(work, rows.data, "IndexKeyRows of {} rows", k.rows);
 }
 
 void CudaOps::SelectKeys(const IndexerShape& shape, const Tensor& queries, const Tensor& gates,
                          const PagedCache& index_keys, std::span<const RowPlace> places,
                          std::span<const PageTable> pages, const Tensor& selection) {
   SLUICE_CHECK(queries.contiguous() && gates.contiguous() && selection.contiguous());
-  int64_t context = 1;
+  // A graph is launched again with other positions.
+  int64_t context = graphs_.Active() ? most_positions_ : 1;
   for (const RowPlace& place : places) context = std::max(context, place.position + int64_t{1});
   const int64_t stride = CeilDiv(context, kPageTokens) * kPageTokens;
   // Where every row takes all that it sees nothing is scored.
@@ -175,8 +184,7 @@ void CudaOps::SelectKeys(const IndexerShape& shape, const Tensor& queries, const
     const auto rows = std::min(slab, std::ssize(places) - first);
     const std::span here = places.subspan(static_cast<size_t>(first), static_cast<size_t>(rows));
     const std::vector<QueryGroup> groups = GroupQueries(here, shape.heads);
-    staging_.Reserve(StagedBytes(here, pages) + std::ssize(groups) * static_cast<int64_t>(sizeof(QueryGroup)),
-                     4);
+    ReserveLists(StagedBytes(here, pages) + std::ssize(groups) * static_cast<int64_t>(sizeof(QueryGroup)), 4);
     const PlacesOnDevice at = PutPlaces(here, pages);
     TopK choice;
     choice.rows = rows;
@@ -192,20 +200,21 @@ void CudaOps::SelectKeys(const IndexerShape& shape, const Tensor& queries, const
       work.queries = queries.Row<const uint8_t>(first);
       work.gates = gates.Row<const float>(first);
       work.cache = index_keys.base;
-      work.cache_pages = at.pages_named;
+      work.cache_pages = kMostCachePages;
       work.page_tables = at.page_tables;
       work.table_stride = at.table_stride;
       work.positions = at.positions;
-      work.groups = staging_.Put(groups);
+      work.groups = Put(groups);
       work.group_count = static_cast<int32_t>(groups.size());
       work.scores = reinterpret_cast<float*>(Workspace(rows * stride * SizeOf(DType::kF32)));
       work.scores_stride = stride;
       work.record = reinterpret_cast<LaunchRecord*>(scoring_launches_.data());
-      Check(Enqueue(work, reinterpret_cast<TileCounter>(scoring_counter_.data()), Blocks(), stream_),
+      const auto counter = reinterpret_cast<TileCounter>(scoring_counter_.data());
+      RunAs([&] { return Enqueue(work, counter, Blocks(), stream_); }, work.scores,
             "SelectKeys' scores of {} rows, {} keys", rows, context);
       choice.scores = work.scores;
     }
-    Check(Enqueue(choice, stream_), "SelectKeys of {} rows, {} keys", rows, context);
+    Run(choice, choice.selection, "SelectKeys of {} rows, {} keys", rows, context);
   }
 }
 
@@ -213,7 +222,7 @@ void CudaOps::SparseAttention(const AttentionShape& shape, const Tensor& q_laten
                               std::span<const RowPlace> places, std::span<const PageTable> pages,
                               const Tensor& selection, float scale, const Tensor& o_latent) {
   SLUICE_CHECK(shape.latent == kLatent && shape.rope == kRotated);
-  staging_.Reserve(StagedBytes(places, pages), 3);
+  ReserveLists(StagedBytes(places, pages), 3);
   const PlacesOnDevice at = PutPlaces(places, pages);
   cuda::SparseAttention work;
   work.rows = q_latent.rows;
@@ -233,27 +242,26 @@ void CudaOps::SparseAttention(const AttentionShape& shape, const Tensor& q_laten
   work.o_stride = o_latent.stride;
   work.workspace_bytes = WorkspaceBytes(Blocks());
   work.workspace = Workspace(work.workspace_bytes);
-  Check(Enqueue(work, NextCounter(), Blocks(), stream_), "SparseAttention of {} rows, {} heads", work.rows,
-        work.heads);
+  RunTiles(work, o_latent.data, "SparseAttention of {} rows, {} heads", work.rows, work.heads);
 }
 
 void CudaOps::WriteLatents(const Tensor& rows, std::span<const RowPlace> places,
                            std::span<const PageTable> pages, const PagedCache& latents) {
-  staging_.Reserve(StagedBytes(places, pages), 3);
+  ReserveLists(StagedBytes(places, pages), 3);
   const PlacesOnDevice at = PutPlaces(places, pages);
   cuda::WriteLatents work{{rows.rows, rows.data, rows.stride, at.sequences, at.positions, at.page_tables,
                            at.table_stride, latents.base},
                           rows.cols};
-  Check(Enqueue(work, stream_), "WriteLatents of {} rows", rows.rows);
+  Run(work, latents.base, "WriteLatents of {} rows", rows.rows);
 }
 
 void CudaOps::WriteIndexKeys(const Tensor& rows, std::span<const RowPlace> places,
                              std::span<const PageTable> pages, const PagedCache& index_keys) {
-  staging_.Reserve(StagedBytes(places, pages), 3);
+  ReserveLists(StagedBytes(places, pages), 3);
   const PlacesOnDevice at = PutPlaces(places, pages);
   cuda::WriteIndexKeys work{{rows.rows, rows.data, rows.stride, at.sequences, at.positions, at.page_tables,
                              at.table_stride, index_keys.base}};
-  Check(Enqueue(work, stream_), "WriteIndexKeys of {} rows", rows.rows);
+  Run(work, index_keys.base, "WriteIndexKeys of {} rows", rows.rows);
 }
 
 }  // namespace sluice::ops::cuda

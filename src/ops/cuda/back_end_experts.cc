@@ -30,7 +30,7 @@ void CudaOps::Route(const RouterShape& shape, const Tensor& logits, const Tensor
   work.ids_stride = ids.stride;
   work.weights = weights.Row<float>(0);
   work.weights_stride = weights.stride;
-  Check(Enqueue(work, stream_), "Route of {} rows over {} experts", work.rows, work.experts);
+  Run(work, ids.data, "Route of {} rows over {} experts", work.rows, work.experts);
 }
 
 void CudaOps::PlanExperts(const Tensor& ids, int64_t first_expert, const ExpertPlan& plan) {
@@ -48,7 +48,7 @@ void CudaOps::PlanExperts(const Tensor& ids, int64_t first_expert, const ExpertP
   work.groups = plan.groups.Row<RowGroup>(0);
   work.pair_of = plan.pairs.Row<int32_t>(0);
   work.pair_of_stride = plan.pairs.stride;
-  Check(Enqueue(work, stream_), "PlanExperts of {} rows over {} experts", work.rows, work.experts);
+  Run(work, plan.pairs.data, "PlanExperts of {} rows over {} experts", work.rows, work.experts);
 }
 
 void CudaOps::SumExperts(const Tensor& y, const Tensor& pairs, const ExpertChoices& choices,
@@ -72,7 +72,7 @@ void CudaOps::SumExperts(const Tensor& y, const Tensor& pairs, const ExpertChoic
   std::ranges::copy(subtrees, work.subtrees);
   work.nodes = nodes.data;
   work.nodes_stride = nodes.stride;
-  Check(Enqueue(work, stream_), "SumExperts of {} rows, {} subtrees of each", work.rows, work.subtree_count);
+  Run(work, nodes.data, "SumExperts of {} rows, {} subtrees of each", work.rows, work.subtree_count);
 }
 
 void CudaOps::JoinSubtrees(const Tensor& nodes, const Tensor& ids, const ExpertLeaves& leaves,
@@ -90,41 +90,41 @@ void CudaOps::JoinSubtrees(const Tensor& nodes, const Tensor& ids, const ExpertL
   for (const SubtreeRows& subtree : subtrees) work.subtrees[subtree.leaves.first] = subtree;
   work.out = out.data;
   work.out_stride = out.stride;
-  Check(Enqueue(work, stream_), "JoinSubtrees of {} rows", work.rows);
+  Run(work, out.data, "JoinSubtrees of {} rows", work.rows);
 }
 
 void CudaOps::SumTerms(const Tensor& y, std::span<const ExpertTerm> terms, std::span<const int64_t> offsets,
                        const Tensor& out) {
-  staging_.Reserve(static_cast<int64_t>(terms.size_bytes() + offsets.size_bytes()), 2);
+  ReserveLists(static_cast<int64_t>(terms.size_bytes() + offsets.size_bytes()), 2);
   cuda::SumTerms work;
   work.rows = out.rows;
   work.width = out.cols;
   work.y = y.data;
   work.y_type = y.dtype;
   work.y_stride = y.stride;
-  work.terms = staging_.Put(terms);
-  work.offsets = staging_.Put(offsets);
+  work.terms = Put(terms);
+  work.offsets = Put(offsets);
   work.out = out.data;
   work.out_type = out.dtype;
   work.out_stride = out.stride;
-  Check(Enqueue(work, stream_), "SumTerms of {} terms into {} rows", terms.size(), out.rows);
+  Run(work, out.data, "SumTerms of {} terms into {} rows", terms.size(), out.rows);
 }
 
 void CudaOps::JoinNodes(std::span<const NodeJoin> joins, const Tensor& nodes) {
   if (joins.empty()) return;
   const std::vector<int64_t> ranges = IndependentRanges(joins, nodes.rows);
-  staging_.Reserve(
+  ReserveLists(
       static_cast<int64_t>(joins.size_bytes()) + std::ssize(ranges) * static_cast<int64_t>(sizeof(int64_t)),
       2);
   cuda::JoinNodes work;
   work.width = nodes.cols;
-  work.joins = staging_.Put(joins);
+  work.joins = Put(joins);
   work.join_count = std::ssize(joins);
-  work.ranges = staging_.Put(ranges);
+  work.ranges = Put(ranges);
   work.range_count = std::ssize(ranges) - 1;
   work.nodes = nodes.data;
   work.nodes_stride = nodes.stride;
-  Check(Enqueue(work, stream_), "JoinNodes of {} joins", joins.size());
+  Run(work, nodes.data, "JoinNodes of {} joins", joins.size());
 }
 
 std::vector<Sampled> CudaOps::Sample(const Tensor& logits, std::span<const SamplingParams> params,
@@ -176,8 +176,8 @@ Sampled CudaOps::Likely(const Tensor& row, const int32_t* target, int32_t top) {
   work.logits = row.Row<const float>(0);
   work.logits_stride = row.stride;
   if (target != nullptr) {
-    staging_.Reserve(SizeOf(DType::kI32), 1);
-    work.targets = staging_.Put(std::span(target, 1));
+    ReserveLists(SizeOf(DType::kI32), 1);
+    work.targets = Put(std::span(target, 1));
   }
   work.top = top;
   work.workspace = space + at.inside;
@@ -187,7 +187,7 @@ Sampled CudaOps::Likely(const Tensor& row, const int32_t* target, int32_t top) {
   work.logprobs = probabilities;
   work.top_logprobs = probabilities + 1;
   work.top_ids = out + 3 + top;
-  Check(Enqueue(work, stream_), "the likelihoods of {} tokens", vocabulary);
+  Run(work, out, "the likelihoods of {} tokens", vocabulary);
   Finish();
   const HostCopy copy({out, DType::kI32, 1, at.words, at.words}, memory_);
   const auto* ids = copy.view().Row<const int32_t>(0);

@@ -21,6 +21,13 @@ int64_t ScoreBytes(const OpLimits& limits) {
   return std::min(limits.places * row_bytes, std::max(kScoreBytes, row_bytes));
 }
 
+// Page tables once, as long as they can be; what the layers put one after the other is small.
+int64_t GraphListBytes(const OpLimits& limits) {
+  constexpr int64_t kOfLayers = int64_t{4} << 20;
+  if (limits.graph_rows == 0) return 0;
+  return kOfLayers + limits.graph_rows * CeilDiv(limits.positions, kPageTokens) * SizeOf(DType::kI32);
+}
+
 int64_t StagedBytes(const OpLimits& limits) {
   // Sequence and position of a row, its group, and the page tables.
   const int64_t placed =
@@ -30,7 +37,7 @@ int64_t StagedBytes(const OpLimits& limits) {
   const int64_t listed = (limits.list + 1) * static_cast<int64_t>(sizeof(NodeJoin) + sizeof(int64_t));
   const int64_t groups = limits.experts * static_cast<int64_t>(sizeof(RowGroup));
   constexpr int64_t kMostLists = 4;
-  return std::max({placed, listed, groups}) + kMostLists * Staging::kAlignment;
+  return std::max({placed, listed, groups, GraphListBytes(limits)}) + kMostLists * Staging::kAlignment;
 }
 
 }  // namespace
@@ -57,13 +64,13 @@ Reserved ReservedFor(const OpLimits& limits, int sms) {
   const auto top = static_cast<int32_t>(std::min<int64_t>(kMostLogprobs, limits.vocabulary));
   const int64_t workspace = std::max({quantized, ScoreBytes(limits), WorkspaceBytes(sms),
                                       SpaceOfLikelihoods(limits.vocabulary, top).total});
-  return {workspace, Staging::SizeFor(StagedBytes(limits))};
+  return {workspace, Staging::SizeFor(StagedBytes(limits)), GraphListBytes(limits)};
 }
 
 int64_t ReservedBytes(const OpLimits& limits, int sms) {
   const Reserved bytes = ReservedFor(limits, sms);
-  return bytes.workspace + bytes.staging + kCounters * kCounterNumbers * SizeOf(DType::kI32) +
-         static_cast<int64_t>(sizeof(LaunchRecord));
+  return bytes.workspace + bytes.staging + bytes.graph_lists + limits.recorded_layers * kGraphBytesOfLayer +
+         kCounters * kCounterNumbers * SizeOf(DType::kI32) + static_cast<int64_t>(sizeof(LaunchRecord));
 }
 
 }  // namespace sluice::ops::cuda

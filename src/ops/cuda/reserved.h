@@ -9,6 +9,9 @@ namespace sluice::ops::cuda {
 
 // Scores are kept for so many rows at once that they take no more than this, however long the context is.
 inline constexpr int64_t kScoreBytes = int64_t{256} << 20;
+// What CUDA takes at most for the recording of a layer. Measured on an H200 over two lanes, where collectives
+// cut it into four graphs; where it is part of one graph it takes less.
+inline constexpr int64_t kGraphBytesOfLayer = int64_t{1} << 20;
 // Tile counters in turn (gemm.h).
 inline constexpr int64_t kCounters = 64;
 
@@ -35,6 +38,7 @@ LikelihoodSpace SpaceOfLikelihoods(int64_t vocabulary, int32_t top);
 struct Reserved {
   int64_t workspace = 0;
   int64_t staging = 0;
+  int64_t graph_lists = 0;  // of a recorded pass
 };
 // For ops within `limits` on `sms` SMs.
 Reserved ReservedFor(const OpLimits& limits, int sms);

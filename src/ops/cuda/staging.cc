@@ -51,16 +51,20 @@ void Staging::Grow(int64_t size) {
 }
 
 std::byte* Staging::PutBytes(std::span<const std::byte> bytes) {
+  std::byte* to = device_.data() + used_;
+  PutAt(bytes, to);
+  return to;
+}
+
+void Staging::PutAt(std::span<const std::byte> bytes, std::byte* to) {
   const auto size = static_cast<int64_t>(bytes.size());
   SLUICE_CHECK(used_ + size <= device_.bytes(), "{} bytes were not reserved", size);
-  std::byte* to = device_.data() + used_;
   if (size > 0) {
     std::memcpy(pinned_ + used_, bytes.data(), bytes.size());
     Check(cudaMemcpyAsync(to, pinned_ + used_, bytes.size(), cudaMemcpyHostToDevice, stream_),
           "a list of {} bytes", size);
   }
   used_ += CeilDiv(size, kAlignment) * kAlignment;
-  return to;
 }
 
 }  // namespace sluice::ops::cuda

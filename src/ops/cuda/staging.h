@@ -42,6 +42,8 @@ class Staging {
   T* Put(const std::vector<T>& values) {
     return Put(std::span<const T>(values));
   }
+  // The same at a place in device memory that the caller has.
+  void PutAt(std::span<const std::byte> bytes, std::byte* to);
 
  private:
   void Grow(int64_t size);

@@ -1,0 +1,136 @@
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <mutex>
+#include <numeric>
+
+#include "gpu_run.h"
+#include "ops/cuda/back_end.h"
+
+// Decode steps launched as graphs: the bits of ops enqueued one by one, in every layout, and really launched.
+namespace sluice::gpu {
+namespace {
+
+constexpr const char* kModel =
+    "random:tiny?dtype=fp8&layers=5&hidden=512&heads=8&index_heads=32&topk=128&experts=12&n_group=2&topk_"
+    "group=1&seed=9";
+constexpr int64_t kVocabulary = 1024;
+constexpr int64_t kTokens = 40;
+constexpr int64_t kOneStep = 1024;  // rows of a step that holds all prompts
+
+// Prompts on both sides of the selection's size, so that rows are scored and not, in one batch; contexts grow
+// over the ends of pages.
+std::vector<std::vector<int32_t>> Prompts() {
+  return {Prompt(1, 1, kVocabulary), Prompt(3, 2, kVocabulary), Prompt(333, 3, kVocabulary),
+          Prompt(125, 4, kVocabulary), Prompt(77, 5, kVocabulary)};
+}
+
+struct Counts {
+  int64_t graphs = 0;
+  int64_t ops = 0;  // enqueued one by one
+};
+struct Result {
+  std::vector<Answer> answers;
+  std::vector<Counts> ranks;
+};
+
+Result RunWith(GpuRun run) {
+  std::mutex mutex;
+  std::vector<ops::cuda::CudaOps*> back_ends(static_cast<size_t>(run.stages * run.lanes));
+  run.probes.wrap_ops = [&](int rank, std::unique_ptr<ops::Ops> ops) {
+    std::lock_guard lock(mutex);
+    back_ends[static_cast<size_t>(rank)] = dynamic_cast<ops::cuda::CudaOps*>(ops.get());
+    return ops;
+  };
+  Result result;
+  run.before_end = [&] {
+    for (const ops::cuda::CudaOps* back_end : back_ends) {
+      result.ranks.push_back({back_end->graph_launches(), back_end->ops_enqueued()});
+    }
+  };
+  result.answers = RunPrompts(run, Prompts(), kTokens);
+  return result;
+}
+
+void ExpectSame(const Result& result, const Result& plain) {
+  ASSERT_EQ(result.answers.size(), plain.answers.size());
+  for (size_t i = 0; i < plain.answers.size(); ++i) {
+    const Answer& answer = result.answers[i];
+    const Answer& expected = plain.answers[i];
+    EXPECT_EQ(answer.tokens, expected.tokens) << "prompt " << i;
+    ASSERT_EQ(answer.logits.size(), expected.logits.size()) << "prompt " << i;
+    EXPECT_EQ(
+        std::memcmp(answer.logits.data(), expected.logits.data(), expected.logits.size() * sizeof(float)), 0)
+        << "prompt " << i;
+    EXPECT_TRUE(answer.replicas_agree) << "prompt " << i;
+    std::vector<std::byte> cache;
+    for (const auto& stage : answer.caches) cache.insert(cache.end(), stage.begin(), stage.end());
+    EXPECT_TRUE(cache == expected.caches.front()) << "prompt " << i;
+  }
+}
+
+// Steps without graphs, on one rank.
+const Result& Plain() {
+  static const Result plain = RunWith(GpuRun{kModel});
+  return plain;
+}
+
+class GraphsTest : public testing::TestWithParam<GpuRun> {
+ protected:
+  void SetUp() override {
+    if (!HasHopper()) GTEST_SKIP() << "no Hopper GPU";
+  }
+};
+
+TEST_P(GraphsTest, GiveTheBitsOfOpsOneByOneAndAreLaunched) {
+  const GpuRun& run = GetParam();
+  GpuRun without = run;
+  without.graph_rows.clear();
+  const Result result = RunWith(run);
+  const Result plain = RunWith(without);
+  ExpectSame(result, Plain());
+  ExpectSame(plain, Plain());
+  for (size_t rank = 0; rank < result.ranks.size(); ++rank) {
+    const Counts& with = result.ranks[rank];
+    std::printf("rank %zu: %lld pieces of graphs and %lld ops; without graphs %lld ops\n", rank,
+                static_cast<long long>(with.graphs), static_cast<long long>(with.ops),
+                static_cast<long long>(plain.ranks[rank].ops));
+    EXPECT_EQ(plain.ranks[rank].graphs, 0);
+    // All prompts make one step, or several with decode steps between them; then each step is a decode step.
+    if (run.chunk == kOneStep && run.lanes == 1) {
+      EXPECT_EQ(with.graphs, kTokens - 1) << "rank " << rank;
+    } else if (run.chunk == kOneStep) {
+      EXPECT_GT(with.graphs, kTokens - 1) << "rank " << rank;  // pieces between collectives
+      EXPECT_EQ(with.graphs % (kTokens - 1), 0) << "rank " << rank;
+    } else {
+      EXPECT_GE(with.graphs, kTokens - 1) << "rank " << rank;
+    }
+    EXPECT_LT(with.ops, plain.ranks[rank].ops / 2) << "rank " << rank;
+  }
+}
+
+std::vector<GpuRun> Layouts() {
+  std::vector<GpuRun> layouts;
+  for (const int stages : {1, 2}) {
+    for (const int lanes : {1, 2, 4}) {
+      for (const int64_t chunk : {kOneStep, int64_t{96}}) {
+        GpuRun run{kModel};
+        run.stages = stages;
+        run.lanes = lanes;
+        run.chunk = chunk;
+        run.split = chunk == 96 ? parallel::SplitMode::kZigzag : parallel::SplitMode::kInterleave;
+        run.graph_rows = {1, 2, 3, 4, 5};
+        layouts.push_back(run);
+      }
+    }
+  }
+  return layouts;
+}
+
+INSTANTIATE_TEST_SUITE_P(Layouts, GraphsTest, testing::ValuesIn(Layouts()), [](const auto& at) {
+  return "pp" + std::to_string(at.param.stages) + "_cp" + std::to_string(at.param.lanes) + "_chunk" +
+         std::to_string(at.param.chunk);
+});
+
+}  // namespace
+}  // namespace sluice::gpu
