@@ -27,7 +27,9 @@ namespace {
 
 constexpr Duration kLook = std::chrono::milliseconds(5);
 constexpr Duration kLookForSignals = std::chrono::milliseconds(100);
-constexpr Duration kReasonLimit = std::chrono::milliseconds(300);
+// How long a process that has closed its connections is waited for, to say how it ended. One that was killed
+// gives its GPU back before that, which takes its time.
+constexpr Duration kReasonLimit = std::chrono::seconds(2);
 
 std::string DescribeEnd(int status) {
   if (WIFSIGNALED(status)) return fmt::format("killed by signal {}", WTERMSIG(status));

@@ -109,6 +109,10 @@ class CudaOps final : public Ops {
   // Within what is reserved already. In a recorded pass the same spans are brought once.
   PlacesOnDevice PutPlaces(std::span<const RowPlace> places, std::span<const PageTable> pages);
 
+  // A stream takes some thousand launches and copies; the host would wait in the next launch, without a name
+  // for what it waits for, if that were all behind rows that have not come. An op has up to three of them.
+  static constexpr int64_t kMostOpsAhead = 256;
+
   // Every op goes through one of these: it is enqueued, or recorded, or known to be in the graph that is
   // being launched. `out`: what it writes. A failure is told by `what`, its name and shapes.
   template <typename Work, typename... Args>
@@ -124,7 +128,7 @@ class CudaOps final : public Ops {
   template <typename Enqueuing, typename... Args>
   void RunAs(const Enqueuing& enqueue, const void* out, fmt::format_string<Args...> what, Args&&... args) {
     if (!graphs_.Enqueues(out)) return;
-    if (!graphs_.Active()) ++ops_enqueued_;
+    if (!graphs_.Active() && ++ops_enqueued_ % kMostOpsAhead == 0) stream_.Settle();
     Check(enqueue(), what, std::forward<Args>(args)...);
   }
 

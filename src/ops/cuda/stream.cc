@@ -130,7 +130,7 @@ void Stream::Call(std::function<void()> what) {
 }
 
 void Stream::Finish() {
-  if (settle_) settle_();
+  Settle();
   Check(cudaStreamSynchronize(stream_), "an op enqueued before");
 }
 

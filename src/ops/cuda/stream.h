@@ -27,6 +27,10 @@ class Stream final : public WorkStream {
   void Copy(const void* from, void* to, int64_t bytes) override;
   void Call(std::function<void()> what) override;
   void Finish() override;
+  // Returns when what this stream waits for is sure to come (SetBeforeFinish).
+  void Settle() {
+    if (settle_) settle_();
+  }
   void SetBeforeFinish(std::function<void()> settle) override { settle_ = std::move(settle); }
 
  private:
