@@ -27,9 +27,12 @@ namespace {
 
 constexpr Duration kLook = std::chrono::milliseconds(5);
 constexpr Duration kLookForSignals = std::chrono::milliseconds(100);
-// How long a process that has closed its connections is waited for, to say how it ended. One that was killed
-// gives its GPU back before that, which takes its time.
-constexpr Duration kReasonLimit = std::chrono::seconds(2);
+
+// How long a process that has closed its connections is waited for, to say how it ended. One that had a GPU
+// gives it back before that, which takes its time.
+Duration ReasonLimit(const JobSettings& settings) {
+  return std::chrono::milliseconds(settings.ops == "cuda" ? 2000 : 300);
+}
 
 std::string DescribeEnd(int status) {
   if (WIFSIGNALED(status)) return fmt::format("killed by signal {}", WTERMSIG(status));
@@ -178,7 +181,7 @@ class SocketDirectory {
 class ProcessRanks final : public RankSet {
  public:
   ProcessRanks(const JobSettings& settings, uint64_t checkpoint_fingerprint, const ProcessPlan& plan)
-      : share_(ShareOf(settings, plan)) {
+      : share_(ShareOf(settings, plan)), reason_limit_(ReasonLimit(settings)) {
     const std::string listen = plan.join_address.empty() ? directory_.Address() : plan.join_address;
     const comm::JobSecret secret = SecretOf(plan);
     comm::Rendezvous rendezvous(comm::ParseAddress(listen), HelloOf(settings, -1, checkpoint_fingerprint),
@@ -196,7 +199,7 @@ class ProcessRanks final : public RankSet {
   std::string ReasonGone(int rank) override {
     if (ProcessId(rank) < 0) return "";
     RankProcess& process = *processes_[rank - share_.first];
-    return process.WaitUntil(Clock::now() + kReasonLimit) ? DescribeEnd(process.status()) : "";
+    return process.WaitUntil(Clock::now() + reason_limit_) ? DescribeEnd(process.status()) : "";
   }
   int ProcessId(int rank) override {
     const int local = rank - share_.first;
@@ -222,7 +225,7 @@ class ProcessRanks final : public RankSet {
         FailIfOneEnded(settings, /*killed_only=*/false);
       });
     } catch (const Error&) {
-      const Deadline deadline = Clock::now() + kReasonLimit;
+      const Deadline deadline = Clock::now() + reason_limit_;
       for (auto& process : processes_) process->WaitUntil(deadline);
       FailIfOneEnded(settings, /*killed_only=*/true);
       throw;
@@ -242,6 +245,7 @@ class ProcessRanks final : public RankSet {
   }
 
   Share share_;
+  const Duration reason_limit_;
   SocketDirectory directory_;
   std::vector<std::unique_ptr<RankProcess>> processes_;
   std::vector<std::unique_ptr<comm::Channel>> channels_;
