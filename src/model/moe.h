@@ -15,20 +15,19 @@ struct ExpertTraffic {
   std::atomic<int64_t> choice_bytes = 0;
   std::atomic<int64_t> dispatch_bytes = 0;
   std::atomic<int64_t> return_bytes = 0;
-  std::atomic<int64_t> row_owners =
-      0;  // lanes that a row went to, itself among them, over all rows and layers
+  // Lanes that a row went to, itself among them, over all rows and layers.
+  std::atomic<int64_t> row_owners = 0;
 };
 
 // The mixture of experts of one layer, its experts spread over lanes of the stage.
 //
 // Whatever is computed, the back end plans it from the choices where they are, so nothing here waits for it.
 // What travels between lanes depends on the rows of the step alone:
-//   one lane: nothing does.
-//   up to kFewRows rows: every owner gets every row and gives back a fixed slot for each of its subtrees,
-//   also
-//     the absent ones. All sizes are known beforehand.
-//   more: rows go to the owners of the experts they chose, and what is present comes back. The host has to
-//     know the choices for that, and waits for them.
+// - one lane: nothing does;
+// - up to kFewRows rows: every owner gets every row and gives back a fixed slot for each of its subtrees, the
+//   absent ones as well, so that all sizes are known beforehand;
+// - more: rows go to the owners of the experts they chose, and what is present comes back. The host has to
+//   know the choices for that, and waits for them.
 // The canonical tree makes the three equal bit for bit.
 class Moe {
  public:
