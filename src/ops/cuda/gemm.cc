@@ -11,7 +11,7 @@
 namespace sluice::ops::cuda {
 namespace {
 
-// Clocks of a tile of each shape, as measured on an H200 (docs/decisions/gpu-kernels.md): for a block of k,
+// Clocks of a tile of each shape, as measured on an H200 (docs/kernels.md): for a block of k,
 // and for what comes once.
 struct TileCost {
   double block = 0;
