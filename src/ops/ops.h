@@ -306,7 +306,8 @@ class Ops {
   // Softmax attention of each row over its selected keys only, all heads sharing the keys:
   //   s_j = scale * q_latent . [c_j ; k_pe,j];  o_latent = sum_j softmax(s)_j c_j  -> A.
   // Keys are taken by ordinal in the ascending selection: partial maxima and sums over fixed partitions of
-  // 512 ordinals (in blocks of 64), merged in order. A row whose selection is empty gives 0.
+  // 512 ordinals (in blocks of 64), merged in order; on a GPU block after block, without partitions. Either
+  // way a row's bits depend on the row alone. A row whose selection is empty gives 0.
   // selection [T, k] I32: positions ascending, then -1.
   virtual void SparseAttention(const AttentionShape& shape, const Tensor& q_latent, const PagedCache& latents,
                                std::span<const RowPlace> places, std::span<const PageTable> pages,

@@ -109,8 +109,9 @@ class CudaOps final : public Ops {
   // Within what is reserved already. In a recorded pass the same spans are brought once.
   PlacesOnDevice PutPlaces(std::span<const RowPlace> places, std::span<const PageTable> pages);
 
-  // A stream takes some thousand launches and copies; the host would wait in the next launch, without a name
-  // for what it waits for, if that were all behind rows that have not come. An op has up to three of them.
+  // How many ops go behind rows that may not have come before the host makes sure of them: a stream takes a
+  // limited number of launches, and in the next one the host would wait without a name for what it waits for
+  // (docs/decisions/gpu-hop.md).
   static constexpr int64_t kMostOpsAhead = 256;
 
   // Every op goes through one of these: it is enqueued, or recorded, or known to be in the graph that is

@@ -7,7 +7,7 @@
 #include "ops/expert_terms.h"
 #include "tensor/dtype.h"
 
-// Sums of expert outputs, and of partial sums of ranks: Ops::SumTerms (leaves) and Ops::JoinNodes (inner
+// Sums of expert outputs, and of partial sums of ranks: Ops::SumTerms and Ops::JoinNodes (inner
 // nodes of model/expert_tree.h).
 namespace sluice::ops::cuda {
 

@@ -11,8 +11,8 @@
 namespace sluice::ops::cuda {
 namespace {
 
-// Clocks of a tile of each shape, as measured on an H200 (docs/kernels.md): for a block of k,
-// and for what comes once.
+// Clocks of a tile of each shape, as measured on an H200 (docs/kernels.md): for a block of k, and for what
+// comes once.
 struct TileCost {
   double block = 0;
   double once = 0;
