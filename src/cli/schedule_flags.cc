@@ -210,8 +210,8 @@ std::vector<GpuMemoryPlan> GpuMemoryOf(const LayoutFlags& f, const engine::JobSe
     const int gpu = settings.gpu + static_cast<int>(card) * settings.gpu_step;
     gpus.push_back({gpu, BeforeAnything(gpu, processes)});
   }
-  return PlanHostGpus(gpus, engine::MemoryOfRanks(settings, checkpoint), static_cast<int>(f.nnodes),
-                      static_cast<int>(f.node_rank), processes, fraction,
+  return PlanHostGpus(gpus, engine::MemoryOfRanks(settings, checkpoint, !processes),
+                      static_cast<int>(f.nnodes), static_cast<int>(f.node_rank), processes, fraction,
                       CeilDiv(f.max_total_tokens, ops::kPageTokens));
 }
 

@@ -47,7 +47,8 @@ pipeline::RankOptions RankOptionsOf(const JobSettings& settings, const checkpoin
 
 std::string HostRank(const JobSettings& settings, int rank, const checkpoint::Checkpoint& checkpoint,
                      ComputePool& pool, comm::Communicator& world, comm::Channel& control,
-                     trace::Recorder& recorder, comm::FaultInjector* faults, const RankProbes& probes) {
+                     trace::Recorder& recorder, comm::FaultInjector* faults, const RankProbes& probes,
+                     model::WeightStore* shared) {
   std::unique_ptr<ops::Ops> ops;
   std::unique_ptr<comm::Communicator> wrapped;
   std::unique_ptr<pipeline::Rank> worker;
@@ -64,7 +65,7 @@ std::string HostRank(const JobSettings& settings, int rank, const checkpoint::Ch
     ops = MakeOps(settings, checkpoint.is_fp8(), pool);
     if (probes.wrap_ops) ops = probes.wrap_ops(rank, std::move(ops));
     const model::StageSlice slice = pipeline::SliceOf(options);
-    model::StageWeights weights = model::LoadStage(checkpoint, *ops, slice);
+    model::StageWeights weights = model::LoadStage(checkpoint, *ops, slice, shared);
     checkpoint.VerifyIntact();
     if (probes.after_load) probes.after_load(rank, weights);
     auto stage = std::make_unique<model::StageModel>(config, slice, std::move(weights),
@@ -135,7 +136,7 @@ int RunRankProcess(const JobSettings& settings, int rank, const std::string& joi
   ComputePool pool(std::max(0, settings.compute_threads - 1));
   trace::Recorder recorder(rank);
   const std::string failure =
-      HostRank(settings, rank, *checkpoint, pool, *world, *control, recorder, faults.get(), probes);
+      HostRank(settings, rank, *checkpoint, pool, *world, *control, recorder, faults.get(), probes, nullptr);
   if (failure.empty()) return 0;
   if (settings.speaks_for_node) spdlog::error("the job ended: {}", failure);
   return 5;

@@ -34,10 +34,12 @@ pipeline::RankOptions RankOptionsOf(const JobSettings& settings, const checkpoin
                                     int rank);
 
 // Loads the rank's part of the model and works until the controller ends it. Errors, also those of loading,
-// are reported over `control`; the return value is the sentence, empty for a clean end. `faults` may be null.
+// are reported over `control`; the return value is the sentence, empty for a clean end. `faults` may be null,
+// and `shared` where no other rank of this process computes in the same memory.
 std::string HostRank(const JobSettings& settings, int rank, const checkpoint::Checkpoint& checkpoint,
                      ComputePool& pool, comm::Communicator& world, comm::Channel& control,
-                     trace::Recorder& recorder, comm::FaultInjector* faults, const RankProbes& probes);
+                     trace::Recorder& recorder, comm::FaultInjector* faults, const RankProbes& probes,
+                     model::WeightStore* shared);
 
 // Who `rank` says it is when it joins.
 comm::Hello HelloOf(const JobSettings& settings, int rank, uint64_t checkpoint_fingerprint);

@@ -20,7 +20,10 @@ struct RankMemory {
   int64_t Sum(int64_t pages) const { return weights + pages * page + activations + workspace + data_plane; }
 };
 
-// Of every rank; settings.cache_pages is not looked at. Throws as ops::cuda::CheckDevice.
-std::vector<RankMemory> MemoryOfRanks(const JobSettings& settings, const checkpoint::Checkpoint& checkpoint);
+// Of every rank; settings.cache_pages is not looked at. `threads`: the ranks are threads of one process, so
+// weights that several of them hold alike are there once and count for the first. Throws as
+// ops::cuda::CheckDevice.
+std::vector<RankMemory> MemoryOfRanks(const JobSettings& settings, const checkpoint::Checkpoint& checkpoint,
+                                      bool threads);
 
 }  // namespace sluice::engine

@@ -41,7 +41,7 @@ class ThreadRanks final : public RankSet {
     for (int rank = 0; rank < settings.grid.world(); ++rank) {
       threads_.emplace_back([this, rank] {
         HostRank(settings_, rank, *checkpoint_, pool_, *worlds_[rank], *rank_channels_[rank],
-                 *recorders_[rank], injectors_[rank].get(), probes_);
+                 *recorders_[rank], injectors_[rank].get(), probes_, &weights_);
         rank_channels_[rank]->Close();
       });
     }
@@ -73,6 +73,7 @@ class ThreadRanks final : public RankSet {
   std::shared_ptr<const checkpoint::Checkpoint> checkpoint_;
   RankProbes probes_;
   ComputePool pool_;
+  model::WeightStore weights_;
   std::vector<std::shared_ptr<comm::FaultInjector>> injectors_;
   std::vector<std::unique_ptr<comm::Channel>> channels_;
   std::vector<std::unique_ptr<comm::Channel>> rank_channels_;

@@ -71,6 +71,34 @@ TEST_P(WeightBytesTest, IsWhatLoadingCommits) {
   }
 }
 
+// Heads cut in two among four lanes, the second and third without experts of their own: each part once.
+TEST_P(WeightBytesTest, OfRanksWithOneStoreIsWhatTheyCommitTogether) {
+  ComputePool pool(0);
+  const auto ops = ops::MakeCpuOps(numerics_, pool);
+  WeightStore store;
+  std::set<std::string> counted;
+  std::vector<StageWeights> of_lanes;
+  int64_t alone = 0;
+  const int64_t before = CommittedBytes();
+  double expected = 0;
+  for (int lane = 0; lane < 4; ++lane) {
+    const StageSlice slice{{{0, 3}}, lane, 4, 2, 2, lane == 3, true, true};
+    of_lanes.push_back(LoadStage(*checkpoint_, *ops, slice, &store));
+    expected += static_cast<double>(WeightBytes(*checkpoint_, numerics_, slice, &counted));
+    alone += WeightBytes(*checkpoint_, numerics_, slice);
+  }
+  const auto committed = static_cast<double>(CommittedBytes() - before);
+  EXPECT_GT(committed, 0.99 * expected);
+  EXPECT_LT(committed, kMost * expected);
+  EXPECT_LT(expected, 0.8 * static_cast<double>(alone));
+  const auto attention = [&](int lane) -> const AttentionWeights& {
+    return of_lanes[static_cast<size_t>(lane)].layers[1].attention;
+  };
+  EXPECT_EQ(attention(0).up_keys, attention(2).up_keys);
+  EXPECT_NE(attention(0).up_keys, attention(1).up_keys);
+  EXPECT_EQ(attention(0).q_a_proj, attention(3).q_a_proj);
+}
+
 TEST_P(WeightBytesTest, LanesShareExpertsAndVocabularyButNotTheRest) {
   const auto& config = checkpoint_->config();
   const auto bytes = [&](int lane, int lanes) {

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <functional>
 #include <thread>
 
 #include "base/checked.h"
@@ -79,14 +80,33 @@ float ValueAt(const ops::RawMatrix& raw, int64_t row, int64_t col) {
   return value * raw.scales[row / kScaleBlock * blocks_across + col / kScaleBlock];
 }
 
+// kv_b_proj of some heads, absorbed.
+struct UpWeights {
+  std::unique_ptr<ops::WeightGroup> keys;    // per head W_uk^T [latent, nope]
+  std::unique_ptr<ops::WeightGroup> values;  // per head W_uv [value, latent]
+};
+
 class Loader {
  public:
-  Loader(const checkpoint::Checkpoint& checkpoint, ops::Ops& ops)
+  Loader(const checkpoint::Checkpoint& checkpoint, ops::Ops& ops, WeightStore* shared)
       : checkpoint_(checkpoint),
         ops_(ops),
+        shared_(shared),
         pool_(static_cast<int>(std::clamp(std::thread::hardware_concurrency(), 1U, 64U)) - 1) {}
 
-  WeightPtr Linear(const std::string& name) const { return ops_.Pack(Whole(checkpoint_, name)); }
+  WeightPtr Linear(const std::string& name) const { return Rows(name, 0, checkpoint_.Get(name).shape[0]); }
+
+  // Rows [begin, end) of a matrix.
+  WeightPtr Rows(const std::string& name, int64_t begin, int64_t end) const {
+    return Once<ops::Weight>(WeightKey(name, begin, end, 0, checkpoint_.Get(name).shape[1]),
+                             [&] { return ops_.Pack(RowsOf(checkpoint_, name, begin, end)); });
+  }
+
+  // Columns [begin, end) of a matrix.
+  WeightPtr Columns(const std::string& name, int64_t begin, int64_t end) const {
+    return Once<ops::Weight>(WeightKey(name, 0, checkpoint_.Get(name).shape[0], begin, end),
+                             [&] { return ops_.Pack(ColumnsOf(checkpoint_, name, begin, end).raw()); });
+  }
 
   OwnedTensor Vector(const std::string& name) const {
     const auto stored = checkpoint_.Get(name);
@@ -117,11 +137,8 @@ class Loader {
 
   // Rows of gate and up and columns of down: this lane's part of the intermediate width.
   MlpWeights SplitMlp(const std::string& prefix, int64_t begin, int64_t end) const {
-    const auto rows = [&](const char* name) {
-      return ops_.Pack(RowsOf(checkpoint_, prefix + name, begin, end));
-    };
-    return {rows("gate_proj.weight"), rows("up_proj.weight"),
-            ops_.Pack(ColumnsOf(checkpoint_, prefix + "down_proj.weight", begin, end).raw())};
+    return {Rows(prefix + "gate_proj.weight", begin, end), Rows(prefix + "up_proj.weight", begin, end),
+            Columns(prefix + "down_proj.weight", begin, end)};
   }
 
   // The heads of shard `shard` of `shards`.
@@ -133,39 +150,19 @@ class Loader {
     AttentionWeights weights;
     weights.q_a_proj = Linear(prefix + "q_a_proj.weight");
     weights.q_a_layernorm = Vector(prefix + "q_a_layernorm.weight");
-    weights.q_b_proj =
-        ops_.Pack(RowsOf(checkpoint_, prefix + "q_b_proj.weight", first * query, (first + heads) * query));
+    weights.q_b_proj = Rows(prefix + "q_b_proj.weight", first * query, (first + heads) * query);
     weights.kv_a_proj_with_mqa = Linear(prefix + "kv_a_proj_with_mqa.weight");
     weights.kv_a_layernorm = Vector(prefix + "kv_a_layernorm.weight");
-
-    // kv_b_proj holds per head `nope` rows of W_uk, then `value` rows of W_uv. It is dequantised before the
-    // split: a head's rows need not align with the scale blocks.
-    const ops::HostMatrix stored_kv_b(Whole(checkpoint_, prefix + "kv_b_proj.weight"), pool_);
-    const ops::RawMatrix& kv_b = stored_kv_b.raw();
-    const int64_t nope = config.qk_nope_head_dim;
     const int64_t value = config.v_head_dim;
-    const int64_t latent = config.kv_lora_rank;
     weights.o_proj = shards == 1 ? Linear(prefix + "o_proj.weight")
-                                 : ops_.Pack(ColumnsOf(checkpoint_, prefix + "o_proj.weight", first * value,
-                                                       (first + heads) * value)
-                                                 .raw());
-    const OwnedTensor up_keys(DType::kF32, heads * latent, nope);
-    const OwnedTensor up_values(DType::kF32, heads * value, latent);
-    std::vector<ops::RawMatrix> raw_keys(heads);
-    std::vector<ops::RawMatrix> raw_values(heads);
-    pool_.ParallelFor(heads, [&](int64_t head) {
-      const int64_t first_row = (first + head) * (nope + value);
-      auto* up_key = up_keys.view().Row<float>(head * latent);
-      auto* up_value = up_values.view().Row<float>(head * value);
-      for (int64_t l = 0; l < latent; ++l) {
-        for (int64_t n = 0; n < nope; ++n) up_key[l * nope + n] = ValueAt(kv_b, first_row + n, l);
-        for (int64_t v = 0; v < value; ++v) up_value[v * latent + l] = ValueAt(kv_b, first_row + nope + v, l);
-      }
-      raw_keys[head] = {DType::kF32, latent, nope, up_key, nullptr};
-      raw_values[head] = {DType::kF32, value, latent, up_value, nullptr};
-    });
-    weights.up_keys = ops_.PackGroup(raw_keys);
-    weights.up_values = ops_.PackGroup(raw_values);
+                                 : Columns(prefix + "o_proj.weight", first * value, (first + heads) * value);
+    const std::string kv_b = prefix + "kv_b_proj.weight";
+    const int64_t rows = config.qk_nope_head_dim + value;
+    const auto up =
+        Once<UpWeights>(WeightKey(kv_b, first * rows, (first + heads) * rows, 0, config.kv_lora_rank),
+                        [&] { return std::make_unique<UpWeights>(Absorbed(kv_b, config, first, heads)); });
+    weights.up_keys = WeightGroupPtr(up, up->keys.get());
+    weights.up_values = WeightGroupPtr(up, up->values.get());
     return weights;
   }
 
@@ -203,6 +200,41 @@ class Loader {
   }
 
  private:
+  // What `make` returns, or what another rank made of the same part.
+  template <typename T>
+  std::shared_ptr<const T> Once(const std::string& key,
+                                const std::function<std::unique_ptr<T>()>& make) const {
+    if (shared_ == nullptr) return make();
+    return shared_->Get<T>(key, [&make]() -> std::shared_ptr<const T> { return make(); });
+  }
+
+  // kv_b_proj holds per head `nope` rows of W_uk, then `value` rows of W_uv. It is dequantised before the
+  // split: a head's rows need not align with the scale blocks.
+  UpWeights Absorbed(const std::string& kv_b_proj, const checkpoint::ModelConfig& config, int64_t first,
+                     int64_t heads) const {
+    const ops::HostMatrix stored(Whole(checkpoint_, kv_b_proj), pool_);
+    const ops::RawMatrix& kv_b = stored.raw();
+    const int64_t nope = config.qk_nope_head_dim;
+    const int64_t value = config.v_head_dim;
+    const int64_t latent = config.kv_lora_rank;
+    const OwnedTensor up_keys(DType::kF32, heads * latent, nope);
+    const OwnedTensor up_values(DType::kF32, heads * value, latent);
+    std::vector<ops::RawMatrix> raw_keys(heads);
+    std::vector<ops::RawMatrix> raw_values(heads);
+    pool_.ParallelFor(heads, [&](int64_t head) {
+      const int64_t first_row = (first + head) * (nope + value);
+      auto* up_key = up_keys.view().Row<float>(head * latent);
+      auto* up_value = up_values.view().Row<float>(head * value);
+      for (int64_t l = 0; l < latent; ++l) {
+        for (int64_t n = 0; n < nope; ++n) up_key[l * nope + n] = ValueAt(kv_b, first_row + n, l);
+        for (int64_t v = 0; v < value; ++v) up_value[v * latent + l] = ValueAt(kv_b, first_row + nope + v, l);
+      }
+      raw_keys[head] = {DType::kF32, latent, nope, up_key, nullptr};
+      raw_values[head] = {DType::kF32, value, latent, up_value, nullptr};
+    });
+    return {ops_.PackGroup(raw_keys), ops_.PackGroup(raw_values)};
+  }
+
   // Where the ops read it.
   OwnedTensor Placed(OwnedTensor tensor) const {
     if (ops_.memory().OnHost()) return tensor;
@@ -214,6 +246,7 @@ class Loader {
 
   const checkpoint::Checkpoint& checkpoint_;
   ops::Ops& ops_;
+  WeightStore* shared_;
   mutable ComputePool pool_;  // for what is converted or made on the host before the back end gets it
 };
 
@@ -225,9 +258,10 @@ std::pair<int64_t, int64_t> DenseCut(int64_t intermediate, int lane, int lanes) 
   return {cut(lane), cut(lane + 1)};
 }
 
-StageWeights LoadStage(const checkpoint::Checkpoint& checkpoint, ops::Ops& ops, const StageSlice& slice) {
+StageWeights LoadStage(const checkpoint::Checkpoint& checkpoint, ops::Ops& ops, const StageSlice& slice,
+                       WeightStore* shared) {
   const auto& config = checkpoint.config();
-  const Loader load(checkpoint, ops);
+  const Loader load(checkpoint, ops, shared);
   const VocabularyRange vocabulary = VocabularyOf(config.vocab_size, slice.lane, slice.lanes);
   StageWeights weights;
   if (slice.first) weights.embed_tokens = load.Table("model.embed_tokens.weight", vocabulary);

@@ -7,15 +7,13 @@
 
 #include "checkpoint/checkpoint.h"
 #include "model/expert_tree.h"
+#include "model/weight_store.h"
 #include "ops/ops.h"
 #include "parallel/layer_cut.h"
 #include "tensor/tensor.h"
 
 // The weights one rank holds. Names follow the checkpoint's.
 namespace sluice::model {
-
-using WeightPtr = std::unique_ptr<ops::Weight>;
-using WeightGroupPtr = std::unique_ptr<ops::WeightGroup>;
 
 struct AttentionWeights {
   WeightPtr q_a_proj;            // [q_lora, hidden]
@@ -103,7 +101,9 @@ struct StageWeights {
   std::optional<WeightPtr> lm_head;         // [rows of this lane, hidden]
 };
 
-// Packs what `slice` needs. Throws Error(kModelFiles) as Checkpoint::Get does.
-StageWeights LoadStage(const checkpoint::Checkpoint& checkpoint, ops::Ops& ops, const StageSlice& slice);
+// Packs what `slice` needs; with `shared` only what no other rank packed there before. Routed experts,
+// vectors, embedding and head are never taken from it. Throws Error(kModelFiles) as Checkpoint::Get does.
+StageWeights LoadStage(const checkpoint::Checkpoint& checkpoint, ops::Ops& ops, const StageSlice& slice,
+                       WeightStore* shared = nullptr);
 
 }  // namespace sluice::model

@@ -28,8 +28,8 @@ class Job {
     settings_.largest_step = largest;
     for (int64_t rows = 1; rows <= largest.sequences; ++rows) settings_.graph_rows.push_back(rows);
     engine::CheckFits(settings_, checkpoint_->config(), checkpoint_->is_fp8());
-    plan_ = cli::PlanGpuMemory(0, ops::cuda::MemoryOf(0), engine::MemoryOfRanks(settings_, *checkpoint_),
-                               fraction, pages);
+    plan_ = cli::PlanGpuMemory(0, ops::cuda::MemoryOf(0),
+                               engine::MemoryOfRanks(settings_, *checkpoint_, true), fraction, pages);
     settings_.cache_pages = plan_.pages;
   }
   // `chunk`: rows of a step, those of the limits unless given.
