@@ -14,8 +14,8 @@
 #include "gpu_run.h"
 #include "ops/cuda/device.h"
 
-// Ranks as processes on GPUs give the bits of one rank in one process, whatever carries their rows; a rank
-// that dies is named, and one that finds no memory leaves no other behind.
+// Ranks as processes on GPUs, with graphs, give the bits of one rank in one process without, whatever carries
+// their rows; a rank that dies is named, and one that finds no memory leaves no other behind.
 namespace sluice::gpu {
 namespace {
 
@@ -111,8 +111,9 @@ TEST_P(GpuProcessesTest, GiveTheBitsOfOneRank) {
   run.start = [](const engine::JobSettings& settings, const checkpoint::Checkpoint& checkpoint) {
     return Start(GetParam(), settings, checkpoint);
   };
-  const std::vector<Answer> expected = RunPrompts(alone, Prompts(), 6);
-  const std::vector<Answer> answers = RunPrompts(run, Prompts(), 6);
+  run.graph_rows = {1, 2, 3};
+  const std::vector<Answer> expected = RunPrompts(alone, Prompts(), 12);
+  const std::vector<Answer> answers = RunPrompts(run, Prompts(), 12);
   ASSERT_EQ(answers.size(), expected.size());
   for (size_t i = 0; i < answers.size(); ++i) {
     EXPECT_EQ(answers[i].tokens, expected[i].tokens) << "prompt " << i;

@@ -25,7 +25,7 @@ std::vector<Answer> RunPrompts(const GpuRun& run, const std::vector<std::vector<
   const std::shared_ptr<const checkpoint::Checkpoint> checkpoint = checkpoint::Checkpoint::Open(run.model);
   engine::JobSettings settings;
   settings.model_path = run.model;
-  settings.grid = {run.stages, run.lanes, run.attn_tp, 1};
+  settings.grid = {run.stages, run.lanes, run.attn_tp, run.virtual_stages};
   settings.split_mode = run.split;
   settings.expert_owners = run.one_owner ? 1 : 0;
   settings.ops = run.ops;

@@ -22,6 +22,7 @@ struct GpuRun {
   int stages = 1;
   int lanes = 1;
   int attn_tp = 1;
+  int virtual_stages = 1;
   bool one_owner = false;  // lane 0 holds all experts
   parallel::SplitMode split = parallel::SplitMode::kInterleave;
   int64_t chunk = 100000;    // rows of a step
