@@ -17,7 +17,7 @@
 
 #include "base/clock.h"
 #include "base/compute_pool.h"
-#include "fma_peak.h"
+#include "bench/fma_peak.h"
 #include "ops/cpu/cpu_ops.h"
 #ifdef SLUICE_HAVE_OPENBLAS
 #include <cblas.h>

@@ -2,4 +2,4 @@
 # (docs/architecture.md). tests/house/include_order_test.cmake reads this list and holds every include to it.
 set(SLUICE_ROOMS
   base client trace tensor comm ops doctor text checkpoint parallel step cache model
-  pipeline schedule engine serve cli)
+  pipeline schedule engine serve bench cli)

@@ -14,6 +14,7 @@
 #include "checkpoint/checkpoint_maker.h"
 #include "tensor/counter_random.h"
 #include "cli/layout_flags.h"
+#include "cli/pipeline_view.h"
 #include "cli/serve_command.h"
 #include "engine/offline.h"
 #include "trace/strip.h"
@@ -86,27 +87,6 @@ engine::JobSettings SettingsFor(const Layout& layout, const std::filesystem::pat
   flags.cp_mode = layout.mode;
   flags.context_length = 8192;
   return SettingsOf(flags, checkpoint);
-}
-
-std::vector<trace::Lane> LanesOf(engine::Job& job, const parallel::Grid& grid) {
-  std::vector<trace::Lane> lanes;
-  lanes.reserve(grid.world());
-  for (int rank = 0; rank < grid.world(); ++rank) {
-    lanes.push_back({fmt::format("stage {} lane {}", grid.StageOf(rank), grid.LaneOf(rank)),
-                     grid.StageOf(rank), job.Spans(rank)});
-  }
-  return lanes;
-}
-
-trace::BusyShares BusyOf(engine::Job& job, const parallel::Grid& grid) {
-  std::vector<trace::BusyPeriod> periods;
-  std::vector<int32_t> stages;
-  const std::vector<engine::RankState> states = job.States();
-  for (int rank = 0; rank < grid.world(); ++rank) {
-    periods.push_back(states[rank].heartbeat.period);
-    stages.push_back(grid.StageOf(rank));
-  }
-  return trace::BusySharesOf(periods, stages).value();
 }
 
 Outcome RunLayout(const Layout& layout, const DemoFlags& flags, const std::filesystem::path& model,

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/log.h"
+#include "cli/bench_command.h"
 #include "cli/check_command.h"
 #include "cli/checkpoint_command.h"
 #include "cli/completion_command.h"
@@ -75,6 +76,7 @@ int main(int argc, char** argv) {
   sluice::cli::AddDemoCommand(app);
   sluice::cli::AddCheckpointCommand(app);
   sluice::cli::AddCheckCommand(app);
+  sluice::cli::AddBenchCommand(app);
   sluice::cli::AddDoctorCommand(app);
   sluice::cli::AddCompletionCommand(app);
   sluice::cli::AddRankCommand(app);

@@ -5,10 +5,20 @@
 #include <utility>
 
 namespace sluice::engine {
+namespace {
+
+schedule::Limits OfflineLimits(const JobSettings& settings, int64_t chunk_rows, int64_t max_running,
+                               bool keeps_prefixes) {
+  schedule::Limits limits = LimitsOf(settings, chunk_rows, max_running);
+  limits.keeps_prefixes = keeps_prefixes;
+  return limits;
+}
+
+}  // namespace
 
 OfflineRunner::OfflineRunner(const JobSettings& settings, int64_t chunk_rows, int64_t max_running,
-                             std::unique_ptr<RankSet> ranks)
-    : scheduler_(LimitsOf(settings, chunk_rows, max_running)) {
+                             std::unique_ptr<RankSet> ranks, bool keeps_prefixes)
+    : scheduler_(OfflineLimits(settings, chunk_rows, max_running, keeps_prefixes)) {
   JobEvents events;
   events.on_result = [this](step::StepResult result) {
     std::lock_guard lock(mutex_);
@@ -86,6 +96,7 @@ std::vector<OfflineResult> OfflineRunner::Run(const std::vector<OfflineRequest>&
       if (sequence.sampled) {
         if (result.tokens.empty()) result.first_token_seconds = elapsed;
         result.tokens.push_back(sequence.token.token);
+        result.token_seconds.push_back(elapsed);
       }
       const bool prompt_done =
           scheduler_.PromptRowsDone(sequence.sequence) == static_cast<int64_t>(request.prompt.size());

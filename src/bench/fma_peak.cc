@@ -1,4 +1,4 @@
-#include "fma_peak.h"
+#include "bench/fma_peak.h"
 
 #include <algorithm>
 
@@ -6,7 +6,7 @@
 #include "tensor/simd_targets.h"
 
 #undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "fma_peak.cc"
+#define HWY_TARGET_INCLUDE "bench/fma_peak.cc"
 #include "hwy/foreach_target.h"
 // After foreach_target.h:
 #include "hwy/highway.h"
