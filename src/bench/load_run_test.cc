@@ -78,13 +78,16 @@ TEST(RunLoad, SendsNothingBeforeItsTime) {
   EXPECT_GE(sent[2] - begin, std::chrono::milliseconds(100));
 }
 
-// The third request finds the server gone: the fourth, which is due later, is never sent.
+// The third request finds the server gone when two others are under way: they are kept, and the fourth, which
+// is due later, is never sent.
 TEST(RunLoad, EndsWhenTheServerIsGone) {
   Workload workload = Numbered(4);
   workload[3].at_seconds = 3600.0;
+  std::latch all_sent(3);
   const LoadOutcome outcome = RunLoad(
       workload, 0,
-      [](size_t, const LoadRequest& request) {
+      [&](size_t, const LoadRequest& request) {
+        all_sent.arrive_and_wait();
         RequestRecord record = Answered(request);
         if (request.prompt_tokens == 1) record.error = "status 400";
         if (request.prompt_tokens == 2) {

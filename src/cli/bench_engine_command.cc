@@ -47,7 +47,7 @@ std::vector<engine::OfflineRequest> Prompts(int64_t count, int64_t tokens, int64
                                             uint64_t seed) {
   std::vector<engine::OfflineRequest> requests;
   for (bench::LoadRequest& request : bench::RandomIds({count, tokens, 1, 1.0}, vocab_size, seed)) {
-    requests.push_back({std::get<std::vector<int32_t>>(std::move(request.prompt))});
+    requests.emplace_back().prompt = std::get<std::vector<int32_t>>(std::move(request.prompt));
   }
   return requests;
 }
@@ -139,7 +139,8 @@ void PrefillOne(const EngineBenchFlags& flags, std::shared_ptr<const checkpoint:
 void Prefill(const EngineBenchFlags& flags) {
   CheckCommon(flags);
   ResultSink sink(flags.output);
-  const auto checkpoint = checkpoint::Checkpoint::Open(flags.layout.model_path);
+  const std::shared_ptr<const checkpoint::Checkpoint> checkpoint =
+      checkpoint::Checkpoint::Open(flags.layout.model_path);
   std::vector<int64_t> chunks = flags.chunk_sizes;
   if (chunks.empty()) chunks.push_back(flags.layout.chunked_prefill_size);
   for (const int64_t tokens : flags.input_len) {
@@ -215,7 +216,8 @@ void DecodeOne(const EngineBenchFlags& flags, std::shared_ptr<const checkpoint::
 void Decode(const EngineBenchFlags& flags) {
   CheckCommon(flags);
   ResultSink sink(flags.output);
-  const auto checkpoint = checkpoint::Checkpoint::Open(flags.layout.model_path);
+  const std::shared_ptr<const checkpoint::Checkpoint> checkpoint =
+      checkpoint::Checkpoint::Open(flags.layout.model_path);
   for (const int64_t depth : flags.input_len) {
     for (const int64_t batch : flags.batch) DecodeOne(flags, checkpoint, depth, batch, sink);
   }

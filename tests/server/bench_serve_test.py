@@ -74,7 +74,7 @@ def counts_and_keeps(program, url, scratch):
         assert abs(statistics.median(run["ttfts"]) * 1e3 - run["median_ttft_ms"]) < 1e-6, run
         gaps = [gap for gaps in run["itls"] for gap in gaps]
         assert abs(statistics.mean(gaps) * 1e3 - run["mean_itl_ms"]) < 1e-6, run
-        assert all(text == "Hello" for text in run["generated_texts"]), run["generated_texts"]
+        assert all(text == "Hello " for text in run["generated_texts"]), run["generated_texts"]
         assert abs(run["request_throughput"] - 12 / run["duration"]) < 1e-6
     assert finished.stdout.count("============ Serving Benchmark Result ============") == 2
     assert finished.stdout.count("Successful requests:                     12        \n") == 2
