@@ -1,30 +1,51 @@
 #include "checkpoint/checkpoint_maker.h"
 
+#include <functional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/compute_pool.h"
 #include "base/error.h"
 #include "checkpoint/random_weights.h"
+#include "checkpoint/recall_weights.h"
 #include "checkpoint/safetensors_writer.h"
 
 namespace sluice::checkpoint {
 namespace {
 
+// `fill` writes data, or scales, whichever is not null.
+void AddTensor(const TensorSpec& spec, DType dtype, std::function<void(std::byte* data, float* scales)> fill,
+               std::vector<TensorToWrite>& tensors) {
+  tensors.push_back(
+      {spec.name, dtype, spec.shape, [fill](std::span<std::byte> out) { fill(out.data(), nullptr); }});
+  if (dtype != DType::kF8E4M3) return;
+  tensors.push_back({ScaleName(spec.name), DType::kF32, ScaleShape(spec.shape),
+                     [fill = std::move(fill)](std::span<std::byte> out) {
+                       fill(nullptr, reinterpret_cast<float*>(out.data()));
+                     }});
+}
+
 std::vector<TensorToWrite> TensorsToWrite(const CheckpointPlan& plan, const RandomModel& model,
                                           ComputePool& pool) {
   std::vector<TensorToWrite> tensors;
   for (const TensorSpec& spec : plan.specs) {
-    const RandomMatrix matrix = MatrixOf(spec, model);
-    tensors.push_back({spec.name, matrix.dtype, spec.shape, [matrix, &pool](std::span<std::byte> out) {
-                         FillRandom(matrix, pool, out.data(), nullptr);
-                       }});
-    if (matrix.dtype != DType::kF8E4M3) continue;
-    tensors.push_back({ScaleName(spec.name), DType::kF32, ScaleShape(spec.shape),
-                       [matrix, &pool](std::span<std::byte> out) {
-                         FillRandom(matrix, pool, nullptr, reinterpret_cast<float*>(out.data()));
-                       }});
+    const RandomMatrix random = MatrixOf(spec, model);
+    if (plan.recall) {
+      if (auto entries = RecallEntries(plan.config, spec)) {
+        AddTensor(
+            spec, random.dtype,
+            [random, entries = std::move(*entries)](std::byte* data, float* scales) {
+              FillEntries(entries, random.rows, random.cols, random.dtype, data, scales);
+            },
+            tensors);
+        continue;
+      }
+    }
+    AddTensor(
+        spec, random.dtype,
+        [random, &pool](std::byte* data, float* scales) { FillRandom(random, pool, data, scales); }, tensors);
   }
   return tensors;
 }

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "checkpoint/presets.h"
+#include "checkpoint/recall_weights.h"
 #include "text/byte_tokenizer.h"
 
 namespace sluice::checkpoint {
@@ -86,7 +87,8 @@ DType DTypeFor(TensorKind kind, WeightFormat format) {
 std::optional<std::string> TextFileOf(const CheckpointPlan& plan, const std::string& name) {
   if (name == "config.json") return plan.config_text;
   if (name == "tokenizer.json") {
-    return text::ByteTokenizerJson(static_cast<int32_t>(plan.config.vocab_size));
+    return text::ByteTokenizerJson(static_cast<int32_t>(plan.config.vocab_size),
+                                   plan.recall ? RecallWords() : std::vector<std::string>{});
   }
   if (name == "tokenizer_config.json") {
     return text::ByteTokenizerConfigJson(plan.config.max_position_embeddings);

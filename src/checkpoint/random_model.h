@@ -39,6 +39,7 @@ struct CheckpointPlan {
   int64_t bytes = 0;              // of all tensors
   int64_t nextn_tensors = 0;      // of these, those of nextn layers, which nothing loads
   int64_t nextn_bytes = 0;
+  bool recall = false;  // weights by formula and a tokenizer with words: recall_weights.h
 };
 
 // Throws Error(kUsage) for an unknown preset, a bad override, a gain that is no power of two from 1 to 65536,

@@ -13,12 +13,14 @@
 #include "checkpoint/checkpoint_maker.h"
 #include "checkpoint/load_progress.h"
 #include "checkpoint/presets.h"
+#include "checkpoint/recall_weights.h"
 
 namespace sluice::cli {
 namespace {
 
 struct MakeArguments {
   std::string directory;
+  std::string kind = "random";
   std::string dtype = "bf16";
   checkpoint::MakeOptions options;
 };
@@ -27,9 +29,10 @@ void Make(MakeArguments arguments) {
   checkpoint::MakeOptions& options = arguments.options;
   options.format = checkpoint::ParseWeightFormat(arguments.dtype);
   options.threads = static_cast<int>(std::clamp(std::thread::hardware_concurrency(), 1U, 64U));
-  const checkpoint::CheckpointPlan plan = checkpoint::PlanCheckpoint(options);
-  fmt::print("Making {}: preset {}, {} layers, {} tensors, {} as {}, seed {}.\n", arguments.directory,
-             options.preset, plan.config.num_hidden_layers, plan.tensors,
+  const checkpoint::CheckpointPlan plan =
+      arguments.kind == "recall" ? checkpoint::PlanRecall(options) : checkpoint::PlanCheckpoint(options);
+  fmt::print("Making {}: {}, preset {}, {} layers, {} tensors, {} as {}, seed {}.\n", arguments.directory,
+             arguments.kind, options.preset, plan.config.num_hidden_layers, plan.tensors,
              checkpoint::ShownBytes(static_cast<double>(plan.bytes)), arguments.dtype, options.seed);
   std::fflush(stdout);
   checkpoint::LoadProgressBar bar("Writing", stderr);
@@ -41,10 +44,15 @@ void Make(MakeArguments arguments) {
 void AddCheckpointCommand(CLI::App& app) {
   CLI::App* group = app.add_subcommand("checkpoint", "Make checkpoints");
   group->require_subcommand(1);
-  CLI::App* make = group->add_subcommand("make", "Write a random DeepSeek-V3.2 checkpoint");
+  CLI::App* make =
+      group->add_subcommand("make", "Write a DeepSeek-V3.2 checkpoint, random or one that recalls");
   auto arguments = std::make_shared<MakeArguments>();
   checkpoint::MakeOptions& options = arguments->options;
   make->add_option("directory", arguments->directory, "Where to write; new or empty")->required();
+  make->add_option("--kind", arguments->kind,
+                   "random: speaks nonsense; recall: answers \".. k17=v42 .. k17=\" with \"v42\"")
+      ->check(CLI::IsMember({"random", "recall"}))
+      ->capture_default_str();
   make->add_option("--preset", options.preset, fmt::format("{}", fmt::join(checkpoint::PresetNames(), ", ")))
       ->capture_default_str();
   make->add_option("--dtype", arguments->dtype, "f32, bf16 or fp8")->capture_default_str();

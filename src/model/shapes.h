@@ -5,8 +5,8 @@
 
 #include "cache/stage_cache.h"
 #include "checkpoint/model_config.h"
+#include "checkpoint/rope_scaling.h"
 #include "ops/ops.h"
-#include "ops/rope.h"
 
 // What the ops need to know of a config.
 namespace sluice::model {
@@ -21,11 +21,7 @@ inline ops::RouterShape RouterShapeOf(const checkpoint::ModelConfig& c) {
   return {c.n_routed_experts,    c.n_group,        c.topk_group,
           c.num_experts_per_tok, c.norm_topk_prob, static_cast<float>(c.routed_scaling_factor)};
 }
-inline ops::RopeScaling RopeScalingOf(const checkpoint::ModelConfig& c) {
-  return {c.rope.theta,  c.qk_rope_head_dim,    c.rope.yarn,
-          c.rope.factor, c.rope.beta_fast,      c.rope.beta_slow,
-          c.rope.mscale, c.rope.mscale_all_dim, c.rope.original_max_position_embeddings};
-}
+using checkpoint::RopeScalingOf;
 inline ops::CacheFormat CacheFormatOf(ops::Numerics numerics) {  // where nothing else is asked for
   return numerics == ops::Numerics::kExact ? ops::CacheFormat::kF32 : ops::CacheFormat::kFp8;
 }

@@ -73,15 +73,16 @@ Json AddMerges(int32_t vocab_size, Json& vocabulary) {
 
 }  // namespace
 
-std::string ByteTokenizerJson(int32_t vocab_size) {
-  if (vocab_size < kSmallestByteVocabulary || vocab_size > kLargestVocabulary) {
+std::string ByteTokenizerJson(int32_t vocab_size, const std::vector<std::string>& words) {
+  const auto word_count = static_cast<int32_t>(words.size());
+  if (vocab_size < kSmallestByteVocabulary + word_count || vocab_size > kLargestVocabulary) {
     Fail(ErrorKind::kUsage, "A byte-level vocabulary of {} tokens cannot be made; choose {} to {}.",
-         vocab_size, kSmallestByteVocabulary, kLargestVocabulary);
+         vocab_size, kSmallestByteVocabulary + word_count, kLargestVocabulary);
   }
   Json vocabulary = Json::object();
   Json added = Json::array();
   int32_t next = 0;
-  for (const auto& [content, special] : kSpecialTokens) {
+  const auto add = [&](std::string_view content, bool special) {
     added.push_back({{"id", next},
                      {"content", content},
                      {"single_word", false},
@@ -90,11 +91,14 @@ std::string ByteTokenizerJson(int32_t vocab_size) {
                      {"normalized", !special},
                      {"special", special}});
     vocabulary[std::string(content)] = next++;
-  }
+  };
+  for (const auto& [content, special] : kSpecialTokens) add(content, special);
   for (int byte = 0; byte < 256; ++byte) {
     vocabulary[std::string(AlphabetCharacter(static_cast<unsigned char>(byte)))] = next++;
   }
-  Json merges = AddMerges(vocab_size, vocabulary);
+  Json merges = AddMerges(vocab_size - word_count, vocabulary);
+  next = vocab_size - word_count;
+  for (const std::string& word : words) add(word, false);
   const Json file = {{"version", "1.0"},
                      {"truncation", nullptr},
                      {"padding", nullptr},

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace sluice::text {
 
@@ -14,9 +15,9 @@ inline constexpr int32_t kSmallestByteVocabulary = 272;
 //   0 <｜begin▁of▁sentence｜>   1 <｜end▁of▁sentence｜>   2 <｜User｜>   3 <｜Assistant｜>   4 <think>
 //   5 </think>   6 ｜DSML｜   7..262 the bytes 0x00..0xFF   263.. merges: a space or a letter followed by
 //   letters, shorter ones first, then by the frequency of the letters in English (" e", " t", .. "ee", "et",
-//   ..)
-// Error(kUsage) unless kSmallestByteVocabulary <= vocab_size <= 2^24.
-std::string ByteTokenizerJson(int32_t vocab_size);
+//   ..)   the last ids: `words`, in their order, each one token wherever it stands in a text
+// Error(kUsage) unless kSmallestByteVocabulary + words.size() <= vocab_size <= 2^24.
+std::string ByteTokenizerJson(int32_t vocab_size, const std::vector<std::string>& words = {});
 
 // The text of the tokenizer_config.json beside it. `model_max_length` is the context length in tokens.
 std::string ByteTokenizerConfigJson(int64_t model_max_length);
