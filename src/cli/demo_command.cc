@@ -2,21 +2,25 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <memory>
+#include <string>
 #include <thread>
 #include <vector>
 
 #include "checkpoint/checkpoint_maker.h"
-#include "tensor/counter_random.h"
+#include "checkpoint/recall_weights.h"
 #include "cli/layout_flags.h"
 #include "cli/pipeline_view.h"
 #include "cli/serve_command.h"
 #include "engine/offline.h"
+#include "tensor/counter_random.h"
+#include "text/tokenizer.h"
 #include "trace/strip.h"
 
 namespace sluice::cli {
@@ -46,13 +50,16 @@ struct Outcome {
   trace::BusyShares busy;
 };
 
-std::shared_ptr<checkpoint::Checkpoint> DemoCheckpoint(const std::filesystem::path& directory) {
+// A checkpoint of preset tiny in F32, random or one that recalls.
+std::shared_ptr<checkpoint::Checkpoint> DemoCheckpoint(const std::filesystem::path& directory, bool recall) {
   if (!std::filesystem::exists(directory / "model.safetensors.index.json")) {
     std::filesystem::remove_all(directory);
     checkpoint::MakeOptions options;
     options.preset = "tiny";
     options.format = checkpoint::WeightFormat::kF32;
-    checkpoint::MakeCheckpoint(directory, options, checkpoint::PlanCheckpoint(options), {});
+    checkpoint::MakeCheckpoint(directory, options,
+                               recall ? checkpoint::PlanRecall(options) : checkpoint::PlanCheckpoint(options),
+                               {});
   }
   return checkpoint::Checkpoint::Open(directory);
 }
@@ -124,6 +131,46 @@ void ShowPipeline(const std::vector<trace::Lane>& lanes, const trace::BusyShares
              100.0 * busy.all.bubble(), 100.0 * trace::PipelineFloor(lanes), svg_path.string());
 }
 
+// A prompt of kPromptTokens tokens with one note a third of the way in, and the note's key at its end.
+std::vector<int32_t> NeedlePrompt(const text::Tokenizer& tokenizer, const std::string& key,
+                                  const std::string& value) {
+  const std::vector<int32_t> hay =
+      tokenizer.Encode("A long prompt is cut into chunks and dealt over the ranks. ");
+  const std::vector<int32_t> note = tokenizer.Encode(key + value);
+  std::vector<int32_t> prompt;
+  for (int64_t i = 0; i + 1 < kPromptTokens; ++i) prompt.push_back(hay[i % std::ssize(hay)]);
+  std::ranges::copy(note, prompt.begin() + kPromptTokens / 3);
+  prompt.push_back(note.front());
+  return prompt;
+}
+
+// Asks a model that recalls (checkpoint/recall_weights.h) for what stands in the middle of a prompt; whether
+// every layout finds it.
+bool FindNeedle(const std::vector<Layout>& layouts, const std::filesystem::path& model) {
+  const std::string key = "k17=";
+  const std::string value = "v42";
+  const std::shared_ptr<checkpoint::Checkpoint> checkpoint = DemoCheckpoint(model, true);
+  const auto tokenizer = text::Tokenizer::Load(model / "tokenizer.json");
+  const std::vector<int32_t> prompt = NeedlePrompt(*tokenizer, key, value);
+  fmt::print(
+      "A second checkpoint, {}, is made to recall what stood after a word. {} tokens with \"{}{}\" a third "
+      "of "
+      "the way in; they end with \"{}\":\n",
+      model.string(), prompt.size(), key, value, key);
+  bool found = true;
+  for (const Layout& layout : layouts) {
+    const engine::JobSettings settings = SettingsFor(layout, model, *checkpoint);
+    engine::OfflineRunner runner(settings, layout.chunk, 4,
+                                 engine::StartThreadRanks(settings, checkpoint, {}));
+    const std::string answer = tokenizer->Decode(runner.Run({{prompt, 1, {}, false}}).front().tokens);
+    fmt::print("  {:<34} answers {}\n", layout.name, answer);
+    std::fflush(stdout);
+    found = found && answer == value;
+  }
+  fmt::print("found in every layout: {}\n", found ? "yes" : "no");
+  return found;
+}
+
 // Stops one rank process in mid-prefill; the watchdog must name it.
 [[noreturn]] void BreakARank(const std::filesystem::path& model, checkpoint::Checkpoint& checkpoint) {
   const Layout layout{"", 2, 2, "interleave", 256};
@@ -153,7 +200,7 @@ void ShowPipeline(const std::vector<trace::Lane>& lanes, const trace::BusyShares
 
 void Demo(const DemoFlags& flags) {
   const std::filesystem::path model = std::filesystem::path(flags.directory) / "checkpoint";
-  auto checkpoint = DemoCheckpoint(model);
+  auto checkpoint = DemoCheckpoint(model, false);
   const auto& config = checkpoint->config();
   fmt::print("A random {}-layer DeepSeek-V3.2 checkpoint: {}\n", config.num_hidden_layers, model.string());
   fmt::print("Its weights are random, so it speaks nonsense. What does mean something:\n");
@@ -178,16 +225,18 @@ void Demo(const DemoFlags& flags) {
   fmt::print("same answer, bit for bit: {}\n", same ? "yes" : "no");
   ShowPipeline(first.lanes, first.busy, std::filesystem::path(flags.directory) / "pipeline.svg");
   std::fflush(stdout);
-  if (!same) throw CLI::RuntimeError(1);
+  const std::filesystem::path recall = std::filesystem::path(flags.directory) / "recall";
+  const bool found = FindNeedle({one, round_robin, zigzag}, recall);
+  if (!same || !found) throw CLI::RuntimeError(1);
   if (flags.once) return;
 
-  fmt::print("Serving it at pp 2 x cp 2; Ctrl-C ends. Try:\n");
+  fmt::print("Serving that one at pp 2 x cp 2; Ctrl-C ends. Try:\n");
   fmt::print(
       "  curl http://127.0.0.1:{}/v1/completions -H 'Content-Type: application/json' -d "
-      "'{{\"model\": \"demo\", \"prompt\": \"Hello\", \"max_tokens\": 16}}'\n",
+      "'{{\"model\": \"demo\", \"prompt\": \"k17=v42. Some text. k17=\", \"max_tokens\": 16}}'\n",
       flags.port);
   std::fflush(stdout);
-  ServeDemo(model, flags.port);
+  ServeDemo(recall, flags.port);
 }
 
 }  // namespace
