@@ -88,6 +88,7 @@ cudaError_t EnqueueWithShape(const Gemm& gemm, int shape, TileCounter tiles, int
   launched.groups = gemm.groups;
   launched.group_count = gemm.group_count;
   launched.tiles = tiles + 1;
+  launched.fixed_tiles = gemm.fixed_tiles;
   // Where there are fewer rows than a tile has, no more are brought.
   const bool few = gemm.groups == nullptr && gemm.rows < tile.rows();
   launched.x_box = few ? static_cast<int32_t>(CeilDiv(gemm.rows, 8) * 8) : tile.rows();

@@ -237,7 +237,10 @@ __global__ void __launch_bounds__(kThreads, 1)
   const auto rank = kShape.pair ? static_cast<int32_t>(ClusterRank()) : 0;
   int32_t first = 0;
   if (threadIdx.x == 0) {
-    if (rank == 0) first = atomicAdd(gemm.tiles, 1);
+    if (rank == 0) {
+      first =
+          gemm.fixed_tiles ? static_cast<int32_t>(blockIdx.x) / kShape.blocks() : atomicAdd(gemm.tiles, 1);
+    }
     PrefetchMap(&x_map);
     PrefetchMap(&w_map);
     InitBarriers<kShape>(shared);

@@ -47,6 +47,9 @@ struct Gemm {
   // In device memory, so that a kernel may have made it; null: all rows, weight 0.
   const RowGroup* groups = nullptr;
   int32_t group_count = 0;
+  // Cluster c of n takes tiles c, c + n, ... instead of drawing from the counter; for
+  // bench/sm_theft_bench.cc.
+  bool fixed_tiles = false;
 };
 
 inline constexpr int32_t kMostGroups = 1024;

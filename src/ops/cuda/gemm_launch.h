@@ -51,6 +51,7 @@ struct LaunchedGemm {
   const RowGroup* groups = nullptr;
   int32_t group_count = 0;
   int32_t* tiles = nullptr;  // 0 before and after
+  bool fixed_tiles = false;
 };
 
 // With tiles of kTileShapes[shape], whose boxes the maps have, on at most `sms` blocks.

@@ -69,7 +69,9 @@ class Numbers {
   __device__ int32_t Next() {
     int32_t number = drawn_;
     if (rank_ == 0) {
-      if (number < all_) {
+      if (gemm_.fixed_tiles) {
+        drawn_ += static_cast<int32_t>(gridDim.x) / kShape.blocks();
+      } else if (number < all_) {
         drawn_ = atomicAdd(gemm_.tiles, 1);  // comes while this tile is brought
       } else if (number == all_ + static_cast<int32_t>(gridDim.x) / kShape.blocks() - 1) {
         *gemm_.tiles = 0;
