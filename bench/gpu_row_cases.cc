@@ -11,42 +11,44 @@ namespace {
 
 using ops::cuda::Check;
 
-constexpr int64_t kHidden = 7168;
-
 // x += delta, its norm, and the norm quantised.
-void NormAndQuantise(Bench& bench, int64_t rows) {
-  const int64_t bytes = rows * kHidden * 2;
+void NormAndQuantise(Bench& bench, int64_t rows, int64_t width) {
+  const std::string shape = fmt::format("{} rows of {}", rows, width);
+  if (!bench.Wants("add, norm, quantise", shape)) return;
+  const int64_t bytes = rows * width * 2;
   const int64_t copies = rows <= kFewRows ? kPerGraph : 1;
   const DeviceArray x(copies * bytes, RandomBf16());
   const DeviceArray delta(copies * bytes);
-  const DeviceArray weight(kHidden * 4, RandomScales());
+  const DeviceArray weight(width * 4, RandomScales());
   const DeviceArray y(copies * bytes);
-  const DeviceArray codes(rows * kHidden);
-  const DeviceArray scales(rows * kHidden / ops::kQuantBlock * 4);
+  const DeviceArray codes(rows * width);
+  const DeviceArray scales(rows * width / ops::kQuantBlock * 4);
   const auto enqueue = [&](int i, cudaStream_t stream) {
     const int64_t first = i % copies * bytes;
     Check(Enqueue(ops::cuda::RmsNorm{.rows = rows,
-                                     .width = kHidden,
+                                     .width = width,
                                      .x = x.as(first),
-                                     .x_stride = kHidden,
+                                     .x_stride = width,
                                      .delta = delta.as(first),
-                                     .delta_stride = kHidden,
+                                     .delta_stride = width,
                                      .weight = weight.as<float>(),
                                      .eps = 1e-6F,
                                      .y = y.as(first),
-                                     .y_stride = kHidden,
-                                     .quantized = {codes.as(), kHidden, scales.as<float>(),
-                                                   kHidden / ops::kQuantBlock}},
+                                     .y_stride = width,
+                                     .quantized = {codes.as(), width, scales.as<float>(),
+                                                   width / ops::kQuantBlock}},
                   stream),
           "a norm");
   };
-  bench.Time("add, norm, quantise", fmt::format("{} rows of {}", rows, kHidden),
+  bench.Time("add, norm, quantise", shape,
              {Unit::kNone, 0.0, static_cast<double>(4 * bytes + codes.bytes() + scales.bytes())},
              {enqueue, static_cast<int>(copies)});
 }
 
 // Gate and up side by side in a row, as one GEMM makes them.
 void SwiGluAndQuantise(Bench& bench, int64_t rows, int64_t width) {
+  const std::string shape = fmt::format("{} rows of {}", rows, width);
+  if (!bench.Wants("SwiGLU, quantise", shape)) return;
   const DeviceArray pair(rows * width * 4, RandomBf16());
   const DeviceArray codes(rows * width);
   const DeviceArray scales(rows * width / ops::kQuantBlock * 4);
@@ -62,18 +64,20 @@ void SwiGluAndQuantise(Bench& bench, int64_t rows, int64_t width) {
                   stream),
           "SwiGLU");
   };
-  bench.Time("SwiGLU, quantise", fmt::format("{} rows of {}", rows, width),
+  bench.Time("SwiGLU, quantise", shape,
              {Unit::kNone, 0.0, static_cast<double>(pair.bytes() + codes.bytes() + scales.bytes())},
              {enqueue});
 }
 
 void Quantise(Bench& bench, int64_t rows, int64_t width) {
+  const std::string shape = fmt::format("{} rows of {}", rows, width);
+  if (!bench.Wants("quantise", shape)) return;
   const DeviceArray x(rows * width * 2, RandomBf16());
   const DeviceArray codes(rows * width);
   const DeviceArray scales(rows * width / ops::kQuantBlock * 4);
   const ops::cuda::QuantizeRows work{
       rows, width, x.as(), width, {codes.as(), width, scales.as<float>(), width / ops::kQuantBlock}};
-  bench.Time("quantise", fmt::format("{} rows of {}", rows, width),
+  bench.Time("quantise", shape,
              {Unit::kNone, 0.0, static_cast<double>(x.bytes() + codes.bytes() + scales.bytes())},
              {[&](int, cudaStream_t stream) { Check(Enqueue(work, stream), "quantisation"); }});
 }
@@ -81,14 +85,13 @@ void Quantise(Bench& bench, int64_t rows, int64_t width) {
 }  // namespace
 
 void TimeOpsOnRows(Bench& bench) {
-  for (const int64_t rows : {4096, 16}) {
-    if (bench.Wants("add, norm, quantise")) NormAndQuantise(bench, rows);
+  for (const int64_t rows : {4096, 1024, 16}) NormAndQuantise(bench, rows, 7168);
+  SwiGluAndQuantise(bench, 32768, 2048);
+  for (const int64_t rows : {4096, 1024}) {
+    NormAndQuantise(bench, rows, 6144);  // GLM-5
+    SwiGluAndQuantise(bench, rows, 18432);
+    Quantise(bench, rows, 16384);
   }
-  if (bench.Wants("SwiGLU, quantise")) {
-    SwiGluAndQuantise(bench, 32768, 2048);
-    SwiGluAndQuantise(bench, 4096, 18432);
-  }
-  if (bench.Wants("quantise")) Quantise(bench, 4096, 16384);
 }
 
 }  // namespace sluice::bench

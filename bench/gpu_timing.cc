@@ -186,31 +186,72 @@ Limits MeasureLimits(cudaStream_t stream) {
   return limits;
 }
 
+namespace {
+
+// Launches of a piece of work, one after the other or, as a graph, several at once.
+class Launcher {
+ public:
+  Launcher(const Work& work, cudaStream_t stream) : work_(work), stream_(stream) {
+    work.enqueue(0, stream);  // loads the kernel
+    Check(cudaStreamSynchronize(stream), "the first launch");
+    if (work.per_graph > 1) graph_ = std::make_unique<Graph>(work, stream);
+  }
+  void operator()() {
+    if (graph_) return graph_->Launch(stream_);
+    work_.enqueue(launches_++, stream_);
+  }
+
+ private:
+  const Work& work_;
+  const cudaStream_t stream_;
+  std::unique_ptr<Graph> graph_;
+  int launches_ = 0;
+};
+
+double Median(std::vector<double> times) {
+  const auto middle = times.begin() + std::ssize(times) / 2;
+  std::nth_element(times.begin(), middle, times.end());
+  return *middle;
+}
+
+}  // namespace
+
 double BurstSeconds(const Work& work, cudaStream_t stream) {
-  std::unique_ptr<Graph> graph;
-  work.enqueue(0, stream);  // loads the kernel
-  Check(cudaStreamSynchronize(stream), "the first launch");
-  if (work.per_graph > 1) graph = std::make_unique<Graph>(work, stream);
-  int launch = 0;
-  const auto enqueue = [&] {
-    if (graph) return graph->Launch(stream);
-    work.enqueue(launch++, stream);
-  };
+  Launcher launch(work, stream);
   std::vector<double> times;
   for (int burst = 0; burst < kBursts; ++burst) {
     std::this_thread::sleep_for(kRest);
     std::array<Event, kTimed + 1> events;
-    enqueue();
+    launch();
     events[0].Record(stream);
     for (int i = 1; i <= kTimed; ++i) {
-      enqueue();
+      launch();
       events[i].Record(stream);
     }
     Check(cudaStreamSynchronize(stream), "a burst");
     for (int i = 1; i <= kTimed; ++i) times.push_back(events[i].MsSince(events[i - 1]) / 1e3);
   }
-  std::nth_element(times.begin(), times.begin() + kBursts * kTimed / 2, times.end());
-  return times[kBursts * kTimed / 2] / work.per_graph;
+  return Median(std::move(times)) / work.per_graph;
+}
+
+double SustainedSeconds(const Work& work, double each, double duration, cudaStream_t stream) {
+  constexpr double kLeast = 2e-3;  // between two events
+  Launcher launch(work, stream);
+  const double at_once = each * work.per_graph;
+  const int launches = std::max(1, static_cast<int>(kLeast / at_once));
+  const int parts = std::max(4, static_cast<int>(duration / (at_once * launches)));
+  std::vector<Event> events(static_cast<size_t>(parts) + 1);
+  events[0].Record(stream);
+  for (int part = 1; part <= parts; ++part) {
+    for (int i = 0; i < launches; ++i) launch();
+    events[part].Record(stream);
+  }
+  Check(cudaStreamSynchronize(stream), "launches without a rest");
+  std::vector<double> times;
+  for (int part = parts / 2 + 1; part <= parts; ++part) {
+    times.push_back(events[part].MsSince(events[part - 1]) / 1e3);
+  }
+  return Median(std::move(times)) / (launches * work.per_graph);
 }
 
 }  // namespace sluice::bench

@@ -87,4 +87,8 @@ struct Work {
 // are three bursts. Rested like that, a card keeps its highest clock.
 double BurstSeconds(const Work& work, cudaStream_t stream);
 
+// Median seconds of a launch in the second half of `duration` seconds of nothing else; `each`: about what one
+// takes. Held down like that, tensor work reaches the card's power limit and the clock falls.
+double SustainedSeconds(const Work& work, double each, double duration, cudaStream_t stream);
+
 }  // namespace sluice::bench

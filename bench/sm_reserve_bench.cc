@@ -6,19 +6,19 @@
 #include <fstream>
 #include <map>
 #include <memory>
-#include <numeric>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "base/clock.h"
 #include "gpu_event.h"
+#include "gpu_main.h"
+#include "gpu_operands.h"
 #include "ops/cuda/check.h"
 #include "ops/cuda/device.h"
 #include "ops/cuda/held_sm.h"
 #include "ops/cuda/index_scores.h"
 #include "ops/cuda/stream.h"
-#include "tensor/counter_random.h"
 #include "tensor/tensor.h"
 #include "trace/strip.h"
 
@@ -41,85 +41,28 @@ int64_t NsBetween(const bench::Event& begin, const bench::Event& end) {
   return static_cast<int64_t>(end.MsSince(begin) * 1e6);
 }
 
-template <typename T>
-Buffer OnDevice(const std::vector<T>& values) {
-  const auto bytes = static_cast<int64_t>(values.size() * sizeof(T));
-  Buffer buffer(bytes, ops::cuda::DeviceMemory(0));
-  ops::cuda::DeviceMemory(0).Copy(values.data(), buffer.data(), bytes);
-  return buffer;
-}
-
-// e4m3 without NaN.
-std::vector<uint8_t> Codes(int64_t count) {
-  std::vector<uint8_t> codes;
-  for (int64_t i = 0; i < count; ++i) {
-    const auto code = static_cast<uint8_t>(SplitMix64(static_cast<uint64_t>(i)));
-    codes.push_back((code & 0x7f) == 0x7f ? uint8_t{0} : code);
-  }
-  return codes;
-}
-
 // The last `rows` rows of a prompt of kKeys tokens.
 class Scoring {
  public:
-  explicit Scoring(int64_t rows) : rows_(rows) {
-    std::vector<ops::RowPlace> places;
-    std::vector<int32_t> positions;
-    for (int64_t row = 0; row < rows; ++row) {
-      positions.push_back(static_cast<int32_t>(kKeys - rows + row));
-      places.push_back({0, positions.back()});
-    }
-    std::vector<int32_t> table(kKeys / ops::kPageTokens);
-    std::iota(table.begin(), table.end(), 0);
-    std::vector<uint8_t> pages;
-    const std::vector<uint8_t> codes = Codes(ops::kPageTokens * ops::cuda::kIndexDim);
-    const std::vector<float> scales(ops::kPageTokens, 1.0F / 256.0F);
-    const auto* scale_bytes = reinterpret_cast<const uint8_t*>(scales.data());
-    for (size_t page = 0; page < table.size(); ++page) {
-      pages.insert(pages.end(), codes.begin(), codes.end());
-      pages.insert(pages.end(), scale_bytes, scale_bytes + scales.size() * sizeof(float));
-    }
-    const std::vector<ops::cuda::QueryGroup> groups = ops::cuda::GroupQueries(places, kHeads);
-    queries_ = OnDevice(Codes(rows * kHeads * ops::cuda::kIndexDim));
-    gates_ = OnDevice(std::vector<float>(static_cast<size_t>(rows * kHeads), 0.01F));
-    cache_ = OnDevice(pages);
-    table_ = OnDevice(table);
-    positions_ = OnDevice(positions);
-    groups_ = OnDevice(groups);
-    counter_ = OnDevice(std::vector<int32_t>(1));
-    scores_ = Buffer(rows * kKeys * SizeOf(DType::kF32), ops::cuda::DeviceMemory(0));
-    work_.heads = kHeads;
-    work_.rows = rows;
-    work_.queries = queries_.data();
-    work_.gates = reinterpret_cast<const float*>(gates_.data());
-    work_.cache = cache_.data();
-    work_.cache_pages = std::ssize(table);
-    work_.page_tables = reinterpret_cast<const int32_t*>(table_.data());
-    work_.table_stride = std::ssize(table);
-    work_.positions = reinterpret_cast<const int32_t*>(positions_.data());
-    work_.groups = reinterpret_cast<const ops::cuda::QueryGroup*>(groups_.data());
-    work_.group_count = static_cast<int32_t>(groups.size());
-    work_.scores = reinterpret_cast<float*>(scores_.data());
-    work_.scores_stride = kKeys;
-  }
+  explicit Scoring(int64_t rows) : rows_(rows), operands_(kHeads, 1, rows, kKeys) {}
 
   void Enqueue(bool fixed_tiles, int sms, cudaStream_t stream) {
-    work_.fixed_tiles = fixed_tiles;
-    Check(ops::cuda::Enqueue(work_, reinterpret_cast<ops::cuda::TileCounter>(counter_.data()), sms, stream),
-          "scores of {} rows", rows_);
+    ops::cuda::IndexScores work = operands_.Launch();
+    work.fixed_tiles = fixed_tiles;
+    Check(ops::cuda::Enqueue(work, counter_.as<int32_t>(), sms, stream), "scores of {} rows", rows_);
   }
   // Of the last row.
   std::vector<float> Scores() const {
     std::vector<float> scores(kKeys);
-    ops::cuda::DeviceMemory(0).Copy(work_.scores + (rows_ - 1) * kKeys, scores.data(),
+    ops::cuda::DeviceMemory(0).Copy(operands_.scores().as<float>((rows_ - 1) * kKeys), scores.data(),
                                     kKeys * SizeOf(DType::kF32));
     return scores;
   }
 
  private:
   int64_t rows_;
-  Buffer queries_, gates_, cache_, table_, positions_, groups_, counter_, scores_;
-  ops::cuda::IndexScores work_;
+  bench::ScoreOperands operands_;
+  bench::DeviceArray counter_{ops::cuda::kCounterNumbers * sizeof(int32_t)};
 };
 
 // What waits meanwhile.
@@ -261,11 +204,5 @@ void Run(const std::string& directory) {
 }  // namespace sluice
 
 int main(int argc, char** argv) {
-  try {
-    sluice::Run(argc > 1 ? argv[1] : "");
-  } catch (const std::exception& error) {
-    fmt::print(stderr, "sm_reserve_bench: {}\n", error.what());
-    return 1;
-  }
-  return 0;
+  return sluice::bench::Main("sm_reserve_bench", [&] { sluice::Run(argc > 1 ? argv[1] : ""); });
 }
