@@ -35,6 +35,7 @@ esac
 """
 EMPTY = "#!/usr/bin/env bash\necho '[ RUN      ] A.Skips'; echo '[  SKIPPED ] A.Skips (0 ms)'\n"
 BENCH = "#!/usr/bin/env bash\necho '| a kernel |'\n"
+STEPS = "#!/usr/bin/env bash\necho \"${STEPS:-| a step |}\"; [[ -z ${STEPS:-} ]]\n"
 
 
 class GpuCheckTest(unittest.TestCase):
@@ -44,7 +45,8 @@ class GpuCheckTest(unittest.TestCase):
         shutil.copy(SCRIPT, self.folder / "gpu_check")
         self.write("BUNDLE", "sluice, an archive\n")
         self.write("bin/nvidia-smi", SMI)
-        for name, text in (("ops_cuda_test", TESTS), ("gpu_model_test", EMPTY), ("gpu_ops_bench", BENCH)):
+        for name, text in (("ops_cuda_test", TESTS), ("gpu_model_test", EMPTY), ("gpu_ops_bench", BENCH),
+                           ("sm_theft_bench", BENCH), ("stage_bench", BENCH), ("decode_bench", STEPS)):
             self.write(name, text)
 
     def write(self, name, text):
@@ -120,6 +122,18 @@ class GpuCheckTest(unittest.TestCase):
         self.assertTrue(self.row(done, "build")[1].startswith("skipped: "))
         self.assertEqual([self.row(done, phase)[1] for phase in ("ops", "bench")], ["passed", "passed"])
         self.assertIn("| a kernel |", done.stdout)
+
+    def test_every_program_of_a_phase_has_to_pass(self):
+        done = self.check("stage", STEPS="no memory")
+        self.assertEqual((done.returncode, self.row(done, "stage")[1]),
+                         (1, "failed: decode_bench, exit code 1: no memory"))
+        done = self.check("stage")
+        self.assertEqual((done.returncode, self.row(done, "stage")[1]), (0, "passed"))
+        self.assertIn("stage_bench", done.stdout)
+        self.assertIn("| a step |", done.stdout)
+        self.assertEqual(self.row(self.check("stage"), "stage")[1], "passed before")
+        self.write("stage_bench", BENCH + "# another build\n")
+        self.assertEqual(self.row(self.check("stage"), "stage")[1], "passed")
 
     def test_memcheck_decides_the_phase_sanitize(self):
         self.write("bin/compute-sanitizer", '#!/usr/bin/env bash\n"$5"; echo "========= ERROR SUMMARY: $ERRORS errors"\n'
