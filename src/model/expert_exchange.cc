@@ -1,31 +1,37 @@
 #include "model/expert_exchange.h"
 
-#include <algorithm>
 #include <numeric>
 
 namespace sluice::model {
 
-Routing::Routing(const Tensor& choices, Memory& memory, const std::vector<int64_t>& rows_of_lanes)
-    : both(choices, memory), ids(both.view().ColRange(0, choices.cols / 2)), first_row{0} {
-  for (const int64_t rows : rows_of_lanes) first_row.push_back(first_row.back() + rows);
+Routing::Routing(const ExpertTree& tree, const Tensor& choices, Memory& memory,
+                 const std::vector<int64_t>& rows_of_lanes)
+    : first_row_{0}, choices_(static_cast<size_t>(tree.leaves())) {
+  for (const int64_t rows : rows_of_lanes) first_row_.push_back(first_row_.back() + rows);
+  const HostCopy both(choices, memory);
+  const Tensor ids = both.view().ColRange(0, choices.cols / 2);
+  chosen_.reserve(static_cast<size_t>(ids.rows));
+  for (int64_t row = 0; row < ids.rows; ++row) {
+    LeafSet leaves = 0;
+    for (const int32_t id : std::span(ids.Row<const int32_t>(row), static_cast<size_t>(ids.cols))) {
+      const int64_t leaf = tree.LeafOf(id);
+      leaves |= LeavesBetween(leaf, leaf + 1);
+      ++choices_[static_cast<size_t>(leaf)];
+    }
+    chosen_.push_back(leaves);
+  }
 }
 
-int64_t CountBelow(const ExpertTree& tree, const ops::Subtree& subtree, std::span<const int32_t> ids) {
-  const auto [first, end] = tree.ExpertsOf(subtree.first, subtree.end);
-  return std::count_if(ids.begin(), ids.end(), [&](int32_t id) { return id >= first && id < end; });
-}
-
-bool Present(const ExpertTree& tree, int32_t node, std::span<const int32_t> ids) {
-  const auto& [first_leaf, end_leaf, left, right] = tree.nodes()[node];
-  return CountBelow(tree, {static_cast<int32_t>(first_leaf), static_cast<int32_t>(end_leaf)}, ids) > 0;
+int64_t Routing::ChoicesIn(int64_t first, int64_t end) const {
+  return std::accumulate(choices_.begin() + first, choices_.begin() + end, int64_t{0});
 }
 
 std::vector<int64_t> RowsFor(const ExpertTree& tree, const Routing& routing, int lane, int owner) {
   const auto [first_leaf, end_leaf] = tree.Owned(owner);
-  const ops::Subtree owned{static_cast<int32_t>(first_leaf), static_cast<int32_t>(end_leaf)};
+  const LeafSet owned = LeavesBetween(first_leaf, end_leaf);
   std::vector<int64_t> rows;
   for (int64_t row = 0; row < routing.RowsOf(lane); ++row) {
-    if (CountBelow(tree, owned, routing.IdsOf(lane, row)) > 0) rows.push_back(row);
+    if ((routing.LeavesOf(lane, row) & owned) != 0) rows.push_back(row);
   }
   return rows;
 }
@@ -53,14 +59,14 @@ void ExchangeRows(const Pass& pass, std::string_view op, const Tensor& from,
                         PartsOf(to, to_counts));
 }
 
-std::optional<int32_t> JoinPlan::Join(int32_t node, const NodeRows& known) {
+int32_t JoinPlan::Join(int32_t node, NodeRows known) {
   const ExpertTree::Node& at = tree_.nodes()[node];
-  if (known[node].has_value() || at.left < 0) return known[node];
-  const auto left = Join(at.left, known);
-  const auto right = Join(at.right, known);
-  if (!left.has_value()) return right;
-  if (!right.has_value()) return left;
-  joins_.push_back({*left, *right, rows_});
+  if (known[node] != kAbsent || at.left < 0) return known[node];
+  const int32_t left = Join(at.left, known);
+  const int32_t right = Join(at.right, known);
+  if (left == kAbsent) return right;
+  if (right == kAbsent) return left;
+  joins_.push_back({left, right, rows_});
   return rows_++;
 }
 

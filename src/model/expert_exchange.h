@@ -1,6 +1,8 @@
 #pragma once
 
-#include <optional>
+#include <cstdint>
+#include <span>
+#include <string_view>
 #include <vector>
 
 #include "model/expert_tree.h"
@@ -12,19 +14,37 @@
 // expert choices alone, so every lane works out the same plan and no counts are exchanged.
 namespace sluice::model {
 
-// Which experts every row of the step chose: rows of all lanes, lane 0's first.
-struct Routing {
+// Leaves of an ExpertTree; bit l is leaf l.
+using LeafSet = uint32_t;
+static_assert(ops::kMostLeaves <= 32);
+
+// Leaves [first, end).
+constexpr LeafSet LeavesBetween(int64_t first, int64_t end) {
+  return static_cast<LeafSet>((uint64_t{1} << end) - (uint64_t{1} << first));
+}
+// Those below `node`.
+inline LeafSet LeavesBelow(const ExpertTree& tree, int32_t node) {
+  return LeavesBetween(tree.nodes()[node].first_leaf, tree.nodes()[node].end_leaf);
+}
+
+// Which leaves every row of the step chose experts of: rows of all lanes, lane 0's first. While the host
+// plans a layer the device waits, so each choice is looked at once, here.
+class Routing {
+ public:
   // `choices` [T of the step, 2 * top_k] I32 in `memory`: ids | weights.
-  Routing(const Tensor& choices, Memory& memory, const std::vector<int64_t>& rows_of_lanes);
+  Routing(const ExpertTree& tree, const Tensor& choices, Memory& memory,
+          const std::vector<int64_t>& rows_of_lanes);
 
-  HostCopy both;                   // [T of the step, 2 * top_k]: ids | weights
-  Tensor ids;                      // [T of the step, top_k] I32, ascending in a row
-  std::vector<int64_t> first_row;  // of each lane, and the end
+  int64_t FirstRowOf(int lane) const { return first_row_[lane]; }
+  int64_t RowsOf(int lane) const { return first_row_[lane + 1] - first_row_[lane]; }
+  LeafSet LeavesOf(int lane, int64_t local_row) const { return chosen_[first_row_[lane] + local_row]; }
+  // How many choices of all rows are experts of leaves [first, end).
+  int64_t ChoicesIn(int64_t first, int64_t end) const;
 
-  int64_t RowsOf(int lane) const { return first_row[lane + 1] - first_row[lane]; }
-  std::span<const int32_t> IdsOf(int lane, int64_t local_row) const {
-    return {ids.Row<int32_t>(first_row[lane] + local_row), static_cast<size_t>(ids.cols)};
-  }
+ private:
+  std::vector<int64_t> first_row_;  // of each lane, and the end
+  std::vector<LeafSet> chosen_;     // of each row
+  std::vector<int64_t> choices_;    // of each leaf's experts
 };
 
 // A row of some lane, by its local number there.
@@ -47,8 +67,9 @@ void ExchangeRows(const Pass& pass, std::string_view op, const Tensor& from,
                   const std::vector<int64_t>& from_counts, const Tensor& to,
                   const std::vector<int64_t>& to_counts);
 
-// Rows of a tensor of nodes that hold the value of each tree node of one token; none: absent.
-using NodeRows = std::vector<std::optional<int32_t>>;
+// Rows of a tensor of nodes that hold the value of each tree node of one token, or kAbsent.
+using NodeRows = std::span<const int32_t>;
+inline constexpr int32_t kAbsent = -1;
 
 // Lists the joins that bring known nodes of many tokens up to the nodes that are asked for. Joined values go
 // to the rows from `first_free` on.
@@ -57,8 +78,8 @@ class JoinPlan {
   JoinPlan(const ExpertTree& tree, int64_t first_free)
       : tree_(tree), rows_(static_cast<int32_t>(first_free)) {}
 
-  // The row that will hold `node` of a token of which `known` nodes are there; none when all below is absent.
-  std::optional<int32_t> Join(int32_t node, const NodeRows& known);
+  // The row that will hold `node` of a token of which `known` nodes are there; kAbsent when all below is.
+  int32_t Join(int32_t node, NodeRows known);
 
   const std::vector<ops::NodeJoin>& joins() const { return joins_; }
   int64_t rows() const { return rows_; }  // of the tensor of nodes
@@ -68,10 +89,5 @@ class JoinPlan {
   std::vector<ops::NodeJoin> joins_;
   int32_t rows_;
 };
-
-// How many of `ids` lie below a subtree.
-int64_t CountBelow(const ExpertTree& tree, const ops::Subtree& subtree, std::span<const int32_t> ids);
-// True when one of `ids` lies below `node`.
-bool Present(const ExpertTree& tree, int32_t node, std::span<const int32_t> ids);
 
 }  // namespace sluice::model

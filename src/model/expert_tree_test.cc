@@ -85,7 +85,7 @@ TEST(ExpertTree, IsTheTreeOfSumExperts) {
       std::iota(all.begin(), all.end(), 0);
       std::vector<ops::ExpertTerm> terms;
       std::vector<int64_t> offsets{0};
-      std::vector<NodeRows> leaves(kRows, NodeRows(tree.nodes().size()));
+      std::vector<std::vector<int32_t>> leaves(kRows, std::vector<int32_t>(tree.nodes().size(), kAbsent));
       for (int64_t t = 0; t < kRows; ++t) {
         std::sample(all.begin(), all.end(), ids.view().Row<int32_t>(t), top_k, random);
         for (int64_t k = 0; k < top_k; ++k) {
@@ -96,7 +96,7 @@ TEST(ExpertTree, IsTheTreeOfSumExperts) {
           pairs.view().At<int32_t>(t, k) = mine ? pair : -1;
           if (!mine) continue;
           auto& leaf = leaves[static_cast<size_t>(t)][tree.LeafOf(ids.view().At<int32_t>(t, k))];
-          if (!leaf.has_value()) {
+          if (leaf == kAbsent) {
             leaf = static_cast<int32_t>(offsets.size()) - 1;
             offsets.push_back(offsets.back());
           }
@@ -107,7 +107,7 @@ TEST(ExpertTree, IsTheTreeOfSumExperts) {
       const auto sums = std::ssize(offsets) - 1;
       JoinPlan plan(tree, sums);
       std::vector<int64_t> roots;
-      for (const NodeRows& known : leaves) roots.push_back(*plan.Join(tree.root(), known));
+      for (const auto& known : leaves) roots.push_back(plan.Join(tree.root(), known));
       const OwnedTensor nodes(type, plan.rows(), kWidth);
       const OwnedTensor expected(type, kRows, kWidth);
       ops->SumTerms(y, terms, offsets, nodes.view().RowRange(0, sums));

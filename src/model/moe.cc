@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <optional>
 
 #include "model/mlp.h"
 #include "model/shapes.h"
@@ -51,16 +52,25 @@ void Moe::ResetTraffic() {
 
 Tensor Moe::Forward(const Pass& pass, const MoeWeights& weights, const Tensor& h) const {
   const Tensor choices = Route(pass, weights, h);
+  const bool planned = pass.split().lanes() > 1 && pass.split().rows() > kFewRows;
+  std::optional<Routing> routing;
+  if (planned) {
+    pass.ops().Finish();
+    routing.emplace(tree_, choices, pass.ops().memory(), pass.RowsOfLanes());
+  }
+  // What waits for no other lane comes before what does: the device has it to do while the host plans.
+  std::optional<Tensor> shared;
+  if (weights.shared_experts.has_value()) shared = MlpForward(pass, *weights.shared_experts, h);
   Tensor out;
-  if (pass.split().lanes() == 1) {
-    traffic_.row_owners += h.rows;
-    out = Nodes(pass, weights, choices, h, h.rows * shape_.top_k);  // one subtree: the root
-  } else if (pass.split().rows() <= kFewRows) {
+  if (planned) {
+    out = ByPlan(pass, weights, choices, *routing, h);
+  } else if (pass.split().lanes() > 1) {
     out = ByFixedSlots(pass, weights, choices, h);
   } else {
-    out = ByPlan(pass, weights, choices, h);
+    traffic_.row_owners += h.rows;
+    out = Nodes(pass, weights, choices, h, h.rows * shape_.top_k);  // one subtree: the root
   }
-  if (weights.shared_experts.has_value()) pass.ops().Add(MlpForward(pass, *weights.shared_experts, h), out);
+  if (shared.has_value()) pass.ops().Add(*shared, out);
   return out;
 }
 
@@ -162,13 +172,12 @@ Tensor Moe::ByFixedSlots(const Pass& pass, const MoeWeights& weights, const Tens
   return out;
 }
 
-Tensor Moe::ByPlan(const Pass& pass, const MoeWeights& weights, const Tensor& choices,
+Tensor Moe::ByPlan(const Pass& pass, const MoeWeights& weights, const Tensor& choices, const Routing& routing,
                    const Tensor& h) const {
   ops::Ops& ops = pass.ops();
   const int lanes = pass.split().lanes();
   const int me = pass.lane();
-  ops.Finish();
-  const Routing routing(choices, pass.ops().memory(), pass.RowsOfLanes());
+  const Tensor packed = Pack(pass, weights, h);
 
   // My rows to the owners of the experts they chose; the others' rows to me.
   std::vector<std::vector<int64_t>> sent(lanes);  // my local rows, by owner
@@ -185,7 +194,6 @@ Tensor Moe::ByPlan(const Pass& pass, const MoeWeights& weights, const Tensor& ch
     received_counts.push_back(static_cast<int64_t>(from_lane.size()));
   }
   traffic_.row_owners += static_cast<int64_t>(sent_rows.size());
-  const Tensor packed = Pack(pass, weights, h);
   const Tensor outgoing = pass.New(packed.dtype, static_cast<int64_t>(sent_rows.size()), packed.cols);
   ops.CopyRows(packed, sent_rows, outgoing);
   const Tensor arrived = pass.New(packed.dtype, static_cast<int64_t>(received.size()), packed.cols);
@@ -193,39 +201,40 @@ Tensor Moe::ByPlan(const Pass& pass, const MoeWeights& weights, const Tensor& ch
   traffic_.dispatch_bytes += (outgoing.rows - sent_counts[me]) * outgoing.cols * SizeOf(outgoing.dtype);
 
   // The subtrees of what arrived that are present travel back, row by row.
-  const std::vector<ops::Subtree> subtrees = SubtreesOf(me);
+  const auto [first_leaf, end_leaf] = tree_.Owned(me);
+  const std::vector<int32_t> subtrees = tree_.Subtrees(first_leaf, end_leaf);
   std::vector<int64_t> chosen_rows;
   std::vector<int64_t> travelling;  // rows of nodes
   std::vector<int64_t> returned_counts(lanes, 0);
-  int64_t pairs = 0;
   for (const LaneRow& at : received) {
-    const auto ids = routing.IdsOf(at.lane, at.row);
+    const LeafSet leaves = routing.LeavesOf(at.lane, at.row);
     for (size_t s = 0; s < subtrees.size(); ++s) {
-      const int64_t below = CountBelow(tree_, subtrees[s], ids);
-      pairs += below;
-      if (below == 0) continue;
+      if ((leaves & LeavesBelow(tree_, subtrees[s])) == 0) continue;
       travelling.push_back(std::ssize(chosen_rows) * std::ssize(subtrees) + static_cast<int64_t>(s));
       ++returned_counts[at.lane];
     }
-    chosen_rows.push_back(routing.first_row[at.lane] + at.row);
+    chosen_rows.push_back(routing.FirstRowOf(at.lane) + at.row);
   }
   const Tensor chosen = pass.New(choices.dtype, arrived.rows, choices.cols);
   ops.CopyRows(choices, chosen_rows, chosen);
-  const Tensor nodes = Nodes(pass, weights, chosen, Unpack(pass, arrived), pairs);
+  const Tensor nodes =
+      Nodes(pass, weights, chosen, Unpack(pass, arrived), routing.ChoicesIn(first_leaf, end_leaf));
   const Tensor returned = pass.NewActivation(static_cast<int64_t>(travelling.size()), h.cols);
   ops.CopyRows(nodes, travelling, returned);
 
   // The subtrees of my rows from every owner, then the joins up to the root.
-  std::vector<NodeRows> found(h.rows, NodeRows(tree_.nodes().size()));
+  const auto node_count = std::ssize(tree_.nodes());
+  std::vector<int32_t> found(static_cast<size_t>(h.rows * node_count), kAbsent);
   std::vector<int64_t> coming_counts;
   int32_t coming = 0;
   for (int owner = 0; owner < lanes; ++owner) {
     const int32_t before = coming;
-    const auto [first_leaf, end_leaf] = tree_.Owned(owner);
-    const std::vector<int32_t> owned = tree_.Subtrees(first_leaf, end_leaf);
+    const auto [first, end] = tree_.Owned(owner);
+    const std::vector<int32_t> owned = tree_.Subtrees(first, end);
     for (const int64_t row : sent[owner]) {
+      const LeafSet leaves = routing.LeavesOf(me, row);
       for (const int32_t subtree : owned) {
-        if (Present(tree_, subtree, routing.IdsOf(me, row))) found[row][subtree] = coming++;
+        if ((leaves & LeavesBelow(tree_, subtree)) != 0) found[row * node_count + subtree] = coming++;
       }
     }
     coming_counts.push_back(coming - before);
@@ -233,9 +242,10 @@ Tensor Moe::ByPlan(const Pass& pass, const MoeWeights& weights, const Tensor& ch
   JoinPlan plan(tree_, coming);
   std::vector<int64_t> roots;
   for (int64_t row = 0; row < h.rows; ++row) {
-    const auto root = plan.Join(tree_.root(), found[row]);
-    SLUICE_CHECK(root.has_value(), "row {} chose no expert", row);
-    roots.push_back(*root);
+    const int32_t root =
+        plan.Join(tree_.root(), NodeRows(found).subspan(static_cast<size_t>(row * node_count), node_count));
+    SLUICE_CHECK(root != kAbsent, "row {} chose no expert", row);
+    roots.push_back(root);
   }
   const Tensor joined = pass.NewActivation(plan.rows(), h.cols);
   ExchangeRows(pass, "return expert sums", returned, returned_counts, joined.RowRange(0, coming),

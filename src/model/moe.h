@@ -27,7 +27,7 @@ struct ExpertTraffic {
 // - up to kFewRows rows: every owner gets every row and gives back a fixed slot for each of its subtrees, the
 //   absent ones as well, so that all sizes are known beforehand;
 // - more: rows go to the owners of the experts they chose, and what is present comes back. The host has to
-//   know the choices for that, and waits for them.
+//   know the choices for that, and waits for them; while it plans the device computes the shared expert.
 // The canonical tree makes the three equal bit for bit.
 class Moe {
  public:
@@ -60,7 +60,8 @@ class Moe {
                int64_t pairs) const;
   Tensor ByFixedSlots(const Pass& pass, const MoeWeights& weights, const Tensor& choices,
                       const Tensor& h) const;
-  Tensor ByPlan(const Pass& pass, const MoeWeights& weights, const Tensor& choices, const Tensor& h) const;
+  Tensor ByPlan(const Pass& pass, const MoeWeights& weights, const Tensor& choices, const Routing& routing,
+                const Tensor& h) const;
   // Rows of type A as they travel, and back.
   Tensor Pack(const Pass& pass, const MoeWeights& weights, const Tensor& h) const;
   Tensor Unpack(const Pass& pass, const Tensor& arrived) const;

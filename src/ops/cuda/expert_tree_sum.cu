@@ -33,32 +33,50 @@ struct TreeOfRow {
   }
 };
 
+// Fewer than 2^27 experts: no division is wider than 32 bits.
 __device__ int32_t LeafOf(const ExpertLeaves& leaves, int32_t expert) {
-  return static_cast<int32_t>(((expert + int64_t{1}) * leaves.count - 1) / leaves.experts);
+  const auto count = static_cast<uint32_t>(leaves.count);
+  return static_cast<int32_t>(((static_cast<uint32_t>(expert) + 1) * count - 1) /
+                              static_cast<uint32_t>(leaves.experts));
 }
 
-// A block makes one subtree of one row over one tile of columns.
+// An expert of a row: its place in the tree, its output, how much that counts.
+struct Term {
+  int32_t leaf;
+  int32_t pair;  // -1: not of this subtree
+  float weight;
+};
+
+// A block makes one subtree of one row over one tile of columns. Every thread goes through the same terms, so
+// their leaves are worked out once.
 __global__ void __launch_bounds__(kRowThreads) SumExpertsKernel(const SumExperts work) {
+  __shared__ Term terms[kMostChosen];
+  const int64_t row = blockIdx.x / work.subtree_count;
+  if (threadIdx.x < work.top_k) {
+    const Subtree subtree = work.subtrees[blockIdx.x % work.subtree_count];
+    const int64_t k = threadIdx.x;
+    const int32_t leaf = LeafOf(work.leaves, work.ids[row * work.ids_stride + k]);
+    const int32_t pair = work.pairs[row * work.pairs_stride + k];
+    terms[k] = {leaf, leaf < subtree.first || leaf >= subtree.end ? -1 : pair,
+                work.weights[row * work.weights_stride + k]};
+  }
+  __syncthreads();
   const int64_t column = FirstColumn();
   if (column >= work.width) return;
-  const int64_t row = blockIdx.x / work.subtree_count;
-  const Subtree subtree = work.subtrees[blockIdx.x % work.subtree_count];
-  const int32_t* ids = work.ids + row * work.ids_stride;
-  const int32_t* pairs = work.pairs + row * work.pairs_stride;
-  const float* weights = work.weights + row * work.weights_stride;
   TreeOfRow tree;
   int32_t k = 0;
 #pragma unroll
   for (int leaf = 0; leaf < kMostLeaves; ++leaf) {
     Eight sum = {};
     bool first = true;
-    for (; k < work.top_k && LeafOf(work.leaves, ids[k]) == leaf; ++k) {
-      if (pairs[k] < 0 || leaf < subtree.first || leaf >= subtree.end) continue;
-      const float weight = weights[k];
+    for (; k < work.top_k && terms[k].leaf == leaf; ++k) {
+      const Term term = terms[k];
+      if (term.pair < 0) continue;
       const Eight values =
-          Load8(static_cast<const __nv_bfloat16*>(work.y) + pairs[k] * work.y_stride + column);
+          Load8(static_cast<const __nv_bfloat16*>(work.y) + term.pair * work.y_stride + column);
       for (int i = 0; i < kEight; ++i) {
-        sum.at[i] = first ? __fmul_rn(weight, values.at[i]) : __fmaf_rn(weight, values.at[i], sum.at[i]);
+        sum.at[i] =
+            first ? __fmul_rn(term.weight, values.at[i]) : __fmaf_rn(term.weight, values.at[i], sum.at[i]);
       }
       first = false;
     }
@@ -98,7 +116,8 @@ __global__ void __launch_bounds__(kRowThreads) JoinSubtreesKernel(const JoinSubt
 }
 
 bool IsLegal(const ExpertLeaves& leaves, int32_t top_k) {
-  return leaves.count > 0 && leaves.count <= kMostLeaves && leaves.experts >= leaves.count && top_k > 0;
+  return leaves.count > 0 && leaves.count <= kMostLeaves && leaves.experts >= leaves.count &&
+         leaves.experts < 1 << 27 && top_k > 0 && top_k <= kMostChosen;
 }
 
 }  // namespace

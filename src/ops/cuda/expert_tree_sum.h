@@ -11,10 +11,12 @@
 // the experts, first product plain; every node is rounded to bf16.
 namespace sluice::ops::cuda {
 
+inline constexpr int32_t kMostChosen = 32;  // experts of a row, as in route.h
+
 // Pointers are to device memory; data and strides in bytes are multiples of 16, the width is one of 8.
 struct SumExperts {
-  int64_t rows = 0;  // T
-  int32_t top_k = 0;
+  int64_t rows = 0;   // T
+  int32_t top_k = 0;  // at most kMostChosen
   int64_t width = 0;
   const void* y = nullptr;  // [pairs, width] bf16
   int64_t y_stride = 0;     // elements from row to row
