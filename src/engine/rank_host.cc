@@ -45,6 +45,14 @@ pipeline::RankOptions RankOptionsOf(const JobSettings& settings, const checkpoin
           {}};
 }
 
+namespace {
+
+Memory& LandingFor(const JobSettings& settings) {
+  return settings.ops == "cuda" ? ops::cuda::PinnedMemory(settings.gpu) : HostMemory();
+}
+
+}  // namespace
+
 std::string HostRank(const JobSettings& settings, int rank, const checkpoint::Checkpoint& checkpoint,
                      ComputePool& pool, comm::Communicator& world, comm::Channel& control,
                      trace::Recorder& recorder, comm::FaultInjector* faults, const RankProbes& probes,
@@ -68,9 +76,9 @@ std::string HostRank(const JobSettings& settings, int rank, const checkpoint::Ch
     model::StageWeights weights = model::LoadStage(checkpoint, *ops, slice, shared);
     checkpoint.VerifyIntact();
     if (probes.after_load) probes.after_load(rank, weights);
-    auto stage = std::make_unique<model::StageModel>(config, slice, std::move(weights),
-                                                     CacheFormatOf(settings, checkpoint.is_fp8()),
-                                                     settings.cache_pages, ops->memory());
+    auto stage = std::make_unique<model::StageModel>(
+        config, slice, std::move(weights), CacheFormatOf(settings, checkpoint.is_fp8()), settings.cache_pages,
+        ops->memory(), LandingFor(settings));
     spdlog::debug("rank {}: lane {}, layers from {}, weights packed, {} pages of cache", rank, slice.lane,
                   slice.layers.front().begin, settings.cache_pages);
     worker = std::make_unique<pipeline::Rank>(options, std::move(stage), *ops, plane, std::move(groups),

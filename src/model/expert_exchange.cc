@@ -4,12 +4,10 @@
 
 namespace sluice::model {
 
-Routing::Routing(const ExpertTree& tree, const Tensor& choices, Memory& memory,
-                 const std::vector<int64_t>& rows_of_lanes)
+Routing::Routing(const ExpertTree& tree, const Tensor& choices, const std::vector<int64_t>& rows_of_lanes)
     : first_row_{0}, choices_(static_cast<size_t>(tree.leaves())) {
   for (const int64_t rows : rows_of_lanes) first_row_.push_back(first_row_.back() + rows);
-  const HostCopy both(choices, memory);
-  const Tensor ids = both.view().ColRange(0, choices.cols / 2);
+  const Tensor ids = choices.ColRange(0, choices.cols / 2);
   chosen_.reserve(static_cast<size_t>(ids.rows));
   for (int64_t row = 0; row < ids.rows; ++row) {
     LeafSet leaves = 0;

@@ -31,9 +31,8 @@ inline LeafSet LeavesBelow(const ExpertTree& tree, int32_t node) {
 // plans a layer the device waits, so each choice is looked at once, here.
 class Routing {
  public:
-  // `choices` [T of the step, 2 * top_k] I32 in `memory`: ids | weights.
-  Routing(const ExpertTree& tree, const Tensor& choices, Memory& memory,
-          const std::vector<int64_t>& rows_of_lanes);
+  // `choices` [T of the step, 2 * top_k] I32 in host memory: ids | weights.
+  Routing(const ExpertTree& tree, const Tensor& choices, const std::vector<int64_t>& rows_of_lanes);
 
   int64_t FirstRowOf(int lane) const { return first_row_[lane]; }
   int64_t RowsOf(int lane) const { return first_row_[lane + 1] - first_row_[lane]; }

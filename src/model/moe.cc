@@ -37,11 +37,12 @@ Tensor ExpertOutputs(const Pass& pass, const ExpertWeights& experts, const Tenso
 
 }  // namespace
 
-Moe::Moe(const checkpoint::ModelConfig& config, int owners)
+Moe::Moe(const checkpoint::ModelConfig& config, int owners, Memory& landing)
     : shape_(RouterShapeOf(config)),
       hidden_(config.hidden_size),
       tree_(config.n_routed_experts, owners),
-      leaves_{static_cast<int32_t>(config.n_routed_experts), static_cast<int32_t>(tree_.leaves())} {}
+      leaves_{static_cast<int32_t>(config.n_routed_experts), static_cast<int32_t>(tree_.leaves())},
+      landing_(landing) {}
 
 void Moe::ResetTraffic() {
   traffic_.choice_bytes = 0;
@@ -56,7 +57,7 @@ Tensor Moe::Forward(const Pass& pass, const MoeWeights& weights, const Tensor& h
   std::optional<Routing> routing;
   if (planned) {
     pass.ops().Finish();
-    routing.emplace(tree_, choices, pass.ops().memory(), pass.RowsOfLanes());
+    routing.emplace(tree_, OnHost(choices, pass.ops().memory()), pass.RowsOfLanes());
   }
   // What waits for no other lane comes before what does: the device has it to do while the host plans.
   std::optional<Tensor> shared;
@@ -92,6 +93,14 @@ Tensor Moe::Route(const Pass& pass, const MoeWeights& weights, const Tensor& h) 
   pass.ops().Route(shape_, logits, weights.e_score_correction_bias, choices.ids, choices.weights);
   traffic_.choice_bytes += (pass.split().lanes() - 1) * mine.bytes();
   return pass.Gather("all-gather expert choices", mine);
+}
+
+Tensor Moe::OnHost(const Tensor& choices, Memory& memory) const {
+  if (memory.OnHost()) return choices;
+  SLUICE_CHECK(choices.contiguous());
+  if (landed_.bytes() < choices.bytes()) landed_ = Buffer(choices.bytes(), landing_);
+  memory.Copy(choices.data, landed_.data(), choices.bytes());
+  return {landed_.data(), choices.dtype, choices.rows, choices.cols, choices.stride};
 }
 
 Tensor Moe::Nodes(const Pass& pass, const MoeWeights& weights, const Tensor& choices, const Tensor& x,

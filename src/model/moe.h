@@ -35,8 +35,8 @@ class Moe {
   // wants nearly every owner.
   static constexpr int64_t kFewRows = 256;
 
-  // `owners`: lanes that hold experts.
-  Moe(const checkpoint::ModelConfig& config, int owners);
+  // `owners`: lanes that hold experts. `landing`: host memory that the choices of large steps are copied to.
+  Moe(const checkpoint::ModelConfig& config, int owners, Memory& landing);
 
   // h [T, hidden], normed -> [T, hidden]: sum_k weight_k E_k(h) in the order of ExpertTree, the shared expert
   // last.
@@ -54,6 +54,8 @@ class Moe {
   std::vector<ops::Subtree> SubtreesOf(int lane) const;
   // [T of the step, 2 * top_k] I32: ids | weights of all lanes' rows, lane 0's first.
   Tensor Route(const Pass& pass, const MoeWeights& weights, const Tensor& h) const;
+  // The choices where the host can read them, until the next call.
+  Tensor OnHost(const Tensor& choices, Memory& memory) const;
   // The sums as far as this lane's experts make them: row t * S + s is subtree s of row t of x, if present.
   // `choices` are those of the rows of x; `pairs`: at least how many of them are this lane's experts.
   Tensor Nodes(const Pass& pass, const MoeWeights& weights, const Tensor& choices, const Tensor& x,
@@ -70,6 +72,8 @@ class Moe {
   int64_t hidden_;
   ExpertTree tree_;
   ops::ExpertLeaves leaves_;
+  Memory& landing_;
+  mutable Buffer landed_;  // kept from layer to layer, and as large as the largest step so far wanted it
   mutable ExpertTraffic traffic_;
 };
 

@@ -8,13 +8,13 @@
 namespace sluice::model {
 
 StageModel::StageModel(const checkpoint::ModelConfig& config, const StageSlice& slice, StageWeights weights,
-                       ops::CacheFormat cache_format, int64_t cache_pages, Memory& memory)
+                       ops::CacheFormat cache_format, int64_t cache_pages, Memory& memory, Memory& landing)
     : config_(config),
       slice_(slice),
       weights_(std::move(weights)),
       cache_(CacheShapeOf(config, cache_format), std::ssize(weights_.layers), cache_pages, memory),
       attention_(config, slice.attn_tp),
-      moe_(config, slice.expert_owners) {}
+      moe_(config, slice.expert_owners, landing) {}
 
 void StageModel::Embed(const Pass& pass, const Tensor& x) const {
   SLUICE_CHECK(slice_.first);

@@ -22,8 +22,10 @@ struct SelectionHook {
 // from the first op to the last; no collective stands between this stage's last op and the next one's first.
 class StageModel {
  public:
+  // `landing`: host memory for what the host has to read of `memory`; pinned where that is a device's.
   StageModel(const checkpoint::ModelConfig& config, const StageSlice& slice, StageWeights weights,
-             ops::CacheFormat cache_format, int64_t cache_pages, Memory& memory = HostMemory());
+             ops::CacheFormat cache_format, int64_t cache_pages, Memory& memory = HostMemory(),
+             Memory& landing = HostMemory());
 
   const StageSlice& slice() const { return slice_; }
   const checkpoint::ModelConfig& config() const { return config_; }

@@ -6,50 +6,79 @@ namespace {
 constexpr int kThreads = 1024;
 constexpr int kWarps = kThreads / 32;
 
-// The number of threads before this one for which it is true. Every thread calls it; `counts` has an entry
+// The sum over the threads before this one, and over all of them. Every thread calls it; `sums` has an entry
 // for each warp.
-__device__ int32_t CountBefore(bool value, int32_t* counts) {
-  const uint32_t votes = __ballot_sync(~0U, value);
+struct Sum {
+  int32_t before;
+  int32_t all;
+};
+__device__ Sum SumOverThreads(int32_t value, int32_t* sums) {
   const auto lane = static_cast<int>(threadIdx.x % 32);
   const auto warp = static_cast<int>(threadIdx.x / 32);
+  int32_t up_to = value;  // this thread, within its warp
+  for (int step = 1; step < 32; step *= 2) {
+    const int32_t other = __shfl_up_sync(~0U, up_to, step);
+    if (lane >= step) up_to += other;
+  }
   __syncthreads();
-  if (lane == 0) counts[warp] = __popc(votes);
+  if (lane == 31) sums[warp] = up_to;
   __syncthreads();
-  int32_t before = __popc(votes & ((1U << lane) - 1));
-  for (int w = 0; w < warp; ++w) before += counts[w];
-  return before;
+  Sum sum{up_to - value, 0};
+  for (int w = 0; w < kWarps; ++w) {
+    if (w < warp) sum.before += sums[w];
+    sum.all += sums[w];
+  }
+  return sum;
 }
 
+// Choices one after the other, row by row.
+struct Cursor {
+  const PlanExperts& work;
+  int64_t row;
+  int32_t k;
+
+  __device__ Cursor(const PlanExperts& of, int64_t choice)
+      : work(of), row(choice / of.top_k), k(static_cast<int32_t>(choice % of.top_k)) {}
+  __device__ int32_t id() const { return work.ids[row * work.ids_stride + k] - work.first_expert; }
+  __device__ int32_t& pair() const { return work.pair_of[row * work.pair_of_stride + k]; }
+  __device__ void Next() {
+    if (++k < work.top_k) return;
+    k = 0;
+    ++row;
+  }
+};
+
 // Block e places the pairs of expert e behind those of the experts before it, which it counts itself. Without
-// experts there is one block.
+// experts there is one block. A thread has a stretch of neighbouring choices: what it counts in a first walk
+// says where those of its second go, in their order.
 __global__ void __launch_bounds__(kThreads) PlanKernel(const PlanExperts work) {
-  __shared__ int32_t counts[kWarps];
+  __shared__ int32_t sums[kWarps];
   const auto expert = static_cast<int32_t>(blockIdx.x);
   const int64_t choices = work.rows * work.top_k;
-  // Relative to the first expert; whole blocks walk together.
-  const auto id_at = [&](int64_t choice) {
-    if (choice >= choices) return INT32_MAX;
-    return work.ids[choice / work.top_k * work.ids_stride + choice % work.top_k] - work.first_expert;
-  };
-  int32_t begin = 0;
-  for (int64_t first = 0; first < choices; first += kThreads) {
-    const int64_t choice = first + threadIdx.x;
-    const int32_t id = id_at(choice);
-    begin += __syncthreads_count(id >= 0 && id < expert);
-    if (expert == 0 && choice < choices && (id < 0 || id >= work.experts)) {
-      work.pair_of[choice / work.top_k * work.pair_of_stride + choice % work.top_k] = -1;
-    }
+  const int64_t stretch = (choices + kThreads - 1) / kThreads;
+  const int64_t first = min(choices, threadIdx.x * stretch);
+  const int64_t last = min(choices, first + stretch);
+  int32_t smaller = 0;
+  int32_t mine = 0;
+  Cursor at(work, first);
+  for (int64_t choice = first; choice < last; ++choice, at.Next()) {
+    const int32_t id = at.id();
+    smaller += id >= 0 && id < expert ? 1 : 0;
+    mine += id == expert ? 1 : 0;
+    if (expert == 0 && (id < 0 || id >= work.experts)) at.pair() = -1;
   }
-  int32_t end = begin;
-  for (int64_t first = 0; first < choices; first += kThreads) {
-    const int64_t choice = first + threadIdx.x;
-    const bool mine = expert < work.experts && id_at(choice) == expert;
-    const int32_t pair = end + CountBefore(mine, counts);
-    end += __syncthreads_count(mine);
-    if (!mine) continue;
-    const int64_t row = choice / work.top_k;
-    work.pair_rows[pair] = static_cast<int32_t>(row);
-    work.pair_of[row * work.pair_of_stride + choice % work.top_k] = pair;
+  if (expert >= work.experts) mine = 0;
+  const int32_t begin = SumOverThreads(smaller, sums).all;
+  const Sum placed = SumOverThreads(mine, sums);
+  const int32_t end = begin + placed.all;
+  if (mine > 0) {
+    int32_t pair = begin + placed.before;
+    Cursor again(work, first);
+    for (int64_t choice = first; choice < last; ++choice, again.Next()) {
+      if (again.id() != expert) continue;
+      work.pair_rows[pair] = static_cast<int32_t>(again.row);
+      again.pair() = pair++;
+    }
   }
   if (threadIdx.x == 0 && expert < work.experts) work.groups[expert] = {begin, end, expert};
   if (expert + 1 < work.experts) return;

@@ -43,48 +43,51 @@ __device__ int32_t LeafOf(const ExpertLeaves& leaves, int32_t expert) {
 // An expert of a row: its place in the tree, its output, how much that counts.
 struct Term {
   int32_t leaf;
-  int32_t pair;  // -1: not of this subtree
+  int32_t pair;
   float weight;
 };
 
-// A block makes one subtree of one row over one tile of columns. Every thread goes through the same terms, so
-// their leaves are worked out once.
+// A block makes one subtree of one row over one tile of columns. Every thread goes through the same terms:
+// the first warp picks those that are there, in their order.
 __global__ void __launch_bounds__(kRowThreads) SumExpertsKernel(const SumExperts work) {
   __shared__ Term terms[kMostChosen];
+  __shared__ int32_t term_count;
   const int64_t row = blockIdx.x / work.subtree_count;
-  if (threadIdx.x < work.top_k) {
-    const Subtree subtree = work.subtrees[blockIdx.x % work.subtree_count];
-    const int64_t k = threadIdx.x;
-    const int32_t leaf = LeafOf(work.leaves, work.ids[row * work.ids_stride + k]);
-    const int32_t pair = work.pairs[row * work.pairs_stride + k];
-    terms[k] = {leaf, leaf < subtree.first || leaf >= subtree.end ? -1 : pair,
-                work.weights[row * work.weights_stride + k]};
+  const Subtree subtree = work.subtrees[blockIdx.x % work.subtree_count];
+  if (threadIdx.x < kMostChosen) {
+    Term term{-1, -1, 0.0F};
+    if (threadIdx.x < work.top_k) {
+      term = {LeafOf(work.leaves, work.ids[row * work.ids_stride + threadIdx.x]),
+              work.pairs[row * work.pairs_stride + threadIdx.x],
+              work.weights[row * work.weights_stride + threadIdx.x]};
+    }
+    const bool there = term.pair >= 0 && term.leaf >= subtree.first && term.leaf < subtree.end;
+    const uint32_t all = __ballot_sync(~0U, there);
+    if (there) terms[__popc(all & ((1U << threadIdx.x) - 1))] = term;
+    if (threadIdx.x == 0) term_count = __popc(all);
   }
   __syncthreads();
   const int64_t column = FirstColumn();
-  if (column >= work.width) return;
+  if (column >= work.width || term_count == 0) return;
   TreeOfRow tree;
   int32_t k = 0;
 #pragma unroll
   for (int leaf = 0; leaf < kMostLeaves; ++leaf) {
+    if (k == term_count || terms[k].leaf != leaf) continue;
     Eight sum = {};
     bool first = true;
-    for (; k < work.top_k && terms[k].leaf == leaf; ++k) {
-      const Term term = terms[k];
-      if (term.pair < 0) continue;
+    for (; k < term_count && terms[k].leaf == leaf; ++k) {
+      const float weight = terms[k].weight;
       const Eight values =
-          Load8(static_cast<const __nv_bfloat16*>(work.y) + term.pair * work.y_stride + column);
+          Load8(static_cast<const __nv_bfloat16*>(work.y) + terms[k].pair * work.y_stride + column);
       for (int i = 0; i < kEight; ++i) {
-        sum.at[i] =
-            first ? __fmul_rn(term.weight, values.at[i]) : __fmaf_rn(term.weight, values.at[i], sum.at[i]);
+        sum.at[i] = first ? __fmul_rn(weight, values.at[i]) : __fmaf_rn(weight, values.at[i], sum.at[i]);
       }
       first = false;
     }
-    if (first) continue;
     tree.at[leaf] = Pack(sum);
     tree.present |= 1U << leaf;
   }
-  if (tree.present == 0) return;
   tree.Join();
   *reinterpret_cast<uint4*>(static_cast<__nv_bfloat16*>(work.nodes) + blockIdx.x * work.nodes_stride +
                             column) = tree.at[0];
