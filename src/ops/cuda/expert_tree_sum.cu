@@ -1,21 +1,25 @@
+#include <algorithm>
+
 #include "ops/cuda/expert_tree_sum.h"
 #include "ops/cuda/row_math.cuh"
 
 namespace sluice::ops::cuda {
 namespace {
 
-// Eight channels of every node of a row's tree, bf16, each at the place of its first leaf. The places are
-// registers: they are only ever named by constants.
+// Eight channels of every node of a row's tree, or of a subtree of up to `kLeaves` leaves, bf16, each at the
+// place of its first leaf. The places are registers, which is why a small subtree has few: they are only ever
+// named by constants.
+template <int kLeaves>
 struct TreeOfRow {
-  uint4 at[kMostLeaves];
+  uint4 at[kLeaves];
   uint32_t present = 0;  // bit l: there is a value at place l
 
   // What is there joined, neighbours first; a place without a value is an absent side. The root is at 0.
   __device__ void Join() {
 #pragma unroll
-    for (int half = 1; half < kMostLeaves; half *= 2) {
+    for (int half = 1; half < kLeaves; half *= 2) {
 #pragma unroll
-      for (int left = 0; left < kMostLeaves; left += 2 * half) {
+      for (int left = 0; left < kLeaves; left += 2 * half) {
         if ((present >> (left + half) & 1U) == 0) continue;
         if ((present >> left & 1U) == 0) {
           at[left] = at[left + half];
@@ -42,13 +46,15 @@ __device__ int32_t LeafOf(const ExpertLeaves& leaves, int32_t expert) {
 
 // An expert of a row: its place in the tree, its output, how much that counts.
 struct Term {
-  int32_t leaf;
+  int32_t leaf;  // from the first of the subtree
   int32_t pair;
   float weight;
 };
 
 // A block makes one subtree of one row over one tile of columns. Every thread goes through the same terms:
-// the first warp picks those that are there, in their order.
+// the first warp picks those that are there, in their order. A subtree of 2^n leaves begins at a multiple of
+// 2^n, so its joins are those of a tree of its own.
+template <int kLeaves>
 __global__ void __launch_bounds__(kRowThreads) SumExpertsKernel(const SumExperts work) {
   __shared__ Term terms[kMostChosen];
   __shared__ int32_t term_count;
@@ -57,11 +63,11 @@ __global__ void __launch_bounds__(kRowThreads) SumExpertsKernel(const SumExperts
   if (threadIdx.x < kMostChosen) {
     Term term{-1, -1, 0.0F};
     if (threadIdx.x < work.top_k) {
-      term = {LeafOf(work.leaves, work.ids[row * work.ids_stride + threadIdx.x]),
+      term = {LeafOf(work.leaves, work.ids[row * work.ids_stride + threadIdx.x]) - subtree.first,
               work.pairs[row * work.pairs_stride + threadIdx.x],
               work.weights[row * work.weights_stride + threadIdx.x]};
     }
-    const bool there = term.pair >= 0 && term.leaf >= subtree.first && term.leaf < subtree.end;
+    const bool there = term.pair >= 0 && term.leaf >= 0 && term.leaf < subtree.end - subtree.first;
     const uint32_t all = __ballot_sync(~0U, there);
     if (there) terms[__popc(all & ((1U << threadIdx.x) - 1))] = term;
     if (threadIdx.x == 0) term_count = __popc(all);
@@ -69,10 +75,10 @@ __global__ void __launch_bounds__(kRowThreads) SumExpertsKernel(const SumExperts
   __syncthreads();
   const int64_t column = FirstColumn();
   if (column >= work.width || term_count == 0) return;
-  TreeOfRow tree;
+  TreeOfRow<kLeaves> tree;
   int32_t k = 0;
 #pragma unroll
-  for (int leaf = 0; leaf < kMostLeaves; ++leaf) {
+  for (int leaf = 0; leaf < kLeaves; ++leaf) {
     if (k == term_count || terms[k].leaf != leaf) continue;
     Eight sum = {};
     bool first = true;
@@ -101,7 +107,7 @@ __global__ void __launch_bounds__(kRowThreads) JoinSubtreesKernel(const JoinSubt
   for (int32_t k = 0; k < work.top_k; ++k) {
     chosen |= 1U << LeafOf(work.leaves, work.ids[row * work.ids_stride + k]);
   }
-  TreeOfRow tree;
+  TreeOfRow<kMostLeaves> tree;
 #pragma unroll
   for (int leaf = 0; leaf < kMostLeaves; ++leaf) {
     const SubtreeRows& subtree = work.subtrees[leaf];
@@ -118,6 +124,13 @@ __global__ void __launch_bounds__(kRowThreads) JoinSubtreesKernel(const JoinSubt
       tree.at[0];
 }
 
+template <int kLeaves>
+cudaError_t Launch(const SumExperts& work, cudaStream_t stream) {
+  SumExpertsKernel<kLeaves>
+      <<<RowsByTiles(work.rows * work.subtree_count, work.width), kRowThreads, 0, stream>>>(work);
+  return cudaGetLastError();
+}
+
 bool IsLegal(const ExpertLeaves& leaves, int32_t top_k) {
   return leaves.count > 0 && leaves.count <= kMostLeaves && leaves.experts >= leaves.count &&
          leaves.experts < 1 << 27 && top_k > 0 && top_k <= kMostChosen;
@@ -132,8 +145,14 @@ cudaError_t Enqueue(const SumExperts& work, cudaStream_t stream) {
     return cudaErrorInvalidValue;
   }
   if (work.rows == 0 || work.width == 0 || work.subtree_count == 0) return cudaSuccess;
-  SumExpertsKernel<<<RowsByTiles(work.rows * work.subtree_count, work.width), kRowThreads, 0, stream>>>(work);
-  return cudaGetLastError();
+  int32_t most = 0;  // leaves of a subtree
+  for (int32_t s = 0; s < work.subtree_count; ++s) {
+    most = std::max(most, work.subtrees[s].end - work.subtrees[s].first);
+  }
+  if (most <= 2) return Launch<2>(work, stream);
+  if (most <= 4) return Launch<4>(work, stream);
+  if (most <= 8) return Launch<8>(work, stream);
+  return Launch<kMostLeaves>(work, stream);
 }
 
 cudaError_t Enqueue(const JoinSubtrees& work, cudaStream_t stream) {
