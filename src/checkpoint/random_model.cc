@@ -86,12 +86,14 @@ DType DTypeFor(TensorKind kind, WeightFormat format) {
 
 std::optional<std::string> TextFileOf(const CheckpointPlan& plan, const std::string& name) {
   if (name == "config.json") return plan.config_text;
+  const auto family = plan.config.architecture == "GlmMoeDsaForCausalLM" ? text::TokenizerFamily::kGlm
+                                                                         : text::TokenizerFamily::kDeepSeek;
   if (name == "tokenizer.json") {
     return text::ByteTokenizerJson(static_cast<int32_t>(plan.config.vocab_size),
-                                   plan.recall ? RecallWords() : std::vector<std::string>{});
+                                   plan.recall ? RecallWords() : std::vector<std::string>{}, family);
   }
   if (name == "tokenizer_config.json") {
-    return text::ByteTokenizerConfigJson(plan.config.max_position_embeddings);
+    return text::ByteTokenizerConfigJson(plan.config.max_position_embeddings, family);
   }
   if (name == "generation_config.json") {
     const nlohmann::json generation = {

@@ -73,10 +73,10 @@ std::vector<FlagRow> MakeTable() {
       Number("--num-reserved-decode-tokens", &F::num_reserved_decode_tokens, 1, kMostTokens, kNoEffect,
              "speaks to a decode server that receives prompts from another one; here answers take pages as "
              "they grow"),
-      Choice("--tool-call-parser", &F::tool_call_parser, {"auto", "deepseekv32", "none"}, kWorks,
+      Choice("--tool-call-parser", &F::tool_call_parser, {"auto", "deepseekv32", "glm47", "none"}, kWorks,
              "how tool calls are read from answers; auto: as the model's architecture writes them; none: "
              "requests with tools are refused"),
-      Choice("--reasoning-parser", &F::reasoning_parser, {"auto", "deepseek-v3", "none"}, kWorks,
+      Choice("--reasoning-parser", &F::reasoning_parser, {"auto", "deepseek-v3", "glm45", "none"}, kWorks,
              "how the part before </think> gets into reasoning_content; auto: by the model's architecture; "
              "none: it is content"),
       Number("--moe-dp-size", &F::moe_dp_size, 1, 1, kFixed,

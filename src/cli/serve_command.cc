@@ -189,8 +189,8 @@ void Serve(const ServeFlags& flags, const serve::Json& arguments, const std::vec
   const SaidDefaults defaults = DefaultsOf(flags.sampling, directory.string(), *checkpoint);
   Describe(flags, settings, *checkpoint, notes);
   spdlog::info("{}", defaults.line);
-  ApplyChatFlags(flags.chat, flags.reference.tool_call_parser, flags.reference.reasoning_parser,
-                 checkpoint->config().architecture, directory, options);
+  ApplyChatFlags(flags.chat, flags.reference.tool_call_parser, flags.reference.reasoning_parser, *checkpoint,
+                 directory, options);
   // It listens while the model is loaded, and says that it does.
   serve::Server server(options);
   if (flags.layout.node_rank == 0) {

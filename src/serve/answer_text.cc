@@ -2,15 +2,12 @@
 
 #include <utility>
 
-#include "text/deepseek_v32_texts.h"
-
 namespace sluice::serve {
 
 bool AnswerText::IsShown(int32_t token) const {
   if (!skip_special_ || !tokenizer_->IsSpecial(token)) return true;
   const std::string_view bytes = tokenizer_->TokenBytes(token);
-  return (parser_.reasoning() && bytes == text::kThinkClose) ||
-         (parser_.reads_calls() && bytes == text::kDsml);
+  return parser_.IsMark(bytes);
 }
 
 AnswerText::Piece AnswerText::Push(int32_t token) {

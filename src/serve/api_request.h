@@ -7,7 +7,8 @@
 #include <utility>
 #include <vector>
 
-#include "text/chat_deepseek_v32.h"
+#include "serve/chat_dialect.h"
+#include "text/chat_message.h"
 #include "text/grammar.h"
 
 namespace sluice::serve {
@@ -20,9 +21,9 @@ struct Prompt {
 
 // What the answer must be.
 struct AnswerConstraint {
-  enum class Kind { kText, kJsonObject, kJsonSchema, kRegex };
+  enum class Kind { kText, kJsonObject, kJsonSchema, kRegex, kCalls };
   Kind kind = Kind::kText;
-  std::string source;                     // the schema or the regular expression
+  std::string source;                     // the schema, the regular expression, or the rules of calls
   std::string param = "response_format";  // the field, for errors
 };
 
@@ -87,7 +88,10 @@ struct ChatRequest : ApiRequest {
   // message; then `first_message` is -1: the index that messages[0] has for the client.
   std::vector<text::ChatMessage> messages;
   int64_t first_message = 0;
+  ChatDialect dialect;
   bool thinking = false;
+  bool clear_thinking = true;           // GLM: earlier turns are shown without their reasoning
+  bool high_effort = false;             // GLM-5.2: less than the most
   std::vector<std::string> tool_names;  // that may be called; empty with kNone
   ToolChoice tool_choice = ToolChoice::kNone;
   bool one_call = false;

@@ -1,11 +1,15 @@
 #include <fmt/format.h>
 
+#include <span>
+
 #include "base/error.h"
 #include "serve/ids.h"
 #include "serve/parse_request.h"
 #include "serve/prepare.h"
 #include "text/chat_deepseek_v32.h"
+#include "text/chat_glm5.h"
 #include "text/deepseek_v32_texts.h"
+#include "text/glm47_grammar.h"
 
 namespace sluice::serve {
 namespace {
@@ -131,17 +135,38 @@ class ChatShape : public AnswerShape {
   bool named_;
 };
 
-// Where the model is to call a tool: the beginning of the call, which the prompt ends with. With one tool its
-// name is part of it.
+bool CallIsDemanded(const ChatRequest& request) {
+  return request.tool_choice == ToolChoice::kRequired || request.tool_choice == ToolChoice::kNamed;
+}
+
+// Where the model is to call a tool, and no grammar makes it: the beginning of the call, which the prompt
+// ends with. With one tool its name is part of it.
 std::string DemandedCall(const ChatRequest& request) {
-  if (request.tool_choice != ToolChoice::kRequired && request.tool_choice != ToolChoice::kNamed) return "";
+  if (!CallIsDemanded(request) || request.dialect.calls == text::CallMarkup::kGlm47) return "";
   std::string begin = fmt::format("\n\n{}\n{} name=\"", text::kCallsOpen, text::kInvokeOpen);
   if (request.tool_names.size() == 1) begin += request.tool_names.front() + "\">\n";
   return begin;
 }
 
+// The messages of a request to GLM: the one that stands in front for the tools alone is none of them.
+std::span<const text::ChatMessage> GlmMessages(const ChatRequest& request) {
+  return std::span(request.messages).subspan(request.first_message < 0 ? 1 : 0);
+}
+
+text::Glm5ChatOptions GlmOptions(const ChatRequest& request) {
+  return {.style = request.dialect.style,
+          .enable_thinking = request.thinking,
+          .clear_thinking = request.clear_thinking,
+          .high_effort = request.high_effort,
+          .add_generation_prompt = request.add_generation_prompt,
+          .continue_final_message = request.continue_final_message};
+}
+
 // Whether the prompt ends inside reasoning, which the answer goes on with.
 bool BeginsInReasoning(const ChatRequest& request) {
+  if (text::IsGlm(request.dialect.style)) {
+    return text::Glm5EndsInReasoning(GlmMessages(request), GlmOptions(request));
+  }
   if (!request.thinking || !request.add_generation_prompt) return false;
   const text::ChatMessage& last = request.messages.back();
   return request.continue_final_message ? last.content.empty() : last.role != "assistant";
@@ -155,19 +180,34 @@ text::AnswerFormat FormatOf(const Service& service, const ChatRequest& request) 
   format.tool_names = request.tool_names;
   format.one_call = request.one_call;
   format.written = DemandedCall(request);
+  format.markup = request.dialect.calls;
+  if (format.tool_calls && format.markup == text::CallMarkup::kGlm47) {
+    format.functions = request.messages.front().tools;
+  }
   return format;
 }
 
 }  // namespace
 
-std::string ChatPrompt(const ChatRequest& request) {
+namespace {
+
+std::string EncodeChat(const ChatRequest& request) {
+  if (text::IsGlm(request.dialect.style)) {
+    return text::EncodeGlm5Chat(request.messages.front().tools, GlmMessages(request), GlmOptions(request));
+  }
   text::DeepSeekV32ChatOptions encoding;
   if (request.thinking) encoding.mode = text::DeepSeekV32ChatOptions::Mode::kThinking;
   encoding.continue_final_message = request.continue_final_message;
   encoding.add_generation_prompt = request.add_generation_prompt;
   encoding.first_index = request.first_message;
+  return text::EncodeDeepSeekV32Chat(request.messages, encoding);
+}
+
+}  // namespace
+
+std::string ChatPrompt(const ChatRequest& request) {
   try {
-    return text::EncodeDeepSeekV32Chat(request.messages, encoding) + DemandedCall(request);
+    return EncodeChat(request) + DemandedCall(request);
   } catch (const Error& error) {
     if (error.kind() != ErrorKind::kBadRequest) throw;
     throw ApiError(Refusal::kInvalidValue, error.what(), "messages");
@@ -196,7 +236,7 @@ void AnswerChat(Service& service, const HttpRequest& http, const ChatRequest& re
 
 void HandleChat(Service& service, const HttpRequest& http, const std::shared_ptr<Exchange>& exchange) {
   const JsonBody body = ReadBody(http);
-  ChatRequest request = ParseChat(body.object(), service.engine.info().vocab_size);
+  ChatRequest request = ParseChat(body.object(), service.engine.info().vocab_size, service.options.chat);
   CheckServed(service, request.model);
   if (request.tool_choice != ToolChoice::kNone && !service.options.parse_tool_calls) {
     throw ApiError(
@@ -211,6 +251,12 @@ void HandleChat(Service& service, const HttpRequest& http, const std::shared_ptr
                                "leave one of them out",
                                request.constraint.param),
                    request.constraint.param);
+  }
+  if (CallIsDemanded(request) && request.dialect.calls == text::CallMarkup::kGlm47) {
+    request.constraint = {
+        AnswerConstraint::Kind::kCalls,
+        text::Glm47CallRules(request.messages.front().tools, request.tool_names, request.one_call),
+        "tool_choice"};
   }
   service.grammars.With<ChatRequest>(std::move(request), exchange,
                                      [&service, http = HeadOf(http), exchange](const ChatRequest& ready) {

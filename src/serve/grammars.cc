@@ -58,6 +58,9 @@ std::shared_ptr<const text::Grammar> Grammars::Compile(const AnswerConstraint& c
       case AnswerConstraint::Kind::kRegex:
         grammar = compiler_.Regex(constraint.source);
         break;
+      case AnswerConstraint::Kind::kCalls:
+        grammar = compiler_.Calls(constraint.source);
+        break;
     }
     std::vector<uint32_t> mask(static_cast<std::size_t>((vocab_size_ + 31) / 32));
     if (!text::GrammarState(grammar).Fill(mask).text) {

@@ -80,7 +80,9 @@ Turn ParseTurn(element value, std::size_t index, std::vector<std::string>& ignor
   turn.message.role = *role;
   const bool assistant = *role == "assistant";
   if (assistant) {
-    turn.message.reasoning_content = fields.String("reasoning_content").value_or("");
+    const auto reasoning = fields.String("reasoning_content");
+    turn.message.reasoning_content = reasoning.value_or("");
+    turn.message.empty_reasoning = reasoning && reasoning->empty();
     ParseToolCalls(fields, turn, ignored);
   } else if (fields.Any("tool_calls")) {
     fields.Unsupported("tool_calls", "only an assistant's turn has it");
@@ -121,9 +123,11 @@ void PlaceDevelopers(std::vector<Turn>& turns) {
   }
 }
 
-// Whether the answer begins with reasoning, by the names that clients have for it. Of the arguments of a
-// template only those that this model's encoding has; an open list would be a door into a template.
-bool ParseThinking(FieldReader& fields) {
+// Whether the answer begins with reasoning, by the names that clients have for it, and what else the model's
+// template has arguments for. Of these only the ones named here; an open list would be a door into a
+// template.
+void ParseThinking(FieldReader& fields, ChatRequest& request) {
+  const bool glm = text::IsGlm(request.dialect.style);
   std::optional<bool> thinking;
   const auto say = [&thinking](std::optional<bool> value, const char* param) {
     if (!value) return;
@@ -136,30 +140,42 @@ bool ParseThinking(FieldReader& fields) {
     }
     thinking = value;
   };
+  const auto say_effort = [&](const std::optional<std::string>& effort, const char* param) {
+    if (!effort) return;
+    constexpr std::array kEfforts{"none", "minimal", "low", "medium", "high", "xhigh", "max"};
+    const auto* const found = std::ranges::find(kEfforts, *effort);
+    if (found == kEfforts.end()) {
+      throw ApiError(Refusal::kInvalidValue,
+                     fmt::format("reasoning_effort is \"{}\"; it must be one of {}", Quoted(*effort),
+                                 fmt::join(kEfforts, ", ")),
+                     param);
+    }
+    say(*effort != "none", param);
+    request.high_effort = found <= std::ranges::find(kEfforts, std::string_view("high"));
+  };
   if (const auto arguments = fields.Object("chat_template_kwargs")) {
     FieldReader inner(*arguments, "chat_template_kwargs.");
     say(inner.Bool("thinking"), "chat_template_kwargs");
     say(inner.Bool("enable_thinking"), "chat_template_kwargs");
+    if (glm) request.clear_thinking = inner.Bool("clear_thinking").value_or(true);
+    if (request.dialect.style == text::ChatStyle::kGlm52) {
+      say_effort(inner.String("reasoning_effort"), "chat_template_kwargs");
+    }
     const auto unknown = inner.Unread();
     if (!unknown.empty()) {
       throw ApiError(Refusal::kUnsupportedParameter,
                      fmt::format("{} is not an argument of this model's chat encoding; it has only thinking, "
-                                 "also named enable_thinking",
-                                 Quoted(unknown.front())),
+                                 "also named enable_thinking{}",
+                                 Quoted(unknown.front()),
+                                 request.dialect.style == text::ChatStyle::kGlm52
+                                     ? ", clear_thinking and reasoning_effort"
+                                 : glm ? ", and clear_thinking"
+                                       : ""),
                      "chat_template_kwargs");
     }
   }
-  if (const auto effort = fields.String("reasoning_effort")) {
-    constexpr std::array kEfforts{"none", "minimal", "low", "medium", "high", "xhigh", "max"};
-    if (std::ranges::find(kEfforts, *effort) == kEfforts.end()) {
-      throw ApiError(Refusal::kInvalidValue,
-                     fmt::format("reasoning_effort is \"{}\"; it must be one of {}", Quoted(*effort),
-                                 fmt::join(kEfforts, ", ")),
-                     "reasoning_effort");
-    }
-    say(*effort != "none", "reasoning_effort");
-  }
-  return thinking.value_or(false);
+  say_effort(fields.String("reasoning_effort"), "reasoning_effort");
+  request.thinking = thinking.value_or(glm);
 }
 
 void ParsePromptEnd(FieldReader& fields, ChatRequest& request) {
@@ -176,11 +192,13 @@ void ParsePromptEnd(FieldReader& fields, ChatRequest& request) {
 
 }  // namespace
 
-ChatRequest ParseChat(simdjson::dom::object body, int64_t vocab_size, bool needs_model) {
+ChatRequest ParseChat(simdjson::dom::object body, int64_t vocab_size, const ChatDialect& dialect,
+                      bool needs_model) {
   FieldReader fields(body);
   ChatRequest request;
+  request.dialect = dialect;
   ParseCommon(fields, true, vocab_size, request, needs_model);
-  request.thinking = ParseThinking(fields);
+  ParseThinking(fields, request);
   request.separate_reasoning = fields.Bool("separate_reasoning").value_or(true);
   request.include_reasoning = fields.Bool("include_reasoning").value_or(true);
   ParsePromptEnd(fields, request);
@@ -194,7 +212,7 @@ ChatRequest ParseChat(simdjson::dom::object body, int64_t vocab_size, bool needs
 
   std::vector<Turn> turns = ParseTurns(fields, request.ignored_fields);
   OrderToolResults(turns);
-  PlaceDevelopers(turns);
+  if (!text::IsGlm(dialect.style)) PlaceDevelopers(turns);
   for (Turn& turn : turns) request.messages.push_back(std::move(turn.message));
   ParseTools(fields, request);
   for (std::string& name : fields.Unread()) request.ignored_fields.push_back(std::move(name));

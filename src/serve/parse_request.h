@@ -10,7 +10,8 @@ namespace sluice::serve {
 // The bodies of the two endpoints. Everything is checked that can be checked without the tokenizer; the first
 // fault found is thrown as an ApiError that names the field. `vocab_size` bounds token ids.
 CompletionRequest ParseCompletion(simdjson::dom::object body, int64_t vocab_size);
-ChatRequest ParseChat(simdjson::dom::object body, int64_t vocab_size, bool needs_model = true);
+ChatRequest ParseChat(simdjson::dom::object body, int64_t vocab_size, const ChatDialect& dialect,
+                      bool needs_model = true);
 GenerateRequest ParseGenerate(simdjson::dom::object body, int64_t vocab_size);
 
 // One prompt, or a list of them; null and an absent field are no prompts. Texts and lists of ids.

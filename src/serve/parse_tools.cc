@@ -175,7 +175,9 @@ void ParseTools(FieldReader& fields, ChatRequest& request) {
   request.one_call = !fields.Bool("parallel_tool_calls").value_or(true);
   ParseToolChoice(fields, request);
   if (request.tool_choice == ToolChoice::kNone) return;
-  if (request.thinking && request.tool_choice != ToolChoice::kAuto) {
+  // Where the call begins in the prompt; elsewhere a grammar makes it, after the reasoning.
+  const bool in_prompt = request.dialect.calls == text::CallMarkup::kDeepSeekV32;
+  if (in_prompt && request.thinking && request.tool_choice != ToolChoice::kAuto) {
     throw ApiError(Refusal::kUnsupportedParameter,
                    "tool_choice cannot demand a call of a model that thinks first; send \"auto\", or leave "
                    "thinking off",

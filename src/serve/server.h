@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "engine/engine.h"
+#include "serve/chat_dialect.h"
 #include "serve/json.h"
 #include "serve/request_watch.h"
 #include "serve/sampling_defaults.h"
@@ -28,9 +29,10 @@ struct ServerOptions {
   int64_t max_prompt_logprobs = 65536;       // prompt tokens of one answer whose log-probabilities are given
   std::size_t max_unread_bytes = 8U << 20U;  // of a stream whose client reads too slowly; then it is closed
   std::size_t max_unread_total_bytes = 256U << 20U;  // of all answers; above it streams may have 64 KiB
-  bool parse_tool_calls = true;                      // else requests with tools are refused
-  bool web_page = true;                              // at /, for people
-  bool parse_reasoning = true;  // else an answer with thinking is content as it was written
+  ChatDialect chat{};
+  bool parse_tool_calls = true;  // else requests with tools are refused
+  bool web_page = true;          // at /, for people
+  bool parse_reasoning = true;   // else an answer with thinking is content as it was written
   std::chrono::milliseconds header_timeout{10'000};
   std::chrono::milliseconds body_timeout{60'000};
   std::chrono::milliseconds idle_timeout{75'000};  // between two requests of one connection

@@ -21,7 +21,7 @@ void CheckModel(const Service& service, const std::string& model) {
 }
 
 std::vector<int32_t> ChatTokens(const Service& service, simdjson::dom::object body) {
-  const ChatRequest request = ParseChat(body, service.engine.info().vocab_size, false);
+  const ChatRequest request = ParseChat(body, service.engine.info().vocab_size, service.options.chat, false);
   CheckModel(service, request.model);
   return service.tokenizer.Encode(ChatPrompt(request));
 }
@@ -30,7 +30,8 @@ std::vector<int32_t> ChatTokens(const Service& service, simdjson::dom::object bo
 
 HttpResponse RenderedChat(Service& service, const HttpRequest& http) {
   const JsonBody body = ReadBody(http);
-  const ChatRequest request = ParseChat(body.object(), service.engine.info().vocab_size, false);
+  const ChatRequest request =
+      ParseChat(body.object(), service.engine.info().vocab_size, service.options.chat, false);
   CheckModel(service, request.model);
   const std::string prompt = ChatPrompt(request);
   const std::vector<int32_t> tokens = service.tokenizer.Encode(prompt);

@@ -6,6 +6,7 @@
 #include <ostream>
 #include <random>
 
+#include "text/chat_deepseek_v32.h"
 #include "text/deepseek_v32_texts.h"
 #include "text/python_json.h"
 #include "text/test_support.h"

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <nlohmann/json.hpp>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -17,8 +18,9 @@ constexpr int32_t kLargestVocabulary = 1 << 24;
 
 struct SpecialToken {
   std::string_view content;
-  bool special;  // as in DeepSeek's file, where only the sentence marks are
+  bool special;  // as in the family's file
 };
+// Of DeepSeek's only the sentence marks are special.
 constexpr std::array<SpecialToken, 7> kSpecialTokens = {{{"<｜begin▁of▁sentence｜>", true},
                                                          {"<｜end▁of▁sentence｜>", true},
                                                          {"<｜User｜>", false},
@@ -36,6 +38,18 @@ constexpr std::array<std::string_view, 3> kPatterns = {R"(\p{N}{1,3})", "[一-�
                                                        "\r\n"
                                                        R"(]+|\s+(?!\S)|\s+)"};
 
+constexpr std::array<SpecialToken, 20> kGlmSpecialTokens = {
+    {{"<|endoftext|>", true},     {"[MASK]", true},        {"[gMASK]", true},
+     {"[sMASK]", true},           {"<sop>", true},         {"<eop>", true},
+     {"<|system|>", true},        {"<|user|>", true},      {"<|assistant|>", true},
+     {"<|observation|>", true},   {"<think>", false},      {"</think>", false},
+     {"<tool_call>", false},      {"</tool_call>", false}, {"<tool_response>", false},
+     {"</tool_response>", false}, {"<arg_key>", false},    {"</arg_key>", false},
+     {"<arg_value>", false},      {"</arg_value>", false}}};
+
+constexpr std::array<std::string_view, 1> kGlmPatterns = {
+    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)"};
+
 constexpr std::string_view kLettersByFrequency = "etaoinshrdlucmfwypvbgkjqxz";
 
 Json ByteLevel(bool use_regex) {
@@ -43,9 +57,9 @@ Json ByteLevel(bool use_regex) {
       {"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", use_regex}};
 }
 
-Json PreTokenizer() {
+Json PreTokenizer(std::span<const std::string_view> patterns) {
   Json steps = Json::array();
-  for (const std::string_view pattern : kPatterns) {
+  for (const std::string_view pattern : patterns) {
     steps.push_back(
         {{"type", "Split"}, {"pattern", {{"Regex", pattern}}}, {"behavior", "Isolated"}, {"invert", false}});
   }
@@ -73,11 +87,20 @@ Json AddMerges(int32_t vocab_size, Json& vocabulary) {
 
 }  // namespace
 
-std::string ByteTokenizerJson(int32_t vocab_size, const std::vector<std::string>& words) {
+std::string ByteTokenizerJson(int32_t vocab_size, const std::vector<std::string>& words,
+                              TokenizerFamily family) {
+  const bool glm = family == TokenizerFamily::kGlm;
   const auto word_count = static_cast<int32_t>(words.size());
-  if (vocab_size < kSmallestByteVocabulary + word_count || vocab_size > kLargestVocabulary) {
+  const int32_t smallest = (glm ? kSmallestGlmByteVocabulary : kSmallestByteVocabulary) + word_count;
+  if (vocab_size < smallest || vocab_size > kLargestVocabulary) {
     Fail(ErrorKind::kUsage, "A byte-level vocabulary of {} tokens cannot be made; choose {} to {}.",
-         vocab_size, kSmallestByteVocabulary + word_count, kLargestVocabulary);
+         vocab_size, smallest, kLargestVocabulary);
+  }
+  std::span<const SpecialToken> special_tokens = kSpecialTokens;
+  std::span<const std::string_view> patterns = kPatterns;
+  if (glm) {
+    special_tokens = kGlmSpecialTokens;
+    patterns = kGlmPatterns;
   }
   Json vocabulary = Json::object();
   Json added = Json::array();
@@ -88,11 +111,11 @@ std::string ByteTokenizerJson(int32_t vocab_size, const std::vector<std::string>
                      {"single_word", false},
                      {"lstrip", false},
                      {"rstrip", false},
-                     {"normalized", !special},
+                     {"normalized", !special && !glm},
                      {"special", special}});
     vocabulary[std::string(content)] = next++;
   };
-  for (const auto& [content, special] : kSpecialTokens) add(content, special);
+  for (const auto& [content, special] : special_tokens) add(content, special);
   for (int byte = 0; byte < 256; ++byte) {
     vocabulary[std::string(AlphabetCharacter(static_cast<unsigned char>(byte)))] = next++;
   }
@@ -104,7 +127,7 @@ std::string ByteTokenizerJson(int32_t vocab_size, const std::vector<std::string>
                      {"padding", nullptr},
                      {"added_tokens", std::move(added)},
                      {"normalizer", {{"type", "Sequence"}, {"normalizers", Json::array()}}},
-                     {"pre_tokenizer", PreTokenizer()},
+                     {"pre_tokenizer", PreTokenizer(patterns)},
                      {"post_processor", ByteLevel(true)},
                      {"decoder", ByteLevel(true)},
                      {"model",
@@ -120,12 +143,14 @@ std::string ByteTokenizerJson(int32_t vocab_size, const std::vector<std::string>
   return file.dump(2) + "\n";
 }
 
-std::string ByteTokenizerConfigJson(int64_t model_max_length) {
+std::string ByteTokenizerConfigJson(int64_t model_max_length, TokenizerFamily family) {
+  const bool glm = family == TokenizerFamily::kGlm;
+  const std::string_view end = glm ? kGlmSpecialTokens[0].content : kSpecialTokens[1].content;
   const Json file = {{"add_bos_token", false},
                      {"add_eos_token", false},
-                     {"bos_token", kSpecialTokens[0].content},
-                     {"eos_token", kSpecialTokens[1].content},
-                     {"pad_token", kSpecialTokens[1].content},
+                     {"bos_token", glm ? Json() : Json(kSpecialTokens[0].content)},
+                     {"eos_token", end},
+                     {"pad_token", end},
                      {"unk_token", nullptr},
                      {"clean_up_tokenization_spaces", false},
                      {"model_max_length", model_max_length},

@@ -50,6 +50,33 @@ TEST(ByteTokenizer, PreTokenizerIsDeepSeeks) {
   EXPECT_EQ(made["pre_tokenizer"], real["pre_tokenizer"]);
 }
 
+TEST(ByteTokenizer, GlmsIdsAreAsTheHeaderSays) {
+  const auto tokenizer =
+      Tokenizer::Load(ScratchFile(ByteTokenizerJson(512, {}, TokenizerFamily::kGlm)).path());
+  EXPECT_EQ(tokenizer->vocab_size(), 512);
+  const auto ids = tokenizer->Encode(
+      "<|endoftext|>[MASK][gMASK][sMASK]<sop><eop><|system|><|user|><|assistant|><|observation|><think></"
+      "think>"
+      "<tool_call></tool_call><tool_response></tool_response><arg_key></arg_key><arg_value></arg_value>");
+  ASSERT_EQ(ids.size(), 20U);
+  for (int32_t id = 0; id < 20; ++id) {
+    EXPECT_EQ(ids[static_cast<std::size_t>(id)], id);
+    EXPECT_EQ(tokenizer->IsSpecial(id), id < 10) << id;
+  }
+  for (int32_t byte = 0; byte < 256; ++byte)
+    EXPECT_EQ(tokenizer->TokenBytes(20 + byte)[0], static_cast<char>(byte));
+  EXPECT_EQ(tokenizer->TokenBytes(276), " e");
+  const auto config = nlohmann::json::parse(ByteTokenizerConfigJson(131072, TokenizerFamily::kGlm));
+  EXPECT_TRUE(config["bos_token"].is_null());
+  EXPECT_EQ(config["eos_token"], "<|endoftext|>");
+  // The fixture's pattern is that of compare_live.py.
+  const auto made = nlohmann::json::parse(ByteTokenizerJson(288, {}, TokenizerFamily::kGlm));
+  const auto fixture = nlohmann::json::parse(ReadWhole(GoldenFolder() / "glm_fixture.json"));
+  EXPECT_EQ(made["pre_tokenizer"], fixture["pre_tokenizer"]);
+  EXPECT_THAT(Refusal(ErrorKind::kUsage, [] { ByteTokenizerJson(287, {}, TokenizerFamily::kGlm); }),
+              ::testing::HasSubstr("288"));
+}
+
 TEST(ByteTokenizer, RefusesSizesThatCannotBe) {
   for (const int32_t vocab_size : {-1, 0, 271, (1 << 24) + 1}) {
     EXPECT_THAT(Refusal(ErrorKind::kUsage, [&] { ByteTokenizerJson(vocab_size); }),

@@ -68,6 +68,19 @@ TEST(Golden, FixtureTokenizer) {
   CheckVectors(*Tokenizer::Load(GoldenFolder() / "fixture.json"), vectors);
 }
 
+// GLM's pre-tokenizer, ignore_merges, and marks of which some are special.
+TEST(Golden, GlmTokenizer) {
+  const auto vectors = nlohmann::json::parse(ReadWhole(GoldenFolder() / "glm_vectors.json"));
+  const auto tokenizer = Tokenizer::Load(GoldenFolder() / "glm_fixture.json");
+  CheckVectors(*tokenizer, vectors);
+  ASSERT_EQ(vectors["marks"].size(), 400U);
+  for (const auto& marks : vectors["marks"]) {
+    const std::vector<int32_t> ids = tokenizer->Encode(marks["text"].get<std::string>());
+    EXPECT_EQ(ids, marks["ids"].get<std::vector<int32_t>>()) << marks["text"];
+    EXPECT_EQ(tokenizer->Decode(ids, true), marks["shown"]) << marks["text"];
+  }
+}
+
 TEST(Golden, DeepSeekTokenizer) {
   const char* path = std::getenv("SLUICE_DEEPSEEK_TOKENIZER");
   if (path == nullptr) {

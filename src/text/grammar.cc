@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "text/glm_texts.h"
 #include "text/json_grammar.h"
 #include "text/regex_grammar.h"
 #include "text/utf8_guard.h"
@@ -29,12 +30,15 @@ constexpr int64_t kKeptBytes = int64_t{256} << 20;  // of compiled grammars
 
 size_t WordsFor(size_t tokens) { return (tokens + 31) / 32; }
 
-// The bytes of every token that may be part of an answer's text, empty for the others.
-std::vector<std::string_view> TextsOf(const Tokenizer& tokenizer, int64_t vocab_size) {
+// The bytes of every token that may be part of an answer's text, empty for the others. Of added tokens these
+// are the marks of calls, with `call_marks`.
+std::vector<std::string_view> TextsOf(const Tokenizer& tokenizer, int64_t vocab_size, bool call_marks) {
   std::vector<std::string_view> texts(static_cast<size_t>(vocab_size));
   for (int64_t id = 0; id < std::min<int64_t>(vocab_size, tokenizer.vocab_size()); ++id) {
     const auto token = static_cast<int32_t>(id);
-    if (!tokenizer.IsAdded(token)) texts[static_cast<size_t>(id)] = tokenizer.TokenBytes(token);
+    const std::string_view bytes = tokenizer.TokenBytes(token);
+    const bool is_mark = call_marks && std::ranges::find(kGlmCallMarks, bytes) != kGlmCallMarks.end();
+    if (is_mark || !tokenizer.IsAdded(token)) texts[static_cast<size_t>(id)] = bytes;
   }
   return texts;
 }
@@ -130,14 +134,16 @@ GrammarCompiler::GrammarCompiler(const Tokenizer& tokenizer, int64_t vocab_size)
     : tokenizer_(tokenizer), vocab_size_(vocab_size) {}
 GrammarCompiler::~GrammarCompiler() = default;
 
-std::shared_ptr<const Grammar> GrammarCompiler::Compile(const std::string& rules) {
+std::shared_ptr<const Grammar> GrammarCompiler::Compile(const std::string& rules, bool call_marks) {
   const std::lock_guard lock(mutex_);
-  if (parts_ == nullptr) {
-    parts_ = std::make_unique<Parts>(std::make_shared<const Vocabulary>(TextsOf(tokenizer_, vocab_size_)));
+  std::unique_ptr<Parts>& parts = call_marks ? call_parts_ : parts_;
+  if (parts == nullptr) {
+    parts = std::make_unique<Parts>(
+        std::make_shared<const Vocabulary>(TextsOf(tokenizer_, vocab_size_, call_marks)));
   }
   try {
     return std::make_shared<const Grammar>(std::unique_ptr<const Grammar::Parts>(
-        new Grammar::Parts{parts_->compiler.CompileGrammar(rules), parts_->vocabulary}));
+        new Grammar::Parts{parts->compiler.CompileGrammar(rules), parts->vocabulary}));
   } catch (const std::exception& error) {
     Fail(ErrorKind::kBadRequest, "no token mask could be made of it: {}", error.what());
   }
@@ -149,6 +155,9 @@ std::shared_ptr<const Grammar> GrammarCompiler::JsonSchema(std::string_view sche
 std::shared_ptr<const Grammar> GrammarCompiler::JsonObject() { return Compile(JsonObjectRules()); }
 std::shared_ptr<const Grammar> GrammarCompiler::Regex(std::string_view pattern) {
   return Compile(RegexRules(pattern));
+}
+std::shared_ptr<const Grammar> GrammarCompiler::Calls(const std::string& rules) {
+  return Compile(rules, true);
 }
 
 }  // namespace sluice::text

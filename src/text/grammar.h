@@ -37,7 +37,7 @@ class GrammarState {
   };
   // Sets bit t % 32 of allowed[t / 32] for every token t that may come next and clears the others; one word
   // for every 32 tokens of the vocabulary. Tokens that stand for no text, and added tokens (which the chat
-  // encoding writes), are never among them.
+  // encoding writes), are never among them, but for the marks of calls in a grammar of Calls.
   Next Fill(std::span<uint32_t> allowed);
   // Takes a token that Fill allowed; false, and nothing has changed, for one it did not.
   bool Accept(int32_t token);
@@ -59,15 +59,20 @@ class GrammarCompiler {
   std::shared_ptr<const Grammar> JsonSchema(std::string_view schema);
   std::shared_ptr<const Grammar> JsonObject();
   std::shared_ptr<const Grammar> Regex(std::string_view pattern);
+  // Of rules that are there (glm47_grammar.h), with GLM's marks of calls as tokens beside the ordinary ones.
+  std::shared_ptr<const Grammar> Calls(const std::string& rules);
 
  private:
   struct Parts;
-  std::shared_ptr<const Grammar> Compile(const std::string& rules);
+  std::shared_ptr<const Grammar> Compile(const std::string& rules, bool call_marks = false);
 
   const Tokenizer& tokenizer_;
   const int64_t vocab_size_;
   std::mutex mutex_;
-  std::unique_ptr<Parts> parts_;  // made with the first grammar: it sorts the whole vocabulary
+  // Made with the first grammar that needs them, for they sort the whole vocabulary: without and with the
+  // marks.
+  std::unique_ptr<Parts> parts_;
+  std::unique_ptr<Parts> call_parts_;
 };
 
 }  // namespace sluice::text

@@ -18,9 +18,26 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-// Escapes of surrogates come in pairs, so that an answer is text for every JSON parser. A string is written
-// as a rule that calls itself at its end: the masks inside it are then made when the grammar is compiled.
-std::string JsonRules() {
+// What may follow inside a string, with its closing quote. A rule that calls itself at its end: the masks
+// inside are then made when the grammar is compiled. With `mark`, text3 says that three characters of it have
+// just been written; it has its first character nowhere else, so that one alone begins it anew.
+std::string TextRules(std::string_view mark) {
+  constexpr std::string_view kEnds = R"("\"" | "\\" escape text)";
+  if (mark.empty()) return fmt::format("text ::= {} | [^\\u0000-\\u001f\"\\\\] text\n", kEnds);
+  const char first = mark.front();
+  std::string rules =
+      fmt::format("text ::= {0} | \"{1}\" text1 | [^\\u0000-\\u001f\"\\\\{1}] text\n", kEnds, first);
+  for (size_t written = 1; written < mark.size(); ++written) {
+    const std::string next =
+        written + 1 < mark.size() ? fmt::format(" | \"{}\" text{}", mark[written], written + 1) : "";
+    rules += fmt::format("text{0} ::= {1} | \"{2}\" text1{3} | [^\\u0000-\\u001f\"\\\\{2}{4}] text\n",
+                         written, kEnds, first, next, mark[written]);
+  }
+  return rules;
+}
+
+// Escapes of surrogates come in pairs, so that an answer is text for every JSON parser.
+std::string JsonRules(std::string_view mark = {}) {
   const std::string integer = fmt::format("\"-\"? (\"0\" | [1-9] {})", EbnfRepeat("[0-9]", 0, 17));
   const std::string fraction = fmt::format("(\".\" {})?", EbnfRepeat("[0-9]", 1, 16));
   return fmt::format("ws ::= \"\" | \" \" | \"\\n\" {}\n", EbnfRepeat("[ \\t]", 0, 20)) +
@@ -29,12 +46,11 @@ std::string JsonRules() {
 hex ::= [0-9a-fA-F]
 escape ::= ["\\/bfnrt] | "u" ([0-9abcefABCEF] hex hex hex | [dD] [0-7] hex hex | [dD] [89abAB] hex hex "\\u" [dD] [c-fC-F] hex hex)
 string ::= "\"" text
-text ::= "\"" | [^\u0000-\u001f"\\] text | "\\" escape text
 member ::= string ws ":" ws value
 object ::= "{" ws (member ws ("," ws member ws)*)? "}"
 array ::= "[" ws (value ws ("," ws value ws)*)? "]"
 value ::= object | array | string | number | "true" | "false" | "null"
-)";
+)" + TextRules(mark);
 }
 
 constexpr std::string_view kAnnotations[] = {"title",    "description", "default",    "examples",
@@ -67,11 +83,13 @@ bool HasType(const Json& value, std::string_view type) {
 
 class SchemaRules {
  public:
-  explicit SchemaRules(const Json& root) : root_(root) {}
+  // Names of rules begin with `prefix`.
+  explicit SchemaRules(const Json& root, std::string_view prefix = {}) : root_(root), prefix_(prefix) {}
 
-  std::string Make() {
-    const std::string first = RuleOf("", 0);
-    return fmt::format("root ::= {}\n{}{}", first, rules_, JsonRules());
+  // The rule `name` of the schema at `place`, and those that it needs.
+  std::string Make(std::string_view name, const std::string& place) {
+    const std::string first = RuleOf(place, 0);
+    return fmt::format("{} ::= {}\n{}", name, first, rules_);
   }
 
  private:
@@ -105,7 +123,7 @@ class SchemaRules {
       Fail(ErrorKind::kBadRequest, "the schema has more than {} schemas inside: make it smaller",
            kMaxSchemaNodes);
     }
-    const std::string name = fmt::format("n{}", names_.size());
+    const std::string name = fmt::format("{}n{}", prefix_, names_.size());
     names_.emplace(place, name);
     unguarded_.insert(place);
     const std::string body = Body(place, depth);
@@ -316,7 +334,7 @@ class SchemaRules {
                          other);
     }
     // rest(i): what may follow a member when those from i on are left; begin(i): when there is none yet.
-    const std::string name = fmt::format("o{}", objects_++);
+    const std::string name = fmt::format("{}o{}", prefix_, objects_++);
     const auto rest = [&](size_t i) {
       return i < properties.size() ? fmt::format("{}r{}", name, i) : "\"\"";
     };
@@ -337,6 +355,7 @@ class SchemaRules {
   }
 
   const Json& root_;
+  std::string prefix_;
   std::map<Place, std::string> names_;  // rules begun
   std::set<Place> unguarded_;           // of these the ones that nothing stands before
   std::string rules_;
@@ -344,22 +363,30 @@ class SchemaRules {
   int64_t objects_ = 0;
 };
 
-}  // namespace
-
-std::string JsonSchemaRules(std::string_view schema) {
+Json ParseSchema(std::string_view schema) {
   if (schema.size() > kMaxSchemaBytes) {
     Fail(ErrorKind::kBadRequest, "the schema has {} bytes; at most {} are taken: make it smaller",
          schema.size(), kMaxSchemaBytes);
   }
-  Json root;
   try {
-    root = Json::parse(schema);
+    return Json::parse(schema);
   } catch (const nlohmann::json::exception& error) {
     Fail(ErrorKind::kBadRequest, "the schema is not JSON: {}", error.what());
   }
-  return SchemaRules(root).Make();
+}
+
+}  // namespace
+
+std::string JsonSchemaRules(std::string_view schema) {
+  return SchemaRules(ParseSchema(schema)).Make("root", "") + JsonRules();
 }
 
 std::string JsonObjectRules() { return fmt::format("root ::= object\n{}", JsonRules()); }
+
+std::string JsonSchemaRulesAt(std::string_view name, std::string_view schema, const std::string& place) {
+  return SchemaRules(ParseSchema(schema), name).Make(name, place);
+}
+
+std::string SharedJsonRules(std::string_view mark) { return JsonRules(mark); }
 
 }  // namespace sluice::text

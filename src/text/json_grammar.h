@@ -28,4 +28,13 @@ std::string JsonSchemaRules(std::string_view schema);
 // The rules of any JSON object.
 std::string JsonObjectRules();
 
+// For a grammar that has JSON values inside: the rule `name`, and rules whose names begin with it, of the
+// JSON texts that are valid under the schema at `place` (a JSON pointer) of `schema`; `$ref` is looked for in
+// all of `schema`. They need SharedJsonRules. Refusals as above.
+std::string JsonSchemaRulesAt(std::string_view name, std::string_view schema, const std::string& place);
+
+// Without a root: `value`, `object`, `array`, `string`, `number`, `integer` and what these need. No string
+// has `mark` in it: ASCII letters, "<", ">", "/" and "_", more than one, the first of them once.
+std::string SharedJsonRules(std::string_view mark);
+
 }  // namespace sluice::text

@@ -12,6 +12,9 @@ TEST(ParserNames, TheArchitectureChoosesUnlessAFlagDoes) {
   const ParserNames none = ParsersOf("DeepseekV32ForCausalLM", "none", "none");
   EXPECT_EQ(none.tool_calls, "none");
   EXPECT_EQ(none.reasoning, "none");
+  const ParserNames glm = ParsersOf("GlmMoeDsaForCausalLM", "auto", "");
+  EXPECT_EQ(glm.tool_calls, "glm47");
+  EXPECT_EQ(glm.reasoning, "glm45");
   EXPECT_EQ(ParsersOf("AnotherForCausalLM", "", "deepseek-v3").tool_calls, "none");
   EXPECT_EQ(ParsersOf("AnotherForCausalLM", "", "deepseek-v3").reasoning, "deepseek-v3");
 }

