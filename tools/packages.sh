@@ -5,7 +5,7 @@ sluice_packages=(
   g++ cmake ninja-build pkg-config
   libgloo-dev libhwy-dev libboost1.74-dev libssl-dev openssl nlohmann-json3-dev libsimdjson-dev
   libcli11-dev libtomlplusplus-dev libspdlog-dev libfmt-dev libpcre2-dev prometheus-cpp-dev
-  libgtest-dev libgmock-dev python3 iproute2
+  zlib1g-dev libgtest-dev libgmock-dev python3 iproute2
 )
 
 ensure_packages() {

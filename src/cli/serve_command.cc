@@ -21,6 +21,7 @@
 #include "cli/sampling_flags.h"
 #include "cli/schedule_flags.h"
 #include "cli/serve_until_signal.h"
+#include "cli/trace_flags.h"
 #include "engine/local_engine.h"
 #include "ops/cuda/device.h"
 #include "serve/server.h"
@@ -35,6 +36,7 @@ struct ServeFlags {
   HttpFlags http;
   ChatFlags chat;
   SamplingFlags sampling;
+  TraceFlags trace;
   std::string host = "127.0.0.1";
   int64_t port = 30000;
   std::string served_model_name;  // empty: the model path
@@ -185,6 +187,8 @@ void Serve(const ServeFlags& flags, const serve::Json& arguments, const std::vec
   engine::JobSettings settings = SettingsOf(flags.layout, *checkpoint);
   settings.log_level = flags.reference.log_level;
   settings.log_format = log_format;
+  engine::TraceOptions trace;
+  ApplyTraceFlags(flags.trace, settings, trace);
   CheckReferenceFlags(flags.reference);
   const SaidDefaults defaults = DefaultsOf(flags.sampling, directory.string(), *checkpoint);
   Describe(flags, settings, *checkpoint, notes);
@@ -213,6 +217,7 @@ void Serve(const ServeFlags& flags, const serve::Json& arguments, const std::vec
 
   engine::EngineOptions engine_options = EngineOptionsOf(flags.layout, settings);
   engine_options.decode_log_interval = flags.reference.decode_log_interval;
+  engine_options.trace = trace;
   engine_options.keeps_prefixes = !flags.reference.disable_radix_cache;
   engine::LocalEngine engine(settings, engine_options, checkpoint->config(), checkpoint->is_fp8(),
                              StartRanks(flags.layout, settings, checkpoint));
@@ -296,6 +301,7 @@ void AddServeCommand(CLI::App& app, const Origins& origins) {
   AddReferenceFlags(*command, flags->reference);
   AddChatFlags(*command, flags->chat);
   AddSamplingFlags(*command, flags->sampling);
+  AddTraceFlags(*command, flags->trace);
   command->callback([flags, command, &origins] {
     if (flags->print_config) {
       fmt::print("{}", PrintedConfig(*command, origins, ModelValues(flags->layout.model_path)));

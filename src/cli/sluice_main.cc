@@ -20,6 +20,7 @@
 #include "cli/option_sources.h"
 #include "cli/rank_command.h"
 #include "cli/serve_command.h"
+#include "cli/trace_command.h"
 #include "engine/build_id.h"
 
 namespace sluice::cli {
@@ -78,6 +79,7 @@ int main(int argc, char** argv) {
   sluice::cli::AddCheckCommand(app);
   sluice::cli::AddBenchCommand(app);
   sluice::cli::AddDoctorCommand(app);
+  sluice::cli::AddTraceCommand(app);
   sluice::cli::AddCompletionCommand(app);
   sluice::cli::AddRankCommand(app);
   try {

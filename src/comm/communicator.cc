@@ -58,7 +58,11 @@ void Communicator::Barrier(std::string_view op) {
 void Communicator::Mesh(std::string_view op, std::span<const std::span<const std::byte>> send,
                         std::span<const std::span<std::byte>> receive) {
   const uint64_t tag = kTagLimit + collectives_++ % kTagLimit;
-  const trace::ScopedSpan span(recorder_, trace::SpanKind::kCollective);
+  int64_t received = 0;
+  for (int peer = 0; peer < size(); ++peer) {
+    if (peer != rank()) received += static_cast<int64_t>(receive[peer].size());
+  }
+  const trace::ScopedSpan span(recorder_, trace::SpanKind::kCollective, op, received);
   if (recorder_ != nullptr) recorder_->Count(&trace::Counts::collectives);
   std::vector<std::unique_ptr<Transfer>> receives(receive.size());
   std::vector<std::unique_ptr<Transfer>> sends(send.size());

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -117,6 +118,26 @@ class DeadlineUnreachable final : public Error {
   double wait_seconds_;
 };
 
+// What a profile is asked to be.
+struct ProfileRequest {
+  std::string output_dir;   // on the controller's host; empty: --trace-dir
+  std::string prefix;       // of the directory's name; empty: sluice
+  int64_t start_step = -1;  // steps before it are left out; below 0: none is
+  int64_t num_steps = 0;    // ends by itself when so many steps have been answered; 0: it does not
+  bool merge = false;       // also as one file for Perfetto
+};
+
+// What became of a dump of the ranks' events.
+struct TraceFiles {
+  bool success = false;
+  std::string message;  // a sentence
+  std::vector<std::string> files;
+  uint64_t events = 0;
+  uint64_t lost = 0;  // overwritten before they could be written
+};
+// Called once, on a thread of the engine.
+using TraceSink = std::function<void(TraceFiles)>;
+
 // The facade the server talks to. Thread-safe.
 class Engine {
  public:
@@ -141,6 +162,13 @@ class Engine {
   virtual std::string Stall() const = 0;
   // At once, also when ranks do not answer.
   virtual StallReport Report() const = 0;
+  // The ranks record at all times (trace/recorder.h); a profile is what they have recorded between its start
+  // and its end. Throw Error(kBadRequest) when there is no directory to write to, when one is under way, when
+  // none is. The sink of Start is called when every rank has said where it begins.
+  virtual void StartProfile(const ProfileRequest& request, TraceSink sink) = 0;
+  virtual void StopProfile(TraceSink sink) = 0;
+  // All that the ranks still remember. Throws Error(kBadRequest) when there is no directory.
+  virtual void DumpTrace(const std::string& output_dir, TraceSink sink) = 0;
 };
 
 }  // namespace sluice::engine

@@ -38,7 +38,9 @@ Job::Job(const JobSettings& settings, std::unique_ptr<RankSet> ranks, JobEvents 
       ranks_(std::move(ranks)),
       events_(std::move(events)),
       dumps_(settings.grid.world()),
-      spans_(settings.grid.world()) {
+      spans_(settings.grid.world()),
+      rings_(settings.grid.world()),
+      clocks_(settings.grid.world()) {
   record_.grid = settings.grid;
   record_.ranks.resize(static_cast<size_t>(settings.grid.world()));
   record_.started_ns = NowNs();
@@ -91,6 +93,7 @@ void Job::Listen(int rank) {
 }
 
 void Job::Handle(int rank, const comm::Frame& frame) {
+  const int64_t heard_ns = NowNs();
   const auto type = static_cast<pipeline::MessageType>(frame.type);
   {
     std::lock_guard lock(mutex_);
@@ -138,6 +141,12 @@ void Job::Handle(int rank, const comm::Frame& frame) {
     case pipeline::MessageType::kSpans:
       spans_[rank] = frame.payload.bytes();
       break;
+    case pipeline::MessageType::kEvents:
+      rings_[rank] = frame.payload.bytes();
+      break;
+    case pipeline::MessageType::kClock:
+      clocks_[rank] = {frame.step, heard_ns, pipeline::DecodeClockReading(frame.payload)};
+      break;
     default:
       Fail(ErrorKind::kRankLost, "it sent a frame of unknown type {}", frame.type);
   }
@@ -175,7 +184,10 @@ void Job::NoteStall(const std::optional<Verdict>& stall) {
     standing_ = {};
     return;
   }
-  if (standing_.stalled.empty()) stalled_since_ns_ = NowNs();
+  if (standing_.stalled.empty()) {
+    stalled_since_ns_ = NowNs();
+    if (events_.on_stall) events_.on_stall();
+  }
   if (stall->rank != standing_.rank) spdlog::warn("stalled: {}", stall->sentence);
   standing_.stalled = stall->sentence;  // with its latest ages
   standing_.rank = stall->rank;
@@ -221,6 +233,57 @@ std::vector<std::byte> Job::DumpCache(int rank, const std::vector<int32_t>& page
 
 pipeline::RecordedTime Job::Recorded(int rank) {
   return pipeline::DecodeRecordedTime(Ask(rank, FrameOf(pipeline::MessageType::kSpansRequest), spans_));
+}
+
+std::optional<trace::RankEvents> Job::Events(int rank, uint64_t from, Duration limit) {
+  std::vector<std::byte> payload;
+  const auto over = [&] { return record_.ranks[rank].gone || !record_.ranks[rank].failure.empty(); };
+  {
+    std::lock_guard lock(mutex_);
+    if (over()) {
+      payload = rings_[rank];  // of its failure
+    } else {
+      rings_[rank].clear();
+    }
+  }
+  if (payload.empty()) {
+    comm::Frame request = FrameOf(pipeline::MessageType::kEventsRequest);
+    request.step = from;
+    SendIfThere(rank, request);
+    std::unique_lock lock(mutex_);
+    changed_.wait_for(lock, limit, [&] { return !rings_[rank].empty() || over(); });
+    payload = rings_[rank];
+  }
+  if (payload.empty()) return std::nullopt;
+  return pipeline::DecodeRankEvents(payload);
+}
+
+std::optional<std::vector<trace::ClockPoint>> Job::Clock(int rank, Duration limit) {
+  const Deadline deadline = sluice::Clock::now() + limit;
+  const std::string own = trace::ClockIdentity();
+  trace::ClockProbe probe;
+  for (int i = 0; i < kClockProbes && sluice::Clock::now() < deadline; ++i) {
+    comm::Frame request = FrameOf(pipeline::MessageType::kClockRequest);
+    {
+      std::lock_guard lock(mutex_);
+      if (record_.ranks[rank].gone) break;
+      request.step = ++clock_requests_;
+    }
+    const int64_t sent_ns = NowNs();
+    SendIfThere(rank, request);
+    std::unique_lock lock(mutex_);
+    if (!changed_.wait_until(lock, deadline, [&] {
+          return clocks_[rank].number == request.step || record_.ranks[rank].gone;
+        })) {
+      break;
+    }
+    const HeardClock& heard = clocks_[rank];
+    if (heard.number != request.step) break;
+    if (!own.empty() && heard.reading.identity == own) return std::vector<trace::ClockPoint>{};
+    probe.Add(sent_ns, heard.heard_ns, heard.reading.now_ns);
+  }
+  if (!probe.best().has_value()) return std::nullopt;
+  return std::vector<trace::ClockPoint>{*probe.best()};
 }
 
 std::vector<RankState> Job::States() {

@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -14,6 +15,7 @@
 #include "pipeline/turns.h"
 #include "schedule/scheduler.h"
 #include "step/step.h"
+#include "trace/clock_line.h"
 
 namespace sluice::engine {
 
@@ -24,6 +26,7 @@ schedule::Limits LimitsOf(const JobSettings& settings, int64_t chunk_rows, int64
 struct JobEvents {
   std::function<void(step::StepResult)> on_result;         // in the order of the steps
   std::function<void(const std::string& verdict)> on_end;  // once, when a rank is lost
+  std::function<void()> on_stall{};  // when the soft limit names a rank, before anyone else
 };
 
 // The verdicts in force: sentences, empty while there is nothing to say.
@@ -55,6 +58,13 @@ class Job {
   std::vector<trace::Span> Spans(int rank) { return Recorded(rank).spans; }
   // Where the time of the rank's latest passes went.
   std::vector<trace::PassTimes> Passes(int rank) { return Recorded(rank).passes; }
+  // A rank's events from number `from` on, or those it sent when it failed; nothing when there is no answer
+  // within `limit`. Also when the job has ended. One thread asks, here and for clocks.
+  std::optional<trace::RankEvents> Events(int rank, uint64_t from, Duration limit);
+  // The rank's clock against this process's: one point, by the shortest of kClockProbes round trips, or none
+  // where both read the same clock; nothing when there is no answer within `limit`.
+  std::optional<std::vector<trace::ClockPoint>> Clock(int rank, Duration limit);
+  static constexpr int kClockProbes = 16;
   // What the ranks say of themselves now; of those that do not answer within a second, what they said last.
   std::vector<RankState> States();
   std::string verdict() const;
@@ -86,6 +96,14 @@ class Job {
   std::vector<pipeline::RankTurns> turns_;
   std::vector<std::vector<std::byte>> dumps_;  // by rank; empty: none arrived yet
   std::vector<std::vector<std::byte>> spans_;
+  std::vector<std::vector<std::byte>> rings_;  // payloads of kEvents
+  struct HeardClock {
+    uint64_t number = 0;  // of the request
+    int64_t heard_ns = 0;
+    pipeline::ClockReading reading;
+  };
+  std::vector<HeardClock> clocks_;
+  uint64_t clock_requests_ = 0;
   Standing standing_;
   int64_t stalled_since_ns_ = 0;
   bool stopping_ = false;

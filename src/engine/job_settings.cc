@@ -52,6 +52,8 @@ std::string Print(const JobSettings& s) {
       {"max_steps_in_flight", s.max_steps_in_flight},
       {"largest_step", {s.largest_step.rows, s.largest_step.sequences, s.largest_step.positions}},
       {"graph_rows", s.graph_rows},
+      {"trace_events", s.trace_events},
+      {"events_on_failure", s.events_on_failure},
       {"loader_threads", s.loader_threads},
       {"compute_threads", s.compute_threads},
       {"data_plane_address", s.data_plane_address},
@@ -91,6 +93,8 @@ JobSettings ParseJobSettings(const std::string& text) {
     const auto largest = json.at("largest_step").get<std::array<int64_t, 3>>();
     s.largest_step = {largest[0], largest[1], largest[2]};
     s.graph_rows = json.at("graph_rows").get<std::vector<int64_t>>();
+    s.trace_events = json.at("trace_events");
+    s.events_on_failure = json.at("events_on_failure");
     s.loader_threads = json.at("loader_threads");
     s.compute_threads = json.at("compute_threads");
     s.data_plane_address = json.at("data_plane_address");

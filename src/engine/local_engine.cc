@@ -58,20 +58,25 @@ LocalEngine::LocalEngine(const JobSettings& settings, const EngineOptions& optio
                                            ? options.max_queued_tokens
                                            : kQueuedCaches * info_.max_total_tokens},
       load_{0, 0, 0, info_.max_total_tokens},
-      step_log_(options.decode_log_interval, [this] { return Bubble(); }) {
+      step_log_(options.decode_log_interval, [this] { return Bubble(); }),
+      traces_(options.trace, settings.grid) {
   JobEvents events;
+  events.on_stall = [this] { traces_.Stalled(); };
   events.on_result = [this](step::StepResult result) {
+    traces_.Completed(result.id);
     std::lock_guard lock(mutex_);
     results_.push_back(std::move(result));
     something_.notify_all();
   };
   events.on_end = [this](const std::string& verdict) {
+    traces_.Ended();
     std::lock_guard lock(mutex_);
     ended_ = verdict;
     something_.notify_all();
     turn_done_.notify_all();
   };
   job_ = std::make_unique<Job>(settings, std::move(ranks), std::move(events));
+  traces_.Begin(*job_);
   worker_ = std::thread([this] { Work(); });
 }
 
@@ -86,6 +91,7 @@ void LocalEngine::Stop() {
     turn_done_.notify_all();
   }
   worker_.join();
+  traces_.Stop();
   job_->Stop();
 }
 
@@ -115,6 +121,7 @@ RequestId LocalEngine::Submit(Request request, EventSink sink) {
   running.request = std::move(request);
   running.sink = std::move(sink);
   running.prompt_tokens = prompt;
+  running.submitted_ns = NowNs();
   running.control = std::move(control);
   submitted_.emplace_back(id, std::move(running));
   ++submitted_count_;
@@ -191,6 +198,7 @@ void LocalEngine::Finish(RequestId id, FinishReason reason, Event event) {
   event.prompt_tokens_done = it->second.prompt_done;
   event.cached_tokens = it->second.cached_tokens;
   const EventSink sink = std::move(it->second.sink);
+  traces_.RequestEnded(id, static_cast<double>(NowNs() - it->second.submitted_ns) / 1e9);
   running_.erase(it);
   scheduler_.End(id);
   ShowLoad();  // who hears of an end, and asks, finds it counted

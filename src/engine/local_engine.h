@@ -7,12 +7,14 @@
 #include <mutex>
 #include <optional>
 #include <thread>
+#include <utility>
 
 #include "engine/answer_control.h"
 #include "engine/engine.h"
 #include "engine/job.h"
 #include "engine/prefill_rate.h"
 #include "engine/step_log.h"
+#include "engine/trace_keeper.h"
 #include "schedule/queue_bound.h"
 #include "schedule/scheduler.h"
 
@@ -30,6 +32,7 @@ struct EngineOptions {
   bool low_values_first = false;     // --schedule-low-priority-values-first
   int64_t max_queued = 2048;         // --max-queued-requests
   int64_t max_queued_tokens = 0;     // --max-queued-tokens; 0: sixteen times what the cache holds
+  TraceOptions trace{};              // --trace-dir, --trace-slow-request
 };
 
 // The engine in the controller's process: one thread owns the scheduler, publishes steps ahead of need and
@@ -50,6 +53,13 @@ class LocalEngine final : public Engine {
   EngineLoad Load() const override;
   std::string Stall() const override { return job_->standing().stalled; }
   StallReport Report() const override;
+  void StartProfile(const ProfileRequest& request, TraceSink sink) override {
+    traces_.StartProfile(request, std::move(sink));
+  }
+  void StopProfile(TraceSink sink) override { traces_.StopProfile(std::move(sink)); }
+  void DumpTrace(const std::string& output_dir, TraceSink sink) override {
+    traces_.Dump(output_dir, std::move(sink));
+  }
 
   Job& job() { return *job_; }
   // Ends every request with an error event and stops the ranks.
@@ -63,6 +73,7 @@ class LocalEngine final : public Engine {
     int64_t generated = 0;
     int64_t prompt_done = 0;
     int64_t cached_tokens = 0;
+    int64_t submitted_ns = 0;
     int64_t started_ns = 0;  // when its first row was published
     std::vector<TokenLogprobs> prompt_logprobs;
     std::unique_ptr<AnswerControl> control;  // null: the logits stay as they are
@@ -117,6 +128,7 @@ class LocalEngine final : public Engine {
   std::map<RequestId, Running> running_;  // the worker thread's, as are the next two
   StepLog step_log_;
   PrefillRate prefill_rate_;
+  TraceKeeper traces_;  // told of by the job, and asks it
   std::unique_ptr<Job> job_;
   std::thread worker_;
 };

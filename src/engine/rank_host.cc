@@ -15,6 +15,7 @@
 #include "ops/cpu/cpu_ops.h"
 #include "ops/cuda/device.h"
 #include "ops/reference/reference_ops.h"
+#include "ops/traced_ops.h"
 #include "pipeline/groups.h"
 #include "pipeline/rank.h"
 #include "pipeline/start_up.h"
@@ -42,6 +43,7 @@ pipeline::RankOptions RankOptionsOf(const JobSettings& settings, const checkpoin
           settings.sm_reserve,
           settings.largest_step,
           settings.graph_rows,
+          settings.events_on_failure,
           {}};
 }
 
@@ -70,7 +72,7 @@ std::string HostRank(const JobSettings& settings, int rank, const checkpoint::Ch
     const auto& config = checkpoint.config();
     pipeline::RankOptions options = RankOptionsOf(settings, config, rank);
     if (faults != nullptr) options.at_pass = [faults](int64_t step) { faults->AtPass(step); };
-    ops = MakeOps(settings, checkpoint.is_fp8(), pool);
+    ops = ops::MakeTraced(MakeOps(settings, checkpoint.is_fp8(), pool), recorder);
     if (probes.wrap_ops) ops = probes.wrap_ops(rank, std::move(ops));
     const model::StageSlice slice = pipeline::SliceOf(options);
     model::StageWeights weights = model::LoadStage(checkpoint, *ops, slice, shared);
@@ -142,7 +144,7 @@ int RunRankProcess(const JobSettings& settings, int rank, const std::string& joi
   const auto control = comm::MakeOrderedChannel(WithRankFaults(std::move(joined), faults));
   world = WithDataFaults(std::move(world), faults);
   ComputePool pool(std::max(0, settings.compute_threads - 1));
-  trace::Recorder recorder(rank);
+  trace::Recorder recorder(rank, trace::kDefaultSpans, trace::kDefaultPasses, settings.trace_events);
   const std::string failure =
       HostRank(settings, rank, *checkpoint, pool, *world, *control, recorder, faults.get(), probes, nullptr);
   if (failure.empty()) return 0;

@@ -97,10 +97,12 @@ void Hop::Expect(const PassId& pass, int64_t rows) {
   expected_.emplace(pass, std::move(moving));
 }
 
-void Hop::AwaitArrival(comm::Transfer& transfer, int64_t bytes) {
+void Hop::AwaitArrival(const PassId& pass, comm::Transfer& transfer, int64_t bytes) {
   const trace::ScopedSpan span(world_.recorder(), trace::SpanKind::kHopWait);
   const trace::ScopedWait wait(world_.recorder(), "hop receive", world_.GlobalRank(upstream_),
                                trace::WaitKind::kHop, bytes);
+  const trace::ScopedHop received(world_.recorder(), trace::kRowsReceived, {pass.step, pass.visit},
+                                  world_.GlobalRank(upstream_), bytes);
   transfer.Wait();
 }
 
@@ -118,7 +120,7 @@ Buffer Hop::Take(const PassId& pass) {
   }
   Settle();  // hops are counted in their order
   if (moving.transfer != nullptr) {
-    AwaitArrival(*moving.transfer, moving.bytes);
+    AwaitArrival(pass, *moving.transfer, moving.bytes);
     if (SealBytes() > 0 && !comm::IsWhole(MessageIn(moving), TagOf(pass))) {
       throw comm::PeerError(
           world_.GlobalRank(upstream_),
@@ -133,7 +135,7 @@ Buffer Hop::Take(const PassId& pass) {
 
 void Hop::Settle() {
   while (!arriving_.empty()) {
-    AwaitArrival(*arriving_.front().transfer, arriving_.front().bytes);
+    AwaitArrival(arriving_.front().pass, *arriving_.front().transfer, arriving_.front().bytes);
     CountTaken(arriving_.front().bytes);
     arriving_.pop_front();
   }
@@ -151,10 +153,13 @@ void Hop::Send(const PassId& pass, int64_t rows, Buffer buffer) {
   Moving moving{std::move(buffer), nullptr, rows * layout_.row_bytes()};
   bytes_sent_ += moving.bytes;
   if (moving.bytes > 0) {
-    if (SealBytes() > 0) comm::CloseMessage(MessageIn(moving), TagOf(After(pass)));
+    const PassId taker = After(pass);
+    const trace::ScopedHop sent(world_.recorder(), trace::kRowsSent, {taker.step, taker.visit},
+                                world_.GlobalRank(downstream_), moving.bytes);
+    if (SealBytes() > 0) comm::CloseMessage(MessageIn(moving), TagOf(taker));
     moving.transfer = stream_ == nullptr
-                          ? world_.Send(downstream_, TagOf(After(pass)), MessageIn(moving))
-                          : world_.SendOn(*stream_, downstream_, TagOf(After(pass)), MessageIn(moving));
+                          ? world_.Send(downstream_, TagOf(taker), MessageIn(moving))
+                          : world_.SendOn(*stream_, downstream_, TagOf(taker), MessageIn(moving));
   }
   sending_.push_back(std::move(moving));
   // Rows computed from what has not come do not leave either; who waits for them must not be told they have.

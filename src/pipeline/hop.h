@@ -113,7 +113,7 @@ class Hop {
     std::unique_ptr<comm::Transfer> transfer;
     int64_t bytes = 0;
   };
-  void AwaitArrival(comm::Transfer& transfer, int64_t bytes);
+  void AwaitArrival(const PassId& pass, comm::Transfer& transfer, int64_t bytes);
   void CountTaken(int64_t bytes);
   void FinishOldestSend();
   // The rows, and behind them the seal (comm/damage.h) that travels with them. Rows in a device's memory have

@@ -227,4 +227,52 @@ RecordedTime DecodeRecordedTime(std::span<const std::byte> bytes) {
   return time;
 }
 
+std::vector<std::byte> Encode(const trace::RankEvents& events) {
+  WireWriter out(events.events.size() * trace::kEventBytes + 4096);
+  out.Put(events.next);
+  out.Put(events.lost);
+  out.Put(events.started_ns);
+  out.Put(events.now_ns);
+  out.Put<uint64_t>(events.names.size());
+  for (const std::string& name : events.names) out.PutString(name);
+  out.PutList<trace::Event>(events.events);
+  return out.Take();
+}
+
+trace::RankEvents DecodeRankEvents(std::span<const std::byte> bytes) {
+  WireReader in(bytes);
+  trace::RankEvents events;
+  events.next = in.Get<uint64_t>();
+  events.lost = in.Get<uint64_t>();
+  events.started_ns = in.Get<int64_t>();
+  events.now_ns = in.Get<int64_t>();
+  const uint64_t names = GetCount(in, sizeof(uint64_t));
+  for (uint64_t i = 0; i < names; ++i) events.names.push_back(in.GetString());
+  events.events = in.GetList<trace::Event>();
+  in.Done();
+  for (const trace::Event& event : events.events) {
+    if (event.name >= names || static_cast<int>(event.kind) >= trace::kEventKinds) {
+      Fail(ErrorKind::kRankLost, "an event of kind {} has name {} of {}", static_cast<int>(event.kind),
+           event.name, names);
+    }
+  }
+  return events;
+}
+
+std::vector<std::byte> Encode(const ClockReading& reading) {
+  WireWriter out;
+  out.Put(reading.now_ns);
+  out.PutString(reading.identity);
+  return out.Take();
+}
+
+ClockReading DecodeClockReading(std::span<const std::byte> bytes) {
+  WireReader in(bytes);
+  ClockReading reading;
+  reading.now_ns = in.Get<int64_t>();
+  reading.identity = in.GetString();
+  in.Done();
+  return reading;
+}
+
 }  // namespace sluice::pipeline

@@ -27,6 +27,10 @@ enum class MessageType : uint16_t {
   kDump = 10,
   kShutdown = 11,  // controller -> rank: end; the payload is the verdict, empty for a planned end
   kPass = 12,      // controller -> rank: the pass in the header, a later visit of a published step, is next
+  kEventsRequest = 13,  // controller -> rank: answer with kEvents; the step is the number of the first wanted
+  kEvents = 14,         // RankEvents; also unasked, before kFailed, where RankOptions::events_on_failure
+  kClockRequest = 15,   // controller -> rank: answer with kClock of the same step number, at once
+  kClock = 16,          // ClockReading
 };
 
 // What a rank says of itself, and the counts of /get_server_info.
@@ -72,6 +76,12 @@ struct RecordedTime {
   std::vector<trace::PassTimes> passes;
 };
 
+// What a rank's monotonic clock says when it is asked, and which clock that is.
+struct ClockReading {
+  int64_t now_ns = 0;
+  std::string identity;  // trace::ClockIdentity
+};
+
 std::vector<std::byte> Encode(const Heartbeat& heartbeat);
 Heartbeat DecodeHeartbeat(std::span<const std::byte> bytes);
 std::vector<std::byte> Encode(const Failure& failure);
@@ -80,5 +90,9 @@ std::vector<std::byte> Encode(const DumpRequest& request);
 DumpRequest DecodeDumpRequest(std::span<const std::byte> bytes);
 std::vector<std::byte> Encode(const RecordedTime& time);
 RecordedTime DecodeRecordedTime(std::span<const std::byte> bytes);
+std::vector<std::byte> Encode(const trace::RankEvents& events);
+trace::RankEvents DecodeRankEvents(std::span<const std::byte> bytes);
+std::vector<std::byte> Encode(const ClockReading& reading);
+ClockReading DecodeClockReading(std::span<const std::byte> bytes);
 
 }  // namespace sluice::pipeline

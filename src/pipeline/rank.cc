@@ -10,6 +10,7 @@
 
 #include "model/activation_bytes.h"
 #include "pipeline/start_up.h"
+#include "trace/clock_line.h"
 
 namespace sluice::pipeline {
 namespace {
@@ -133,6 +134,14 @@ Rank::~Rank() {
   world_.SetFence(nullptr);
 }
 
+// For a trace of how it came to a failure; a controller that is gone misses it.
+void Rank::SendEvents() {
+  try {
+    control_.Send(FrameOf(MessageType::kEvents, Encode(recorder_.Events())));
+  } catch (const Error&) {
+  }
+}
+
 void Rank::SendHeartbeat(uint64_t asked) {
   Heartbeat heartbeat = HeartbeatOf(recorder_);
   heartbeat.rows_computed = rows_computed_;
@@ -176,6 +185,7 @@ Rank::PassWork Rank::NextOnList(const comm::Frame& frame) {
 }
 
 void Rank::ReadControl() {
+  const std::string identity_of_clock = trace::ClockIdentity();
   std::string lost;
   try {
     Deadline next_heartbeat = Clock::now();
@@ -198,6 +208,15 @@ void Rank::ReadControl() {
       if (type == MessageType::kSpansRequest) {
         control_.Send(
             FrameOf(MessageType::kSpans, Encode(RecordedTime{recorder_.Spans(), recorder_.Passes()})));
+        continue;
+      }
+      if (type == MessageType::kEventsRequest) {
+        control_.Send(FrameOf(MessageType::kEvents, Encode(recorder_.Events(frame->step))));
+        continue;
+      }
+      if (type == MessageType::kClockRequest) {
+        const ClockReading reading{NowNs(), identity_of_clock};
+        control_.Send(FrameOf(MessageType::kClock, Encode(reading), static_cast<int64_t>(frame->step)));
         continue;
       }
       if (type == MessageType::kHeartbeatRequest) {
@@ -375,6 +394,7 @@ std::string Rank::Run() {
     failure = stopping_ ? lost_controller_ : error.what();
     if (!stopping_) {
       lock.unlock();
+      if (options_.events_on_failure) SendEvents();
       ReportFailure(control_, FailureOf(error));
     }
   }

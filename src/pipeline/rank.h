@@ -41,6 +41,7 @@ struct RankOptions {
   step::StepLimits largest_step;  // on a device the memory for it is taken before the first step
   std::vector<int64_t>
       graph_rows;  // rows of the decode steps that are recorded as graphs, where there are any
+  bool events_on_failure = false;  // a rank that fails sends its events before it says so
   std::function<void(int64_t step)>
       at_pass;  // called as a pass begins, if there; what it throws ends the rank
 };
@@ -103,6 +104,7 @@ class Rank {
   PassWork NextOnList(const comm::Frame& frame);
   // `asked`: the number of the request this answers, 0 for none.
   void SendHeartbeat(uint64_t asked);
+  void SendEvents();
   bool HasWork();
   std::optional<Work> NextWork();
   void ExpectPublished();

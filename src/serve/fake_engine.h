@@ -123,6 +123,34 @@ class FakeEngine : public engine::Engine {
     return report;
   }
 
+  // Profiles of one rank with seven events, of which two are lost.
+  void StartProfile(const engine::ProfileRequest& request, engine::TraceSink sink) override {
+    {
+      const std::lock_guard lock(mutex_);
+      if (profiling_) Fail(ErrorKind::kBadRequest, "a profile is under way already");
+      profiling_ = true;
+      profile_ = request;
+    }
+    sink({true, "profiling has started", {}, 0, 0});
+  }
+  void StopProfile(engine::TraceSink sink) override {
+    {
+      const std::lock_guard lock(mutex_);
+      if (!profiling_) Fail(ErrorKind::kBadRequest, "no profile is under way");
+      profiling_ = false;
+    }
+    sink({true, "written", {"rank-0.sltrace"}, 7, 2});
+  }
+  void DumpTrace(const std::string& output_dir, engine::TraceSink sink) override {
+    if (output_dir == "full") return sink({false, "the disk is full", {}, 0, 0});
+    sink({true, "written", {output_dir + "/rank-0.sltrace"}, 7, 2});
+  }
+  // What the last profile was asked to be.
+  engine::ProfileRequest profile() const {
+    const std::lock_guard lock(mutex_);
+    return profile_;
+  }
+
   void SetStall(std::string stall) {
     const std::lock_guard lock(mutex_);
     stall_ = std::move(stall);
@@ -275,6 +303,8 @@ class FakeEngine : public engine::Engine {
   std::string unreachable_;
   std::string queue_full_;
   double retry_after_seconds_ = 0.0;
+  bool profiling_ = false;
+  engine::ProfileRequest profile_;
   bool ending_ = false;
   std::thread thread_;
 };

@@ -24,6 +24,8 @@ enum class Kind {
   kIds,
   kPrompts,
   kMessages,
+  kActivities,
+  kFileName,
   kAny
 };
 
@@ -125,6 +127,16 @@ constexpr std::array kAbortFields{
     Field{"rid", Kind::kText},
     Field{"abort_all", Kind::kBool},
 };
+constexpr std::array kDumpFields{
+    Field{"output_dir", Kind::kText},
+};
+constexpr std::array kProfileFields{
+    Field{"start_step", Kind::kNumber},         Field{"num_steps", Kind::kNumber},
+    Field{"activities", Kind::kActivities},     Field{"profile_by_stage", Kind::kBool},
+    Field{"with_stack", Kind::kBool},           Field{"record_shapes", Kind::kBool},
+    Field{"merge_profiles", Kind::kBool},       Field{"profile_prefix", Kind::kFileName},
+    Field{"profile_stages", Kind::kActivities},
+};
 
 Json Nullable(const char* type) { return {{"type", Json::array({type, "null"})}}; }
 
@@ -181,6 +193,13 @@ Json SchemaOf(const Service& service, const Field& field) {
                  {{"role", {{"enum", {"system", "developer", "user", "assistant", "tool"}}}},
                   {"content", Json::object()}}},
                 {"required", Json::array({"role"})}}}};
+    case Kind::kActivities:
+      return {{"type", Json::array({"array", "null"})}, {"items", {{"type", "string"}}}};
+    case Kind::kFileName: {
+      Json schema = Nullable("string");
+      schema["pattern"] = "^[A-Za-z0-9_-]{1,64}$";
+      return schema;
+    }
     case Kind::kAny:
       return Json::object();
   }
@@ -235,6 +254,12 @@ Json BodySchema(const Service& service, BodyKind kind) {
     case BodyKind::kAbort:
       Add(service, kAbortFields, properties);
       break;
+    case BodyKind::kProfile:
+      Add(service, kProfileFields, properties);
+      [[fallthrough]];
+    case BodyKind::kDump:
+      Add(service, kDumpFields, properties);
+      break;
   }
   Json schema = {{"type", "object"}, {"properties", std::move(properties)}};
   if (!required.empty()) schema["required"] = std::move(required);
@@ -283,7 +308,8 @@ Json Operation(const Service& service, const RouteRow& row) {
   }
   Json schema = BodySchema(service, row.body);
   if (!schema.is_null()) {
-    operation["requestBody"] = {{"required", true},
+    const bool required = row.body != BodyKind::kProfile && row.body != BodyKind::kDump;
+    operation["requestBody"] = {{"required", required},
                                 {"content", {{"application/json", {{"schema", std::move(schema)}}}}}};
   }
   if (row.audience == Audience::kAnyone) operation["security"] = Json::array();

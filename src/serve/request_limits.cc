@@ -29,6 +29,8 @@ constexpr std::array kNumericFields{
     NumericField{"truncate_prompt_tokens", true, -1, kInt32Max, false},
     NumericField{"priority", true, -1000000, 1000000, false},
     NumericField{"deadline_ms", true, 1, 86400000, false},
+    NumericField{"start_step", true, 0, kInt32Max, false},
+    NumericField{"num_steps", true, 1, kInt32Max, false},
     NumericField{"logprobs", true, 0, 5, false},
     NumericField{"top_logprobs", true, 0, 20, false},
     NumericField{"frequency_penalty", false, -2, 2, false},

@@ -76,6 +76,14 @@ constexpr std::array kRoutes{
     RouteRow{"/flush_cache", "GET", kControl, kNone, "The same as POST", Reply<FlushCache>},
     RouteRow{"/abort_request", "POST", kControl, BodyKind::kAbort, "Ends one request, or all",
              Reply<AbortRequest>},
+    RouteRow{"/start_profile", "POST", kControl, BodyKind::kProfile, "Begins a profile of the ranks",
+             HandleStartProfile},
+    RouteRow{"/start_profile", "GET", kControl, kNone, "The same as POST without a body", HandleStartProfile},
+    RouteRow{"/stop_profile", "POST", kControl, kNone, "Ends the profile and writes its trace files",
+             HandleStopProfile},
+    RouteRow{"/stop_profile", "GET", kControl, kNone, "The same as POST", HandleStopProfile},
+    RouteRow{"/dump_trace", "POST", kControl, BodyKind::kDump, "Writes what the ranks still remember",
+             HandleDumpTrace},
 };
 
 }  // namespace

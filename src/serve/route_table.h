@@ -15,7 +15,7 @@ enum class Audience {
 };
 
 // What /openapi.json says of the body a route reads.
-enum class BodyKind { kNone, kChat, kChatPrompt, kCompletion, kGenerate, kTokenize, kDetokenize, kAbort };
+enum class BodyKind { kNone, kChat, kChatPrompt, kCompletion, kGenerate, kTokenize, kDetokenize, kAbort, kProfile, kDump };
 
 inline constexpr std::string_view kModelPrefix = "/v1/models/";  // the rest of the path is the id
 

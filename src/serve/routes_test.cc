@@ -222,6 +222,47 @@ TEST_F(RouteTest, HealthGenerateIsOneTokenAheadOfTheQueue) {
   ExpectRefused(Get("/health_generate"), 503, "unavailable_error", "rank_lost");
 }
 
+TEST_F(RouteTest, ProfilesHaveSglangsFields) {
+  StartServer(AnswerOf("x"));
+  ExpectRefused(Post("/stop_profile", Json::object()), 400, "invalid_request_error", "invalid_value");
+  const Json plain = PostRaw("/start_profile", "", "").json();
+  EXPECT_EQ(plain["success"], true);
+  EXPECT_EQ(plain["notes"], Json::array());
+  ExpectRefused(Get("/start_profile"), 400, "invalid_request_error", "invalid_value");
+  const Json stopped = Get("/stop_profile").json();
+  EXPECT_EQ(stopped["files"], (Json{"rank-0.sltrace"}));
+  EXPECT_EQ(stopped["events"], 7);
+  EXPECT_EQ(stopped["lost"], 2);
+
+  const Json all = {{"output_dir", "traces"},   {"start_step", 3},
+                    {"num_steps", 5},           {"activities", {"CPU", "GPU", "MEM"}},
+                    {"profile_by_stage", true}, {"with_stack", true},
+                    {"record_shapes", true},    {"merge_profiles", true},
+                    {"profile_prefix", "p-1"},  {"profile_stages", {"decode"}},
+                    {"profile_id", "x"}};
+  const Json notes = Post("/start_profile", all).json()["notes"];
+  const engine::ProfileRequest asked = engine_->profile();
+  EXPECT_EQ(asked.output_dir, "traces");
+  EXPECT_EQ(asked.start_step, 3);
+  EXPECT_EQ(asked.num_steps, 5);
+  EXPECT_TRUE(asked.merge);
+  EXPECT_EQ(asked.prefix, "p-1");
+  // A sentence for each wish that does not come true, which begins with the field's name.
+  std::vector<std::string> begins;
+  for (const std::string note : notes) begins.push_back(note.substr(0, note.find(':')));
+  EXPECT_EQ(begins,
+            (std::vector<std::string>{"activities", "activities", "profile_by_stage", "profile_stages",
+                                      "with_stack", "record_shapes", "profile_id"}));
+  Get("/stop_profile");
+  const char* kInvalid = "invalid_request_error";
+  ExpectRefused(Post("/start_profile", {{"profile_prefix", "../x"}}), 400, kInvalid, "invalid_value",
+                "profile_prefix");
+  ExpectRefused(Post("/start_profile", {{"num_steps", 0}}), 400, kInvalid, "out_of_range", "num_steps");
+  ExpectRefused(Post("/start_profile", {{"activities", {1}}}), 400, kInvalid, "invalid_type", "activities");
+  EXPECT_EQ(Post("/dump_trace", {{"output_dir", "d"}}).json()["files"], (Json{"d/rank-0.sltrace"}));
+  ExpectRefused(Post("/dump_trace", {{"output_dir", "full"}}), 400, kInvalid, "invalid_value", "output_dir");
+}
+
 // Every field that a schema names is one that the route reads, and every route answers only declared
 // statuses.
 TEST_F(RouteTest, TheDescriptionIsHonest) {
@@ -249,6 +290,7 @@ TEST_F(RouteTest, TheDescriptionIsHonest) {
     if (row.body == BodyKind::kGenerate) body = {{"text", "a"}};
     if (row.body == BodyKind::kDetokenize) body["tokens"] = Json::array({8});
     if (row.body == BodyKind::kAbort) body = {{"rid", "a"}};
+    if (row.body == BodyKind::kProfile || row.body == BodyKind::kDump) body = Json::object();
     const Json& schema = operation["requestBody"]["content"]["application/json"]["schema"];
     for (const auto& [name, field] : schema["properties"].items()) {
       if (!body.contains(name)) body[name] = nullptr;

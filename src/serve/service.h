@@ -31,6 +31,14 @@ void HandleGenerate(Service& service, const HttpRequest& request, const std::sha
 // Sends one token through every stage, ahead of waiting requests; 503 when it does not come in time.
 void HandleHealthGenerate(Service& service, const HttpRequest& request,
                           const std::shared_ptr<Exchange>& exchange);
+// SGLang's profile routes, and a dump of what the ranks still remember. They answer
+// {"success", "message", "notes", "files", "events", "lost"}; a note is a sentence on a field of the body that
+// means nothing here.
+void HandleStartProfile(Service& service, const HttpRequest& request,
+                        const std::shared_ptr<Exchange>& exchange);
+void HandleStopProfile(Service& service, const HttpRequest& request,
+                       const std::shared_ptr<Exchange>& exchange);
+void HandleDumpTrace(Service& service, const HttpRequest& request, const std::shared_ptr<Exchange>& exchange);
 // {"prompt", "token_ids", "count"} of a chat body.
 HttpResponse RenderedChat(Service& service, const HttpRequest& request);
 HttpResponse Tokenized(Service& service, const HttpRequest& request);

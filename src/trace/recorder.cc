@@ -48,10 +48,11 @@ Place Recorder::place() const {
 }
 
 // The clock is read under the lock, so that readings never decrease for whoever reads the times.
-void Recorder::BeginSpan(SpanKind kind) {
+void Recorder::BeginSpan(SpanKind kind, std::string_view op, int64_t bytes) {
   std::lock_guard lock(mutex_);
+  const uint16_t name = kind == SpanKind::kCollective ? events_.NameId(op) : 0;
   const int64_t now_ns = NowNs();
-  open_.push_back({now_ns, now_ns, kind, place_.step, place_.pass});
+  open_.push_back({{now_ns, now_ns, kind, place_.step, place_.pass}, name, bytes});
   time_.Enter(PartOf(kind), now_ns);
   ++progress_;
 }
@@ -60,27 +61,35 @@ void Recorder::EndSpan() {
   std::lock_guard lock(mutex_);
   const int64_t now_ns = NowNs();
   time_.Leave(now_ns);
-  ring_[written_++ % ring_.size()] = {open_.back().begin_ns, now_ns, open_.back().kind, place_.step,
-                                      place_.pass};
+  const Open& ended = open_.back();
+  ring_[written_++ % ring_.size()] = {ended.span.begin_ns, now_ns, ended.span.kind, place_.step, place_.pass};
+  if (ended.span.kind == SpanKind::kCollective) {
+    events_.Add(EventHere(EventKind::kCollective, ended.name, ended.span.begin_ns, ended.bytes, -1));
+  }
   open_.pop_back();
   ++progress_;
 }
 
 void Recorder::StartTimes() {
   std::lock_guard lock(mutex_);
-  time_.Start(NowNs());
+  started_ns_ = NowNs();
+  first_event_ = events_.written();
+  time_.Start(started_ns_);
 }
 
 void Recorder::BeginPass(const Place& place, bool begins_period) {
   std::lock_guard lock(mutex_);
   place_ = place;
-  time_.BeginPass(place.step, place.pass, begins_period, NowNs());
+  pass_begin_ns_ = NowNs();
+  time_.BeginPass(place.step, place.pass, begins_period, pass_begin_ns_);
   ++progress_;
 }
 
 void Recorder::EndPass() {
   std::lock_guard lock(mutex_);
   place_.layer = -1;
+  events_.Add(EventHere(EventKind::kPass, pass_name_, pass_begin_ns_, 0, -1));
+  pass_begin_ns_ = -1;
   time_.EndPass(NowNs());
   ++progress_;
 }
@@ -112,13 +121,18 @@ std::vector<Span> Recorder::Spans() const {
 void Recorder::BeginWait(Wait wait) {
   std::lock_guard lock(mutex_);
   wait.place = place_;
+  wait_name_ = events_.NameId(wait.op);
   wait.since_ns = NowNs();
   wait_ = std::move(wait);
   ++progress_;
 }
 
+// Rows that are waited for are an event of the hop, which knows whose they are (NoteHop).
 void Recorder::EndWait() {
   std::lock_guard lock(mutex_);
+  if (wait_.has_value() && wait_->kind != WaitKind::kHop) {
+    events_.Add(EventHere(KindOf(*wait_), wait_name_, wait_->since_ns, wait_->bytes, wait_->peer));
+  }
   wait_.reset();
   ++progress_;
 }
@@ -148,6 +162,52 @@ Counts Recorder::counts() const {
 uint64_t Recorder::progress() const {
   std::lock_guard lock(mutex_);
   return progress_;
+}
+
+EventKind Recorder::KindOf(const Wait& wait) const {
+  if (wait.kind == WaitKind::kWork) return EventKind::kIdle;
+  if (wait.kind == WaitKind::kHop || wait.kind == WaitKind::kToken) return EventKind::kHop;
+  const bool of_hop = !open_.empty() && open_.back().span.kind == SpanKind::kHopWait;
+  return of_hop ? EventKind::kHop : EventKind::kWait;
+}
+
+void Recorder::NoteHop(std::string_view name, int64_t begin_ns, const Place& of, int32_t peer,
+                       int64_t bytes) {
+  events_.Add({begin_ns, NowNs(), of.step, bytes, of.pass, of.layer, peer, NameId(name), EventKind::kHop});
+}
+
+// What ends between the two readings is in neither; what began before the second and has not ended encloses
+// all of the first that it began before.
+RankEvents Recorder::Events(uint64_t from) const {
+  RankEvents all;
+  {
+    std::lock_guard lock(mutex_);
+    from = std::max(from, first_event_);
+    all.started_ns = started_ns_;
+  }
+  RingContents kept = events_.Read(from);
+  all.lost = kept.first - from;
+  all.next = kept.first + kept.events.size();
+  all.events = std::move(kept.events);
+  {
+    std::lock_guard lock(mutex_);
+    all.now_ns = NowNs();
+    std::vector<Event> open;  // outermost first
+    const auto add = [&](EventKind kind, uint16_t name, int64_t begin_ns, int64_t amount, int32_t peer) {
+      open.push_back(
+          {begin_ns, all.now_ns, place_.step, amount, place_.pass, place_.layer, peer, name, kind, 1});
+    };
+    if (pass_begin_ns_ >= 0) add(EventKind::kPass, pass_name_, pass_begin_ns_, 0, -1);
+    for (const Open& each : open_) {
+      if (each.span.kind == SpanKind::kCollective) {
+        add(EventKind::kCollective, each.name, each.span.begin_ns, each.bytes, -1);
+      }
+    }
+    if (wait_.has_value()) add(KindOf(*wait_), wait_name_, wait_->since_ns, wait_->bytes, wait_->peer);
+    all.events.insert(all.events.end(), open.rbegin(), open.rend());
+  }
+  all.names = events_.Names();
+  return all;
 }
 
 }  // namespace sluice::trace

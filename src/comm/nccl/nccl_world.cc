@@ -206,7 +206,8 @@ NcclCommunicator::Event NcclCommunicator::PutAllToAll(std::span<const std::span<
 void NcclCommunicator::AllGather(std::string_view op, std::span<const std::byte> mine,
                                  std::span<std::byte> all, std::span<const int64_t> bytes) {
   CheckAllGather(mine, all, bytes);
-  const trace::ScopedSpan span(recorder_, trace::SpanKind::kCollective);
+  const trace::ScopedSpan span(recorder_, trace::SpanKind::kCollective, op,
+                               static_cast<int64_t>(all.size() - mine.size()));
   if (recorder_ != nullptr) recorder_->Count(&trace::Counts::collectives);
   Fence();
   AwaitAll(op);
@@ -219,7 +220,11 @@ void NcclCommunicator::AllGather(std::string_view op, std::span<const std::byte>
 void NcclCommunicator::AllToAll(std::string_view op, std::span<const std::span<const std::byte>> send,
                                 std::span<const std::span<std::byte>> receive) {
   CheckAllToAll(send, receive);
-  const trace::ScopedSpan span(recorder_, trace::SpanKind::kCollective);
+  int64_t received = 0;
+  for (int peer = 0; peer < size(); ++peer) {
+    if (peer != rank()) received += static_cast<int64_t>(receive[peer].size());
+  }
+  const trace::ScopedSpan span(recorder_, trace::SpanKind::kCollective, op, received);
   if (recorder_ != nullptr) recorder_->Count(&trace::Counts::collectives);
   Fence();
   AwaitAll(op);
@@ -229,7 +234,7 @@ void NcclCommunicator::AllToAll(std::string_view op, std::span<const std::span<c
 }
 
 void NcclCommunicator::Barrier(std::string_view op) {
-  const trace::ScopedSpan span(recorder_, trace::SpanKind::kCollective);
+  const trace::ScopedSpan span(recorder_, trace::SpanKind::kCollective, op);
   if (recorder_ != nullptr) recorder_->Count(&trace::Counts::collectives);
   AwaitAll(op);
 }
