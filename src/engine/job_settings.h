@@ -44,7 +44,7 @@ struct JobSettings {
   int max_steps_in_flight = 8;
   step::StepLimits largest_step;    // for which ranks on a GPU take memory at start; rows 0: as steps need it
   std::vector<int64_t> graph_rows;  // --cuda-graph-bs: rows of decode steps that ranks on a GPU record
-  size_t trace_events = trace::kDefaultEvents;  // --trace-events: of every rank's ring
+  size_t trace_events = trace::kDefaultEvents;  // --trace-events: of every rank; 0: ops are not noted
   bool events_on_failure = false;               // ranks that fail send it, for --trace-dir
   int loader_threads = 4;
   int compute_threads = 0;                          // of this host; 0: one per core

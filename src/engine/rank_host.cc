@@ -4,6 +4,7 @@
 #include <spdlog/spdlog.h>
 #include <stdlib.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "comm/gloo_world.h"
@@ -72,7 +73,8 @@ std::string HostRank(const JobSettings& settings, int rank, const checkpoint::Ch
     const auto& config = checkpoint.config();
     pipeline::RankOptions options = RankOptionsOf(settings, config, rank);
     if (faults != nullptr) options.at_pass = [faults](int64_t step) { faults->AtPass(step); };
-    ops = ops::MakeTraced(MakeOps(settings, checkpoint.is_fp8(), pool), recorder);
+    ops = MakeOps(settings, checkpoint.is_fp8(), pool);
+    if (settings.trace_events > 0) ops = ops::MakeTraced(std::move(ops), recorder);
     if (probes.wrap_ops) ops = probes.wrap_ops(rank, std::move(ops));
     const model::StageSlice slice = pipeline::SliceOf(options);
     model::StageWeights weights = model::LoadStage(checkpoint, *ops, slice, shared);
@@ -144,7 +146,8 @@ int RunRankProcess(const JobSettings& settings, int rank, const std::string& joi
   const auto control = comm::MakeOrderedChannel(WithRankFaults(std::move(joined), faults));
   world = WithDataFaults(std::move(world), faults);
   ComputePool pool(std::max(0, settings.compute_threads - 1));
-  trace::Recorder recorder(rank, trace::kDefaultSpans, trace::kDefaultPasses, settings.trace_events);
+  trace::Recorder recorder(rank, trace::kDefaultSpans, trace::kDefaultPasses,
+                           std::max<size_t>(1, settings.trace_events));
   const std::string failure =
       HostRank(settings, rank, *checkpoint, pool, *world, *control, recorder, faults.get(), probes, nullptr);
   if (failure.empty()) return 0;

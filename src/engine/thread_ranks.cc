@@ -35,8 +35,8 @@ class ThreadRanks final : public RankSet {
           comm::MakeOrderedChannel(WithPublishFaults(std::move(controller_end), settings, rank)));
       rank_channels_.push_back(
           comm::MakeOrderedChannel(WithRankFaults(std::move(rank_end), injectors_.back())));
-      recorders_.push_back(std::make_unique<trace::Recorder>(rank, trace::kDefaultSpans,
-                                                             trace::kDefaultPasses, settings.trace_events));
+      recorders_.push_back(std::make_unique<trace::Recorder>(
+          rank, trace::kDefaultSpans, trace::kDefaultPasses, std::max<size_t>(1, settings.trace_events)));
       worlds_.push_back(WithDataFaults(std::move(world[rank]), injectors_.back()));
     }
     for (int rank = 0; rank < settings.grid.world(); ++rank) {

@@ -73,7 +73,8 @@ TEST(EventRing, NamesAreNumberedOnce) {
   EXPECT_NE(ring.NameId("Linear2"), linear);
   EXPECT_EQ(ring.Names().at(linear), "Linear");
   const std::string longest(100, 'x');
-  EXPECT_EQ(ring.Names().at(ring.NameId(longest)), longest.substr(0, EventRing::kNameBytes));
+  const uint16_t cut = ring.NameId(longest);
+  EXPECT_EQ(ring.Names().at(cut), longest.substr(0, EventRing::kNameBytes));
   for (int i = 0; i < 1000; ++i) ring.NameId("n" + std::to_string(i));
   EXPECT_EQ(ring.Names().size(), EventRing::kNames);
   EXPECT_EQ(ring.NameId("no room for this one"), 0);
@@ -125,6 +126,7 @@ TEST(Recorder, EventsOfAPassNest) {
   EXPECT_GE(all.events[5].end_ns, all.events[4].end_ns);
   EXPECT_EQ(all.lost, 0U);
   EXPECT_EQ(recorder.Events(all.next).events.size(), 0U);
+  EXPECT_EQ(recorder.Events(UINT64_MAX).next, all.next) << "where a profile begins";
 
   const ScopedPass pass(recorder, {8, 0, -1}, false);
   const ScopedSpan span(&recorder, SpanKind::kHopWait);

@@ -41,7 +41,7 @@ struct Arrival {
 // One rank's file as it is read, with the times of the controller's clock.
 class Source {
  public:
-  explicit Source(const std::filesystem::path& file) : reader_(file), line_(std::vector<ClockPoint>{}) {
+  explicit Source(const std::filesystem::path& file) : reader_(file), line_(reader_.header().clock) {
     names_.reserve(header().names.size());
     for (const std::string& name : header().names) {
       names_.push_back(Quoted(name));

@@ -187,7 +187,8 @@ RankEvents Recorder::Events(uint64_t from) const {
   }
   RingContents kept = events_.Read(from);
   all.lost = kept.first - from;
-  all.next = kept.first + kept.events.size();
+  // Who asks for events that are not there yet learns which will be the next.
+  all.next = kept.events.empty() ? std::min(kept.first, events_.written()) : kept.first + kept.events.size();
   all.events = std::move(kept.events);
   {
     std::lock_guard lock(mutex_);

@@ -202,6 +202,7 @@ def check_profile(program, directory, scratch):
 
 def check_routes(program, model, scratch):
     traces = scratch / "traces"
+    begin = time.monotonic()
     with sluice_server.serving(program, model, scratch / "routes.log", *LAYOUT, "--trace-dir", str(traces),
                                "--trace-slow-request", "0.000001") as server:
         port = server.port
@@ -237,7 +238,7 @@ def check_routes(program, model, scratch):
         assert status == 200 and len(dumped["files"]) == RANKS, dumped
         assert call(port, "POST", "/dump_trace", {"output_dir": "/proc/none"})[0] == 400
         slow = until(lambda: dump_directories(traces, "sluice-slow"), "no dump of a slow request")
-        assert len(slow) == 1, "one a minute"
+        assert len(slow) <= 1 + (time.monotonic() - begin) / 60, "one a minute"
         until(lambda: len(dumps_in(slow[0])) == RANKS, "the dump of a slow request is not whole")
     print("ok start, stop, num_steps, start_step, merge_profiles, dump, slow request")
 
@@ -282,8 +283,9 @@ def check_loss(program, model, scratch):
         pid = rank_process(server, 2)
         os.kill(pid, signal.SIGSTOP)
         threading.Thread(target=lambda: ignore(lambda: complete(server.port)), daemon=True).start()
-        stall = until(lambda: dump_directories(traces, "sluice-stall"), "no dump of a stall")[0]
-        until(lambda: len(dumps_in(stall)) == RANKS - 1, "the dump of a stall is not whole")
+        others = [f"rank-{rank}.sltrace" for rank in range(RANKS) if rank != 2]
+        stall = until(lambda: [d for d in dump_directories(traces, "sluice-stall")
+                               if [file.name for file in dumps_in(d)] == others], "no dump of a stall by all but rank 2")[0]
         waits = [(e, h) for h, es in map(read_dump, dumps_in(stall)) for e in es
                  if e["open"] and KINDS[e["kind"]] in ("wait", "hop")]
         assert any(e["peer"] == 2 and h["end_ns"] - e["begin"] > 5e8 for e, h in waits), waits
