@@ -8,7 +8,6 @@
 
 #include "ops/cuda/hopper.cuh"
 #include "ops/cuda/latent_gather.cuh"
-#include "ops/cuda/ring.cuh"
 
 // The arithmetic of a block's weights (sparse_attention.h), the same wherever they are made.
 namespace sluice::ops::cuda {
@@ -35,34 +34,22 @@ __device__ inline int HeadOf(int i) {
   return static_cast<int>(threadIdx.x % 128 / 32 * 16 + threadIdx.x % 32 / 4) + 8 * i;
 }
 
-// s = queries x keys of the block, whose first half may come before the second.
-__device__ inline void ScoreBlock(const Ring<kBlockSlots>& block,
-                                  uint8_t (&query_panels)[kPanels][kPanelBytes], KeySlots& slots,
-                                  float (&s)[32]) {
+// s = queries x keys over panels [kFirst, kEnd), added to those before; under way on return.
+template <int kFirst, int kEnd>
+__device__ void ScorePanels(const uint8_t (*query_panels)[kPanelBytes],
+                            const uint8_t (*key_panels)[kPanelBytes], float (&s)[32]) {
   const uint64_t queries = TileDescriptor(query_panels);
-  const uint64_t keys = TileDescriptor(slots.panels[block.slot]);
-  const auto multiply = [&](int first_panel, int end_panel) {
+  const uint64_t keys = TileDescriptor(key_panels);
+  WgmmaFence();
 #pragma unroll
-    for (int panel = first_panel; panel < end_panel; ++panel) {
+  for (int panel = kFirst; panel < kEnd; ++panel) {
 #pragma unroll
-      for (int k = 0; k < 4; ++k) {
-        const uint64_t step = static_cast<uint64_t>(panel) * (kPanelBytes / 16) + 2 * k;
-        WgmmaBf16(s, queries + step, keys + step, panel > 0 || k > 0);
-      }
+    for (int k = 0; k < 4; ++k) {
+      const uint64_t step = static_cast<uint64_t>(panel) * (kPanelBytes / 16) + 2 * k;
+      WgmmaBf16(s, queries + step, keys + step, panel > 0 || k > 0);
     }
-    WgmmaCommit();
-  };
-  Wait(&slots.full[block.slot][0], block.parity);
-  FenceShared();
-  Pin(s);
-  WgmmaFence();
-  multiply(0, kHalfPanels);
-  Wait(&slots.full[block.slot][1], block.parity);
-  FenceShared();
-  WgmmaFence();
-  multiply(kHalfPanels, kPanels);
-  WgmmaWait<0>();
-  Pin(s);
+  }
+  WgmmaCommit();
 }
 
 // Only `keys` of the block are there.

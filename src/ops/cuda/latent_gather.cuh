@@ -6,8 +6,8 @@
 #include "ops/cuda/ring.cuh"
 #include "ops/cuda/sparse_attention_launch.h"
 
-// The warpgroup that brings queries and selected keys of sparse attention into shared memory, dequantised on
-// the way.
+// How warpgroups bring queries and selected keys of sparse attention into shared memory, dequantised on the
+// way.
 namespace sluice::ops::cuda {
 
 constexpr int kBlockKeys = 64;
@@ -31,16 +31,22 @@ struct Tile {
 
 // Panels are as TileDescriptor wants them: a row of 128 bytes for each query or key, its 16-byte pieces
 // swizzled.
-struct KeySlots {
-  uint8_t panels[kBlockSlots][kPanels][kPanelBytes];   // at a multiple of 1,024 bytes
-  alignas(16) float scales[kBlockKeys][kQuantBlocks];  // of the codes that are being dequantised
-  // The first 256 channels, and the others.
-  uint64_t full[kBlockSlots][2];
-  uint64_t empty[kBlockSlots][2];
-};
 
 // Byte of a panel where a row's piece of 16 bytes lies.
 __device__ inline int PlaceInPanel(int row, int piece) { return row * 128 + (piece ^ (row & 7)) * 16; }
+
+// The same piece's place `rows` below one in a row that is a multiple of 8.
+__device__ inline int PlaceBelow(int place, int rows) { return (place ^ (rows % 8 * 16)) + rows * 128; }
+
+// The value, of which the compiler knows nothing: what is computed from it is computed where it is used,
+// rather than once before a loop and kept in registers that there are not.
+__device__ inline int Opaque(int value) {
+  asm volatile("" : "+r"(value));
+  return value;
+}
+
+// Which 16 of a block's keys a warp brings, of a warpgroup's four.
+__device__ inline int GatherWarp() { return static_cast<int>(threadIdx.x / 32 % kGatherWarps); }
 
 // How many of the entries are positions; a warp's work, 32 probes at a time.
 __device__ inline int32_t CountKeys(const int32_t* selection, int32_t top_k) {
@@ -56,14 +62,16 @@ __device__ inline int32_t CountKeys(const int32_t* selection, int32_t top_k) {
   return found;
 }
 
-// 64 heads of a row, zeros for those that there are not. A warpgroup's work, as all of the following.
-__device__ inline void BringQueries(const SparseAttention& work, const Tile& tile,
-                                    uint8_t (*panels)[kPanelBytes], uint64_t* full) {
+// 64 heads of a row, zeros for those that there are not. The work of the block's first kWarps warps.
+template <int kWarps>
+__device__ void BringQueries(const SparseAttention& work, const Tile& tile, uint8_t (*panels)[kPanelBytes],
+                             uint64_t* full) {
   const int warp = static_cast<int>(threadIdx.x / 32);
   const int lane = static_cast<int>(threadIdx.x % 32);
   const auto* q = static_cast<const __nv_bfloat16*>(work.q_latent) + tile.row * work.q_stride;
-  for (int i = 0; i < kTileHeads / kGatherWarps; ++i) {
-    const int query = i * kGatherWarps + warp;
+#pragma unroll 1
+  for (int i = 0; i < kTileHeads / kWarps; ++i) {
+    const int query = i * kWarps + warp;
     const int64_t head = tile.head_group * kTileHeads + query;
     const bool present = head < work.heads;
     const auto* from = reinterpret_cast<const uint8_t*>(q + (present ? head * kLatentWidth : 0));
@@ -83,8 +91,7 @@ class KeyRows {
       : selection_(work.selection + tile.row * work.selection_stride),
         pages_(work.page_tables + work.sequences[tile.row] * work.table_stride),
         keys_(tile.keys),
-        ordinal_(static_cast<int32_t>(first * kBlockKeys + threadIdx.x / 32 * kWarpKeys +
-                                      threadIdx.x % kWarpKeys)),
+        ordinal_(first * kBlockKeys + GatherWarp() * kWarpKeys + static_cast<int>(threadIdx.x % kWarpKeys)),
         step_(step * kBlockKeys) {
     ReadPosition();
     ReadPage();
@@ -124,7 +131,7 @@ class KeyRows {
 __device__ inline void BringRotated(const SparseAttention& work, int64_t row_bytes, int32_t row,
                                     uint8_t* panel) {
   constexpr int kCopyKeys = 4;  // of a warp at once: 8 lanes for each
-  const int warp = static_cast<int>(threadIdx.x / 32);
+  const int warp = GatherWarp();
   const int lane = static_cast<int>(threadIdx.x % 32);
 #pragma unroll
   for (int i = 0; i < kWarpKeys / kCopyKeys; ++i) {
@@ -160,7 +167,7 @@ __device__ void DequantizePanels(const uint8_t (*raw)[kPanelBytes], uint8_t (*pa
   constexpr int kLanes = 4 * kWide;  // for one key
   constexpr int kLoadKeys = 32 / kLanes;
   constexpr int kLoads = kWarpKeys / kLoadKeys;
-  const int warp = static_cast<int>(threadIdx.x / 32);
+  const int warp = GatherWarp();
   const int lane = static_cast<int>(threadIdx.x % 32);
   const int piece = lane % kLanes;
   const int first_key = warp * kWarpKeys + lane / kLanes;
@@ -190,74 +197,51 @@ __device__ void DequantizePanels(const uint8_t (*raw)[kPanelBytes], uint8_t (*pa
   }
 }
 
-// A row's keys from an FP8 cache, block by block; beside_it() is called with each. A warp's codes go into its
-// rows of the second half's panels, 128 channels in each, and are dequantised from there: nothing waits in
-// registers.
-template <class BesideIt>
-__device__ void BringCodes(const SparseAttention& work, KeyRows rows, int blocks, Ring<kBlockSlots>& block,
-                           KeySlots& slots, BesideIt&& beside_it) {
-  const int warp = static_cast<int>(threadIdx.x / 32);
+// A warp's 16 keys, `row` of each in its lane, from a bf16 cache: the values' channels of one half, with the
+// second the rotated ones.
+__device__ inline void CopyValues(const SparseAttention& work, int32_t row, int half,
+                                  uint8_t (*panels)[kPanelBytes]) {
+  constexpr int64_t kRowBytes = 2 * kLatentWidth;
+  const int warp = GatherWarp();
   const int lane = static_cast<int>(threadIdx.x % 32);
-#pragma unroll 1
-  for (int i = 0; i < blocks; ++i) {
-    const int32_t row = rows.Next();
-    beside_it();
-    uint8_t(*panels)[kPanelBytes] = slots.panels[block.slot];
-    float(*scales)[kQuantBlocks] = slots.scales;
-    Wait(&slots.empty[block.slot][0], block.parity ^ 1);
-    Wait(&slots.empty[block.slot][1], block.parity ^ 1);
-    const uint8_t* from = static_cast<const uint8_t*>(work.latents) + 16 * lane;
-    uint8_t* raw = panels[kHalfPanels + lane / 8];
+  uint8_t* panel = panels[half * kHalfPanels + lane / 8];
+  const int place = Opaque(PlaceInPanel(warp * kWarpKeys, lane % 8));
+  const uint8_t* from = static_cast<const uint8_t*>(work.latents) + half * kLatent + 16 * lane;
 #pragma unroll
-    for (int key = 0; key < kWarpKeys; ++key) {
-      const int32_t cache_row = __shfl_sync(~0U, row, key);
-      CopySixteen(from + int64_t{max(cache_row, 0)} * kCodesRowBytes,
-                  raw + PlaceInPanel(warp * kWarpKeys + key, lane % 8), cache_row >= 0);
-    }
-    if (lane < kWarpKeys) {
-      CopySixteen(static_cast<const uint8_t*>(work.latents) + int64_t{max(row, 0)} * kCodesRowBytes + kLatent,
-                  scales[warp * kWarpKeys + lane], row >= 0);
-    }
-    BringRotated(work, kCodesRowBytes, row, panels[kRotatedPanel]);
-    WaitForCopies();
-    __syncwarp();
-#pragma unroll 1
-    for (int half = 0; half < 2; ++half) {
-      DequantizePanels<kHalfPanels>(panels + kHalfPanels + 2 * half, panels + half * kHalfPanels,
-                                    [&](int key, int piece) { return scales[key][2 * half + piece / 8]; });
-      Arrive(&slots.full[block.slot][half]);
-    }
-    block.Next();
+  for (int key = 0; key < kWarpKeys; ++key) {
+    const int32_t cache_row = __shfl_sync(~0U, row, key);
+    CopySixteen(from + max(cache_row, 0) * kRowBytes, panel + PlaceBelow(place, key), cache_row >= 0);
   }
+  if (half == 1) BringRotated(work, kRowBytes, row, panels[kRotatedPanel]);
 }
 
-// The same from a bf16 cache.
-template <class BesideIt>
-__device__ void BringValues(const SparseAttention& work, KeyRows rows, int blocks, Ring<kBlockSlots>& block,
-                            KeySlots& slots, BesideIt&& beside_it) {
-  constexpr int64_t kRowBytes = 2 * kLatentWidth;
-  const int warp = static_cast<int>(threadIdx.x / 32);
+// The same from an FP8 cache. Codes go into the warp's rows of the second half's panels, 128 channels in
+// each, and are dequantised from there (DequantizeQuarter): nothing waits in registers.
+__device__ inline void CopyCodes(const SparseAttention& work, int32_t row, uint8_t (*panels)[kPanelBytes],
+                                 float (*scales)[kQuantBlocks]) {
+  const int warp = GatherWarp();
   const int lane = static_cast<int>(threadIdx.x % 32);
-#pragma unroll 1
-  for (int i = 0; i < blocks; ++i) {
-    const int32_t row = rows.Next();
-    beside_it();
-#pragma unroll 1
-    for (int half = 0; half < 2; ++half) {
-      Wait(&slots.empty[block.slot][half], block.parity ^ 1);
-      uint8_t* panel = slots.panels[block.slot][half * kHalfPanels + lane / 8];
-      const uint8_t* from = static_cast<const uint8_t*>(work.latents) + half * kLatent + 16 * lane;
+  const uint8_t* from = static_cast<const uint8_t*>(work.latents) + 16 * lane;
+  uint8_t* raw = panels[kHalfPanels + lane / 8];
+  const int place = Opaque(PlaceInPanel(warp * kWarpKeys, lane % 8));
 #pragma unroll
-      for (int key = 0; key < kWarpKeys; ++key) {
-        const int32_t cache_row = __shfl_sync(~0U, row, key);
-        CopySixteen(from + max(cache_row, 0) * kRowBytes,
-                    panel + PlaceInPanel(warp * kWarpKeys + key, lane % 8), cache_row >= 0);
-      }
-      if (half == 1) BringRotated(work, kRowBytes, row, slots.panels[block.slot][kRotatedPanel]);
-      ArriveAfterCopies(&slots.full[block.slot][half]);
-    }
-    block.Next();
+  for (int key = 0; key < kWarpKeys; ++key) {
+    const int32_t cache_row = __shfl_sync(~0U, row, key);
+    CopySixteen(from + int64_t{max(cache_row, 0)} * kCodesRowBytes, raw + PlaceBelow(place, key),
+                cache_row >= 0);
   }
+  if (lane < kWarpKeys) {
+    CopySixteen(static_cast<const uint8_t*>(work.latents) + int64_t{max(row, 0)} * kCodesRowBytes + kLatent,
+                scales[warp * kWarpKeys + lane], row >= 0);
+  }
+  BringRotated(work, kCodesRowBytes, row, panels[kRotatedPanel]);
+}
+
+// Quarters in turn, once a warp's codes are there: the last lies where it is dequantised to.
+__device__ inline void DequantizeQuarter(int quarter, uint8_t (*panels)[kPanelBytes],
+                                         const float (*scales)[kQuantBlocks]) {
+  DequantizePanels<2>(panels + kHalfPanels + quarter, panels + 2 * quarter,
+                      [&](int key, int) { return scales[key][quarter]; });
 }
 
 }  // namespace sluice::ops::cuda

@@ -1,6 +1,5 @@
 #include "ops/cuda/sparse_attention.h"
 
-#include <algorithm>
 #include <limits>
 #include <numbers>
 
@@ -15,19 +14,14 @@ namespace {
 // can have 120.
 int64_t ClusteredSms(int sms) { return int64_t{sms} * 120 / 132; }
 
-// Of a row and 64 heads: so many may be shared by clusters, in turns.
-int64_t MostFewItems(int sms) { return ClusteredSms(sms) / 2; }
+// Of a row and 64 heads: so many may be shared by clusters.
+int64_t MostFewItems(int sms) { return ClusteredSms(sms) / 4; }
 
-// Blocks for each, by what takes least: turns of the grid, times what one takes (docs/performance.md, in
-// quarters of that of 8 blocks).
-int32_t Parts(int64_t items, CacheFormat format, int sms) {
-  const int64_t clustered = ClusteredSms(sms);
-  if (items > MostFewItems(sms) || clustered < 8) return 1;
-  const int64_t by_one = CeilDiv(items, sms) * (format == CacheFormat::kFp8 ? 15 : 12);
-  const int64_t by_four = CeilDiv(items, clustered / 4) * 6;
-  const int64_t by_eight = CeilDiv(items, clustered / 8) * 4;
-  if (by_one <= std::min(by_four, by_eight)) return 1;
-  return by_eight <= by_four ? 8 : 4;
+// Blocks for each: as many as there is room for at once. A second turn of clusters would take longer than a
+// single block does with an item (docs/kernels.md).
+int32_t Parts(int64_t items, int sms) {
+  if (items <= ClusteredSms(sms) / 8) return 8;
+  return items <= MostFewItems(sms) ? 4 : 1;
 }
 
 bool IsAligned(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % 16 == 0; }
@@ -59,7 +53,7 @@ cudaError_t Enqueue(const SparseAttention& work, TileCounter tiles, int sms, cud
   SLUICE_CHECK(items <= std::numeric_limits<int32_t>::max(), "{} rows", work.rows);
   launched.exponent_scale = static_cast<float>(work.scale * std::numbers::log2e);
   launched.tiles = tiles;
-  launched.parts = Parts(items, work.format, sms);
+  launched.parts = Parts(items, sms);
   launched.weights = static_cast<uint8_t*>(work.workspace);
   if (launched.parts > 1) return LaunchFew(launched, stream);
   return Launch(launched, sms, stream);

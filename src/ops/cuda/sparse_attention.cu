@@ -8,20 +8,21 @@
 #include "ops/cuda/sparse_attention_launch.h"
 #include "ops/cuda/sparse_attention_tiles.cuh"
 
-// Four warpgroups on each SM, each at its own step of a block of 64 keys:
-//
-//   one gathers the keys (sparse_attention_tiles.cuh);
-//   one multiplies them with the queries, [64, 576] x [64, 576]^T, and makes weights [64, 64] of the scores;
-//   two multiply the weights with 256 channels each of the values and have the sums o in their registers.
+// Four warpgroups on each SM. Two take the blocks of 64 keys in turn, each in a slot of its own and from end
+// to end: they gather the keys, multiply them with the queries, [64, 576] x [64, 576]^T, and make weights
+// [64, 64] of the scores. While one waits for memory or makes weights, the other has the tensor cores. The
+// other two multiply the weights of every block with 256 channels each of the values and have the sums o in
+// their registers. A slot's way from empty to empty, of which two overlap, is the time of two blocks.
 namespace sluice::ops::cuda {
 namespace {
 
-constexpr int kScoreWarps = 4;
+constexpr int kScoreWarps = 4 * kBlockSlots;
 constexpr int kValueWarps = 8;
-constexpr int kThreads = 32 * (kGatherWarps + kScoreWarps + kValueWarps);
+constexpr int kThreads = 32 * (kScoreWarps + kValueWarps);
 constexpr int kChannels = 128;  // of o in a thread: 2 heads x 64
 
-__device__ void SyncScores() { asm volatile("bar.sync 1, %0;" ::"n"(32 * kScoreWarps) : "memory"); }
+// The four warps of a slot.
+__device__ void SyncSlot(int slot) { asm volatile("bar.sync %0, 128;" ::"r"(1 + slot) : "memory"); }
 
 // A warp's arrival.
 __device__ void ArriveOnce(uint64_t* barrier) {
@@ -40,93 +41,141 @@ __device__ Tile TakeTile(Ring<kTileSlots>& slot, Shared& shared) {
 
 // ---- scores and weights ----
 
-struct Softmax {
-  float reference[2] = {-INFINITY, -INFINITY};  // exponent
-  float sum[2] = {0.0F, 0.0F};
-};
+// s = queries x keys of the block, which are in the slot then; from a bf16 cache the first half of the
+// channels is multiplied while the second comes. `row`: of the lane's key.
+template <bool kFp8>
+__device__ void ScoreBlock(const SparseAttention& work, int32_t row, int slot, uint32_t parity,
+                           uint32_t queries_parity, Shared& shared, float (&s)[32]) {
+  uint8_t(*panels)[kPanelBytes] = shared.keys[slot];
+  if constexpr (kFp8) {
+    for (int half = 0; half < 2; ++half) Wait(&shared.keys_empty[slot][half], parity ^ 1);
+    CopyCodes(work, row, panels, shared.scales[slot]);
+    WaitForCopies();
+    __syncwarp();
+#pragma unroll 1
+    for (int quarter = 0; quarter < kQuantBlocks; ++quarter)
+      DequantizeQuarter(quarter, panels, shared.scales[slot]);
+  } else {
+#pragma unroll 1
+    for (int half = 0; half < 2; ++half) {
+      Wait(&shared.keys_empty[slot][half], parity ^ 1);
+      CopyValues(work, row, half, panels);
+      EndCopyGroup();
+    }
+    WaitForCopyGroups<1>();
+  }
+  Wait(&shared.queries_full, queries_parity);
+  FenceShared();
+  SyncSlot(slot);
+  Pin(s);
+  ScorePanels<0, kHalfPanels>(shared.queries, panels, s);
+  if constexpr (!kFp8) {
+    WaitForCopyGroups<0>();
+    FenceShared();
+    SyncSlot(slot);
+  }
+  ScorePanels<kHalfPanels, kPanels>(shared.queries, panels, s);
+  WgmmaWait<0>();
+  Pin(s);
+}
 
 // Scores become weights in the place of the block's rotated channels.
-__device__ void WeighBlock(float exponent_scale, int slot, Shared& shared, const float (&s)[32],
-                           Softmax& softmax) {
+__device__ void WeighBlock(float exponent_scale, bool first, int slot, uint32_t parity, Shared& shared,
+                           const float (&s)[32]) {
+  float reference[2];
+#pragma unroll
+  for (int i = 0; i < 2; ++i) reference[i] = __fmul_rn(LargestOfBlock(s, i), exponent_scale);
+  // Of the block before, in the other slot, which had one block more if this is slot 1. At a tile's first
+  // it only keeps the two in step.
+  Wait(&shared.reference_full[slot ^ 1], slot == 0 ? parity ^ 1 : parity);
   float rescale[2];
-  uint32_t weights[16];
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
-    const float reference =
-        NextReference(softmax.reference[i], __fmul_rn(LargestOfBlock(s, i), exponent_scale));
-    rescale[i] = Exp2(softmax.reference[i] - reference);
-    softmax.reference[i] = reference;
+    const float before = first ? -INFINITY : shared.reference[slot ^ 1][HeadOf(i)];
+    reference[i] = NextReference(before, reference[i]);
+    rescale[i] = Exp2(before - reference[i]);
+    if (Lane() % 4 == 0) shared.reference[slot][HeadOf(i)] = reference[i];
   }
+  ArriveOnce(&shared.reference_full[slot]);
+  uint32_t weights[16];
 #pragma unroll
   for (int j = 0; j < 16; ++j) {
-    weights[j] = Weights(s[2 * j], s[2 * j + 1], exponent_scale, softmax.reference[j % 2]);
+    weights[j] = Weights(s[2 * j], s[2 * j + 1], exponent_scale, reference[j % 2]);
   }
-  SyncScores();  // all have read the rotated channels
-  uint8_t* panel = shared.keys.panels[slot][kRotatedPanel];
+  SyncSlot(slot);  // all have read the rotated channels
+  uint8_t* panel = shared.keys[slot][kRotatedPanel];
+  const int place = Opaque(PlaceInPanel(HeadOf(0), 0) + 4 * (Lane() % 4));
 #pragma unroll
   for (int j = 0; j < 16; ++j) {
-    *reinterpret_cast<uint32_t*>(panel + PlaceInPanel(HeadOf(j % 2), j / 2) + 4 * (Lane() % 4)) = weights[j];
+    *reinterpret_cast<uint32_t*>(panel + (place ^ (j / 2 * 16)) + j % 2 * (8 * 128)) = weights[j];
   }
-  if (Lane() % 4 == 0) {
-    for (int i = 0; i < 2; ++i) shared.rescale[slot][HeadOf(i)] = rescale[i];
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    const float sum = SumOfBlock(weights, i);
+    if (Lane() % 4 == 0) {
+      shared.rescale[slot][HeadOf(i)] = rescale[i];
+      shared.sums[slot][HeadOf(i)] = sum;
+    }
   }
   FenceShared();
   ArriveOnce(&shared.weights_full[slot]);
-#pragma unroll
-  for (int i = 0; i < 2; ++i) softmax.sum[i] = __fmaf_rn(softmax.sum[i], rescale[i], SumOfBlock(weights, i));
 }
 
+// A slot's blocks: every second of all that the tiles have.
+template <bool kFp8, int kSlot>
 __device__ void ScoreTiles(const LaunchedAttention& launched, Shared& shared) {
+  const SparseAttention& work = launched.work;
+  const bool draws = threadIdx.x / 32 == 0;
+  TileDraw draw(launched, shared);
   Ring<kTileSlots> tile_slot;
-  Ring<kTileSlots> sums;
-  Ring<kBlockSlots> block;
   uint32_t queries_parity = 0;
+  uint32_t parity = 0;
+  int block = kSlot;  // the slot's next, of the tile's
   while (true) {
+    if (draws) draw.Complete();
     const Tile tile = TakeTile(tile_slot, shared);
     if (tile.row < 0) return;
     if (tile.keys == 0) continue;
-    Wait(&shared.queries_full, queries_parity);
-    queries_parity ^= 1;
-    Softmax softmax;
-    for (int32_t left = tile.keys; left > 0; left -= kBlockKeys) {
+    KeyRows rows(work, tile, block, kBlockSlots);
+    Wait(&shared.queries_empty, queries_parity ^ 1);
+    BringQueries<kScoreWarps>(work, tile, shared.queries, &shared.queries_full);
+    const int blocks = (tile.keys + kBlockKeys - 1) / kBlockKeys;
+    if (block >= blocks) ArriveOnce(&shared.queries_empty);
+    for (; block < blocks; block += kBlockSlots) {
+      const int32_t row = rows.Next();
+      if (draws) draw.Step();
       float s[32];
-      ScoreBlock(block, shared.queries, shared.keys, s);
-      if (left <= kBlockKeys) {
-        ArriveOnce(&shared.queries_empty);
-        MaskScores(left, s);
-      }
-      WeighBlock(launched.exponent_scale, block.slot, shared, s, softmax);
-      block.Next();
+      ScoreBlock<kFp8>(work, row, kSlot, parity, queries_parity, shared, s);
+      if (block + kBlockSlots >= blocks) ArriveOnce(&shared.queries_empty);
+      if (block + 1 == blocks) MaskScores(tile.keys - block * kBlockKeys, s);
+      WeighBlock(launched.exponent_scale, block == 0, kSlot, parity, shared, s);
+      parity ^= 1;
     }
-    Wait(&shared.sums_empty[sums.slot], sums.parity ^ 1);
-    if (Lane() % 4 == 0) {
-      for (int i = 0; i < 2; ++i) shared.sums[sums.slot][HeadOf(i)] = softmax.sum[i];
-    }
-    ArriveOnce(&shared.sums_full[sums.slot]);
-    sums.Next();
+    block -= blocks;
+    queries_parity ^= 1;
   }
 }
 
 // ---- values ----
 
-// o += weights x values of the block, which then may go.
+// o += weights x values of the block, which then may go, and of the weights' sums the same.
 __device__ void AccumulateBlock(int half, const Ring<kBlockSlots>& block, bool first, Shared& shared,
-                                float (&o)[2][kChannels / 2]) {
+                                float (&sums)[2], float (&o)[2][kChannels / 2]) {
   const int slot = block.slot;
   Wait(&shared.weights_full[slot], block.parity);
   FenceShared();
-  if (!first) {
-    const float rescale[2] = {shared.rescale[slot][HeadOf(0)], shared.rescale[slot][HeadOf(1)]};
-    if (__any_sync(~0U, rescale[0] != 1.0F || rescale[1] != 1.0F)) {
+  const float rescale[2] = {shared.rescale[slot][HeadOf(0)], shared.rescale[slot][HeadOf(1)]};
 #pragma unroll
-      for (int i = 0; i < kChannels; ++i) {
-        float& value = o[i / (kChannels / 2)][i % (kChannels / 2)];
-        value = __fmul_rn(value, rescale[i % 4 / 2]);
-      }
+  for (int i = 0; i < 2; ++i) sums[i] = __fmaf_rn(sums[i], rescale[i], shared.sums[slot][HeadOf(i)]);
+  if (!first && __any_sync(~0U, rescale[0] != 1.0F || rescale[1] != 1.0F)) {
+#pragma unroll
+    for (int i = 0; i < kChannels; ++i) {
+      float& value = o[i / (kChannels / 2)][i % (kChannels / 2)];
+      value = __fmul_rn(value, rescale[i % 4 / 2]);
     }
   }
-  const uint64_t weights = TileDescriptor(shared.keys.panels[slot][kRotatedPanel]);
-  const uint64_t values = ColumnsDescriptor(shared.keys.panels[slot][half * kHalfPanels]);
+  const uint64_t weights = TileDescriptor(shared.keys[slot][kRotatedPanel]);
+  const uint64_t values = ColumnsDescriptor(shared.keys[slot][half * kHalfPanels]);
   constexpr uint64_t kSixteenKeys = 16 * 128 / 16;
   constexpr uint64_t kTwoPanels = 2 * kPanelBytes / 16;
   Pin(o[0]);
@@ -144,8 +193,8 @@ __device__ void AccumulateBlock(int half, const Ring<kBlockSlots>& block, bool f
   __syncwarp();
   if (Lane() == 0) {
     // The weights lie in the second half, and both warpgroups read them.
-    if (half == 0) Arrive(&shared.keys.empty[slot][0]);
-    Arrive(&shared.keys.empty[slot][1]);
+    if (half == 0) Arrive(&shared.keys_empty[slot][0]);
+    Arrive(&shared.keys_empty[slot][1]);
   }
 }
 
@@ -168,7 +217,6 @@ __device__ void Finish(const SparseAttention& work, const Tile& tile, int half, 
 
 __device__ void AccumulateTiles(const LaunchedAttention& launched, int half, Shared& shared) {
   Ring<kTileSlots> tile_slot;
-  Ring<kTileSlots> sums_slot;
   Ring<kBlockSlots> block;
   while (true) {
     const Tile tile = TakeTile(tile_slot, shared);
@@ -176,14 +224,8 @@ __device__ void AccumulateTiles(const LaunchedAttention& launched, int half, Sha
     float o[2][kChannels / 2];
     float sums[2] = {0.0F, 0.0F};
     for (int32_t begin = 0; begin < tile.keys; begin += kBlockKeys) {
-      AccumulateBlock(half, block, begin == 0, shared, o);
+      AccumulateBlock(half, block, begin == 0, shared, sums, o);
       block.Next();
-    }
-    if (tile.keys > 0) {
-      Wait(&shared.sums_full[sums_slot.slot], sums_slot.parity);
-      for (int i = 0; i < 2; ++i) sums[i] = shared.sums[sums_slot.slot][HeadOf(i)];
-      ArriveOnce(&shared.sums_empty[sums_slot.slot]);
-      sums_slot.Next();
     }
     Finish(launched.work, tile, half, sums, o);
   }
@@ -196,18 +238,15 @@ __global__ void __launch_bounds__(kThreads, 1) AttentionKernel(const LaunchedAtt
   // generic addresses everything below would cost twice the registers and the time.
   Shared& shared = *reinterpret_cast<Shared*>(memory + (-SharedAddress(memory) & 1023U));
   if (threadIdx.x == 0) {
-    InitBarrier(&shared.queries_full, kGatherThreads);
+    InitBarrier(&shared.queries_full, 32 * kScoreWarps);
     InitBarrier(&shared.queries_empty, kScoreWarps);
     for (int i = 0; i < kBlockSlots; ++i) {
-      InitBarrier(&shared.keys.full[i][0], kGatherThreads);
-      InitBarrier(&shared.keys.full[i][1], kGatherThreads);
-      InitBarrier(&shared.keys.empty[i][0], kValueWarps / 2);
-      InitBarrier(&shared.keys.empty[i][1], kValueWarps);
-      InitBarrier(&shared.weights_full[i], kScoreWarps);
+      InitBarrier(&shared.keys_empty[i][0], kValueWarps / 2);
+      InitBarrier(&shared.keys_empty[i][1], kValueWarps);
+      InitBarrier(&shared.reference_full[i], kScoreWarps / kBlockSlots);
+      InitBarrier(&shared.weights_full[i], kScoreWarps / kBlockSlots);
     }
     for (int i = 0; i < kTileSlots; ++i) {
-      InitBarrier(&shared.sums_full[i], kScoreWarps);
-      InitBarrier(&shared.sums_empty[i], kValueWarps);
       InitBarrier(&shared.tile_full[i], 1);
       InitBarrier(&shared.tile_empty[i], kThreads / 32);
     }
@@ -215,19 +254,18 @@ __global__ void __launch_bounds__(kThreads, 1) AttentionKernel(const LaunchedAtt
   }
   __syncthreads();
   const int warpgroup = static_cast<int>(threadIdx.x / 128);
-  constexpr int kGatherRegisters = 88;
-  constexpr int kScoreRegisters = 104;
+  constexpr int kScoreRegisters = 96;
   constexpr int kValueRegisters = 160;
-  static_assert(kGatherRegisters + kScoreRegisters + 2 * kValueRegisters <= 4 * 128);  // 128: compiled for
+  static_assert(2 * kScoreRegisters + 2 * kValueRegisters <= 4 * 128);  // 128: compiled for
   if (warpgroup == 0) {
-    GiveRegisters<kGatherRegisters>();
-    BringTiles<kFp8>(launched, shared);
+    GiveRegisters<kScoreRegisters>();
+    ScoreTiles<kFp8, 0>(launched, shared);
   } else if (warpgroup == 1) {
     GiveRegisters<kScoreRegisters>();
-    ScoreTiles(launched, shared);
+    ScoreTiles<kFp8, 1>(launched, shared);
   } else {
     TakeRegisters<kValueRegisters>();
-    AccumulateTiles(launched, warpgroup - 2, shared);
+    AccumulateTiles(launched, warpgroup - kBlockSlots, shared);
   }
 }
 

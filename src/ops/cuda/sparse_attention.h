@@ -51,7 +51,7 @@ struct SparseAttention {
   int64_t workspace_bytes = 0;         // at least WorkspaceBytes(sms)
 };
 
-// What Enqueue needs beside its operands, whatever the number of rows and heads: some 16 MB on 132 SMs.
+// What Enqueue needs beside its operands, whatever the number of rows and heads: some 8 MB on 132 SMs.
 int64_t WorkspaceBytes(int sms);
 
 // Enqueues it with one block on each of `sms` SMs (SmBudget), which take their tiles from the counter

@@ -7,6 +7,7 @@
 #include "ops/cuda/latent_gather.cuh"
 #include "ops/cuda/ring.cuh"
 #include "ops/cuda/sparse_attention_launch.h"
+#include "ops/cuda/sparse_attention_slots.cuh"
 
 // Few rows: kParts blocks, a cluster, for 64 heads of a row. First they deal the keys out: each scores every
 // kParts-th block of 64 keys and tells the others its largest scores, from which all know what the weights
@@ -136,15 +137,15 @@ __device__ void Bring(const LaunchedAttention& launched, const Tile& tile, int i
   using Split = Split<kParts>;
   const SparseAttention& work = launched.work;
   const int warp = static_cast<int>(threadIdx.x / 32);
-  BringQueries(work, tile, shared.queries, &shared.queries_full);
+  BringQueries<kGatherWarps>(work, tile, shared.queries, &shared.queries_full);
   const int blocks = (tile.keys + kBlockKeys - 1) / kBlockKeys;
   const int own_blocks = (blocks - part + kParts - 1) / kParts;
   Ring<kBlockSlots> block;
   const KeyRows own_rows(work, tile, part, kParts);
   if constexpr (kFp8) {
-    BringCodes(work, own_rows, own_blocks, block, shared.keys, [] {});
+    BringCodes(work, own_rows, own_blocks, block, shared.keys);
   } else {
-    BringValues(work, own_rows, own_blocks, block, shared.keys, [] {});
+    BringValues(work, own_rows, own_blocks, block, shared.keys);
   }
   WaitForCluster();
   ArriveAtCluster();

@@ -5,30 +5,32 @@
 #include "ops/cuda/ring.cuh"
 #include "ops/cuda/sparse_attention_launch.h"
 
-// What the math of sparse_attention.cu works on, and the warpgroup that draws tiles and brings what they
-// need.
+// What the warpgroups of sparse_attention.cu share, and the warp that draws tiles for all of them.
 namespace sluice::ops::cuda {
 
 constexpr int kTileSlots = 2;
 
 struct Shared {
   alignas(1024) uint8_t queries[kPanels][kPanelBytes];
-  // Once a block's scores are there, its softmax weights [head, key] take the place of the rotated channels.
-  KeySlots keys;
+  // A block's keys. Once its scores are there, its softmax weights [head, key] take the place of the rotated
+  // channels.
+  uint8_t keys[kBlockSlots][kPanels][kPanelBytes];
+  alignas(16) float scales[kBlockSlots][kBlockKeys][kQuantBlocks];  // of the codes
+  float reference[kBlockSlots][kTileHeads];                         // what the weights are relative to
   float rescale[kBlockSlots][kTileHeads];  // what the blocks before are multiplied with
-  float sums[kTileSlots][kTileHeads];
+  float sums[kBlockSlots][kTileHeads];     // of the weights
   uint64_t queries_full;
   uint64_t queries_empty;
+  uint64_t keys_empty[kBlockSlots][2];  // the first 256 channels, and the others
+  uint64_t reference_full[kBlockSlots];
   uint64_t weights_full[kBlockSlots];
-  uint64_t sums_full[kTileSlots];
-  uint64_t sums_empty[kTileSlots];
   uint64_t tile_full[kTileSlots];
   uint64_t tile_empty[kTileSlots];
   Tile tile[kTileSlots];
 };
 
-// The next tile, drawn while this one is being worked on: a step for each block of keys, so that no step
-// waits for the memory of the one before. A warp's work.
+// The next tile, drawn while this one is being worked on: a step for each block of keys that the warp has to
+// do with, so that no step waits for the memory of the one before. A warp's work.
 class TileDraw {
  public:
   __device__ TileDraw(const LaunchedAttention& launched, Shared& shared)
@@ -79,37 +81,5 @@ class TileDraw {
   int32_t row_ = 0;
   int32_t last_ = 0;
 };
-
-template <bool kFp8>
-__device__ void BringTiles(const LaunchedAttention& launched, Shared& shared) {
-  const SparseAttention& work = launched.work;
-  const int warp = static_cast<int>(threadIdx.x / 32);
-  Ring<kTileSlots> tile_slot;
-  Ring<kBlockSlots> block;
-  uint32_t queries_parity = 0;
-  TileDraw draw(launched, shared);
-  while (true) {
-    if (warp == 0) draw.Complete();
-    Wait(&shared.tile_full[tile_slot.slot], tile_slot.parity);
-    const Tile tile = shared.tile[tile_slot.slot];
-    __syncwarp();
-    if (threadIdx.x % 32 == 0) Arrive(&shared.tile_empty[tile_slot.slot]);
-    tile_slot.Next();
-    if (tile.row < 0) return;
-    if (tile.keys == 0) continue;
-    Wait(&shared.queries_empty, queries_parity ^ 1);
-    queries_parity ^= 1;
-    BringQueries(work, tile, shared.queries, &shared.queries_full);
-    const int blocks = (tile.keys + kBlockKeys - 1) / kBlockKeys;
-    const auto draw_step = [&] {
-      if (warp == 0) draw.Step();
-    };
-    if constexpr (kFp8) {
-      BringCodes(work, KeyRows(work, tile), blocks, block, shared.keys, draw_step);
-    } else {
-      BringValues(work, KeyRows(work, tile), blocks, block, shared.keys, draw_step);
-    }
-  }
-}
 
 }  // namespace sluice::ops::cuda
