@@ -17,7 +17,7 @@ int64_t ClusteredSms(int sms) { return int64_t{sms} * 120 / 132; }
 // Of a row and 64 heads: so many may be shared by clusters.
 int64_t MostFewItems(int sms) { return ClusteredSms(sms) / 4; }
 
-// Blocks for each: as many as there is room for at once. A second turn of clusters would take longer than a
+// Blocks for each: as many as there is room for at once. With a second turn clusters take as long as a
 // single block does with an item (docs/kernels.md).
 int32_t Parts(int64_t items, int sms) {
   if (items <= ClusteredSms(sms) / 8) return 8;
