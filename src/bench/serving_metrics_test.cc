@@ -11,7 +11,9 @@ namespace {
 // The same definitions in NumPy's functions (tests/golden/bench/make_vectors.py), of runs with requests that
 // failed, without a chunk, with one, with many.
 TEST(ServingMetrics, AreThoseOfThePeersDefinitions) {
-  for (const Json& run : TestVectors()["runs"]) {
+  const Json vectors = TestVectors();
+  ASSERT_EQ(vectors["runs"].size(), 6U);
+  for (const Json& run : vectors["runs"]) {
     const double seconds = run["seconds"];
     const ServingMetrics metrics = MetricsOf(RecordsOf(run["records"]), seconds);
     const Json& expected = run["metrics"];
