@@ -127,7 +127,8 @@ TEST(CheckpointMaker, RefusesBadRequestsBeforeWriting) {
   EXPECT_THAT(sentence({"hidden_size=wide"}), HasSubstr("\"hidden_size\" is \"wide\""));
   EXPECT_THAT(sentence({"n_group=3"}), HasSubstr("a divisor of n_routed_experts, 16"));
   EXPECT_THAT(SentenceOf([] { PlanCheckpoint(Options("huge", WeightFormat::kF32)); }),
-              HasSubstr("There is no preset \"huge\"; choose one of tiny, small, v3.2-61, v3.2, glm-5."));
+              HasSubstr("There is no preset \"huge\"; choose one of tiny, small, v3.2-61, v3.2, glm-5-78, "
+                        "glm-5.2-78, glm-5, glm-5.2."));
   EXPECT_THAT(SentenceOf([] { ParseWeightFormat("int4"); }), HasSubstr("choose f32, bf16 or fp8"));
 }
 

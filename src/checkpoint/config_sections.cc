@@ -2,6 +2,11 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <optional>
+#include <string>
+#include <utility>
+
 #include "checkpoint/json_file.h"
 
 namespace sluice::checkpoint {
@@ -50,7 +55,72 @@ void ReadYarn(ConfigReader& section, RopeConfig& rope) {
   }
 }
 
+// A word or a letter per layer that says whether it shares; nullopt after a defect.
+std::optional<std::vector<bool>> SharedAsListed(ConfigReader& reader, const char* key, int64_t layers,
+                                                const std::vector<nlohmann::json>& list, const char* full,
+                                                const char* shared) {
+  if (std::ssize(list) != layers) {
+    reader.Defect(key, ShownJson(reader.At(key)),
+                  fmt::format("\"{}\" or \"{}\" for each of {} layers", full, shared, layers));
+    return std::nullopt;
+  }
+  std::vector<bool> shares;
+  for (const nlohmann::json& type : list) {
+    if (type != full && (type != shared || shares.empty())) {
+      reader.Defect(key, fmt::format("{} for layer {}", ShownJson(type), shares.size()),
+                    shares.empty()
+                        ? fmt::format("\"{}\", since there is no layer before it to share with", full)
+                        : fmt::format("\"{}\" or \"{}\"", full, shared));
+      return std::nullopt;
+    }
+    shares.push_back(type == shared);
+  }
+  return shares;
+}
+
 }  // namespace
+
+std::vector<bool> ReadSharedIndexers(ConfigReader& reader, int64_t layers) {
+  std::vector<std::pair<const char*, std::vector<bool>>> said;
+  const auto say = [&](const char* key, std::optional<std::vector<bool>> shares) {
+    if (shares.has_value()) said.emplace_back(key, *std::move(shares));
+  };
+  if (const char* key = "indexer_types"; reader.Has(key)) {
+    const auto& list = reader.At(key);
+    say(key, SharedAsListed(
+                 reader, key, layers,
+                 list.is_array() ? list.get<std::vector<nlohmann::json>>() : std::vector<nlohmann::json>(),
+                 "full", "shared"));
+  }
+  if (const char* key = "index_topk_pattern"; reader.Has(key)) {
+    std::vector<nlohmann::json> letters;
+    for (const char letter : reader.String(key)) letters.emplace_back(std::string(1, letter));
+    say(key, SharedAsListed(reader, key, layers, letters, "F", "S"));
+  }
+  if (const char* key = "index_topk_freq"; reader.Has(key)) {
+    const int64_t every = reader.Integer(key, 1, 256);
+    const int64_t offset = reader.IntegerOr("index_skip_topk_offset", 2, 0, 256);
+    std::vector<bool> shares;
+    for (int64_t i = 0; i < layers; ++i) shares.push_back(std::max<int64_t>(i - offset + 1, 0) % every != 0);
+    // Offset 0 would have layer 0 share.
+    if (!shares.empty() && shares.front()) {
+      reader.Defect("index_skip_topk_offset", "0",
+                    "at least 1, since layer 0 has none before it to share with");
+    } else {
+      say(key, std::move(shares));
+    }
+  }
+  if (said.empty()) return {};
+  const auto& [first, shares] = said.front();
+  for (const auto& [key, others] : said) {
+    const auto differ = std::mismatch(shares.begin(), shares.end(), others.begin()).first - shares.begin();
+    if (differ == layers) continue;
+    reader.Defect(key, ShownJson(reader.At(key)),
+                  fmt::format("what \"{}\" says, that layer {} is {}", first, differ,
+                              shares[differ] ? "shared" : "full"));
+  }
+  return std::find(shares.begin(), shares.end(), true) == shares.end() ? std::vector<bool>() : shares;
+}
 
 RopeConfig ReadRope(const nlohmann::json& object, ConfigReader& reader) {
   RopeConfig rope;

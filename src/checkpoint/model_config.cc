@@ -13,8 +13,14 @@
 namespace sluice::checkpoint {
 namespace {
 
-constexpr const char* kArchitecture = "DeepseekV32ForCausalLM";
-constexpr const char* kModelType = "deepseek_v32";
+// The families: one forward pass, other sizes and defaults.
+struct Architecture {
+  const char* name;
+  const char* model_type;
+  bool indexer_rope_interleave;  // where config.json does not say, as of Transformers' configs
+};
+constexpr Architecture kArchitectures[] = {{"DeepseekV32ForCausalLM", "deepseek_v32", false},
+                                           {"GlmMoeDsaForCausalLM", "glm_moe_dsa", true}};
 
 // Required sizes with their limits. The upper limits lie far above any published model; they keep products of
 // sizes and the number of tensors (layers x experts) small enough to list.
@@ -48,20 +54,18 @@ constexpr SizeKey kSizes[] = {
     {"max_position_embeddings", &ModelConfig::max_position_embeddings, 1, 16'777'216},
 };
 
-// GLM-5 is a neighbour in this family, so it gets its own sentence.
 void CheckArchitecture(ConfigReader& reader, ModelConfig& config) {
-  const std::string right = fmt::format("[\"{}\"]", kArchitecture);
-  if (!reader.Has("architectures")) {
-    reader.Defect("architectures", "missing", right);
-  } else if (const auto& names = reader.At("architectures");
-             names != nlohmann::json::array({kArchitecture})) {
-    const bool glm = names == nlohmann::json::array({"GlmMoeDsaForCausalLM"});
-    reader.Defect("architectures", ShownJson(names),
-                  right + (glm ? "; the GLM-5 family is not supported by this version" : ""));
+  const nlohmann::json names = reader.Has("architectures") ? reader.At("architectures") : nlohmann::json();
+  for (const Architecture& known : kArchitectures) {
+    if (names != nlohmann::json::array({known.name})) continue;
+    config.architecture = known.name;
+    config.model_type = known.model_type;
+    config.indexer_rope_interleave = known.indexer_rope_interleave;
+    reader.OnlyIfPresent("model_type", known.model_type);
+    return;
   }
-  config.architecture = kArchitecture;
-  config.model_type = kModelType;
-  reader.OnlyIfPresent("model_type", kModelType);
+  reader.Defect("architectures", names.is_null() ? "missing" : ShownJson(names),
+                fmt::format("[\"{}\"] or [\"{}\"]", kArchitectures[0].name, kArchitectures[1].name));
 }
 
 // Keys that name a variation of the model of which sluice computes one form.
@@ -74,7 +78,7 @@ void CheckFixedForms(ConfigReader& reader, const ModelConfig& config) {
   reader.OnlyIfPresent("mlp_bias", false);
   reader.OnlyIfPresent("tie_word_embeddings", false);
   reader.OnlyIfPresent("rope_interleave", true);
-  reader.OnlyIfPresent("index_topk_freq", 1);
+  reader.OnlyIfPresent("moe_router_dtype", "float32");
   reader.OnlyIfPresent("num_key_value_heads", config.num_attention_heads);
   reader.OnlyIfPresent("qk_head_dim", config.qk_nope_head_dim + config.qk_rope_head_dim);
   for (const char* key : {"torch_dtype", "dtype"}) {
@@ -88,6 +92,18 @@ void CheckFixedForms(ConfigReader& reader, const ModelConfig& config) {
     reader.Defect("dtype", ShownJson(reader.At("dtype")),
                   fmt::format("{} as \"torch_dtype\" says", ShownJson(reader.At("torch_dtype"))));
   }
+}
+
+// Without "first_k_dense_replace": how many layers "mlp_layer_types" calls "dense" before another. That those
+// after them are not is CheckLayerLists' matter.
+std::optional<int64_t> DenseLayersListed(ConfigReader& reader) {
+  if (!reader.Has("mlp_layer_types") || !reader.At("mlp_layer_types").is_array()) return std::nullopt;
+  int64_t dense = 0;
+  for (const auto& type : reader.At("mlp_layer_types")) {
+    if (type != "dense") break;
+    ++dense;
+  }
+  return dense;
 }
 
 // Lists with one word per layer: each must describe the schedule that the sizes describe.
@@ -108,8 +124,11 @@ void CheckLayerLists(ConfigReader& reader, const ModelConfig& config) {
       return;
     }
   };
-  check("layer_types", [](int64_t) { return "deepseek_sparse_attention"; });
-  check("indexer_types", [](int64_t) { return "full"; });
+  // Transformers has called what every layer has by two names.
+  const bool is_new = reader.Has("layer_types") && reader.At("layer_types").is_array() &&
+                      !reader.At("layer_types").empty() &&
+                      reader.At("layer_types").front() == "indexed_attention";
+  check("layer_types", [&](int64_t) { return is_new ? "indexed_attention" : "deepseek_sparse_attention"; });
   check("mlp_layer_types", [&](int64_t layer) { return config.IsDense(layer) ? "dense" : "sparse"; });
 }
 
@@ -186,18 +205,24 @@ std::optional<ModelConfig> ParseModelConfig(std::string_view text, const std::st
   // The sizes of another architecture would only bury the one sentence that matters.
   if (defects.sentences().size() != defects_before) return std::nullopt;
 
-  for (const SizeKey& size : kSizes) config.*size.member = reader.Integer(size.key, size.least, size.most);
+  for (const SizeKey& size : kSizes) {
+    const auto implied = size.member == &ModelConfig::first_k_dense_replace && !reader.Has(size.key)
+                             ? DenseLayersListed(reader)
+                             : std::nullopt;
+    config.*size.member = implied ? *implied : reader.Integer(size.key, size.least, size.most);
+  }
   const bool sizes_are_right = defects.sentences().size() == defects_before;
   config.num_nextn_predict_layers = reader.IntegerOr("num_nextn_predict_layers", 0, 0, 16);
   config.routed_scaling_factor = reader.Number("routed_scaling_factor", 1e-6, 1e6);
   config.norm_topk_prob = reader.BoolOr("norm_topk_prob", true);
-  config.indexer_rope_interleave = reader.BoolOr("indexer_rope_interleave", false);
+  config.indexer_rope_interleave = reader.BoolOr("indexer_rope_interleave", config.indexer_rope_interleave);
   config.rms_norm_eps = reader.Number("rms_norm_eps", 1e-12, 1e-1);
   config.rope = ReadRope(*object, reader);
   if (reader.Has("quantization_config")) CheckQuantization(reader.At("quantization_config"), reader);
   if (sizes_are_right) {
     CheckRelations(reader, config);
     CheckFixedForms(reader, config);
+    config.shares_selection = ReadSharedIndexers(reader, config.num_hidden_layers);
     CheckLayerLists(reader, config);
     ReadTokenIds(reader, config);
   }
@@ -210,6 +235,12 @@ std::optional<ModelConfig> CheckModelConfig(const std::filesystem::path& directo
   const std::optional<std::string> text = ReadText(file, defects);
   if (!text) return std::nullopt;
   return ParseModelConfig(*text, file.string(), defects);
+}
+
+int64_t ModelConfig::IndexersIn(int64_t begin, int64_t end) const {
+  int64_t count = 0;
+  for (int64_t layer = begin; layer < end; ++layer) count += HasIndexer(layer) ? 1 : 0;
+  return count;
 }
 
 ModelConfig ReadModelConfig(const std::filesystem::path& directory) {
@@ -225,7 +256,9 @@ std::string CanonicalText(const ModelConfig& config) {
   text += fmt::format("num_nextn_predict_layers={}\n", config.num_nextn_predict_layers);
   text += fmt::format("routed_scaling_factor={:a}\nnorm_topk_prob={}\nindexer_rope_interleave={}\n",
                       config.routed_scaling_factor, config.norm_topk_prob, config.indexer_rope_interleave);
-  text += fmt::format("rms_norm_eps={:a}\n", config.rms_norm_eps);
+  text += fmt::format("rms_norm_eps={:a} indexers=", config.rms_norm_eps);
+  for (int64_t i = 0; i < config.num_hidden_layers; ++i) text += config.HasIndexer(i) ? 'F' : 'S';
+  text += '\n';
   const RopeConfig& rope = config.rope;
   text += fmt::format("rope={:a} {} {:a} {:a} {:a} {:a} {:a} {}\n", rope.theta, rope.yarn, rope.factor,
                       rope.beta_fast, rope.beta_slow, rope.mscale, rope.mscale_all_dim,

@@ -26,8 +26,8 @@ struct RopeConfig {
 // What config.json says, checked: every size positive, within limits, and consistent. Names are the file's
 // own.
 struct ModelConfig {
-  std::string architecture;  // "DeepseekV32ForCausalLM"
-  std::string model_type;    // "deepseek_v32"
+  std::string architecture;  // "DeepseekV32ForCausalLM" or "GlmMoeDsaForCausalLM"
+  std::string model_type;    // "deepseek_v32" or "glm_moe_dsa"
   int64_t vocab_size = 0;
   int64_t hidden_size = 0;
   int64_t num_hidden_layers = 0;
@@ -51,6 +51,9 @@ struct ModelConfig {
   int64_t index_head_dim = 0;
   int64_t index_topk = 0;
   bool indexer_rope_interleave = false;
+  // Layers without an indexer ("shared"): they attend to the keys that the nearest layer before them with one
+  // ("full") has selected. By layer, the first never; empty: no layer is.
+  std::vector<bool> shares_selection;
   double rms_norm_eps = 1e-6;
   RopeConfig rope;
   int64_t max_position_embeddings = 0;
@@ -59,6 +62,12 @@ struct ModelConfig {
   int64_t bos_token_id = 0;
 
   bool IsDense(int64_t layer) const { return layer < first_k_dense_replace; }
+  // Whether a layer has an indexer, and so tensors and a cache for it. Nextn layers may.
+  bool HasIndexer(int64_t layer) const {
+    return layer >= static_cast<int64_t>(shares_selection.size()) || !shares_selection[layer];
+  }
+  // Of layers [begin, end), those that have one.
+  int64_t IndexersIn(int64_t begin, int64_t end) const;
 };
 
 // Reads DIR/config.json. Throws Error(kModelFiles) naming the file, the key, what was found and what would

@@ -108,8 +108,9 @@ struct Refused {
 };
 const Refused kRefused[] = {
     {R"({"architectures": ["LlamaForCausalLM"]})",
-     R"("architectures" is ["LlamaForCausalLM"]; expected ["DeepseekV32ForCausalLM"])"},
-    {R"({"architectures": ["GlmMoeDsaForCausalLM"]})", "the GLM-5 family is not supported by this version"},
+     R"("architectures" is ["LlamaForCausalLM"]; expected ["DeepseekV32ForCausalLM"] or ["GlmMoeDsaForCausalLM"])"},
+    {R"({"architectures": ["GlmMoeDsaForCausalLM"]})",
+     R"("model_type" is "deepseek_v32"; expected "glm_moe_dsa")"},
     {R"({"architectures": null})", R"("architectures" is missing)"},
     {R"({"model_type": "deepseek_v3"})", R"("model_type" is "deepseek_v3"; expected "deepseek_v32")"},
     {R"({"hidden_size": null})", R"("hidden_size" is missing; expected an integer from 1 to 65536)"},
@@ -140,8 +141,12 @@ const Refused kRefused[] = {
     {R"({"tie_word_embeddings": true})", R"("tie_word_embeddings" is true)"},
     {R"({"rope_interleave": false})", R"("rope_interleave" is false)"},
     {R"({"norm_topk_prob": 1})", R"("norm_topk_prob" is 1; expected true or false)"},
-    {R"({"indexer_types": ["full"]})", "a list of 61 strings, one per layer"},
-    {R"({"index_topk_freq": 4})", R"("index_topk_freq" is 4)"},
+    {R"({"indexer_types": ["full"]})", R"(["full"]; expected "full" or "shared" for each of 61 layers)"},
+    {R"({"indexer_types": "full"})", R"("indexer_types" is "full"; expected "full" or "shared")"},
+    {R"({"index_topk_freq": 0})", R"("index_topk_freq" is 0; expected an integer from 1 to 256)"},
+    {R"({"index_topk_freq": 4, "index_skip_topk_offset": 0})", "layer 0 has none before it to share with"},
+    {R"({"index_topk_pattern": "FSF"})", R"("index_topk_pattern" is "FSF"; expected "F" or "S" for each)"},
+    {R"({"moe_router_dtype": "bfloat16"})", R"("moe_router_dtype" is "bfloat16"; expected "float32")"},
     {R"({"rms_norm_eps": 0})", R"("rms_norm_eps" is 0; expected a number from 1e-12)"},
     {R"({"routed_scaling_factor": null})", R"("routed_scaling_factor" is missing)"},
     {R"({"torch_dtype": "int8"})", R"("torch_dtype" is "int8")"},
@@ -191,11 +196,102 @@ TEST(ModelConfig, RefusesLayerListsOfAnotherSchedule) {
   config["mlp_layer_types"] = std::vector<std::string>(61, "sparse");
   for (int layer = 0; layer < 3; ++layer) config["mlp_layer_types"][layer] = "dense";
   EXPECT_THAT(DefectsOf(config.dump()), IsEmpty());
-  config["indexer_types"][4] = "shared";
+  config["indexer_types"][0] = "shared";
   config["mlp_layer_types"][3] = "dense";
   EXPECT_THAT(DefectsOf(config.dump()),
-              ElementsAre(HasSubstr("\"indexer_types\" is \"shared\" for layer 4; expected \"full\""),
+              ElementsAre(HasSubstr("\"indexer_types\" is \"shared\" for layer 0; expected \"full\", since"),
                           HasSubstr("\"mlp_layer_types\" is \"dense\" for layer 3; expected \"sparse\"")));
+  config["indexer_types"][0] = "full";
+  config["indexer_types"][4] = "half";
+  config["mlp_layer_types"][3] = "sparse";
+  EXPECT_THAT(
+      DefectsOf(config.dump()),
+      ElementsAre(HasSubstr("\"indexer_types\" is \"half\" for layer 4; expected \"full\" or \"shared\"")));
+}
+
+// config.json of GLM-5 as published, with the keys that GLM-5.2 adds to it.
+const char* const kGlm52 = R"({
+  "architectures": ["GlmMoeDsaForCausalLM"], "attention_bias": false, "bos_token_id": 0, "dtype": "bfloat16",
+  "eos_token_id": [154820, 154827, 154829], "first_k_dense_replace": 3, "head_dim": 192, "hidden_act": "silu",
+  "hidden_size": 6144, "index_head_dim": 128, "index_n_heads": 32, "index_share_for_mtp_iteration": true,
+  "index_skip_topk_offset": 3, "index_topk": 2048, "index_topk_freq": 4, "index_topk_pattern": null,
+  "indexer_rope_interleave": true, "intermediate_size": 12288, "kv_lora_rank": 512,
+  "max_position_embeddings": 1048576, "model_type": "glm_moe_dsa", "moe_intermediate_size": 2048,
+  "moe_layer_freq": 1, "moe_router_dtype": "float32", "n_group": 1, "n_routed_experts": 256,
+  "n_shared_experts": 1, "norm_topk_prob": true, "num_attention_heads": 64, "num_experts_per_tok": 8,
+  "num_hidden_layers": 78, "num_key_value_heads": 64, "num_nextn_predict_layers": 1, "pad_token_id": 154820,
+  "q_lora_rank": 2048, "qk_head_dim": 256, "qk_nope_head_dim": 192, "qk_rope_head_dim": 64,
+  "quantization_config": {"activation_scheme": "dynamic", "fmt": "e4m3", "quant_method": "fp8",
+                          "modules_to_not_convert": ["lm_head"], "weight_block_size": [128, 128]},
+  "rms_norm_eps": 1e-05, "rope_interleave": true,
+  "rope_parameters": {"rope_theta": 8000000, "rope_type": "default"}, "routed_scaling_factor": 2.5,
+  "scoring_func": "sigmoid", "tie_word_embeddings": false, "topk_group": 1, "topk_method": "noaux_tc",
+  "v_head_dim": 256, "vocab_size": 154880})";
+
+TEST(ModelConfig, ReadsGlm) {
+  nlohmann::json json = nlohmann::json::parse(kGlm52);
+  json["mlp_layer_types"] = std::vector<std::string>(78, "sparse");
+  for (int layer = 0; layer < 3; ++layer) json["mlp_layer_types"][layer] = "dense";
+  json["indexer_types"] = std::vector<std::string>(78, "shared");
+  for (const int layer : {0, 1, 2}) json["indexer_types"][layer] = "full";
+  for (int layer = 6; layer < 78; layer += 4) json["indexer_types"][layer] = "full";
+  const auto parsed = [](const nlohmann::json& text) {
+    Defects defects;
+    auto config = ParseModelConfig(text.dump(), "c", defects);
+    EXPECT_THAT(defects.sentences(), IsEmpty());
+    return config.value();
+  };
+  const ModelConfig all = parsed(json);
+  EXPECT_EQ(all.architecture, "GlmMoeDsaForCausalLM");
+  EXPECT_EQ(all.model_type, "glm_moe_dsa");
+  EXPECT_EQ(all.rope.theta, 8e6);
+  EXPECT_FALSE(all.rope.yarn);
+  EXPECT_TRUE(all.indexer_rope_interleave);
+  EXPECT_EQ(all.rms_norm_eps, 1e-5);
+  EXPECT_THAT(all.eos_token_ids, ElementsAre(154820, 154827, 154829));
+  EXPECT_EQ(all.IndexersIn(0, 78), 21);
+  EXPECT_EQ(all.IndexersIn(39, 78), 9);  // 42, 46, ..., 74
+  EXPECT_TRUE(all.HasIndexer(38));
+  EXPECT_FALSE(all.HasIndexer(39));
+  EXPECT_TRUE(all.HasIndexer(78));  // the nextn layer
+
+  // Every way to say it alone is the same model.
+  const std::string canonical = CanonicalText(all);
+  nlohmann::json without = json;
+  without.erase("index_topk_freq");
+  EXPECT_EQ(CanonicalText(parsed(without)), canonical);
+  without.erase("indexer_types");
+  without["index_topk_pattern"] = [&] {
+    std::string letters;
+    for (const auto& type : json["indexer_types"]) letters += type == "full" ? "F" : "S";
+    return letters;
+  }();
+  EXPECT_EQ(CanonicalText(parsed(without)), canonical);
+  without.erase("index_topk_pattern");
+  EXPECT_NE(CanonicalText(parsed(without)), canonical);
+  EXPECT_EQ(parsed(without).IndexersIn(0, 78), 78);  // GLM-5
+  without["index_topk_freq"] = 4;
+  EXPECT_EQ(CanonicalText(parsed(without)), canonical);
+  // Without an offset max(i - 1, 0) mod 4 decides.
+  without.erase("index_skip_topk_offset");
+  EXPECT_TRUE(parsed(without).HasIndexer(5));
+  EXPECT_FALSE(parsed(without).HasIndexer(6));
+  // Dense layers may be listed alone.
+  without.erase("first_k_dense_replace");
+  EXPECT_EQ(parsed(without).first_k_dense_replace, 3);
+
+  // The indexer turns neighbouring channels unless it is said otherwise.
+  without.erase("indexer_rope_interleave");
+  EXPECT_TRUE(parsed(without).indexer_rope_interleave);
+  without["layer_types"] = std::vector<std::string>(78, "indexed_attention");
+  EXPECT_THAT(CanonicalText(parsed(without)), HasSubstr("indexers=FFSSSFSSSF"));
+
+  // Two ways that say different things.
+  json["indexer_types"][40] = "full";
+  EXPECT_THAT(
+      DefectsOf(json.dump()),
+      ElementsAre(HasSubstr("\"index_topk_freq\" is 4; expected what \"indexer_types\" says, that layer "
+                            "40 is full")));
 }
 
 TEST(ModelConfig, NamesEveryDefect) {
@@ -218,7 +314,7 @@ TEST(ModelConfig, CanonicalTextTellsEachFieldApart) {
   for (const char* patch :
        {R"({"index_topk": 64})", R"({"rms_norm_eps": 1.0000001e-06})", R"({"eos_token_id": 2})",
         R"({"rope_scaling": {"mscale": 0.5, "mscale_all_dim": 0.5}})", R"({"norm_topk_prob": false})",
-        R"({"rope_scaling": null})", R"({"indexer_rope_interleave": true})"}) {
+        R"({"rope_scaling": null})", R"({"indexer_rope_interleave": true})", R"({"index_topk_freq": 2})"}) {
     EXPECT_NE(CanonicalText(*ParseModelConfig(Patched(patch), "c", defects)), published) << patch;
   }
   EXPECT_EQ(CanonicalText(*ParseModelConfig(Patched(R"({"use_cache": false})"), "c", defects)), published);

@@ -11,6 +11,43 @@ namespace {
 
 using Values = std::vector<std::pair<const char*, nlohmann::json>>;
 
+Values PublishedGlm() {
+  return {{"num_hidden_layers", 78},
+          {"first_k_dense_replace", 3},
+          {"hidden_size", 6144},
+          {"intermediate_size", 12288},
+          {"moe_intermediate_size", 2048},
+          {"num_attention_heads", 64},
+          {"q_lora_rank", 2048},
+          {"qk_nope_head_dim", 192},
+          {"v_head_dim", 256},
+          {"index_n_heads", 32},
+          {"index_topk", 2048},
+          {"n_routed_experts", 256},
+          {"num_experts_per_tok", 8},
+          {"vocab_size", 154880},
+          {"num_nextn_predict_layers", 1}};
+}
+
+// Its depth, its widths per head and its kinds of layers.
+Values NarrowGlm() {
+  return {{"num_hidden_layers", 78},
+          {"first_k_dense_replace", 3},
+          {"hidden_size", 256},
+          {"intermediate_size", 1024},
+          {"moe_intermediate_size", 128},
+          {"num_attention_heads", 8},
+          {"q_lora_rank", 256},
+          {"qk_nope_head_dim", 192},
+          {"v_head_dim", 256},
+          {"index_n_heads", 8},
+          {"index_topk", 256},
+          {"n_routed_experts", 16},
+          {"num_experts_per_tok", 4},
+          {"vocab_size", 2048},
+          {"num_nextn_predict_layers", 1}};
+}
+
 const std::vector<std::pair<std::string, Values>>& Presets() {
   static const std::vector<std::pair<std::string, Values>> presets = {
       {"tiny",
@@ -85,35 +122,16 @@ const std::vector<std::pair<std::string, Values>>& Presets() {
         {"num_experts_per_tok", 8},
         {"vocab_size", 129280},
         {"num_nextn_predict_layers", 1}}},
-      {"glm-5",
-       {{"num_hidden_layers", 78},
-        {"first_k_dense_replace", 3},
-        {"hidden_size", 6144},
-        {"intermediate_size", 12288},
-        {"moe_intermediate_size", 2048},
-        {"num_attention_heads", 64},
-        {"q_lora_rank", 2048},
-        {"qk_nope_head_dim", 192},
-        {"v_head_dim", 256},
-        {"index_n_heads", 32},
-        {"index_topk", 2048},
-        {"indexer_rope_interleave", true},
-        {"n_routed_experts", 256},
-        {"n_group", 1},
-        {"topk_group", 1},
-        {"num_experts_per_tok", 8},
-        {"vocab_size", 154880},
-        {"num_nextn_predict_layers", 1},
-        {"max_position_embeddings", 202752},
-        {"rms_norm_eps", 1e-5},
-        {"rope_scaling", nullptr},
-        {"rope_theta", 1000000}}},
+      {"glm-5-78", NarrowGlm()},
+      {"glm-5.2-78", NarrowGlm()},
+      {"glm-5", PublishedGlm()},
+      {"glm-5.2", PublishedGlm()},
   };
   return presets;
 }
 
-// What every preset has in common with the published model.
-nlohmann::json CommonConfig() {
+// What every DeepSeek preset has in common with the published model.
+nlohmann::json DeepSeekConfig() {
   return {
       {"architectures", {"DeepseekV32ForCausalLM"}},
       {"attention_bias", false},
@@ -151,6 +169,34 @@ nlohmann::json CommonConfig() {
   };
 }
 
+// What every GLM preset has in common with the published models; those of GLM-5.2 are longer and share
+// selections.
+nlohmann::json GlmConfig(bool is_5_2) {
+  nlohmann::json config = DeepSeekConfig();
+  config.erase("rope_scaling");
+  config.erase("rope_theta");
+  config.update(
+      {{"architectures", {"GlmMoeDsaForCausalLM"}},
+       {"model_type", "glm_moe_dsa"},
+       {"indexer_rope_interleave", true},
+       {"rope_interleave", true},
+       {"max_position_embeddings", is_5_2 ? 1048576 : 202752},
+       {"moe_router_dtype", "float32"},
+       {"n_group", 1},
+       {"topk_group", 1},
+       {"rms_norm_eps", 1e-5},
+       {"rope_parameters", {{"rope_theta", is_5_2 ? 8000000 : 1000000}, {"rope_type", "default"}}}});
+  if (is_5_2) {
+    config.update({{"index_topk_freq", 4}, {"index_skip_topk_offset", 3}, {"index_topk_pattern", nullptr}});
+  }
+  return config;
+}
+
+nlohmann::json FamilyConfig(const std::string& preset) {
+  if (!preset.starts_with("glm-")) return DeepSeekConfig();
+  return GlmConfig(preset.starts_with("glm-5.2"));
+}
+
 }  // namespace
 
 std::vector<std::string> PresetNames() {
@@ -163,7 +209,7 @@ std::vector<std::string> PresetNames() {
 nlohmann::json PresetConfig(const std::string& name) {
   for (const auto& [preset, values] : Presets()) {
     if (preset != name) continue;
-    nlohmann::json config = CommonConfig();
+    nlohmann::json config = FamilyConfig(name);
     for (const auto& [key, value] : values) config[key] = value;
     config["num_key_value_heads"] = config["num_attention_heads"];
     return config;
@@ -172,7 +218,9 @@ nlohmann::json PresetConfig(const std::string& name) {
        fmt::join(PresetNames(), ", "));
 }
 
-bool IsPublishedSize(const std::string& name) { return name == "v3.2" || name == "glm-5"; }
+bool IsPublishedSize(const std::string& name) {
+  return name == "v3.2" || name == "glm-5" || name == "glm-5.2";
+}
 
 void ApplyOverride(const std::string& override_text, nlohmann::json& config) {
   const size_t equals = override_text.find('=');

@@ -14,6 +14,7 @@ namespace sluice::checkpoint {
 namespace {
 
 using ::testing::AllOf;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 std::string_view Bytes(const void* data, int64_t bytes) {
@@ -70,7 +71,9 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values("random:tiny", "random:tiny?dtype=f32&layers=2&seed=3",
                       "random:tiny?dtype=fp8&seed=18446744073709551615&embedding_gain=16",
                       "random:tiny?num_nextn_predict_layers=1&experts=8&hidden=200&dtype=fp8",
-                      "random:small?layers=3&dense=1&vocab=300"));
+                      "random:small?layers=3&dense=1&vocab=300",
+                      "random:glm-5-78?layers=2&dtype=fp8&heads=2&vocab=512&num_nextn_predict_layers=0",
+                      "random:glm-5.2-78?layers=5&experts=8&vocab=512&dtype=fp8"));
 
 TEST(RandomCheckpoint, PublishedSizesAreThose) {
   const auto v32 = Checkpoint::Open("random:v3.2");
@@ -105,6 +108,23 @@ TEST(RandomCheckpoint, PublishedSizesAreThose) {
             std::tuple(256, 2048, 8, 1, 1, 1));
   EXPECT_EQ(std::tuple(g.vocab_size, g.max_position_embeddings, g.rms_norm_eps, g.rope.yarn, g.rope.theta),
             std::tuple(154880, 202752, 1e-5, false, 1e6));
+  EXPECT_EQ(g.IndexersIn(0, 78), 78);
+  EXPECT_EQ(g.architecture, "GlmMoeDsaForCausalLM");
+
+  const auto glm52 = Checkpoint::Open("random:glm-5.2");
+  const ModelConfig& s = glm52->config();
+  EXPECT_EQ(std::tuple(s.hidden_size, s.max_position_embeddings, s.rope.theta, s.rms_norm_eps),
+            std::tuple(6144, 1048576, 8e6, 1e-5));
+  // The schedule that was published: 21 layers with an indexer.
+  std::vector<int64_t> full;
+  for (int64_t layer = 0; layer < 78; ++layer) {
+    if (s.HasIndexer(layer)) full.push_back(layer);
+  }
+  EXPECT_THAT(full,
+              ElementsAre(0, 1, 2, 6, 10, 14, 18, 22, 26, 30, 34, 38, 42, 46, 50, 54, 58, 62, 66, 70, 74));
+  EXPECT_FALSE(glm52->Has("model.layers.39.self_attn.indexer.wk.weight"));
+  EXPECT_TRUE(glm52->Has("model.layers.38.self_attn.indexer.wk.weight"));
+  EXPECT_TRUE(glm52->Has("model.layers.39.self_attn.o_proj.weight"));
 }
 
 TEST(RandomCheckpoint, PathSaysTheModel) {
@@ -148,7 +168,8 @@ TEST(RandomCheckpoint, SaysWhatIsWrong) {
     return std::string("no error");
   };
   EXPECT_THAT(sentence("random:tinny"),
-              AllOf(HasSubstr("no preset \"tinny\"; did you mean tiny?"), HasSubstr("v3.2-61, v3.2, glm-5")));
+              AllOf(HasSubstr("no preset \"tinny\"; did you mean tiny?"),
+                    HasSubstr("v3.2-61, v3.2, glm-5-78, glm-5.2-78, glm-5, glm-5.2")));
   EXPECT_THAT(sentence("random:"), HasSubstr("no preset \"\"; known are tiny"));
   EXPECT_THAT(sentence("random:tiny?layer=3"), AllOf(HasSubstr("no key \"layer\"; did you mean layers?"),
                                                      HasSubstr("known are layers, seed")));

@@ -16,7 +16,8 @@ void AddMlp(std::vector<TensorSpec>& out, const std::string& prefix, int64_t hid
   out.push_back({prefix + "down_proj.weight", Kind::kLinear, {hidden, intermediate}});
 }
 
-void AddAttention(std::vector<TensorSpec>& out, const std::string& layer, const ModelConfig& c) {
+void AddAttention(std::vector<TensorSpec>& out, const std::string& layer, const ModelConfig& c,
+                  bool has_indexer) {
   const std::string attention = layer + "self_attn.";
   const std::string indexer = attention + "indexer.";
   const int64_t heads = c.num_attention_heads;
@@ -32,6 +33,7 @@ void AddAttention(std::vector<TensorSpec>& out, const std::string& layer, const 
                  Kind::kLinear,
                  {heads * (c.qk_nope_head_dim + c.v_head_dim), c.kv_lora_rank}});
   out.push_back({attention + "o_proj.weight", Kind::kLinear, {c.hidden_size, heads * c.v_head_dim}});
+  if (!has_indexer) return;
   out.push_back(
       {indexer + "wq_b.weight", Kind::kLinear, {c.index_n_heads * c.index_head_dim, c.q_lora_rank}});
   out.push_back({indexer + "wk.weight", Kind::kLinear, {c.index_head_dim, c.hidden_size}});
@@ -85,7 +87,7 @@ std::vector<TensorSpec> TensorsOf(const ModelConfig& config, const ModelPart& pa
   for (int64_t index = part.layer_begin; index < part.layer_end; ++index) {
     const std::string layer = LayerPrefix(index);
     out.push_back({layer + "input_layernorm.weight", Kind::kNorm, {config.hidden_size}});
-    AddAttention(out, layer, config);
+    AddAttention(out, layer, config, config.HasIndexer(index));
     out.push_back({layer + "post_attention_layernorm.weight", Kind::kNorm, {config.hidden_size}});
     if (config.IsDense(index)) {
       AddMlp(out, layer + "mlp.", config.hidden_size, config.intermediate_size);
@@ -110,7 +112,7 @@ std::vector<TensorSpec> NextnTensors(const ModelConfig& config) {
     out.push_back({layer + "hnorm.weight", Kind::kNorm, {hidden}});
     out.push_back({layer + "eh_proj.weight", Kind::kKeptLinear, {hidden, 2 * hidden}});
     out.push_back({layer + "input_layernorm.weight", Kind::kNorm, {hidden}});
-    AddAttention(out, layer, config);
+    AddAttention(out, layer, config, /*has_indexer=*/true);
     out.push_back({layer + "post_attention_layernorm.weight", Kind::kNorm, {hidden}});
     AddExperts(out, layer, config, 0, config.n_routed_experts);
     out.push_back({layer + "shared_head.norm.weight", Kind::kNorm, {hidden}});

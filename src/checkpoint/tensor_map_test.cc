@@ -69,6 +69,37 @@ TEST(TensorMap, HasThePublishedShapes) {
   EXPECT_EQ(ScaleShape({576, 7168}), (Shape{5, 56}));
 }
 
+// GLM-5.2: heads of 192 + 64 and 256 channels, whose rows of kv_b_proj are three and a half scale blocks; an
+// indexer in 21 of 78 layers.
+TEST(TensorMap, HasTheShapesOfGlm) {
+  MakeOptions options;
+  options.preset = "glm-5.2";
+  const ModelConfig config = PlanCheckpoint(options).config;
+  std::map<std::string, std::vector<int64_t>> shapes;
+  for (const TensorSpec& spec : TensorsOf(config, WholeModel(config))) shapes[spec.name] = spec.shape;
+  using Shape = std::vector<int64_t>;
+  const std::string attention = "model.layers.74.self_attn.";
+  EXPECT_EQ(shapes.at("model.embed_tokens.weight"), (Shape{154880, 6144}));
+  EXPECT_EQ(shapes.at(attention + "q_a_proj.weight"), (Shape{2048, 6144}));
+  EXPECT_EQ(shapes.at(attention + "q_b_proj.weight"), (Shape{16384, 2048}));
+  EXPECT_EQ(shapes.at(attention + "kv_b_proj.weight"), (Shape{28672, 512}));
+  EXPECT_EQ(ScaleShape({28672, 512}), (Shape{224, 4}));
+  EXPECT_EQ(shapes.at(attention + "o_proj.weight"), (Shape{6144, 16384}));
+  EXPECT_EQ(shapes.at(attention + "indexer.wq_b.weight"), (Shape{4096, 2048}));
+  EXPECT_EQ(shapes.at(attention + "indexer.wk.weight"), (Shape{128, 6144}));
+  EXPECT_EQ(shapes.at(attention + "indexer.weights_proj.weight"), (Shape{32, 6144}));
+  EXPECT_EQ(shapes.at("model.layers.2.mlp.up_proj.weight"), (Shape{12288, 6144}));
+  int64_t with_indexer = 0;
+  for (const auto& [name, shape] : shapes) with_indexer += name.ends_with("indexer.wk.weight") ? 1 : 0;
+  EXPECT_EQ(with_indexer, 21);
+  EXPECT_FALSE(shapes.contains("model.layers.75.self_attn.indexer.k_norm.bias"));
+  // The nextn layer may have its own, as any.
+  std::set<std::string> nextn;
+  for (const TensorSpec& spec : NextnTensors(config)) nextn.insert(spec.name);
+  EXPECT_TRUE(nextn.contains("model.layers.78.self_attn.indexer.wk.weight"));
+  EXPECT_TRUE(nextn.contains("model.layers.78.eh_proj.weight"));
+}
+
 // Parts that tile layers, ends and experts hold every tensor; only what a layer keeps whole is held twice.
 TEST(TensorMap, PartsTogetherAreTheWhole) {
   const ModelConfig config = PlanCheckpoint({}).config;  // tiny: 4 layers, 16 experts
