@@ -40,6 +40,21 @@ def _config(**fields):
     return config
 
 
+def _glm(theta, **fields):
+    config = dict(_config(**fields), architectures=["GlmMoeDsaForCausalLM"], model_type="glm_moe_dsa", n_group=1,
+                  topk_group=1, qk_nope_head_dim=192, v_head_dim=256, indexer_rope_interleave=True,
+                  rope_parameters=dict(rope_type="default", rope_theta=theta))
+    # A real one has 1e-5; upstream's q_a_layernorm and kv_a_layernorm have 1e-6 whatever it says.
+    assert config["rms_norm_eps"] == 1e-6
+    return config
+
+
+def full_layers(config):
+    """The layers that have an indexer."""
+    types = config.get("indexer_types", ["full"] * config["num_hidden_layers"])
+    return [layer for layer, kind in enumerate(types) if kind == "full"]
+
+
 # name -> dict(seed, prompt_tokens, config). "exact": fp32 checkpoints, compared with Transformers in float64.
 EXACT = {
     # YaRN as in DeepSeek-V3.2, but past its original length from token 64 on; groups of experts; one dense layer.
@@ -68,6 +83,18 @@ EXACT = {
         moe_intermediate_size=128, n_routed_experts=8, n_shared_experts=2, num_experts_per_tok=2, n_group=2,
         topk_group=1, routed_scaling_factor=1.0, norm_topk_prob=False, num_attention_heads=4, q_lora_rank=256,
         qk_nope_head_dim=192, v_head_dim=256, index_n_heads=16, rope_theta=1000000.0, rope_scaling=None)),
+    # GLM-5: its heads, 32 index heads whose neighbouring channels turn, no groups of experts.
+    "glm5": dict(seed=20265, prompt_tokens=784, dtype="float32", config=_glm(
+        1000000.0, vocab_size=512, hidden_size=384, num_hidden_layers=3, first_k_dense_replace=1,
+        intermediate_size=512, moe_intermediate_size=128, n_routed_experts=16, n_shared_experts=1,
+        num_experts_per_tok=4, routed_scaling_factor=2.5, norm_topk_prob=True, num_attention_heads=16,
+        q_lora_rank=256, index_n_heads=32)),
+    # GLM-5.2: half of the layers attend to what one before them has selected.
+    "glm52": dict(seed=20266, prompt_tokens=800, dtype="float32", config=_glm(
+        8000000.0, vocab_size=512, hidden_size=256, num_hidden_layers=6, first_k_dense_replace=1,
+        intermediate_size=384, moe_intermediate_size=128, n_routed_experts=12, n_shared_experts=1,
+        num_experts_per_tok=3, routed_scaling_factor=2.5, norm_topk_prob=True, num_attention_heads=8,
+        q_lora_rank=128, index_n_heads=32, indexer_types=["full", "full", "shared", "shared", "full", "shared"])),
 }
 
 _QUANTIZATION = dict(quant_method="fp8", fmt="e4m3", activation_scheme="dynamic", weight_block_size=[128, 128],
@@ -104,10 +131,12 @@ FP8 = {
 
 
 def for_transformers(config):
-    """The keyword arguments of DeepseekV32Config for one of the configs above."""
+    """The keyword arguments of the configuration class for one of the configs above."""
     fields = {k: v for k, v in config.items() if k not in (
         "architectures", "model_type", "moe_layer_freq", "scoring_func", "topk_method", "num_nextn_predict_layers",
-        "rope_theta", "rope_scaling", "quantization_config")}
+        "rope_theta", "rope_scaling", "quantization_config", "indexer_rope_interleave")}
+    if "rope_parameters" in config:
+        return fields
     scaling = config["rope_scaling"]
     if scaling is None:
         fields["rope_parameters"] = dict(rope_type="default", rope_theta=config["rope_theta"])

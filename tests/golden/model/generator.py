@@ -28,6 +28,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+import configs
+
 MASK = (1 << 64) - 1
 
 
@@ -120,12 +122,13 @@ def table(config, dtype, embedding_gain=1.0):
         norm(attention + "kv_a_layernorm", latent)
         linear(attention + "kv_b_proj", heads * (nope + value), latent)
         linear(attention + "o_proj", hidden, heads * value)
-        indexer = attention + "indexer."
-        linear(indexer + "wq_b", index_heads * index_dim, q_lora, outlier_step=32, outlier_at=5, outlier_gain=8.0)
-        linear(indexer + "wk", index_dim, hidden, outlier_step=32, outlier_at=5, outlier_gain=8.0)
-        norm(indexer + "k_norm", index_dim)
-        specs.append(TensorSpec(indexer + "k_norm.bias", kind["plain"], (index_dim,), 0.0, 0.17))
-        linear(indexer + "weights_proj", index_heads, hidden, stored="plain")
+        if layer in configs.full_layers(config):
+            indexer = attention + "indexer."
+            linear(indexer + "wq_b", index_heads * index_dim, q_lora, outlier_step=32, outlier_at=5, outlier_gain=8.0)
+            linear(indexer + "wk", index_dim, hidden, outlier_step=32, outlier_at=5, outlier_gain=8.0)
+            norm(indexer + "k_norm", index_dim)
+            specs.append(TensorSpec(indexer + "k_norm.bias", kind["plain"], (index_dim,), 0.0, 0.17))
+            linear(indexer + "weights_proj", index_heads, hidden, stored="plain")
         norm(prefix + "post_attention_layernorm", hidden)
         if layer < config["first_k_dense_replace"]:
             mlp(prefix + "mlp.", config["intermediate_size"])

@@ -38,7 +38,10 @@ class OneRank {
   OneRank(const Vectors& vectors, ops::Numerics numerics, BackEnd back_end);
   ~OneRank();
 
-  // `positions` [top_k] is the row's selection; what the callback leaves there is what attention uses.
+  const checkpoint::ModelConfig& config() const { return checkpoint_->config(); }
+
+  // `positions` [top_k] is the row's selection in a layer with an indexer; what the callback leaves there is
+  // what attention uses, there and in the layers that share it.
   using OnSelection = std::function<void(int64_t layer, int64_t row, std::span<int32_t> positions)>;
 
   // Computes the next tokens of the sequence. Returns logits [rows wanted, vocab]; `wanted` counts from the

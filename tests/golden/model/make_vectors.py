@@ -53,17 +53,20 @@ def one(name, fixture, widened):
     assert np.array_equal(logits[len(prompt) - 1:-1].argmax(-1), continuation)
 
     layers = config["num_hidden_layers"]
-    scores = [scores[i].numpy() for i in range(layers)]
-    selected = np.stack([selected[i].numpy() for i in range(layers)])
+    full = configs.full_layers(config)
+    assert sorted(scores) == full
+    source = [max(f for f in full if f <= layer) for layer in range(layers)]  # whose selection a layer uses
+    scores = [scores[i].numpy() if i in full else None for i in range(layers)]
+    selected = np.stack([selected[source[i]].numpy() for i in range(layers)])
     kept = selection_record.record(scores, configs.INDEX_TOPK)
     choice = kept["margin"] < selection_record.NO_CHOICE
     clear = choice & (kept["margin"] > MARGIN * kept["deviation"])
-    exact = np.stack([selection_record.exact_selection(s, configs.INDEX_TOPK) for s in scores])
+    exact = np.stack([selection_record.exact_selection(scores[i], configs.INDEX_TOPK) for i in source])
     assert (selected == exact)[clear].all(), "Transformers' fp32 scores chose otherwise in a clear row"
     share = clear.sum() / choice.sum()
 
     control_logits, control_selected, _, _ = oracle.run(oracle.build(fixture, specs, widened), tokens, selected)
-    control_selected = np.stack([control_selected[i].numpy() for i in range(layers)])
+    control_selected = np.stack([control_selected[i].numpy() for i in source])
     router_gap = min(float(m.min()) for m in router.values())
     print(f"{name}: {len(prompt)} + {len(continuation)} tokens, {layers} layers; clear rows {clear.sum()} of "
           f"{choice.sum()} with a choice = {100 * share:.3f} %; fp32 islands against float64, selection forced: relative rms of logits "
@@ -87,9 +90,9 @@ def one(name, fixture, widened):
 
 def main():
     torch.set_num_threads(2)
-    widened = oracle.widened_modeling()
     for name in sys.argv[1:] or configs.EXACT:
-        one(name, configs.EXACT[name], widened)
+        fixture = configs.EXACT[name]
+        one(name, fixture, oracle.widened_modeling(fixture["config"]["model_type"]))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Transformers' DeepseekV32ForCausalLM in float64 on generated weights, and what it selected."""
+"""Transformers' DeepseekV32ForCausalLM and GlmMoeDsaForCausalLM in float64 on generated weights, and what they selected."""
 
 import importlib.util
 import pathlib
@@ -7,26 +7,34 @@ import tempfile
 
 import numpy as np
 import torch
-from transformers import DeepseekV32Config
-from transformers.models.deepseek_v32 import modeling_deepseek_v32 as upstream
+from transformers import DeepseekV32Config, GlmMoeDsaConfig
+from transformers.models.deepseek_v32 import modeling_deepseek_v32
+from transformers.models.glm_moe_dsa import modeling_glm_moe_dsa
 
 import configs
 import generator
 
+# model_type -> configuration class, modeling file, class of the model
+FAMILIES = {
+    "deepseek_v32": (DeepseekV32Config, modeling_deepseek_v32, "DeepseekV32ForCausalLM"),
+    "glm_moe_dsa": (GlmMoeDsaConfig, modeling_glm_moe_dsa, "GlmMoeDsaForCausalLM"),
+}
 
-def widened_modeling():
+
+def widened_modeling(model_type):
     """Upstream's modeling file with its fp32 islands computed in float64, rotary angles excepted.
 
     Upstream computes RMSNorm, softmax, index scores and the router in fp32 whatever the model's dtype. This copy is
     the control that says how much that matters; the vectors come from the unchanged file.
     """
+    upstream = FAMILIES[model_type][1]
     lines = []
     for line in pathlib.Path(upstream.__file__).read_text().splitlines():
         if "inv_freq" not in line:
             line = line.replace("torch.float32", "torch.float64").replace(".float()", ".double()")
         lines.append(line)
-    name = "transformers.models.deepseek_v32.modeling_deepseek_v32_widened"
-    path = pathlib.Path(tempfile.mkdtemp()) / "modeling_deepseek_v32_widened.py"
+    name = f"{upstream.__name__}_widened"
+    path = pathlib.Path(tempfile.mkdtemp()) / f"modeling_{model_type}_widened.py"
     path.write_text("\n".join(lines) + "\n")
     spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
@@ -58,11 +66,13 @@ def _load_weights(model, config, specs, seed):
     assert not stored, f"tensors the model has no place for: {sorted(stored)[:3]}"
 
 
-def build(fixture, specs, modeling=upstream):
-    config = DeepseekV32Config(**configs.for_transformers(fixture["config"]))
+def build(fixture, specs, modeling=None):
+    configuration, upstream, name = FAMILIES[fixture["config"]["model_type"]]
+    modeling = modeling or upstream
+    config = configuration(**configs.for_transformers(fixture["config"]))
     config._attn_implementation = "eager"
     config._experts_implementation = "eager"
-    model = modeling.DeepseekV32ForCausalLM(config).to(torch.float64).eval()
+    model = getattr(modeling, name)(config).to(torch.float64).eval()
     _load_weights(model, fixture["config"], specs, fixture["seed"])
     rope = model.model.rotary_emb
     # Module.to(float64) widened the buffer; its values are upstream's fp32 ones.
@@ -78,8 +88,13 @@ def index_scores(indexer, hidden, q_resid, position_embeddings):
     q = indexer.wq_b(q_resid)[0].view(rows, heads, dim)
     k = indexer.k_norm(indexer.wk(hidden))[0].view(rows, 1, dim)
 
+    # The pairs that turn together: channels i and i + rope / 2, or (GLM) neighbours. Where the result lies does not
+    # matter to a product.
     def rotated(x):
-        first, second, rest = x[..., :rope // 2], x[..., rope // 2:rope], x[..., rope:]
+        if indexer.config.model_type == "glm_moe_dsa":
+            first, second, rest = x[..., :rope:2], x[..., 1:rope:2], x[..., rope:]
+        else:
+            first, second, rest = x[..., :rope // 2], x[..., rope // 2:rope], x[..., rope:]
         c, s = cos[:, None, :rope // 2], sin[:, None, :rope // 2]
         return torch.cat([first * c - second * s, second * c + first * s, rest], dim=-1)
 
@@ -100,7 +115,8 @@ def _indices(selected, k):
 
 @torch.no_grad()
 def run(model, tokens, forced=None):
-    """Logits [T, V], per layer the selected sets (bool [T, T]) and the float64 scores, and each router's margin.
+    """Logits [T, V], per layer with an indexer the selected sets (bool [T, T]) and the float64 scores, and each
+    router's margin.
 
     forced: bool [L, T, T], the sets that attention uses instead of the model's own choice (which is still returned).
     """
@@ -115,7 +131,8 @@ def run(model, tokens, forced=None):
             if forced is not None:
                 return _indices(torch.from_numpy(forced[i]), output.shape[-1])
             return output
-        handles.append(layer.self_attn.indexer.register_forward_hook(on_indexer, with_kwargs=True))
+        if getattr(layer.self_attn, "indexer", None) is not None:
+            handles.append(layer.self_attn.indexer.register_forward_hook(on_indexer, with_kwargs=True))
         if hasattr(layer.mlp, "gate"):
             def on_router(module, args, output, i=i):
                 router_margins[i] = router_margin(module, output[0])

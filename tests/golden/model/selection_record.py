@@ -23,13 +23,17 @@ def exact_selection(scores, k):
 
 
 def record(scores, k, windows=None):
-    """scores: one [T, T] array per layer; windows: one per layer. Returns the arrays of the vector file."""
+    """scores: one [T, T] array per layer, None for one without an indexer, whose rows have no choice; windows: one per
+    layer. Returns the arrays of the vector file."""
     windows = windows or [WINDOW] * len(scores)
     layers, rows = len(scores), len(scores[0])
     margin = np.full((layers, rows), NO_CHOICE, np.float32)
     deviation = np.zeros((layers, rows), np.float32)
     offsets, positions, distances = [0], [], []
     for layer in range(layers):
+        if scores[layer] is None:
+            offsets.extend([len(positions)] * rows)
+            continue
         for t in range(rows):
             visible = scores[layer][t, :t + 1].astype(np.float64)
             deviation[layer, t] = visible.std()
