@@ -51,11 +51,10 @@ void Measure(const std::filesystem::path& model, int64_t tokens) {
   const double grown = PeakMegabytes() - before;
   // The pages of the first prompt were free again, so the longer one touched only what lies beyond them.
   const auto numerics = engine::NumericsOf(settings.numerics, checkpoint->is_fp8());
-  const double cache =
-      static_cast<double>((tokens - kChunkRows) *
-                          model::CacheShapeOf(config, model::CacheFormatOf(numerics)).token_bytes() *
-                          config.num_hidden_layers) /
-      (1024.0 * 1024.0);
+  const double cache = static_cast<double>((tokens - kChunkRows) *
+                                           model::CacheTokenBytes(config, model::CacheFormatOf(numerics), 0,
+                                                                  config.num_hidden_layers)) /
+                       (1024.0 * 1024.0);
   fmt::print(
       "{:>8} tokens  peak grew by {:8.1f} MiB  cache {:8.1f} MiB  beyond it {:7.1f} MiB  ({:.0f} tokens/s)\n",
       tokens, grown, cache, grown - cache, static_cast<double>(tokens) / result.seconds);

@@ -1,7 +1,10 @@
 #include "rank_stage.h"
 
+#include <algorithm>
 #include <chrono>
 #include <numeric>
+#include <optional>
+#include <vector>
 
 #include "base/checked.h"
 #include "base/clock.h"
@@ -11,6 +14,24 @@
 #include "tensor/counter_random.h"
 
 namespace sluice::bench {
+namespace {
+
+// For each row the positions up to its own, as many as a selection has: what an earlier stage might hand
+// over.
+Tensor LastPositions(const model::Pass& pass, int64_t top_k) {
+  const Tensor selection = pass.New(DType::kI32, pass.rows(), top_k);
+  std::vector<int32_t> positions(static_cast<size_t>(selection.rows * top_k), -1);
+  for (int64_t row = 0; row < selection.rows; ++row) {
+    const int64_t last = pass.mine()[row].position;
+    const int64_t first = std::max<int64_t>(0, last + 1 - top_k);
+    const auto begin = positions.begin() + row * top_k;
+    std::iota(begin, begin + (last + 1 - first), static_cast<int32_t>(first));
+  }
+  pass.ops().memory().Copy(positions.data(), selection.data, selection.bytes());
+  return selection;
+}
+
+}  // namespace
 
 RankStage::RankStage(const StageOptions& options)
     : options_(options),
@@ -35,7 +56,8 @@ RankStage::RankStage(const StageOptions& options)
                                                format, pages, ops_->memory(), ops::cuda::PinnedMemory(0));
   ops_->Reserve(model::OpLimitsOf(config, slice, limits));
   arena_.Reserve(model::ActivationBytes(config, ops_->numerics(), format, slice, limits) +
-                 limits.rows * config.hidden_size * SizeOf(DType::kBF16));
+                 limits.rows *
+                     (config.hidden_size * SizeOf(DType::kBF16) + config.index_topk * SizeOf(DType::kI32)));
   world_->SetRecorder(&recorder_);
   world_->SetFence([this] {
     ops_->Finish();
@@ -55,12 +77,14 @@ RankStage::Pass RankStage::Compute(int64_t first, int64_t rows, Timing timing) {
   const model::Pass pass(step, *world_, nullptr, parallel::SplitMode::kInterleave, *ops_, arena_);
   const Tensor x = pass.NewActivation(pass.rows(), model_->hidden_size());
   Fill(x, first);
+  std::optional<Tensor> selection;
+  if (model_->TakesSelection(0)) selection = LastPositions(pass, model_->config().index_topk);
   const int64_t received = world_->bytes_received();
   const int64_t since_ns = NowNs();
   const auto begin = Clock::now();
   ops_->Begin(timing);
   begin_.Record(stream_);
-  model_->Layers(pass, 0, x);
+  model_->Layers(pass, 0, x, nullptr, selection ? &*selection : nullptr);
   end_.Record(stream_);
   const std::chrono::duration<double, std::milli> host = Clock::now() - begin;
   Pass done;

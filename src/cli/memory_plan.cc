@@ -34,11 +34,12 @@ Need NeedOf(const engine::JobSettings& settings, const checkpoint::Checkpoint& c
             ops::Numerics numerics, int rank) {
   const auto& config = checkpoint.config();
   const model::StageSlice slice = pipeline::SliceOf(engine::RankOptionsOf(settings, config, rank));
-  int64_t layers = 0;
-  for (const parallel::LayerRange& range : slice.layers) layers += range.size();
-  return {rank, model::WeightBytes(checkpoint, numerics, slice),
-          model::CacheShapeOf(config, engine::CacheFormatOf(settings, checkpoint.is_fp8())).token_bytes() *
-              layers};
+  const ops::CacheFormat format = engine::CacheFormatOf(settings, checkpoint.is_fp8());
+  Need need{rank, model::WeightBytes(checkpoint, numerics, slice), 0};
+  for (const parallel::LayerRange& range : slice.layers) {
+    need.token_bytes += model::CacheTokenBytes(config, format, range.begin, range.end);
+  }
+  return need;
 }
 
 }  // namespace

@@ -30,7 +30,7 @@ int64_t DefaultTotalTokens(const LayoutFlags& f, const engine::JobSettings& sett
   // Every lane of a stage holds the whole stage's cache, so the ranks of a host together hold each layer
   // `lanes` times, less what other hosts hold.
   const int64_t token_bytes =
-      model::CacheShapeOf(config, format).token_bytes() * config.num_hidden_layers * settings.grid.lanes;
+      model::CacheTokenBytes(config, format, 0, config.num_hidden_layers) * settings.grid.lanes;
   const int64_t fits = free_bytes / 2 * f.nnodes / std::max<int64_t>(token_bytes, 1);
   return std::max<int64_t>(ops::kPageTokens, std::min(2 * ContextOf(f, config), fits));
 }

@@ -23,6 +23,7 @@
 #include "cli/serve_until_signal.h"
 #include "cli/trace_flags.h"
 #include "engine/local_engine.h"
+#include "engine/selection_crossings.h"
 #include "ops/cuda/device.h"
 #include "serve/server.h"
 #include "text/tokenizer.h"
@@ -147,6 +148,10 @@ void Describe(const ServeFlags& flags, const engine::JobSettings& settings,
       settings.cache_pages * ops::kPageTokens, flags.layout.chunked_prefill_size,
       options.prefill_rows > 0 ? options.prefill_rows : options.chunk_rows, options.max_running, context,
       settings.max_steps_in_flight);
+  const std::string selections =
+      engine::SelectionLine(checkpoint.config(), engine::LayerCutOf(settings, checkpoint.config()),
+                            engine::NumericsOf(settings.numerics, checkpoint.is_fp8()));
+  if (!selections.empty()) spdlog::info("{}", selections);
   const auto& reference = flags.reference;
   spdlog::info("sparse attention: prefill {}, decode {}; both are the {} back end's one kernel",
                reference.nsa_prefill_backend.empty() ? "by default" : reference.nsa_prefill_backend,

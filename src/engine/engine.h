@@ -21,7 +21,8 @@ struct RankInfo {
   int64_t rows_computed = 0;
   int64_t hop_bytes_sent = 0;
   int64_t hop_bytes_received = 0;
-  int64_t expert_choice_bytes = 0;  // sent to other lanes for MoE layers; model::ExpertTraffic
+  int64_t hop_selection_bytes_sent = 0;  // of hop_bytes_sent
+  int64_t expert_choice_bytes = 0;       // sent to other lanes for MoE layers; model::ExpertTraffic
   int64_t expert_dispatch_bytes = 0;
   int64_t expert_return_bytes = 0;
   int64_t expert_row_owners = 0;

@@ -455,7 +455,8 @@ std::vector<RankInfo> LocalEngine::Ranks() {
       layers.emplace_back(layer_cut_[range].begin, layer_cut_[range].end);
     }
     infos.push_back({rank, grid.StageOf(rank), grid.LaneOf(rank), std::move(layers), heartbeat.rows_computed,
-                     heartbeat.hop_bytes_sent, heartbeat.hop_bytes_received, heartbeat.expert_choice_bytes,
+                     heartbeat.hop_bytes_sent, heartbeat.hop_bytes_received,
+                     heartbeat.hop_selection_bytes_sent, heartbeat.expert_choice_bytes,
                      heartbeat.expert_dispatch_bytes, heartbeat.expert_return_bytes,
                      heartbeat.expert_row_owners, heartbeat.times, heartbeat.period});
   }

@@ -33,10 +33,12 @@ std::vector<RankMemory> MemoryOfRanks(const JobSettings& settings, const checkpo
     const pipeline::RankOptions options = RankOptionsOf(settings, config, rank);
     const model::StageSlice slice = pipeline::SliceOf(options);
     const pipeline::PassMemory pass = pipeline::PassMemoryOf(options, config, numerics, format);
-    int64_t layers = 0;
-    for (const parallel::LayerRange& range : slice.layers) layers += range.size();
+    int64_t token_bytes = 0;
+    for (const parallel::LayerRange& range : slice.layers) {
+      token_bytes += model::CacheTokenBytes(config, format, range.begin, range.end);
+    }
     ranks.push_back({model::WeightBytes(checkpoint, numerics, slice, threads ? &counted : nullptr),
-                     model::CacheShapeOf(config, format).token_bytes() * layers * ops::kPageTokens,
+                     token_bytes * ops::kPageTokens,
                      pass.activations + pass.hop, ops::cuda::OpsBytes(settings.gpu, pass.ops),
                      DataPlaneBytes(settings)});
   }

@@ -59,7 +59,7 @@ class Counter {
         slice_(slice),
         type_(ops::ActivationType(numerics)),
         query_type_(numerics == ops::Numerics::kExact ? DType::kF32 : DType::kF8E4M3),
-        cache_row_bytes_(CacheShapeOf(config, cache_format).token_bytes()),
+        cache_(CacheShapeOf(config, cache_format)),
         all_(limits.step.rows),
         mine_(limits.rows),
         of_heads_(slice.attn_tp == 1 ? mine_ : std::min(all_, slice.attn_tp * mine_)) {}
@@ -70,22 +70,25 @@ class Counter {
   int64_t AroundLayers() const {
     int64_t bytes = Of(DType::kF32, mine_, c_.qk_rope_head_dim) + Rows(mine_, c_.hidden_size);
     if (slice_.attn_tp > 1) bytes += Of(DType::kF32, of_heads_, c_.qk_rope_head_dim);
-    return bytes;
+    return SharesSelections() ? bytes + Selection() : bytes;
   }
 
-  int64_t Attention() const {
+  int64_t Attention(bool has_indexer) const {
     const int64_t index_queries = c_.index_n_heads * c_.index_head_dim;
+    const int64_t cache_row_bytes = cache_.token_bytes(1, has_indexer ? 1 : 0);
     int64_t bytes = Rows(mine_, c_.q_lora_rank);                  // query_low
     bytes += Rows(mine_, c_.kv_lora_rank + c_.qk_rope_head_dim);  // kv
-    bytes += Rows(mine_, c_.index_head_dim);                      // index_key
-    bytes += Of(DType::kU8, mine_, cache_row_bytes_);             // my_rows
-    if (slice_.lanes > 1) bytes += Of(DType::kU8, all_, cache_row_bytes_);
-    bytes += Rows(mine_, index_queries);                    // index_query
-    bytes += Of(query_type_, mine_, index_queries);         // queries
-    bytes += 2 * Of(DType::kF32, mine_, c_.index_n_heads);  // gate_logits, gates
-    bytes += Of(DType::kI32, mine_, c_.index_topk);         // selection
+    bytes += Of(DType::kU8, mine_, cache_row_bytes);              // my_rows
+    if (slice_.lanes > 1) bytes += Of(DType::kU8, all_, cache_row_bytes);
+    if (has_indexer) {
+      bytes += Rows(mine_, c_.index_head_dim);                // index_key
+      bytes += Rows(mine_, index_queries);                    // index_query
+      bytes += Of(query_type_, mine_, index_queries);         // queries
+      bytes += 2 * Of(DType::kF32, mine_, c_.index_n_heads);  // gate_logits, gates
+    }
+    if (!SharesSelections()) bytes += Selection();
     const bool cut = slice_.attn_tp > 1;
-    if (cut) bytes += Rows(of_heads_, c_.q_lora_rank) + Of(DType::kI32, of_heads_, c_.index_topk);
+    if (cut) bytes += Rows(of_heads_, c_.q_lora_rank);
     const int64_t heads = c_.num_attention_heads / slice_.attn_tp;
     bytes += Rows(of_heads_, heads * (c_.qk_nope_head_dim + c_.qk_rope_head_dim));  // query
     bytes += Rows(of_heads_, heads * (c_.kv_lora_rank + c_.qk_rope_head_dim));      // query_latent
@@ -124,6 +127,12 @@ class Counter {
   }
 
  private:
+  // Then a selection lies around the layers, or where the rows are handed over.
+  bool SharesSelections() const { return !c_.shares_selection.empty(); }
+  int64_t Selection() const {
+    const int64_t mine = Of(DType::kI32, mine_, c_.index_topk);
+    return slice_.attn_tp > 1 ? mine + Of(DType::kI32, of_heads_, c_.index_topk) : mine;
+  }
   static int64_t Of(DType type, int64_t rows, int64_t cols) {
     return Arena::Taken(rows * cols * SizeOf(type));
   }
@@ -162,7 +171,7 @@ class Counter {
   const StageSlice& slice_;
   const DType type_;
   const DType query_type_;
-  const int64_t cache_row_bytes_;
+  const cache::CacheShape cache_;
   const int64_t all_;       // rows of the step
   const int64_t mine_;      // of the lane
   const int64_t of_heads_;  // of its head group
@@ -172,12 +181,14 @@ class Counter {
 struct Kinds {
   bool dense = false;
   bool moe = false;
+  bool indexer = false;
 };
 Kinds KindsOf(const checkpoint::ModelConfig& config, const StageSlice& slice) {
   Kinds kinds;
   for (const parallel::LayerRange& range : slice.layers) {
     for (int64_t layer = range.begin; layer < range.end; ++layer) {
       (config.IsDense(layer) ? kinds.dense : kinds.moe) = true;
+      kinds.indexer = kinds.indexer || config.HasIndexer(layer);
     }
   }
   return kinds;
@@ -193,7 +204,7 @@ int64_t ActivationBytes(const checkpoint::ModelConfig& config, ops::Numerics num
                         ops::CacheFormat cache_format, const StageSlice& slice, const PassLimits& limits) {
   const Counter counter(config, numerics, cache_format, slice, limits);
   const Kinds kinds = KindsOf(config, slice);
-  int64_t layer = counter.Attention();
+  int64_t layer = counter.Attention(kinds.indexer);
   if (kinds.dense) layer = std::max(layer, counter.DenseMlp());
   if (kinds.moe) layer = std::max(layer, counter.Moe());
   int64_t most = counter.AroundLayers() + layer;

@@ -135,13 +135,17 @@ struct Case {
 };
 std::vector<Case> Cases() {
   using enum ops::CacheFormat;
-  return {{"attention", "random:tiny?hidden=128&layers=2&vocab=300&dtype=f32", kF32},
-          {"attention_fp8", "random:tiny?hidden=128&layers=2&vocab=300&dtype=fp8", kFp8},
-          {"attention_bf16_cache", "random:tiny?hidden=128&layers=2&vocab=300&dtype=fp8", kBf16},
-          {"experts", "random:tiny?hidden=512&layers=2&heads=4&vocab=300&dtype=f32", kF32},
-          {"experts_fp8", "random:tiny?hidden=512&layers=2&heads=4&vocab=300&dtype=fp8", kFp8},
-          {"dense", "random:tiny?hidden=128&layers=1&intermediate_size=8192&vocab=300&dtype=fp8", kFp8},
-          {"head", "random:tiny?hidden=128&layers=1&vocab=12000&dtype=fp8", kFp8}};
+  return {
+      {"attention", "random:tiny?hidden=128&layers=2&vocab=300&dtype=f32", kF32},
+      {"attention_fp8", "random:tiny?hidden=128&layers=2&vocab=300&dtype=fp8", kFp8},
+      {"attention_bf16_cache", "random:tiny?hidden=128&layers=2&vocab=300&dtype=fp8", kBf16},
+      {"experts", "random:tiny?hidden=512&layers=2&heads=4&vocab=300&dtype=f32", kF32},
+      {"experts_fp8", "random:tiny?hidden=512&layers=2&heads=4&vocab=300&dtype=fp8", kFp8},
+      {"dense", "random:tiny?hidden=128&layers=1&intermediate_size=8192&vocab=300&dtype=fp8", kFp8},
+      {"shared",
+       "random:glm-5.2-78?hidden=128&layers=4&vocab=300&index_topk_freq=2&index_skip_topk_offset=1&dtype=fp8",
+       kFp8},
+      {"head", "random:tiny?hidden=128&layers=1&vocab=12000&dtype=fp8", kFp8}};
 }
 
 class ActivationBytesTest : public testing::TestWithParam<Case> {

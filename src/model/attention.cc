@@ -24,14 +24,28 @@ Attention::Rotations Attention::Angles(const Pass& pass) const {
   return {mine, pass.heads() == nullptr ? mine : of(pass.of_heads())};
 }
 
-Tensor Attention::Forward(const Pass& pass, const AttentionWeights& attention, const IndexerWeights& indexer,
-                          const ops::PagedCache& latents, const ops::PagedCache& index_keys,
-                          const Rotations& angles, const Tensor& h, const SelectionSteering& steering) const {
+Selection Attention::NewSelection(const Pass& pass, const Tensor* mine) const {
+  const auto room = [&](int64_t rows) { return pass.New(DType::kI32, rows, indexer_shape_.top_k); };
+  Selection selection;
+  selection.mine = mine != nullptr ? *mine : room(pass.rows());
+  selection.of_heads = pass.heads() == nullptr ? selection.mine : room(std::ssize(pass.of_heads()));
+  return selection;
+}
+
+void Attention::GatherSelection(const Pass& pass, const Selection& selection) {
+  if (pass.heads() != nullptr) pass.GatherHeads("gather selections", selection.mine, selection.of_heads);
+}
+
+Tensor Attention::Forward(const Pass& pass, const AttentionWeights& attention,
+                          const std::optional<IndexerWeights>& indexer, const Caches& caches,
+                          const Rotations& angles, const Tensor& h, const Selection& selection,
+                          const SelectionSteering& steering) const {
   ops::Ops& ops = pass.ops();
   const int64_t rows = pass.rows();
-  const auto format = latents.format;
+  const auto format = caches.latents.format;
   const int64_t latent_bytes = ops::LatentRowBytes(format, shape_.latent, shape_.rope);
-  const int64_t index_bytes = ops::IndexRowBytes(format, indexer_shape_.dim);
+  const int64_t index_bytes =
+      indexer.has_value() ? ops::IndexRowBytes(format, indexer_shape_.dim) : int64_t{0};
 
   // c_q = RMSNorm(W_qa h)
   const Tensor query_low = pass.NewActivation(rows, attention.q_a_proj->rows());
@@ -41,18 +55,40 @@ Tensor Attention::Forward(const Pass& pass, const AttentionWeights& attention, c
   // The cache rows of this lane, [latent | index key], and then of all lanes.
   const Tensor kv = pass.NewActivation(rows, shape_.latent_width());
   ops.Linear(h, *attention.kv_a_proj_with_mqa, kv);
-  const Tensor index_key = pass.NewActivation(rows, indexer_shape_.dim);
-  ops.Linear(h, *indexer.wk, index_key);
   const Tensor my_rows = pass.NewBytes(rows, latent_bytes + index_bytes);
   ops.LatentRows(shape_, kv, attention.kv_a_layernorm, rms_norm_eps_, angles.mine,
                  my_rows.ColRange(0, latent_bytes));
-  ops.IndexKeyRows(indexer_shape_, index_key, indexer.k_norm_weight, indexer.k_norm_bias, angles.mine,
-                   my_rows.ColRange(latent_bytes, index_bytes));
+  if (indexer.has_value()) {
+    const Tensor index_key = pass.NewActivation(rows, indexer_shape_.dim);
+    ops.Linear(h, *indexer->wk, index_key);
+    ops.IndexKeyRows(indexer_shape_, index_key, indexer->k_norm_weight, indexer->k_norm_bias, angles.mine,
+                     my_rows.ColRange(latent_bytes, index_bytes));
+  }
   const Tensor all_rows = pass.Gather("all-gather latents and index keys", my_rows);
-  ops.WriteLatents(all_rows.ColRange(0, latent_bytes), pass.gathered(), pass.pages(), latents);
-  ops.WriteIndexKeys(all_rows.ColRange(latent_bytes, index_bytes), pass.gathered(), pass.pages(), index_keys);
+  ops.WriteLatents(all_rows.ColRange(0, latent_bytes), pass.gathered(), pass.pages(), caches.latents);
+  if (indexer.has_value()) {
+    ops.WriteIndexKeys(all_rows.ColRange(latent_bytes, index_bytes), pass.gathered(), pass.pages(),
+                       caches.index_keys.value());
+    Select(pass, *indexer, *caches.index_keys, angles.mine, h, query_low, selection.mine);
+    if (steering) steering(selection.mine);
+    GatherSelection(pass, selection);
+  }
 
-  // I_{t,s} = sum_h w_{t,h} ReLU(q^I_{t,h} . k^I_s); S_t = top-k of I_t
+  if (pass.heads() == nullptr) {
+    return Attend(pass, attention, caches.latents, angles.mine, query_low, selection.mine,
+                  ops::ActivationType(ops.numerics()));
+  }
+  const Tensor partial =
+      Attend(pass, attention, caches.latents, angles.of_heads, pass.GatherHeads("gather queries", query_low),
+             selection.of_heads, DType::kF32);
+  return SumOverRanks(pass, *pass.heads(), "sum attention over heads", partial, pass.RowsOfHeads());
+}
+
+void Attention::Select(const Pass& pass, const IndexerWeights& indexer, const ops::PagedCache& index_keys,
+                       const Tensor& angles, const Tensor& h, const Tensor& query_low,
+                       const Tensor& selection) const {
+  ops::Ops& ops = pass.ops();
+  const int64_t rows = pass.rows();
   const Tensor index_query = pass.NewActivation(rows, indexer.wq_b->rows());
   ops.Linear(query_low, *indexer.wq_b, index_query);
   const Tensor gate_logits = pass.New(DType::kF32, rows, indexer_shape_.heads);
@@ -60,19 +96,8 @@ Tensor Attention::Forward(const Pass& pass, const AttentionWeights& attention, c
   const DType query_type = ops.numerics() == ops::Numerics::kExact ? DType::kF32 : DType::kF8E4M3;
   const Tensor queries = pass.New(query_type, rows, index_query.cols);
   const Tensor gates = pass.New(DType::kF32, rows, indexer_shape_.heads);
-  ops.IndexQueries(indexer_shape_, index_query, gate_logits, angles.mine, queries, gates);
-  const Tensor selection = pass.New(DType::kI32, rows, indexer_shape_.top_k);
+  ops.IndexQueries(indexer_shape_, index_query, gate_logits, angles, queries, gates);
   ops.SelectKeys(indexer_shape_, queries, gates, index_keys, pass.mine(), pass.pages(), selection);
-  if (steering) steering(selection);
-
-  if (pass.heads() == nullptr) {
-    return Attend(pass, attention, latents, angles.mine, query_low, selection,
-                  ops::ActivationType(ops.numerics()));
-  }
-  const Tensor partial =
-      Attend(pass, attention, latents, angles.of_heads, pass.GatherHeads("gather queries", query_low),
-             pass.GatherHeads("gather selections", selection), DType::kF32);
-  return SumOverRanks(pass, *pass.heads(), "sum attention over heads", partial, pass.RowsOfHeads());
 }
 
 // o_t = W_o W_uv softmax(scale * [W_uk^T q_nope; q_pe] . [c; k_pe]) c   over S_t

@@ -1,6 +1,8 @@
 #pragma once
 
 #include <functional>
+#include <optional>
+#include <vector>
 
 #include "cache/stage_cache.h"
 #include "checkpoint/model_config.h"
@@ -11,6 +13,13 @@ namespace sluice::model {
 
 // For comparisons with an oracle: looks at a layer's selection, or puts another in its place.
 using SelectionSteering = std::function<void(const Tensor& selection)>;
+
+// The positions that rows attend to, each tensor [rows, index_topk] I32. A layer with an indexer writes it;
+// those after it that share its selection read it.
+struct Selection {
+  Tensor mine;      // of this lane's rows
+  Tensor of_heads;  // of its head group's rows, what its lanes selected; `mine` without one
+};
 
 // Per-config constants of the attention block.
 class Attention {
@@ -25,6 +34,11 @@ class Attention {
   };
   Rotations Angles(const Pass& pass) const;
 
+  // Room for a selection. `mine`, if there, is the lane's own part, and lies elsewhere.
+  Selection NewSelection(const Pass& pass, const Tensor* mine = nullptr) const;
+  // Brings together what the lanes of the head group have in `mine`.
+  static void GatherSelection(const Pass& pass, const Selection& selection);
+
   // h [T, hidden], normed -> [T, hidden]. Multi-head latent attention over the keys that the lightning
   // indexer selects (DeepSeek-V3.2 report, equations 1-2; absorbed form of MLA at all times).
   //
@@ -32,15 +46,25 @@ class Attention {
   // in that format, and written before anything is scored: a chunk sees itself through the cache, and every
   // lane's cache holds every row. Only the lane's own rows are scored.
   //
+  // With an indexer the layer writes `selection`. Without one, and then without index keys, it attends to the
+  // positions that are there, over its own latents.
+  //
   // With attention tensor parallelism the head group brings its low-rank queries and selections together;
   // each lane attends for the rows of all of them with its own heads, and the partial outputs go back to the
   // rows' owners, who add them (SumOverRanks). No row is scored, and no head computed, twice.
-  // `steering`, if any, sees the selection [T, index_topk] I32 and may overwrite it before it is used.
-  Tensor Forward(const Pass& pass, const AttentionWeights& attention, const IndexerWeights& indexer,
-                 const ops::PagedCache& latents, const ops::PagedCache& index_keys, const Rotations& angles,
-                 const Tensor& h, const SelectionSteering& steering) const;
+  // `steering`, if any, sees the selection of a layer with an indexer and may overwrite it before it is used.
+  struct Caches {
+    ops::PagedCache latents;
+    std::optional<ops::PagedCache> index_keys;  // of a layer with an indexer
+  };
+  Tensor Forward(const Pass& pass, const AttentionWeights& attention,
+                 const std::optional<IndexerWeights>& indexer, const Caches& caches, const Rotations& angles,
+                 const Tensor& h, const Selection& selection, const SelectionSteering& steering) const;
 
  private:
+  // I_{t,s} = sum_h w_{t,h} ReLU(q^I_{t,h} . k^I_s); S_t = top-k of I_t, for the lane's own rows.
+  void Select(const Pass& pass, const IndexerWeights& indexer, const ops::PagedCache& index_keys,
+              const Tensor& angles, const Tensor& h, const Tensor& query_low, const Tensor& selection) const;
   // o = W_o W_uv softmax(...) of this lane's heads for the head group's rows, in `type`.
   Tensor Attend(const Pass& pass, const AttentionWeights& attention, const ops::PagedCache& latents,
                 const Tensor& angles, const Tensor& query_low, const Tensor& selection, DType type) const;

@@ -11,14 +11,12 @@ std::span<std::byte> BytesOf(const Tensor& tensor) {
 
 namespace {
 
-Tensor GatherFrom(const Pass& pass, comm::Communicator& group, std::string_view op, const Tensor& mine,
-                  const std::vector<int64_t>& rows) {
-  const Tensor all = pass.New(mine.dtype, std::accumulate(rows.begin(), rows.end(), int64_t{0}), mine.cols);
+void GatherFrom(comm::Communicator& group, std::string_view op, const Tensor& mine,
+                const std::vector<int64_t>& rows, const Tensor& all) {
   std::vector<int64_t> bytes;
   bytes.reserve(rows.size());
   for (const int64_t count : rows) bytes.push_back(count * mine.cols * SizeOf(mine.dtype));
   group.AllGather(op, BytesOf(mine), BytesOf(all), bytes);
-  return all;
 }
 
 }  // namespace
@@ -63,11 +61,21 @@ std::vector<int64_t> Pass::RowsOfHeads() const {
 }
 
 Tensor Pass::Gather(std::string_view op, const Tensor& mine) const {
-  return lanes_.size() == 1 ? mine : GatherFrom(*this, lanes_, op, mine, RowsOfLanes());
+  if (lanes_.size() == 1) return mine;
+  const Tensor all = New(mine.dtype, split_.rows(), mine.cols);
+  GatherFrom(lanes_, op, mine, RowsOfLanes(), all);
+  return all;
 }
 
 Tensor Pass::GatherHeads(std::string_view op, const Tensor& mine) const {
-  return heads_ == nullptr ? mine : GatherFrom(*this, *heads_, op, mine, RowsOfHeads());
+  if (heads_ == nullptr) return mine;
+  const Tensor all = New(mine.dtype, std::ssize(of_heads_), mine.cols);
+  GatherHeads(op, mine, all);
+  return all;
+}
+
+void Pass::GatherHeads(std::string_view op, const Tensor& mine, const Tensor& all) const {
+  GatherFrom(*heads_, op, mine, RowsOfHeads(), all);
 }
 
 }  // namespace sluice::model

@@ -50,6 +50,8 @@ class Pass {
   Tensor Gather(std::string_view op, const Tensor& mine) const;
   // The same within the head group: [of_heads().size(), cols].
   Tensor GatherHeads(std::string_view op, const Tensor& mine) const;
+  // Into `all`; not without a head group.
+  void GatherHeads(std::string_view op, const Tensor& mine, const Tensor& all) const;
 
  private:
   comm::Communicator& lanes_;

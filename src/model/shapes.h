@@ -28,5 +28,10 @@ inline ops::CacheFormat CacheFormatOf(ops::Numerics numerics) {  // where nothin
 inline cache::CacheShape CacheShapeOf(const checkpoint::ModelConfig& c, ops::CacheFormat format) {
   return {format, c.kv_lora_rank, c.qk_rope_head_dim, c.index_head_dim};
 }
+// Bytes that a token takes in the caches of layers [begin, end).
+inline int64_t CacheTokenBytes(const checkpoint::ModelConfig& c, ops::CacheFormat format, int64_t begin,
+                               int64_t end) {
+  return CacheShapeOf(c, format).token_bytes(end - begin, c.IndexersIn(begin, end));
+}
 
 }  // namespace sluice::model

@@ -6,13 +6,22 @@
 #include "model/shapes.h"
 
 namespace sluice::model {
+namespace {
+
+std::vector<bool> HasIndexers(const StageWeights& weights) {
+  std::vector<bool> has;
+  for (const LayerWeights& layer : weights.layers) has.push_back(layer.indexer.has_value());
+  return has;
+}
+
+}  // namespace
 
 StageModel::StageModel(const checkpoint::ModelConfig& config, const StageSlice& slice, StageWeights weights,
                        ops::CacheFormat cache_format, int64_t cache_pages, Memory& memory, Memory& landing)
     : config_(config),
       slice_(slice),
       weights_(std::move(weights)),
-      cache_(CacheShapeOf(config, cache_format), std::ssize(weights_.layers), cache_pages, memory),
+      cache_(CacheShapeOf(config, cache_format), HasIndexers(weights_), cache_pages, memory),
       attention_(config, slice.attn_tp),
       moe_(config, slice.expert_owners, landing) {}
 
@@ -21,12 +30,23 @@ void StageModel::Embed(const Pass& pass, const Tensor& x) const {
   model::Embed(pass, *weights_.embed_tokens, config_.vocab_size, x);
 }
 
-void StageModel::Layers(const Pass& pass, int visit, const Tensor& x, const SelectionHook* hook) {
+bool StageModel::TakesSelection(int visit) const { return !config_.HasIndexer(slice_.layers[visit].begin); }
+
+void StageModel::Layers(const Pass& pass, int visit, const Tensor& x, const SelectionHook* hook,
+                        const Tensor* selection) {
   ops::Ops& ops = pass.ops();
   const auto eps = static_cast<float>(config_.rms_norm_eps);
   const Arena::Scope scratch(pass.arena());
   const Attention::Rotations angles = attention_.Angles(pass);
   const Tensor h = pass.NewActivation(x.rows, x.cols);
+  // Where no layer shares it a selection lives as long as its layer's attention.
+  const bool outlives_layers = !config_.shares_selection.empty();
+  Selection selected;
+  if (outlives_layers) selected = attention_.NewSelection(pass, selection);
+  if (TakesSelection(visit)) {
+    SLUICE_CHECK(selection != nullptr, "layer {} begins without a selection", slice_.layers[visit].begin);
+    Attention::GatherSelection(pass, selected);
+  }
   const parallel::LayerRange& range = slice_.layers[visit];
   int64_t local = 0;  // of the range's first layer among those of this rank
   for (int earlier = 0; earlier < visit; ++earlier) local += slice_.layers[earlier].size();
@@ -39,14 +59,17 @@ void StageModel::Layers(const Pass& pass, int visit, const Tensor& x, const Sele
     const LayerWeights& weights = weights_.layers[local];
     SelectionSteering steering;
     if (hook != nullptr) {
-      steering = [&](const Tensor& selection) { hook->on_selection(layer, pass, selection); };
+      steering = [&](const Tensor& chosen) { hook->on_selection(layer, pass, chosen); };
     }
     {
       const Arena::Scope of_attention(pass.arena());
       ops.RmsNorm(x, weights.input_layernorm, eps, h);
-      ops.Add(attention_.Forward(pass, weights.attention, weights.indexer, cache_.Latents(local),
-                                 cache_.IndexKeys(local), angles, h, steering),
-              x);
+      if (!outlives_layers) selected = attention_.NewSelection(pass);
+      Attention::Caches caches{cache_.Latents(local), std::nullopt};
+      if (cache_.HasIndexKeys(local)) caches.index_keys = cache_.IndexKeys(local);
+      ops.Add(
+          attention_.Forward(pass, weights.attention, weights.indexer, caches, angles, h, selected, steering),
+          x);
     }
     const Arena::Scope of_feed_forward(pass.arena());
     ops.RmsNorm(x, weights.post_attention_layernorm, eps, h);

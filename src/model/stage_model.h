@@ -14,7 +14,8 @@ namespace sluice::model {
 // For comparisons with an oracle: what the indexer chose, and what it shall choose instead. Layers are
 // counted over the whole model, rows are those of the lane.
 struct SelectionHook {
-  // Called with each layer's selection [T, index_topk] I32 before it is used; may overwrite it.
+  // Called with the selection [T, index_topk] I32 of each layer that has an indexer before it is used; may
+  // overwrite it.
   std::function<void(int64_t layer, const Pass& pass, const Tensor& selection)> on_selection;
 };
 
@@ -36,8 +37,14 @@ class StageModel {
 
   // First stage only: x [T, hidden] = embeddings of the lane's rows.
   void Embed(const Pass& pass, const Tensor& x) const;
+  // Whether the range `visit` begins with layers that attend to the selection of one before it, which then
+  // must be handed over with the rows.
+  bool TakesSelection(int visit) const;
   // x [T, hidden], in place: x += Attn(norm(x)); x += FFN(norm(x)) for each layer of range `visit`.
-  void Layers(const Pass& pass, int visit, const Tensor& x, const SelectionHook* hook = nullptr);
+  // `selection` [T, index_topk] I32: where the last selection of the layers before the range is, if
+  // TakesSelection, and where that of the last layer of the range is afterwards. Without it that is lost.
+  void Layers(const Pass& pass, int visit, const Tensor& x, const SelectionHook* hook = nullptr,
+              const Tensor* selection = nullptr);
   // Last stage only; see vocabulary.h.
   void Head(const Pass& pass, const Tensor& x, const std::vector<int64_t>& wanted,
             const LogitsSink& sink) const;

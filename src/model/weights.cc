@@ -272,7 +272,7 @@ StageWeights LoadStage(const checkpoint::Checkpoint& checkpoint, ops::Ops& ops, 
       into.input_layernorm = load.Vector(prefix + "input_layernorm.weight");
       into.attention =
           load.Attention(prefix + "self_attn.", config, slice.lane % slice.attn_tp, slice.attn_tp);
-      into.indexer = load.Indexer(prefix + "self_attn.indexer.");
+      if (config.HasIndexer(layer)) into.indexer = load.Indexer(prefix + "self_attn.indexer.");
       into.post_attention_layernorm = load.Vector(prefix + "post_attention_layernorm.weight");
       if (!config.IsDense(layer)) {
         into.moe = load.Moe(prefix + "mlp.", config, slice.lane, slice.expert_owners);

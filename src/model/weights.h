@@ -63,7 +63,7 @@ struct MoeWeights {
 struct LayerWeights {
   OwnedTensor input_layernorm;
   AttentionWeights attention;
-  IndexerWeights indexer;
+  std::optional<IndexerWeights> indexer;  // none: the layer shares the selection of one before it
   OwnedTensor post_attention_layernorm;
   std::optional<MlpWeights> mlp;  // dense layers
   std::optional<MoeWeights> moe;  // the others

@@ -31,7 +31,7 @@ class Contents {
       Add(a.kv_a_layernorm);
       Add(a.up_keys);
       Add(a.up_values);
-      const IndexerWeights& i = layer.indexer;
+      const IndexerWeights& i = layer.indexer.value();
       for (const WeightPtr* w : {&i.wq_b, &i.wk, &i.weights_proj}) Add(**w);
       Add(i.k_norm_weight);
       Add(i.k_norm_bias);

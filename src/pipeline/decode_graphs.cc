@@ -2,16 +2,12 @@
 
 #include <algorithm>
 #include <numeric>
+#include <optional>
 
 #include "comm/still_communicator.h"
 
 namespace sluice::pipeline {
 namespace {
-
-// The most rows that a lane has of any of these passes.
-int64_t MostRowsOf(const std::vector<int64_t>& sizes, const parallel::Grid& grid, parallel::SplitMode mode) {
-  return sizes.empty() ? 0 : parallel::MostRows(sizes.back(), grid.lanes, mode);
-}
 
 bool IsDecode(const step::Step& step) {
   return std::ranges::all_of(step.sequences,
@@ -47,12 +43,13 @@ std::vector<int64_t> DecodeGraphs::Recordable(const std::vector<int64_t>& sizes,
   return {recordable.begin(), recordable.end()};
 }
 
-int64_t DecodeGraphs::Bytes(const std::vector<int64_t>& recordable, const parallel::Grid& grid,
-                            parallel::SplitMode mode, int64_t row_bytes) {
-  return MostRowsOf(recordable, grid, mode) * row_bytes;
+int64_t DecodeGraphs::MostRows(const std::vector<int64_t>& recordable, const parallel::Grid& grid,
+                               parallel::SplitMode mode) {
+  return recordable.empty() ? 0 : parallel::MostRows(recordable.back(), grid.lanes, mode);
 }
 
-void DecodeGraphs::Record(const std::vector<int64_t>& recordable, int rank) {
+void DecodeGraphs::Record(const std::vector<int64_t>& recordable, int rank,
+                          const std::vector<bool>& hands_selection) {
   const auto still = [&](int group_rank, int size) {
     auto group = comm::MakeStill(group_rank, size);
     group->SetFence([this] { ops_.Finish(); });
@@ -61,15 +58,24 @@ void DecodeGraphs::Record(const std::vector<int64_t>& recordable, int rank) {
   const int lane = grid_.LaneOf(rank);
   const auto lanes = still(lane, grid_.lanes);
   const auto heads = grid_.attn_tp > 1 ? still(lane % grid_.attn_tp, grid_.attn_tp) : nullptr;
-  x_ = OwnedTensor(ops::ActivationType(ops_.numerics()), MostRowsOf(recordable, grid_, mode_),
-                   stage_.hidden_size(), ops_.memory());
+  const int64_t most_rows = MostRows(recordable, grid_, mode_);
+  x_ = OwnedTensor(ops::ActivationType(ops_.numerics()), most_rows, stage_.hidden_size(), ops_.memory());
+  if (std::ranges::find(hands_selection, true) != hands_selection.end()) {
+    selection_ = OwnedTensor(DType::kI32, most_rows, stage_.config().index_topk, ops_.memory());
+  }
   for (const int64_t rows : recordable) {
     const step::Step step = DecodeStep(rows);
     for (int visit = 0; visit < grid_.virtual_stages; ++visit) {
       arena_.Reset();
       const model::Pass pass(step, *lanes, heads.get(), mode_, ops_, arena_);
       ops_.RecordGraph(KeyOf(rows, visit));
-      stage_.Layers(pass, visit, x_.view().RowRange(0, pass.rows()));
+      const Tensor x = x_.view().RowRange(0, pass.rows());
+      if (hands_selection.at(static_cast<size_t>(visit))) {
+        const Tensor selection = selection_.view().RowRange(0, pass.rows());
+        stage_.Layers(pass, visit, x, nullptr, &selection);
+      } else {
+        stage_.Layers(pass, visit, x);
+      }
       ops_.EndGraph();
     }
     recorded_.insert(rows);
@@ -82,15 +88,19 @@ bool DecodeGraphs::Has(const step::Step& step) const {
   return recorded_.contains(std::ssize(step.sequences)) && IsDecode(step);
 }
 
-void DecodeGraphs::Layers(const model::Pass& pass, int visit, const Tensor& x) {
+void DecodeGraphs::Layers(const model::Pass& pass, int visit, const Tensor& x, const Tensor* selection) {
   const Tensor here = x_.view().RowRange(0, x.rows);
+  std::optional<Tensor> selection_here;
+  if (selection != nullptr) selection_here = selection_.view().RowRange(0, x.rows);
   std::vector<int64_t> same(static_cast<size_t>(x.rows));
   std::iota(same.begin(), same.end(), 0);
   ops_.CopyRows(x, same, here);
+  if (stage_.TakesSelection(visit)) ops_.CopyRows(*selection, same, *selection_here);
   ops_.LaunchGraph(KeyOf(pass.split().rows(), visit));
-  stage_.Layers(pass, visit, here);
+  stage_.Layers(pass, visit, here, nullptr, selection_here ? &*selection_here : nullptr);
   ops_.EndGraph();
   ops_.CopyRows(here, same, x);
+  if (selection != nullptr) ops_.CopyRows(*selection_here, same, *selection);
 }
 
 }  // namespace sluice::pipeline

@@ -23,16 +23,18 @@ class DecodeGraphs {
   // sequences; ascending. Over several lanes only steps whose experts are not planned by the host.
   static std::vector<int64_t> Recordable(const std::vector<int64_t>& sizes, const step::StepLimits& largest,
                                          int lanes);
-  // Device memory beside what ops keep inside: the rows of the largest pass.
-  static int64_t Bytes(const std::vector<int64_t>& recordable, const parallel::Grid& grid,
-                       parallel::SplitMode mode, int64_t row_bytes);
+  // Rows of the largest pass of a lane: so many, of what is handed over with them, it keeps in memory beside
+  // what ops keep inside.
+  static int64_t MostRows(const std::vector<int64_t>& recordable, const parallel::Grid& grid,
+                          parallel::SplitMode mode);
 
-  // Records the graphs. Nothing is computed, sent, or counted as sent. `rank` is this rank's.
-  void Record(const std::vector<int64_t>& recordable, int rank);
+  // Records the graphs. Nothing is computed, sent, or counted as sent. `rank` is this rank's;
+  // `hands_selection`, by visit, whether Layers will be given a selection.
+  void Record(const std::vector<int64_t>& recordable, int rank, const std::vector<bool>& hands_selection);
 
   bool Has(const step::Step& step) const;
   // StageModel::Layers of a pass of a step that it has.
-  void Layers(const model::Pass& pass, int visit, const Tensor& x);
+  void Layers(const model::Pass& pass, int visit, const Tensor& x, const Tensor* selection);
 
  private:
   int64_t KeyOf(int64_t rows, int visit) const { return rows * grid_.virtual_stages + visit; }
@@ -43,7 +45,9 @@ class DecodeGraphs {
   const parallel::Grid grid_;
   const parallel::SplitMode mode_;
   std::set<int64_t> recorded_;
-  OwnedTensor x_;  // rows of a pass, where the graphs have them
+  // Of a pass, where the graphs have them: rows, and the selection that comes or goes with them.
+  OwnedTensor x_;
+  OwnedTensor selection_;
 };
 
 }  // namespace sluice::pipeline

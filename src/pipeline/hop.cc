@@ -3,24 +3,36 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/checked.h"
 #include "comm/damage.h"
 
 namespace sluice::pipeline {
 
-int64_t HopLayout::row_bytes() const {
+int64_t HopLayout::Offset(size_t field, int64_t rows) const {
+  int64_t offset = 0;
+  for (size_t i = 0; i < field; ++i) {
+    offset = CeilDiv(offset, kFieldAlignment) * kFieldAlignment + rows * fields[i].bytes_per_row;
+  }
+  return field < fields.size() ? CeilDiv(offset, kFieldAlignment) * kFieldAlignment : offset;
+}
+
+int64_t HopLayout::RowBytesOf(std::string_view name) const {
   int64_t bytes = 0;
-  for (const HopField& field : fields) bytes += field.bytes_per_row;
+  for (const HopField& field : fields) bytes += field.name == name ? field.bytes_per_row : 0;
   return bytes;
 }
 
-Hop::Hop(comm::Communicator& world, const parallel::Grid& grid, int rank, HopLayout layout, int max_in_flight)
+Hop::Hop(comm::Communicator& world, const parallel::Grid& grid, int rank, std::vector<HopLayout> layouts,
+         int max_in_flight)
     : world_(world),
       grid_(grid),
       stage_(grid.StageOf(rank)),
       upstream_(grid.Rank((stage_ + grid.stages - 1) % grid.stages, grid.LaneOf(rank))),
       downstream_(grid.Rank((stage_ + 1) % grid.stages, grid.LaneOf(rank))),
-      layout_(std::move(layout)),
-      max_in_flight_(max_in_flight) {}
+      layouts_(std::move(layouts)),
+      max_in_flight_(max_in_flight) {
+  SLUICE_CHECK(std::ssize(layouts_) == int64_t{grid.stages} * grid.virtual_stages);
+}
 
 PassId Hop::After(const PassId& pass) const {
   return {pass.step, stage_ + 1 < grid_.stages ? pass.visit : pass.visit + 1};
@@ -38,8 +50,18 @@ int64_t Hop::MostBuffers(const parallel::Grid& grid, int max_in_flight) {
   return grid.stages == 1 && grid.virtual_stages == 1 ? 1 : max_in_flight + grid.virtual_stages;
 }
 
+int64_t Hop::MostBytes(const std::vector<HopLayout>& layouts, const parallel::Grid& grid, int stage,
+                       int64_t rows) {
+  int64_t most = 0;
+  for (size_t own = static_cast<size_t>(stage); own < layouts.size(); own += grid.stages) {
+    most = std::max(most, layouts[own].Bytes(rows));
+    if (own + 1 < layouts.size()) most = std::max(most, layouts[own + 1].Bytes(rows));
+  }
+  return most;
+}
+
 int64_t Hop::BufferBytes(int64_t rows) const {
-  return rows * layout_.row_bytes() + static_cast<int64_t>(SealBytes());
+  return MostBytes(layouts_, grid_, stage_, rows) + static_cast<int64_t>(SealBytes());
 }
 
 void Hop::Reserve(int64_t rows) {
@@ -85,9 +107,24 @@ void Hop::Recycle(Buffer buffer) {
   free_.push_back(std::move(buffer));
 }
 
+std::optional<int64_t> Hop::FieldAt(const PassId& pass, std::string_view name, int64_t rows) const {
+  const auto find = [&](const HopLayout& layout) -> std::optional<int64_t> {
+    for (size_t i = 0; i < layout.fields.size(); ++i) {
+      if (layout.fields[i].name == name) return layout.Offset(i, rows);
+    }
+    return std::nullopt;
+  };
+  std::optional<int64_t> comes;
+  if (HasUpstream(pass)) comes = find(LayoutBefore(pass));
+  if (!HasDownstream(pass)) return comes;
+  const std::optional<int64_t> goes = find(LayoutAfter(pass));
+  SLUICE_CHECK(!comes || !goes || *comes == *goes, "{} lies elsewhere when it goes on", name);
+  return comes ? comes : goes;
+}
+
 void Hop::Expect(const PassId& pass, int64_t rows) {
   if (grid_.stages == 1) return;  // Send puts it here
-  const int64_t bytes = rows * layout_.row_bytes();
+  const int64_t bytes = LayoutBefore(pass).Bytes(rows);
   Moving moving{NewBuffer(rows), nullptr, bytes};
   if (bytes > 0) {
     moving.transfer = stream_ == nullptr
@@ -150,8 +187,10 @@ void Hop::Send(const PassId& pass, int64_t rows, Buffer buffer) {
     return;
   }
   while (static_cast<int>(sending_.size()) >= max_in_flight_) FinishOldestSend();
-  Moving moving{std::move(buffer), nullptr, rows * layout_.row_bytes()};
+  const HopLayout& layout = LayoutAfter(pass);
+  Moving moving{std::move(buffer), nullptr, layout.Bytes(rows)};
   bytes_sent_ += moving.bytes;
+  selection_bytes_sent_ += rows * layout.RowBytesOf(kSelection);
   if (moving.bytes > 0) {
     const PassId taker = After(pass);
     const trace::ScopedHop sent(world_.recorder(), trace::kRowsSent, {taker.step, taker.visit},

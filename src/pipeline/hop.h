@@ -6,8 +6,10 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/sm_budget.h"
@@ -18,14 +20,24 @@
 
 namespace sluice::pipeline {
 
-// What crosses from one stage to the next for each row: named fields, sizes known on both sides.
+// What crosses from one stage to the next for each row: named fields, sizes known on both sides. In a message
+// each field is a block of all rows, and begins at a multiple of kFieldAlignment bytes.
 struct HopField {
   std::string name;
   int64_t bytes_per_row = 0;
 };
+inline constexpr const char* kHidden = "hidden";        // the residual stream
+inline constexpr const char* kSelection = "selection";  // the positions that shared layers attend to
 struct HopLayout {
+  static constexpr int64_t kFieldAlignment = 16;
+
   std::vector<HopField> fields;
-  int64_t row_bytes() const;
+
+  // Of a message of `rows` rows: where a field begins, and its length, which is 0 without rows.
+  int64_t Offset(size_t field, int64_t rows) const;
+  int64_t Bytes(int64_t rows) const { return Offset(fields.size(), rows); }
+  // Bytes of a row in the fields of this name; 0 where there is none.
+  int64_t RowBytesOf(std::string_view name) const;
 };
 
 // A step's visit of a stage. Passes of one rank come in the order in which the controller published them,
@@ -37,9 +49,9 @@ struct PassId {
 };
 
 // The hand-over of dealt rows: lane c of a stage sends the rows it owns to lane c of the next, rows(lane) x
-// row_bytes, nothing gathered and nothing repeated. The stages form a ring: from the last stage rows go to
-// the first for the step's next visit. Receives are posted ahead of need, sends are not waited for: while a
-// step's rows travel, the next step computes.
+// the bytes of its fields, nothing gathered and nothing repeated. The stages form a ring: from the last stage
+// rows go to the first for the step's next visit. Receives are posted ahead of need, sends are not waited
+// for: while a step's rows travel, the next step computes.
 //
 // With a stream (UseStream), and where the world can, it is the stream that waits for rows, and for what it
 // computes before they leave: the host puts the pass's work behind them and goes on. It learns of their
@@ -47,14 +59,17 @@ struct PassId {
 class Hop {
  public:
   // This rank's place: the same lane's ranks of the stages before and after are its neighbours in `world`.
+  // `layouts`: what enters each virtual stage, in their order; that of the first is not used.
   // max_in_flight: passes of steps in flight; bounds the send buffers held.
-  Hop(comm::Communicator& world, const parallel::Grid& grid, int rank, HopLayout layout, int max_in_flight);
+  Hop(comm::Communicator& world, const parallel::Grid& grid, int rank, std::vector<HopLayout> layouts,
+      int max_in_flight);
 
   // Buffers it holds at most: one for every pass in flight and, since a rank may still be in a step that is
   // answered, for those of one step more. A rank that hands nothing over has one.
   static int64_t MostBuffers(const parallel::Grid& grid, int max_in_flight);
-  // Bytes of one.
-  int64_t BufferBytes(int64_t rows) const;
+  // Bytes of one for rows in and out of `stage`; without checksums.
+  static int64_t MostBytes(const std::vector<HopLayout>& layouts, const parallel::Grid& grid, int stage,
+                           int64_t rows);
   // Takes the memory of all of them now, for passes of up to `rows` rows; no more is taken later.
   void Reserve(int64_t rows);
   // Rows are computed on `stream`, which lives as long as this. After Reserve: freeing memory would wait for
@@ -74,6 +89,10 @@ class Hop {
   // What is held while this rank computes, by rows of later passes or, on the first stage, by the tokens of
   // this one: what pending receives hold on all stages but the last, and nothing on one stage alone.
   SmBudget budget() const { return {stage_ + 1 < grid_.stages ? world_.sms_of_receives() : 0}; }
+
+  // Where a field begins in the buffer of a pass that it comes to or goes on from, with which it has the same
+  // place; nothing where it does neither.
+  std::optional<int64_t> FieldAt(const PassId& pass, std::string_view name, int64_t rows) const;
 
   // Posts the receive of a pass that is to come; each once.
   void Expect(const PassId& pass, int64_t rows);
@@ -100,6 +119,8 @@ class Hop {
   // from any thread.
   int64_t bytes_sent() const { return bytes_sent_; }
   int64_t bytes_received() const { return bytes_received_; }
+  // Of these, what lay in fields named kSelection.
+  int64_t selection_bytes_sent() const { return selection_bytes_sent_; }
 
  private:
   struct Moving {
@@ -123,6 +144,13 @@ class Hop {
 
   // The pass of the next stage that works on what `pass` computed.
   PassId After(const PassId& pass) const;
+  // What enters the virtual stage of `pass`, and the one after it.
+  const HopLayout& LayoutBefore(const PassId& pass) const { return layouts_[VirtualStageOf(pass)]; }
+  const HopLayout& LayoutAfter(const PassId& pass) const { return layouts_[VirtualStageOf(pass) + 1]; }
+  size_t VirtualStageOf(const PassId& pass) const {
+    return static_cast<size_t>(pass.visit) * grid_.stages + stage_;
+  }
+  int64_t BufferBytes(int64_t rows) const;
   uint64_t TagOf(const PassId& pass) const;
 
   comm::Communicator& world_;
@@ -130,7 +158,7 @@ class Hop {
   const int stage_;
   const int upstream_;
   const int downstream_;
-  HopLayout layout_;
+  std::vector<HopLayout> layouts_;
   int max_in_flight_;
   bool reserved_ = false;
   int64_t reserved_bytes_ = 0;  // of one buffer
@@ -142,6 +170,7 @@ class Hop {
   std::vector<Buffer> free_;
   std::atomic<int64_t> bytes_sent_ = 0;
   std::atomic<int64_t> bytes_received_ = 0;
+  std::atomic<int64_t> selection_bytes_sent_ = 0;
 };
 
 }  // namespace sluice::pipeline

@@ -25,7 +25,7 @@ struct Pipeline {
       recorders.push_back(std::make_unique<trace::Recorder>(stage));
       world[stage]->SetRecorder(recorders[stage].get());
       hops.push_back(std::make_unique<Hop>(*world[stage], parallel::Grid{stages, 1, 1, 1}, stage,
-                                           HopLayout{{{"hidden", kRowBytes}}}, 4));
+                                           std::vector<HopLayout>(stages, {{{kHidden, kRowBytes}}}), 4));
       hops[stage]->Reserve(kRows);
       hops[stage]->UseStream(streams[stage]);
     }

@@ -12,7 +12,8 @@ std::vector<int> BudgetsOf(int stages, int sms) {
   auto world = comm::MakeThreadWorld(2 * stages, std::chrono::seconds(1), HostMemory(), {sms, nullptr});
   std::vector<int> budgets;
   for (int rank = 0; rank < 2 * stages; ++rank) {
-    const Hop hop(*world[rank], {stages, 2, 1, 1}, rank, {{{"hidden", 8}}}, 1);
+    const Hop hop(*world[rank], {stages, 2, 1, 1}, rank,
+                  std::vector<HopLayout>(static_cast<size_t>(stages), {{{kHidden, 8}}}), 1);
     budgets.push_back(hop.budget().held);
     // What is held is what is pending while the rank computes.
     if (stages > 1) {

@@ -73,6 +73,7 @@ std::vector<std::byte> Encode(const Heartbeat& heartbeat) {
   out.Put(heartbeat.rows_computed);
   out.Put(heartbeat.hop_bytes_sent);
   out.Put(heartbeat.hop_bytes_received);
+  out.Put(heartbeat.hop_selection_bytes_sent);
   out.Put(heartbeat.expert_choice_bytes);
   out.Put(heartbeat.expert_dispatch_bytes);
   out.Put(heartbeat.expert_return_bytes);
@@ -109,6 +110,7 @@ Heartbeat DecodeHeartbeat(std::span<const std::byte> bytes) {
   heartbeat.rows_computed = in.Get<int64_t>();
   heartbeat.hop_bytes_sent = in.Get<int64_t>();
   heartbeat.hop_bytes_received = in.Get<int64_t>();
+  heartbeat.hop_selection_bytes_sent = in.Get<int64_t>();
   heartbeat.expert_choice_bytes = in.Get<int64_t>();
   heartbeat.expert_dispatch_bytes = in.Get<int64_t>();
   heartbeat.expert_return_bytes = in.Get<int64_t>();

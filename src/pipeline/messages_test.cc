@@ -10,6 +10,7 @@ TEST(Messages, AHeartbeatReadsBack) {
   sent.progress = 12;
   sent.rows_computed = 3;
   sent.hop_bytes_sent = 1LL << 40;
+  sent.hop_selection_bytes_sent = 1LL << 39;
   sent.received_step = 6;
   sent.place = {5, 0, 2};
   sent.counts = {40, 41, 42, 4};
@@ -22,6 +23,7 @@ TEST(Messages, AHeartbeatReadsBack) {
     EXPECT_EQ(got.progress, sent.progress);
     EXPECT_EQ(got.rows_computed, sent.rows_computed);
     EXPECT_EQ(got.hop_bytes_sent, sent.hop_bytes_sent);
+    EXPECT_EQ(got.hop_selection_bytes_sent, sent.hop_selection_bytes_sent);
     EXPECT_EQ(got.place.step, 5);
     EXPECT_EQ(got.place.layer, 2);
     EXPECT_EQ(got.received_step, 6);

@@ -15,8 +15,18 @@
 namespace sluice::pipeline {
 namespace {
 
-HopLayout LayoutOf(const checkpoint::ModelConfig& config, ops::Numerics numerics) {
-  return {{{"hidden", config.hidden_size * SizeOf(ops::ActivationType(numerics))}}};
+// What enters each virtual stage: rows, and the selection that its first layers share with those before.
+std::vector<HopLayout> LayoutsOf(const RankOptions& options, const checkpoint::ModelConfig& config,
+                                 ops::Numerics numerics) {
+  std::vector<HopLayout> layouts;
+  for (const parallel::LayerRange& range : options.layer_cut) {
+    HopLayout& layout = layouts.emplace_back();
+    layout.fields = {{kHidden, config.hidden_size * SizeOf(ops::ActivationType(numerics))}};
+    if (!config.HasIndexer(range.begin)) {
+      layout.fields.push_back({kSelection, config.index_topk * SizeOf(DType::kI32)});
+    }
+  }
+  return layouts;
 }
 
 // Passes under way on one rank.
@@ -76,10 +86,13 @@ PassMemory PassMemoryOf(const RankOptions& options, const checkpoint::ModelConfi
   ops.graph_rows = graphs.empty() ? 0 : graphs.back();
   for (const parallel::LayerRange& range : slice.layers)
     ops.recorded_layers += range.size() * std::ssize(graphs);
-  const int64_t row_bytes = LayoutOf(config, numerics).row_bytes();
+  const std::vector<HopLayout> layouts = LayoutsOf(options, config, numerics);
+  const auto most_bytes = [&](int64_t rows) {
+    return Hop::MostBytes(layouts, options.grid, options.grid.StageOf(options.rank), rows);
+  };
   return {model::ActivationBytes(config, numerics, cache_format, slice, limits),
-          Hop::MostBuffers(options.grid, PassesInFlight(options)) * limits.rows * row_bytes +
-              DecodeGraphs::Bytes(graphs, options.grid, options.split_mode, row_bytes),
+          Hop::MostBuffers(options.grid, PassesInFlight(options)) * most_bytes(limits.rows) +
+              most_bytes(DecodeGraphs::MostRows(graphs, options.grid, options.split_mode)),
           ops};
 }
 
@@ -93,7 +106,7 @@ Rank::Rank(RankOptions options, std::unique_ptr<model::StageModel> stage, ops::O
       recorder_(recorder),
       lanes_(std::move(groups.lanes)),
       heads_(std::move(groups.heads)),
-      hop_(world, options_.grid, options_.rank, LayoutOf(stage_->config(), ops.numerics()),
+      hop_(world, options_.grid, options_.rank, LayoutsOf(options_, stage_->config(), ops.numerics()),
            PassesInFlight(options_)),
       tokens_(world, options_.grid, options_.rank, options_.max_steps_in_flight),
       arena_(ops.memory()),
@@ -123,7 +136,11 @@ void Rank::RecordGraphs() {
   const std::vector<int64_t> sizes = GraphsOf(options_);
   if (sizes.empty()) return;
   const Deadline begin = Clock::now();
-  graphs_.Record(sizes, options_.rank);
+  std::vector<bool> hands_selection;  // by visit: it comes with the rows or goes on with them
+  for (int visit = 0; visit < options_.grid.virtual_stages; ++visit) {
+    hands_selection.push_back(hop_.FieldAt({0, visit}, kSelection, 1).has_value());
+  }
+  graphs_.Record(sizes, options_.rank, hands_selection);
   spdlog::info("rank {}: CUDA graphs of decode steps of {} rows recorded in {:.2f} s", options_.rank,
                fmt::join(sizes, " "), std::chrono::duration<double>(Clock::now() - begin).count());
 }
@@ -147,6 +164,7 @@ void Rank::SendHeartbeat(uint64_t asked) {
   heartbeat.rows_computed = rows_computed_;
   heartbeat.hop_bytes_sent = hop_.bytes_sent();
   heartbeat.hop_bytes_received = hop_.bytes_received();
+  heartbeat.hop_selection_bytes_sent = hop_.selection_bytes_sent();
   const model::ExpertTraffic& experts = stage_->expert_traffic();
   heartbeat.expert_choice_bytes = experts.choice_bytes;
   heartbeat.expert_dispatch_bytes = experts.dispatch_bytes;
@@ -344,14 +362,20 @@ void Rank::ComputePass(const PassWork& work) {
   rows_ = embeds ? hop_.NewBuffer(pass.rows()) : hop_.Take(id);
   const Tensor x{rows_.data(), ops::ActivationType(ops_.numerics()), pass.rows(), stage_->hidden_size(),
                  stage_->hidden_size()};
+  std::optional<Tensor> selection;
+  if (const auto at = hop_.FieldAt(id, kSelection, pass.rows()); at.has_value()) {
+    const int64_t top_k = stage_->config().index_topk;
+    selection = Tensor{rows_.data() + *at, DType::kI32, pass.rows(), top_k, top_k};
+  }
+  const Tensor* handed = selection.has_value() ? &*selection : nullptr;
   step::StepResult result;
   {
     const trace::ScopedSpan span(&recorder_, trace::SpanKind::kCompute);
     if (embeds) stage_->Embed(pass, x);
     if (graphs_.Has(step)) {
-      graphs_.Layers(pass, id.visit, x);
+      graphs_.Layers(pass, id.visit, x, handed);
     } else {
-      stage_->Layers(pass, id.visit, x);
+      stage_->Layers(pass, id.visit, x, nullptr, handed);
     }
     // Before anything leaves: who sees the result finds the counts complete.
     if (id.visit + 1 == options_.grid.virtual_stages) rows_computed_ += pass.rows();

@@ -84,6 +84,7 @@ class FakeEngine : public engine::Engine {
     rank.rows_computed = 41;
     rank.hop_bytes_sent = 42;
     rank.hop_bytes_received = 43;
+    rank.hop_selection_bytes_sent = 7;
     rank.times = {2'000'000'000, 500'000'000, 250'000'000, 1'000'000'000};
     rank.period = {7, 1'000'000'000, 5'000'000'000, {2'000'000'000, 0, 1'000'000'000, 1'000'000'000}};
     return {engine::RankInfo{}, rank};

@@ -52,6 +52,7 @@ Json RankEntry(const engine::RankInfo& rank) {
           {"rows_computed", rank.rows_computed},
           {"hop_bytes_sent", rank.hop_bytes_sent},
           {"hop_bytes_received", rank.hop_bytes_received},
+          {"hop_selection_bytes_sent", rank.hop_selection_bytes_sent},
           {"time",
            {{"compute", Seconds(rank.times.compute_ns)},
             {"wait", Seconds(rank.times.wait_ns)},

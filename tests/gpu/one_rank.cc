@@ -75,6 +75,7 @@ void OneRank::TakeCacheOf(OneRank& other) {
   for (int64_t layer = 0; layer < checkpoint_->config().num_hidden_layers; ++layer) {
     other.ops_->memory().Copy(other.model_->cache().Latents(layer).base, model_->cache().Latents(layer).base,
                               rows * shape.latent_row_bytes());
+    if (!model_->cache().HasIndexKeys(layer)) continue;
     other.ops_->memory().Copy(other.model_->cache().IndexKeys(layer).base,
                               model_->cache().IndexKeys(layer).base, rows * shape.index_row_bytes());
   }

@@ -19,6 +19,7 @@ namespace {
 Layout Reference(const Layout& layout) {
   Layout reference;
   reference.fp8 = layout.fp8;
+  reference.shares = layout.shares;
   reference.attn_tp = layout.attn_tp;
   reference.dense_tp = layout.dense_tp && layout.lanes > 1;
   reference.lanes = reference.dense_tp ? layout.lanes : layout.attn_tp;
@@ -52,13 +53,28 @@ void ExpectTheOneAnswer(const Layout& layout, const Answers& answers) {
   EXPECT_TRUE(answers.replicas_agree) << "the lanes of a stage hold different caches";
 }
 
+// Ranges after those of `stage` that begin with layers that share a selection: there it crosses the hop.
+int SelectionsSent(const Layout& layout, int stage) {
+  const auto& config = TestCheckpoint(layout)->config();
+  const auto cut = parallel::DefaultLayerCut(config.num_hidden_layers, layout.stages, layout.virtual_stages);
+  int sent = 0;
+  for (size_t next = stage + 1; next < cut.size() && layout.stages > 1; next += layout.stages) {
+    sent += config.HasIndexer(cut[next].begin) ? 0 : 1;
+  }
+  return sent;
+}
+
 // Rows dealt over the lanes add up to T on every stage; what crosses a hop is what the lane computed, once for
-// every visit that has a stage after it.
+// every visit that has a stage after it, and the selections that the layers after it share.
 void ExpectSharedWork(const Layout& layout, const Answers& answers) {
-  const auto& config = TestCheckpoint(layout.fp8)->config();
+  const auto& config = TestCheckpoint(layout)->config();
   const int64_t row_bytes = config.hidden_size * (layout.fp8 ? 2 : 4);
   const int visits = layout.virtual_stages;
+  const int64_t selection_bytes = config.index_topk * 4;
   for (int stage = 0; stage < layout.stages; ++stage) {
+    const int64_t selections = SelectionsSent(layout, stage);
+    const int before = (stage + layout.stages - 1) % layout.stages;
+    const int64_t selections_taken = SelectionsSent(layout, before);
     const int sends = layout.stages == 1 ? 0 : stage + 1 < layout.stages ? visits : visits - 1;
     const int receives = layout.stages == 1 ? 0 : stage > 0 ? visits : visits - 1;
     int64_t rows = 0;
@@ -68,8 +84,11 @@ void ExpectSharedWork(const Layout& layout, const Answers& answers) {
       if (layout.lanes > 1) {
         EXPECT_LT(heartbeat.rows_computed, answers.rows);
       }
-      EXPECT_EQ(heartbeat.hop_bytes_sent, sends * heartbeat.rows_computed * row_bytes);
-      EXPECT_EQ(heartbeat.hop_bytes_received, receives * heartbeat.rows_computed * row_bytes);
+      EXPECT_EQ(heartbeat.hop_selection_bytes_sent, heartbeat.rows_computed * selections * selection_bytes);
+      EXPECT_EQ(heartbeat.hop_bytes_sent,
+                heartbeat.rows_computed * (sends * row_bytes + selections * selection_bytes));
+      EXPECT_EQ(heartbeat.hop_bytes_received,
+                heartbeat.rows_computed * (receives * row_bytes + selections_taken * selection_bytes));
     }
     EXPECT_EQ(rows, answers.rows) << "stage " << stage;
   }
@@ -77,14 +96,16 @@ void ExpectSharedWork(const Layout& layout, const Answers& answers) {
 
 struct StageLayers {
   int64_t all = 0;
+  int64_t indexers = 0;
   int64_t moe = 0;
 };
 StageLayers LayersOf(const Layout& layout, int stage) {
-  const auto& config = TestCheckpoint(layout.fp8)->config();
+  const auto& config = TestCheckpoint(layout)->config();
   const auto cut = parallel::DefaultLayerCut(config.num_hidden_layers, layout.stages, layout.virtual_stages);
   StageLayers layers;
   for (size_t range = stage; range < cut.size(); range += layout.stages) {
     layers.all += cut[range].size();
+    layers.indexers += config.IndexersIn(cut[range].begin, cut[range].end);
     layers.moe +=
         std::max<int64_t>(0, cut[range].end - std::max(cut[range].begin, config.first_k_dense_replace));
   }
@@ -95,18 +116,18 @@ StageLayers LayersOf(const Layout& layout, int stage) {
 // several reaches T. Heads cut over lanes: each lane attends for its head group's rows with its part of the
 // heads.
 void ExpectOpRows(const Layout& layout, const Answers& answers, std::vector<OpLog>& logs) {
-  const auto& config = TestCheckpoint(layout.fp8)->config();
+  const auto& config = TestCheckpoint(layout)->config();
   for (int stage = 0; stage < layout.stages; ++stage) {
-    const auto [layers, moe_layers] = LayersOf(layout, stage);
+    const auto [layers, indexers, moe_layers] = LayersOf(layout, stage);
     const auto sum_of = [&](const char* op) {
       int64_t sum = 0;
       for (int lane = 0; lane < layout.lanes; ++lane) sum += logs[stage * layout.lanes + lane].rows[op];
       return sum;
     };
     for (const auto& [op, per_step_layers] : {std::pair<const char*, int64_t>{"LatentRows", layers},
-                                              {"IndexKeyRows", layers},
-                                              {"IndexQueries", layers},
-                                              {"SelectKeys", layers},
+                                              {"IndexKeyRows", indexers},
+                                              {"IndexQueries", indexers},
+                                              {"SelectKeys", indexers},
                                               {"Route", moe_layers}}) {
       EXPECT_EQ(sum_of(op), answers.rows * per_step_layers) << op << " stage " << stage;
       for (int lane = 0; lane < layout.lanes && layout.lanes > 1 && per_step_layers > 0; ++lane) {
@@ -132,7 +153,7 @@ void ExpectOpRows(const Layout& layout, const Answers& answers, std::vector<OpLo
 // the byte; rows as rows x (owners of a row) x (C - 1) / C x row bytes, which holds for owners that the router
 // does not prefer by where a row lives; sums likewise.
 void ExpectExpertTraffic(const Layout& layout, const Answers& answers) {
-  const auto& config = TestCheckpoint(layout.fp8)->config();
+  const auto& config = TestCheckpoint(layout)->config();
   const double elsewhere = (layout.lanes - 1.0) / layout.lanes;
   const int64_t row_bytes =
       layout.fp8 ? ops::QuantizedRowBytes(config.hidden_size) : config.hidden_size * 4;
@@ -282,6 +303,31 @@ TEST(LayoutFlags, SplitModeAndChunkSizeAreObeyed) {
   EXPECT_EQ(run({2, 1, parallel::SplitMode::kInterleave, 96}, sets[2].front()),
             std::pair(Rows({301, 301}), int64_t{4}));
 }
+
+// A GLM-5.2 whose stages begin and end inside runs of layers that share a selection, at pp 2 and 3: pp {1,2,3} x
+// cp {1,2,4} with both numerics; the other axes change along with them.
+std::vector<Layout> LayoutsWithSharedSelections() {
+  std::vector<Layout> layouts;
+  for (int stages = 1; stages <= 3; ++stages) {
+    for (const int cp : {1, 2, 4}) {
+      for (const bool fp8 : {false, true}) {
+        const auto number = layouts.size();
+        Layout layout{.stages = stages, .fp8 = fp8, .shares = true};
+        layout.attn_tp = number % 5 == 3 ? 2 : 1;
+        layout.lanes = cp * layout.attn_tp;
+        layout.virtual_stages = number % 3 == 1 ? 2 : 1;
+        layout.chunk = number % 4 < 2 ? 96 : 100000;
+        layout.mode = number % 4 == 1 ? parallel::SplitMode::kZigzag : parallel::SplitMode::kInterleave;
+        layout.processes = number % 6 == 5;
+        layouts.push_back(layout);
+      }
+    }
+  }
+  return layouts;
+}
+
+INSTANTIATE_TEST_SUITE_P(SharedSelections, LayoutMatrix, testing::ValuesIn(LayoutsWithSharedSelections()),
+                         [](const auto& suite) { return NameOf(suite.param); });
 
 INSTANTIATE_TEST_SUITE_P(Matrix, LayoutMatrix, testing::ValuesIn(ChosenLayouts()),
                          [](const auto& suite) { return NameOf(suite.param); });

@@ -22,6 +22,7 @@ struct Layout {
   bool one_owner = false;  // lane 0 holds all experts
   bool dense_tp = false;
   bool fp8 = false;
+  bool shares = false;  // the model's layers share selections
   bool operator==(const Layout&) const = default;
 };
 std::string NameOf(const Layout& layout);
@@ -31,9 +32,13 @@ inline void PrintTo(const Layout& layout, std::ostream* out) { *out << NameOf(la
 // number of lanes; three ragged ones at once.
 std::vector<std::vector<engine::OfflineRequest>> PromptSets(int64_t vocab_size);
 
-// A random checkpoint made once per process: F32 (exact numerics) or FP8.
-std::shared_ptr<const checkpoint::Checkpoint> TestCheckpoint(bool fp8);
-const std::filesystem::path& TestCheckpointPath(bool fp8);
+// A random checkpoint made once per process: F32 (exact numerics) or FP8; a DeepSeek-V3.2, or a GLM-5.2 whose
+// indexers, FFSSSSSFS, leave every cut into two or three stages inside a run of layers that share one
+// selection.
+std::shared_ptr<const checkpoint::Checkpoint> TestCheckpoint(bool fp8, bool shares = false);
+inline std::shared_ptr<const checkpoint::Checkpoint> TestCheckpoint(const Layout& layout) {
+  return TestCheckpoint(layout.fp8, layout.shares);
+}
 
 engine::JobSettings SettingsOf(const Layout& layout);
 
