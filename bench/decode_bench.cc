@@ -165,6 +165,7 @@ class Decoder {
     };
     for (int64_t layer = 0; layer < checkpoint_->config().num_hidden_layers; ++layer) {
       copy(cache.Latents(layer), cache.shape().latent_row_bytes());
+      if (!cache.HasIndexKeys(layer)) continue;
       copy(cache.IndexKeys(layer), cache.shape().index_row_bytes());
     }
   }

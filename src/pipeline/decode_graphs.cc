@@ -70,7 +70,7 @@ void DecodeGraphs::Record(const std::vector<int64_t>& recordable, int rank,
       const model::Pass pass(step, *lanes, heads.get(), mode_, ops_, arena_);
       ops_.RecordGraph(KeyOf(rows, visit));
       const Tensor x = x_.view().RowRange(0, pass.rows());
-      if (hands_selection.at(static_cast<size_t>(visit))) {
+      if (!hands_selection.empty() && hands_selection.at(static_cast<size_t>(visit))) {
         const Tensor selection = selection_.view().RowRange(0, pass.rows());
         stage_.Layers(pass, visit, x, nullptr, &selection);
       } else {

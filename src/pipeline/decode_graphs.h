@@ -29,12 +29,13 @@ class DecodeGraphs {
                           parallel::SplitMode mode);
 
   // Records the graphs. Nothing is computed, sent, or counted as sent. `rank` is this rank's;
-  // `hands_selection`, by visit, whether Layers will be given a selection.
-  void Record(const std::vector<int64_t>& recordable, int rank, const std::vector<bool>& hands_selection);
+  // `hands_selection`, by visit, whether Layers will be given a selection; empty: never.
+  void Record(const std::vector<int64_t>& recordable, int rank,
+              const std::vector<bool>& hands_selection = {});
 
   bool Has(const step::Step& step) const;
   // StageModel::Layers of a pass of a step that it has.
-  void Layers(const model::Pass& pass, int visit, const Tensor& x, const Tensor* selection);
+  void Layers(const model::Pass& pass, int visit, const Tensor& x, const Tensor* selection = nullptr);
 
  private:
   int64_t KeyOf(int64_t rows, int visit) const { return rows * grid_.virtual_stages + visit; }

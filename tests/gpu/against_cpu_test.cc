@@ -91,7 +91,11 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{"bf16_cache", Small("&index_heads=64&embedding_gain=64"), 700, 700,
                          ops::CacheFormat::kBf16},
                     Case{"continued", Small("&index_heads=64&embedding_gain=64"), 3000, 64},
-                    Case{"unit_gain", Small("&index_heads=64"), 300, 300}),
+                    Case{"unit_gain", Small("&index_heads=64"), 300, 300},
+                    Case{"glm",
+                         "random:glm-5.2-78?dtype=fp8&layers=5&hidden=512&index_heads=32&topk=128&vocab=1024"
+                         "&embedding_gain=64&num_nextn_predict_layers=0",
+                         700, 700}),
     NameOf);
 
 // The real inner dimensions of DeepSeek-V3.2: a dense layer, then two with experts. The CPU packs and
@@ -108,6 +112,19 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{"whole2k", Real(64), 2048, 2048}, Case{"at8k", Real(64), 8192, 64},
                     Case{"at64k", Real(64), 65536, 64}),
     NameOf);
+
+// Those of GLM-5.2, three layers with an indexer and one that shares the third's selection; fewer experts,
+// which are DeepSeek-V3.2's.
+std::string RealGlm(int gain) {
+  return "random:glm-5.2?dense=1&layers=4&experts=32&vocab=4096&seed=7&embedding_gain=" +
+         std::to_string(gain);
+}
+INSTANTIATE_TEST_SUITE_P(DISABLED_RealGlm, AgainstCpuTest,
+                         testing::Values(Case{"short_gain64", RealGlm(64), 130, 130},
+                                         Case{"short_gain256", RealGlm(256), 130, 130, ops::CacheFormat::kFp8,
+                                              1e-3},
+                                         Case{"at4k", RealGlm(64), 4096, 64}),
+                         NameOf);
 
 }  // namespace
 }  // namespace sluice::gpu

@@ -44,8 +44,6 @@ def _glm(theta, **fields):
     config = dict(_config(**fields), architectures=["GlmMoeDsaForCausalLM"], model_type="glm_moe_dsa", n_group=1,
                   topk_group=1, qk_nope_head_dim=192, v_head_dim=256, indexer_rope_interleave=True,
                   rope_parameters=dict(rope_type="default", rope_theta=theta))
-    # A real one has 1e-5; upstream's q_a_layernorm and kv_a_layernorm have 1e-6 whatever it says.
-    assert config["rms_norm_eps"] == 1e-6
     return config
 
 
@@ -83,7 +81,8 @@ EXACT = {
         moe_intermediate_size=128, n_routed_experts=8, n_shared_experts=2, num_experts_per_tok=2, n_group=2,
         topk_group=1, routed_scaling_factor=1.0, norm_topk_prob=False, num_attention_heads=4, q_lora_rank=256,
         qk_nope_head_dim=192, v_head_dim=256, index_n_heads=16, rope_theta=1000000.0, rope_scaling=None)),
-    # GLM-5: its heads, 32 index heads whose neighbouring channels turn, no groups of experts.
+    # GLM-5: its heads, 32 index heads whose neighbouring channels turn, no groups of experts. A real one has an eps of
+    # 1e-5; these have 1e-6, since upstream's q_a_layernorm and kv_a_layernorm have that whatever a config says.
     "glm5": dict(seed=20265, prompt_tokens=784, dtype="float32", config=_glm(
         1000000.0, vocab_size=512, hidden_size=384, num_hidden_layers=3, first_k_dense_replace=1,
         intermediate_size=512, moe_intermediate_size=128, n_routed_experts=16, n_shared_experts=1,
@@ -127,6 +126,12 @@ FP8 = {
         topk_group=2, routed_scaling_factor=2.5, norm_topk_prob=True, num_attention_heads=8, q_lora_rank=256,
         qk_nope_head_dim=128, v_head_dim=128, index_n_heads=32, rope_theta=10000.0,
         rope_scaling=_yarn(40.0, 64, 1.0), quantization_config=_QUANTIZATION)),
+    # GLM-5: the rows of kv_b_proj of a head are three and a half scale blocks; eps as published.
+    "fp8_glm": dict(seed=20275, prompt_tokens=800, dtype="fp8", embedding_gain=16.0, config=_glm(
+        1000000.0, vocab_size=512, hidden_size=384, num_hidden_layers=1, first_k_dense_replace=0,
+        intermediate_size=384, moe_intermediate_size=128, n_routed_experts=24, n_shared_experts=1,
+        num_experts_per_tok=4, routed_scaling_factor=2.5, norm_topk_prob=True, num_attention_heads=5,
+        q_lora_rank=256, index_n_heads=32, rms_norm_eps=1e-5, quantization_config=_QUANTIZATION)),
 }
 
 

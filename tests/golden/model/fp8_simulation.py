@@ -20,7 +20,7 @@ MUTANTS = {
     "no_power_of_two_scale": "activation, latent and index scales are amax / 448, not the next power of two",
     "bf16_gate": "weights_proj's output rounded to bf16",
     "wrong_rope_half": "the indexer rotates the last 64 channels of 128, not the first",
-    "interleaved_indexer_rope": "the indexer rotates pairs (2i, 2i + 1), not (i, i + 32)",
+    "interleaved_indexer_rope": "the indexer rotates pairs (2i, 2i + 1), not (i, i + 32); for GLM the other way",
     "one_key_fewer": "attention leaves out the selected key of the lowest score",
     "no_norm_bias": "k_norm without its bias",
     "no_latent_quantisation": "the latent cache holds bf16, not e4m3",
@@ -69,14 +69,14 @@ class Simulation:
         i = np.arange(half)
         # fp32, operation by operation, as Transformers has it
         one = np.float32(1)
-        wavelength = (float(c["rope_theta"])**(i / half)).astype(np.float32)
+        theta = c.get("rope_parameters", c)["rope_theta"]
+        wavelength = (float(theta)**(i / half)).astype(np.float32)
         frequency = one / wavelength
         scale = (c["qk_nope_head_dim"] + c["qk_rope_head_dim"])**-0.5
-        y = c["rope_scaling"]
+        y = c.get("rope_scaling")
         if y is not None:
             def correction(rotations):
-                return half * math.log(y["original_max_position_embeddings"] / (rotations * 2 * math.pi)) / math.log(
-                    c["rope_theta"])
+                return half * math.log(y["original_max_position_embeddings"] / (rotations * 2 * math.pi)) / math.log(theta)
             low = max(math.floor(correction(y["beta_fast"])), 0)
             high = min(math.ceil(correction(y["beta_slow"])), 2 * half - 1)
             ramp = np.clip((i - low) / (high - low), 0, 1).astype(np.float32)
@@ -119,7 +119,7 @@ class Simulation:
     def index_vectors(self, x, positions):
         """RoPE, Hadamard and e4m3 of index queries or keys x [T, ..., 128] (bf16): values and scale per vector."""
         rope = self.c["qk_rope_head_dim"]
-        interleaved = self.mutant == "interleaved_indexer_rope"
+        interleaved = self.c.get("indexer_rope_interleave", False) != (self.mutant == "interleaved_indexer_rope")
         if self.mutant == "wrong_rope_half":
             x = np.concatenate([x[..., :-rope], to_bf16(self.rotate(x[..., -rope:], positions, interleaved))], -1)
         else:

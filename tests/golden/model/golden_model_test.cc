@@ -139,8 +139,8 @@ TEST_P(Fp8Mode, EqualsTheSimulation) {
 INSTANTIATE_TEST_SUITE_P(
     Models, Fp8Mode,
     testing::Values(Fp8Case{"dense", BackEnd::kCpu, 800}, Fp8Case{"moe", BackEnd::kCpu, 800},
-                    Fp8Case{"plain", BackEnd::kCpu, 772}, Fp8Case{"stack", BackEnd::kCpu, 800},
-                    Fp8Case{"moe", BackEnd::kReference, 200}),
+                    Fp8Case{"glm", BackEnd::kCpu, 800}, Fp8Case{"plain", BackEnd::kCpu, 772},
+                    Fp8Case{"stack", BackEnd::kCpu, 800}, Fp8Case{"moe", BackEnd::kReference, 200}),
     [](const auto& model) {
       return std::string(model.param.name) + (model.param.back_end == BackEnd::kCpu ? "_cpu" : "_reference");
     });
