@@ -178,6 +178,8 @@ nlohmann::json GlmConfig(bool is_5_2) {
   config.update(
       {{"architectures", {"GlmMoeDsaForCausalLM"}},
        {"model_type", "glm_moe_dsa"},
+       // Of the byte tokenizer: <|endoftext|>, <|user|>, <|observation|>.
+       {"eos_token_id", {0, 7, 9}},
        {"indexer_rope_interleave", true},
        {"rope_interleave", true},
        {"max_position_embeddings", is_5_2 ? 1048576 : 202752},
