@@ -14,6 +14,7 @@
 #include "cli/completion_command.h"
 #include "cli/demo_command.h"
 #include "cli/doctor_command.h"
+#include "cli/eval_command.h"
 #include "cli/exit_codes.h"
 #include "cli/help_pages.h"
 #include "base/nearest.h"
@@ -80,6 +81,7 @@ int main(int argc, char** argv) {
   sluice::cli::AddBenchCommand(app);
   sluice::cli::AddDoctorCommand(app);
   sluice::cli::AddTraceCommand(app);
+  sluice::cli::AddEvalCommand(app);
   sluice::cli::AddCompletionCommand(app);
   sluice::cli::AddRankCommand(app);
   try {

@@ -10,10 +10,11 @@ LIMIT = 120.0
 
 class SluiceServer:
     def __init__(self, program, model, log, *flags, environment=None):
+        if "--context-length" not in flags:
+            flags = ("--context-length", "2048", *flags)
         with open(log, "w") as errors:
             self.process = subprocess.Popen(
-                [program, "serve", "--model-path", str(model), "--served-model-name", "m", "--port", "0",
-                 "--context-length", "2048", *flags], stdout=subprocess.PIPE, stderr=errors, text=True, env=environment)
+                [program, "serve", "--model-path", str(model), "--served-model-name", "m", "--port", "0", *flags], stdout=subprocess.PIPE, stderr=errors, text=True, env=environment)
         self.log = log
         line = self.process.stdout.readline()
         found = re.search(r"https?://[\d.]+:(\d+)", line)
@@ -24,7 +25,7 @@ class SluiceServer:
 
 @contextlib.contextmanager
 def serving(program, model, log, *flags, environment=None):
-    """A server with a context of 2,048 tokens on a free port; its requests under way end with it."""
+    """A server on a free port, with a context of 2,048 tokens unless the flags say another; its requests under way end with it."""
     server = SluiceServer(program, model, log, *flags, environment=environment)
     try:
         yield server

@@ -1,0 +1,89 @@
+"""`sluice eval` against real servers of one checkpoint in several layouts: the same answers to gsm8k, the same bits of every
+log-probability, over TLS and with a key as well. Usage: eval_layouts_test.py --sluice PROGRAM
+
+SLUICE_EVAL_QUESTIONS says how many of gsm8k's questions (16; 1319 are all), SLUICE_GSM8K where they are; without it
+generated ones stand in."""
+
+import argparse
+import json
+import os
+import pathlib
+import random
+import subprocess
+import tempfile
+
+import eval_test
+import sluice_server
+
+LAYOUTS = {
+    "one": (),
+    "grid": ("--pp-size", "2", "--tp", "2", "--enable-nsa-prefill-context-parallel", "--chunked-prefill-size", "512"),
+    "stages": ("--pp-size", "3", "--chunked-prefill-size", "192"),
+}
+
+
+def gsm8k(program, scratch, url, name, questions, data):
+    finished = subprocess.run(
+        [program, "eval", "gsm8k", "--data", data, "--url", url, "--num-questions", str(questions), "--max-new-tokens", "32",
+         "--parallel", "16", "--output", name], cwd=scratch, stdout=subprocess.PIPE, text=True, check=True)
+    print(name, finished.stdout.replace("\n", "; "))
+    return json.loads((scratch / f"{name}.json").read_text())
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--sluice", required=True)
+    program = str(pathlib.Path(parser.parse_args().sluice).resolve())
+    questions = int(os.environ.get("SLUICE_EVAL_QUESTIONS", "16"))
+    with tempfile.TemporaryDirectory() as directory:
+        scratch = pathlib.Path(directory)
+        data = os.environ.get("SLUICE_GSM8K", "")
+        if not pathlib.Path(data, "test.jsonl").exists() or not data:
+            print("generated questions: SLUICE_GSM8K names no directory with test.jsonl")
+            data = str(scratch / "data")
+            eval_test.write_items(pathlib.Path(data), eval_test.random_items(max(questions, 5), 10))
+        model = scratch / "m"
+        subprocess.run([program, "checkpoint", "make", str(model), "--preset", "tiny", "--dtype", "f32"], check=True,
+                       capture_output=True)
+        text = scratch / "text.txt"
+        chance = random.Random(11)
+        text.write_text(" ".join(chance.choice(["the", "river", "state", "court", "and", "7", "caf\u00e9"]) for _ in range(2000)))
+        results = {}
+        for name, flags in LAYOUTS.items():
+            with sluice_server.serving(program, model, scratch / f"{name}.log", "--context-length", "8192",
+                                       "--max-prompt-logprobs", "8192", *flags) as server:
+                if name != "stages":
+                    results[name] = gsm8k(program, scratch, server.url, name, questions, data)
+                eval_test.evaluate(program, "logprobs", "--url", server.url, "--text-file", text, "--tokens", 2000, "--output",
+                                   f"{name}_logprobs", cwd=scratch)
+        assert all(result["answered"] == questions and not result["partial"] for result in results.values())
+        assert results["one"]["answers"] == results["grid"]["answers"], "two layouts, two answers"
+        assert len({entry["text"] for entry in results["one"]["answers"]}) > 1, "every answer is the same text"
+        print("ok gsm8k,", questions, "questions")
+        compared = eval_test.evaluate(program, "logprobs", "--compare", *(f"{name}_logprobs.json" for name in LAYOUTS), cwd=scratch)
+        assert "All log-probabilities are equal, bit for bit." in compared.stdout, compared.stdout
+        run = json.loads((scratch / "one_logprobs.json").read_text())["runs"][0]
+        assert len(run["tokens"]) == 2000 and run["token_logprobs"][0] is None and max(run["token_logprobs"][1:]) < 0
+        print("ok logprobs\n" + compared.stdout)
+
+        cert, key = scratch / "cert.pem", scratch / "key.pem"
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=sluice",
+                        "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(cert)], check=True,
+                       capture_output=True)
+        with sluice_server.serving(program, model, scratch / "tls.log", "--context-length", "8192", "--ssl-certfile", str(cert),
+                                   "--ssl-keyfile", str(key), "--api-key", "a-key-of-some-length") as server:
+            words = ("logprobs", "--url", server.url, "--text-file", text, "--tokens", 300, "--output", "tls")
+            eval_test.evaluate(program, *words, "--ca-file", cert, "--api-key", "a-key-of-some-length", cwd=scratch)
+            eval_test.evaluate(program, *words, "--insecure", "--api-key", "a-key-of-some-length", cwd=scratch)
+            refused = eval_test.evaluate(program, *words, "--api-key", "a-key-of-some-length", cwd=scratch, code=6).stderr
+            assert "TLS handshake" in refused, refused
+            refused = eval_test.evaluate(program, *words, "--ca-file", cert, cwd=scratch, code=6).stderr
+            assert "401" in refused, refused
+        run = json.loads((scratch / "tls.json").read_text())["runs"][0]
+        whole = json.loads((scratch / "one_logprobs.json").read_text())["runs"][0]
+        assert run["token_logprobs"] == whole["token_logprobs"][:300]
+        print("ok TLS and keys")
+
+
+if __name__ == "__main__":
+    main()
