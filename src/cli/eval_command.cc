@@ -59,7 +59,7 @@ struct QuestionFlags : EvalFlags {
 
 void AddQuestionFlags(CLI::App& command, QuestionFlags& flags, const char* data) {
   AddEvalFlags(command, flags);
-  command.add_option("--data", flags.data, data)->required();
+  command.add_option("--data,--data-path,--data-dir", flags.data, data)->required();
   command.add_option("--parallel", flags.parallel, "Requests at a time")
       ->capture_default_str()
       ->check(CLI::Range(int64_t{1}, kMostThreads));

@@ -179,15 +179,16 @@ ServerOptions WithModel(ServerOptions options) {
 }
 
 std::optional<std::vector<int32_t>> CompletionServer::Tokenize(const std::string& text) {
-  Json body;
-  body["model"] = options_.model;
-  body["prompt"] = text;
-  body["content"] = text;  // llama.cpp's name for it
-  body["add_special_tokens"] = false;
-  const client::HttpAnswer answer = client_.Post("/tokenize", ToText(body));
-  const Json value = Json::parse(answer.body, nullptr, false);
-  if (!answer.ok() || !value.is_object() || !value.contains("tokens")) return std::nullopt;
-  return IdsOf(value, "tokens");
+  for (const char* name : {"prompt", "content"}) {  // vLLM's name for it and sluice's, then llama.cpp's
+    Json body;
+    if (!options_.model.empty()) body["model"] = options_.model;
+    body[name] = text;
+    body["add_special_tokens"] = false;
+    const client::HttpAnswer answer = client_.Post("/tokenize", ToText(body));
+    const Json value = Json::parse(answer.body, nullptr, false);
+    if (answer.ok() && value.is_object() && value.contains("tokens")) return IdsOf(value, "tokens");
+  }
+  return std::nullopt;
 }
 
 }  // namespace sluice::evaluate
