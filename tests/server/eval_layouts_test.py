@@ -1,5 +1,5 @@
 """`sluice eval` against real servers of one checkpoint in several layouts: the same answers to gsm8k, the same bits of every
-log-probability, over TLS and with a key as well. Usage: eval_layouts_test.py --sluice PROGRAM
+log-probability, needles found in all; over TLS and with a key as well. Usage: eval_layouts_test.py --sluice PROGRAM
 
 SLUICE_EVAL_QUESTIONS says how many of gsm8k's questions (16; 1319 are all), SLUICE_GSM8K where they are; without it
 generated ones stand in."""
@@ -28,6 +28,29 @@ def gsm8k(program, scratch, url, name, questions, data):
          "--parallel", "16", "--output", name], cwd=scratch, stdout=subprocess.PIPE, text=True, check=True)
     print(name, finished.stdout.replace("\n", "; "))
     return json.loads((scratch / f"{name}.json").read_text())
+
+
+def needle(program, scratch):
+    """The checkpoint that recalls finds every needle, in layouts and numerics; not one that is not there, and fewer when the
+    indexer selects too little."""
+    for name, overrides in (("recalls", ()), ("forgets", ("--config-override", "index_topk=2"))):
+        subprocess.run([program, "checkpoint", "make", str(scratch / name), "--kind", "recall", *overrides], check=True,
+                       capture_output=True)
+    words = ("needle", "--style", "recall", "--depths", "9", "--require", "1", "--lengths", "600,1500", "--output", "needle")
+    for flags in ((), (*LAYOUTS["grid"], "--numerics", "fp8")):
+        with sluice_server.serving(program, scratch / "recalls", scratch / "recalls.log", *flags) as server:
+            found = eval_test.evaluate(program, *words, "--url", server.url, cwd=scratch)
+            assert "Found: 1.000 (18 of 18)" in found.stdout, found.stdout
+            questions = json.loads((scratch / "needle.json").read_text())["questions"]
+            assert {question["prompt_tokens"] for question in questions} == {600, 1500}, questions
+            found = eval_test.evaluate(program, *words, "--url", server.url, "--leave-out", 4, cwd=scratch, code=1)
+            assert "Found: 0.889 (16 of 18)" in found.stdout, found.stdout
+    with sluice_server.serving(program, scratch / "forgets", scratch / "forgets.log") as server:
+        # The indexer tells 8 classes of keys apart, and selects two places: of 30 keys at most 16 can be answered.
+        eval_test.evaluate(program, "needle", "--style", "recall", "--depths", 30, "--require", "1", "--lengths", 600, "--url",
+                           server.url, "--output", "needle", cwd=scratch, code=1)
+    assert json.loads((scratch / "needle.json").read_text())["found"] <= 16
+    print("ok needle")
 
 
 def main():
@@ -66,6 +89,7 @@ def main():
         assert len(run["tokens"]) == 2000 and run["token_logprobs"][0] is None and max(run["token_logprobs"][1:]) < 0
         print("ok logprobs\n" + compared.stdout)
 
+        needle(program, scratch)
         cert, key = scratch / "cert.pem", scratch / "key.pem"
         subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=sluice",
                         "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(cert)], check=True,
