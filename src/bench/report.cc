@@ -93,10 +93,11 @@ std::string Timelines(const std::vector<Json>& results) {
   for (const Json& result : results) {
     const auto found = result.find("timeline");
     if (found == result.end() || !found->is_array()) continue;
-    const std::string title = Escaped(fmt::format(
-        "{} tokens in chunks of {}", result.value("input_len", result.value("random_input_len", 0)),
-        result.value("chunk_size", 0)));
-    html += trace::RenderSvg(LanesOf(*found), title) + "\n";
+    std::string title =
+        fmt::format("Prompts of {} tokens", result.value("input_len", result.value("random_input_len", 0)));
+    if (result.contains("chunk_size"))
+      title += fmt::format(" in chunks of {}", result.value("chunk_size", 0));
+    html += trace::RenderSvg(LanesOf(*found), Escaped(title)) + "\n";
   }
   return html.empty() ? html : "<h2>Timelines</h2>\n" + html;
 }

@@ -17,8 +17,10 @@
 #include "bench/load_run.h"
 #include "bench/server_facts.h"
 #include "bench/serving_result.h"
+#include "bench/timeline.h"
 #include "bench/workload.h"
 #include "cli/bench_flags.h"
+#include "cli/bench_profile.h"
 #include "cli/human_size.h"
 #include "text/tokenizer.h"
 
@@ -63,6 +65,8 @@ struct BenchServeFlags {
   bool cache_report = false;
   bool output_details = false;
   bool disable_tqdm = false;
+  bool profile = false;
+  std::string profile_output_dir;
   OutputFlags output;
 };
 
@@ -127,6 +131,10 @@ void Check(const BenchServeFlags& flags) {
   if ((flags.dataset == "mooncake") == flags.dataset_path.empty()) {
     Fail(ErrorKind::kUsage,
          "--dataset-path and --dataset-name mooncake belong together: nothing is downloaded");
+  }
+  if (flags.profile != !flags.profile_output_dir.empty()) {
+    Fail(ErrorKind::kUsage,
+         "--profile and --profile-output-dir belong together: the directory is the server's");
   }
   if (flags.use_trace_timestamps && flags.dataset != "mooncake") {
     Fail(ErrorKind::kUsage,
@@ -264,6 +272,7 @@ class BenchServe {
     const bench::Workload workload = WorkloadOf(length);
     WarmUp(workload.front());
     if (flags_.flush_cache) FlushCache();
+    if (flags_.profile) StartProfile(http_, flags_.profile_output_dir);
     std::vector<std::unique_ptr<client::HttpClient>> clients;
     const size_t slots =
         concurrency > 0 ? std::min(workload.size(), static_cast<size_t>(concurrency)) : workload.size();
@@ -298,6 +307,7 @@ class BenchServe {
       const Json period = bench::BusyPeriodOf(http_);
       if (!period.is_null()) fmt::print("{}", bench::BusyPeriodText(period));
       result["server_busy_period"] = period;
+      if (flags_.profile) AddTimeline(result);
     }
     std::fflush(stdout);
     if (flags_.output_details) bench::AddDetails(outcome.records, result);
@@ -306,6 +316,19 @@ class BenchServe {
       Fail(ErrorKind::kNetwork, "the run ended early, with {} of its requests answered: {}",
            metrics.completed, outcome.ended_early);
     }
+  }
+
+  void AddTimeline(Json& result) {
+    const std::vector<std::string> files = StopProfile(http_);
+    const std::vector<trace::Lane> lanes = TimelineOf(files);
+    if (lanes.empty()) {
+      fmt::print("The profile is on the server's host{}\n", files.empty() ? "" : ": " + files.front());
+      return;
+    }
+    fmt::print("{}", bench::TimelineText(lanes));
+    fmt::print("  a letter for each step; trace files: {}\n",
+               std::filesystem::path(files.front()).parent_path().string());
+    result["timeline"] = bench::TimelineJson(lanes);
   }
 
   const BenchServeFlags& flags_;
@@ -384,6 +407,14 @@ void AddBenchServeCommand(CLI::App& group_app) {
       ->group(output);
   command
       ->add_flag("--cache-report", flags->cache_report, "How much of the prompts the server had in its cache")
+      ->group(output);
+  command
+      ->add_flag("--profile", flags->profile,
+                 "Profile the ranks over each run, by /start_profile; draws the timeline")
+      ->group(output);
+  command
+      ->add_option("--profile-output-dir", flags->profile_output_dir,
+                   "Where the server writes the profile, as an absolute path")
       ->group(output);
   command->add_flag("--disable-tqdm", flags->disable_tqdm, "No progress on a terminal")->group(output);
   command->callback([flags] {
