@@ -9,6 +9,8 @@ import statistics
 import subprocess
 import tempfile
 
+from sluice_server import serving
+
 LAYOUT = ["--pp-size", "2", "--tp", "2", "--enable-nsa-prefill-context-parallel"]
 
 
@@ -77,6 +79,21 @@ def report(program, kept, page):
     assert f"{broken}:2: it is no JSON object" in bench(program, "report", str(broken), "--output", str(page), code=2).stderr
 
 
+def profiled_load(program, scratch):
+    """bench serve has the server profile its ranks, and draws what they did: every rank, every chunk."""
+    kept = scratch / "profiled.jsonl"
+    with serving(program, "random:tiny", scratch / "server.log", *LAYOUT, "--chunked-prefill-size", "256") as server:
+        finished = bench(program, "serve", "--base-url", server.url, "--num-prompts", "1", "--random-input-len", "700",
+                         "--random-output-len", "1", "--random-range-ratio", "1", "--warmup-requests", "0", "--profile",
+                         "--profile-output-dir", str(scratch / "profile"), "--output-file", str(kept))
+    lanes = results(kept)[0]["timeline"]
+    assert [lane["stage"] for lane in lanes] == [0, 0, 1, 1], lanes
+    for lane in lanes:
+        assert len({step for _, _, step in lane["spans"]}) >= math.ceil(700 / 256), lane
+    assert finished.stdout.count("stage 1 lane ") == 2, finished.stdout
+    assert "belong together" in bench(program, "serve", "--profile", code=2).stderr
+
+
 def flags(program):
     for line, sentence in ((["prefill", "--model", "random:tiny", "--input-len", "1M"], "are more than the model's"),
                            (["prefill", "--model", "random:tiny", "--chunk-sizes", "0"], "--chunk-sizes 0 is out of range"),
@@ -100,6 +117,8 @@ def main():
         print("ok parts")
         report(program, kept, pathlib.Path(directory) / "page.html")
         print("ok report")
+        profiled_load(program, pathlib.Path(directory))
+        print("ok profiled load")
         flags(program)
         print("ok flags")
 
