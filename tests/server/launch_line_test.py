@@ -3,7 +3,9 @@ a long prompt has the bits of one rank's, stages hold the layers asked for, each
 and what the flags promise is there: metrics, lines in the log, every argument in /get_server_info.
 
 --full: the line for DeepSeek-V3.2 as it is, 16 ranks, the 61-layer checkpoint and 20,000 tokens; the whole test must
-stay within 6 GiB. Without it both lines with 2 lanes and a small model. Standard library only."""
+stay within 6 GiB. --full-glm: the line for GLM-5 as it is, the 78-layer checkpoint of GLM-5.2, and a chat of 20,000
+tokens that must be answered with a tool call. Without either both lines with 2 lanes and a small model. Standard
+library only."""
 
 import argparse
 import contextlib
@@ -31,12 +33,26 @@ ANSWER_TOKENS = 4
 # lane of a stage holds every token.
 FULL = {"line": "deepseek_v32_launch.sh", "chunk": 8192, "fraction": 0.8, "make": ["--preset", "v3.2-61", "--dtype", "fp8", "--config-override", "kv_lora_rank=64",
                  "--config-override", "index_head_dim=64"],
-        "replace": [], "tokens": 20_000, "lanes": 8, "layers": [[0, 30], [30, 61]], "vocabulary": 2048}
+        "replace": [], "tokens": 20_000, "lanes": 8, "layers": [[0, 30], [30, 61]], "vocabulary": 2048,
+        "parsers": ("deepseekv32", "deepseek-v3")}
+GLM = {"line": "lws_launch.sh", "chunk": 16384, "fraction": 0.86, "tokens": 1500, "parsers": ("glm47", "glm45")}
+# Stage 1 begins with layer 39, which shares what layer 38 has selected.
+FULL_GLM = {**GLM, "make": ["--preset", "glm-5.2-78", "--dtype", "fp8", "--config-override", "kv_lora_rank=64",
+                            "--config-override", "index_head_dim=64"],
+            "replace": [], "lanes": 8, "layers": [[0, 39], [39, 78]], "vocabulary": 2048, "top_k": 256,
+            "crosses": "layer 39, which shares that of layer 38", "chat_tokens": 20_000}
 SMALL = {"make": ["--preset", "tiny", "--dtype", "fp8"], "tokens": 1500, "lanes": 2, "vocabulary": 1024}
 SMALL_V32 = {**SMALL, "line": "deepseek_v32_launch.sh", "chunk": 8192, "fraction": 0.8, "layers": [[0, 1], [1, 4]],
-             "replace": [("--tp 8", "--tp 2"), ("=30,31", "=1,3")]}
-SMALL_LWS = {**SMALL, "line": "lws_launch.sh", "chunk": 16384, "fraction": 0.86, "layers": [[0, 2], [2, 4]],
-             "replace": [("--tp 8", "--tp 2"), ("--attn-cp-size 8", "--attn-cp-size 2")]}
+             "replace": [("--tp 8", "--tp 2"), ("=30,31", "=1,3")], "parsers": FULL["parsers"]}
+SMALL_GLM = {**GLM, "make": ["--preset", "glm-5.2-78", "--layers", "4", "--dtype", "fp8", "--config-override",
+                             "index_topk_freq=2", "--config-override", "index_skip_topk_offset=1"],
+             "replace": [("--tp 8", "--tp 2"), ("--attn-cp-size 8", "--attn-cp-size 2"), ("=39,39", "=1,3")],
+             "lanes": 2, "layers": [[0, 1], [1, 4]], "vocabulary": 2048, "top_k": 256,
+             "crosses": "layer 1, which shares that of layer 0", "chat_tokens": 600}
+TOOL = {"type": "function", "function": {
+    "name": "get_weather", "description": "The weather of a city.",
+    "parameters": {"type": "object", "properties": {"city": {"type": "string", "enum": ["Oslo", "Rome"]}},
+                   "required": ["city"], "additionalProperties": False}}}
 
 
 def request(method, url, body):
@@ -104,11 +120,33 @@ def answer_of(text):
     return choice
 
 
+def chat(case, model):
+    """A chat of about as many tokens as asked for, a byte being one, that must be answered with a call."""
+    words = " ".join(f"day {i}: {i * 7919 % 41} degrees" for i in range(case["chat_tokens"]))
+    return {"model": model, "messages": [{"role": "user", "content": words[:case["chat_tokens"]]}], "tools": [TOOL],
+            "tool_choice": "required", "temperature": 0, "max_tokens": 256,
+            "chat_template_kwargs": {"enable_thinking": False}}
+
+
+def call_of(case, status, text):
+    """The call of an answer to `chat`, and how many tokens the prompt had."""
+    assert status == 200, text
+    answer = json.loads(text)
+    choice, usage = answer["choices"][0], answer["usage"]
+    assert choice["finish_reason"] == "tool_calls", text
+    calls = [call["function"] for call in choice["message"]["tool_calls"]]
+    assert calls and all(call["name"] == "get_weather" for call in calls), text
+    assert all(json.loads(call["arguments"])["city"] in ("Oslo", "Rome") for call in calls), text
+    assert usage["prompt_tokens"] >= case["chat_tokens"], usage
+    return calls, usage
+
+
 def one_rank(program, case, model, directory):
     log_path = directory / "one.log"
     port = two_hosts.free_port()
     url = f"http://127.0.0.1:{port}"
-    command = [program, "serve", "--model-path", model, "--port", str(port), "--max-total-tokens", str(case["tokens"] + 64)]
+    command = [program, "serve", "--model-path", model, "--port", str(port), "--max-total-tokens",
+               str(max(case["tokens"], 2 * case.get("chat_tokens", 0)) + 2048)]
     with log_path.open("w") as log, subprocess.Popen(command, stdout=log, stderr=log) as server:
         try:
             deadline = time.monotonic() + START_LIMIT
@@ -117,19 +155,26 @@ def one_rank(program, case, model, directory):
                 time.sleep(0.1)
             status, text = request("POST", f"{url}/v1/completions", completion(case, model))
             assert status == 200, text
+            if "chat_tokens" in case:
+                calls, _ = call_of(case, *request("POST", f"{url}/v1/chat/completions", chat(case, model)))
         finally:
             server.terminate()
-    return answer_of(text)
+    return answer_of(text), calls if "chat_tokens" in case else None
 
 
 def check_info(case, info):
     assert info["nnodes"] == 2 and info["pp_size"] == 2 and info["tp"] == case["lanes"], info
     assert info["mem_fraction_static"] == case["fraction"] and info["chunked_prefill_size"] == case["chunk"], info
-    assert info["reasoning_parser"] == "deepseek-v3" and info["trust_remote_code"] is True, info
+    assert (info["tool_call_parser"], info["reasoning_parser"]) == case["parsers"], info
+    assert info["trust_remote_code"] is True, info
     ranks = info["ranks"]
     assert [rank["layers"] for rank in ranks] == [[layers] for layers in case["layers"] for _ in range(case["lanes"])]
     rows = case["tokens"] + ANSWER_TOKENS - 1
     for stage in (0, 1):
+        for rank in ranks:
+            crosses = stage == 0 and rank["stage"] == 0 and "crosses" in case
+            if rank["stage"] == stage:
+                assert rank["hop_selection_bytes_sent"] == (rank["rows_computed"] * case["top_k"] * 4 if crosses else 0), rank
         shares = [rank["rows_computed"] for rank in ranks if rank["stage"] == stage]
         assert sum(shares) == rows, shares
         for share in shares:
@@ -147,12 +192,17 @@ def check_metrics(case, text):
 
 
 def check_log(case, log):
-    steps = -(-case["tokens"] // case["chunk"])
-    assert log.count("Prefill batch, ") == steps, log
-    assert log.count("Decode batch, ") == ANSWER_TOKENS - 1, log
+    steps = -(-case["tokens"] // case["chunk"]) + -(-case.get("chat_tokens", 0) // case["chunk"])
+    tool_calls, reasoning = case["parsers"]
+    if "chat_tokens" in case:
+        assert log.count("Prefill batch, ") >= steps and log.count("Decode batch, ") > ANSWER_TOKENS - 1, log
+        assert f"selections cross the hop to {case['crosses']}: {case['top_k'] * 4} bytes a row" in log, log
+    else:
+        assert log.count("Prefill batch, ") == steps, log
+        assert log.count("Decode batch, ") == ANSWER_TOKENS - 1, log
     assert log.count("weights packed") == case["lanes"], log  # of this host's ranks, at level debug
     for line in (f"length: prompt {case['tokens']}, answer {ANSWER_TOKENS} tokens; queue ", f"GiB of this host x {case['fraction']}",
-                 "read with tool-call parser deepseekv32 and reasoning parser deepseek-v3", ", decode f",
+                 f"read with tool-call parser {tool_calls} and reasoning parser {reasoning}", ", decode f",
                  "both are the cpu back end's one kernel"):
         assert line in log, (line, log)
 
@@ -181,24 +231,34 @@ def launch(program, case, hosts, directory):
             assert status == 200, (text, logs[0].read_text()[-3000:])
             check_info(case, json.loads(request_on(hosts, "GET", f"{url}/get_server_info")[1]))
             check_metrics(case, request_on(hosts, "GET", f"{url}/metrics")[1])
+            calls = None
+            if "chat_tokens" in case:
+                began = time.monotonic()
+                calls, usage = call_of(case, *request_on(hosts, "POST", f"{url}/v1/chat/completions", chat(case, case["model"])))
+                took = time.monotonic() - began
+                assert "cached_tokens" in usage["prompt_tokens_details"], usage
+                metrics = request_on(hosts, "GET", f"{url}/metrics")[1]
+                assert f'{{model_name="{case["model"]}"}} {case["tokens"] + usage["prompt_tokens"]}\n' in metrics, metrics
         codes = hosts.stop()
     assert codes == [0, 0], (codes, [log.read_text()[-2000:] for log in logs])
     check_log(case, logs[0].read_text())
     assert "node 1 of 2 computes and does not serve" in logs[1].read_text(), logs[1].read_text()
-    print(f"ok {case['line']}: {case['tokens']} tokens in {took:.1f} s on 2 hosts x {case['lanes']} ranks: {hosts.how}")
-    return answer_of(text), peak.bytes
+    print(f"ok {case['line']}: {case.get('chat_tokens', case['tokens'])} tokens in {took:.1f} s on 2 hosts x {case['lanes']} ranks: {hosts.how}")
+    return (answer_of(text), calls), peak.bytes
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--sluice")
-    parser.add_argument("--full", action="store_true", help="the line as it is; minutes")
+    parser.add_argument("--full", action="store_true", help="the line for DeepSeek-V3.2 as it is; minutes")
+    parser.add_argument("--full-glm", action="store_true", help="the line for GLM-5 as it is; minutes")
     parser.add_argument("--request", nargs=2, metavar=("METHOD", "URL"), help="for the test's own use")
     options = parser.parse_args()
     if options.request:
         print(json.dumps(request(*options.request, json.load(sys.stdin))))
         return
-    for case in [FULL] if options.full else [SMALL_V32, SMALL_LWS]:
+    full = [FULL] * options.full + [FULL_GLM] * options.full_glm
+    for case in full or [SMALL_V32, SMALL_GLM]:
         run(options.sluice, dict(case))
 
 

@@ -1,7 +1,8 @@
-# The other launch line users carry over: two hosts of eight ranks in a LeaderWorkerSet, whose variables the shell
-# expands, with the flags that the line for GLM-5 has beside those of deepseek_v32_launch.sh. The program, the model's
+# The launch line for GLM-5 as users carry it over: two hosts of eight ranks in a LeaderWorkerSet, whose variables the
+# shell expands. The program, the model's
 # path, this host's address and the job secret come from the environment:
 #   SLUICE MODEL_PATH NODE_ADDR DIST_PORT PORT SLUICE_JOB_SECRET LWS_LEADER_ADDRESS LWS_GROUP_SIZE LWS_WORKER_INDEX
+export SGLANG_PP_LAYER_PARTITION=39,39
 exec "$SLUICE" serve \
   --model-path "$MODEL_PATH" \
   --nnodes "$LWS_GROUP_SIZE" --node-rank "$LWS_WORKER_INDEX" \
@@ -23,7 +24,7 @@ exec "$SLUICE" serve \
   --model-loader-extra-config '{"enable_multithread_load": true, "num_threads": 8}' \
   --watchdog-timeout 3600 \
   --host 0.0.0.0 --port "$PORT" \
-  --tool-call-parser deepseekv32 --reasoning-parser deepseek-v3 \
+  --tool-call-parser glm47 --reasoning-parser glm45 \
   --enable-metrics --collect-tokens-histogram --enable-cache-report \
   --decode-log-interval 1 --enable-request-time-stats-logging \
   --log-level debug --log-level-http error
