@@ -26,10 +26,6 @@ text::ChatStyle StyleOf(const ChatFlags& flags, const checkpoint::Checkpoint& ch
     spdlog::info("prompts are written as {}'s: --chat-template says so", flags.chat_template);
     return *named;
   }
-  if (flags.chat_template != "auto") {
-    Fail(ErrorKind::kUsage, "--chat-template {}: use auto, deepseek-v3.2, glm-5, glm-5.1 or glm-5.2",
-         flags.chat_template);
-  }
   const text::FoundChatStyle found =
       text::ChatStyleOf(checkpoint.config().architecture, ChatTemplateOf(checkpoint),
                         checkpoint.TextFile("config.json").value_or(""));
@@ -50,6 +46,12 @@ void AddChatFlags(CLI::App& app, ChatFlags& flags) {
                  "How chats become prompts: auto (as the checkpoint says), deepseek-v3.2, glm-5, glm-5.1 or "
                  "glm-5.2")
       ->group("Model and server");
+}
+
+void CheckChatFlags(const ChatFlags& flags) {
+  if (flags.chat_template == "auto" || text::ChatStyleNamed(flags.chat_template)) return;
+  Fail(ErrorKind::kUsage, "--chat-template {}: use auto, deepseek-v3.2, glm-5, glm-5.1 or glm-5.2",
+       flags.chat_template);
 }
 
 void ApplyChatFlags(const ChatFlags& flags, const std::string& tool_call_parser,

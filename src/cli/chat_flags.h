@@ -17,6 +17,9 @@ struct ChatFlags {
 
 void AddChatFlags(CLI::App& app, ChatFlags& flags);
 
+// Throws Error(kUsage) for a chat template that is not known.
+void CheckChatFlags(const ChatFlags& flags);
+
 // Sets the options of the server that belong to these flags and to --tool-call-parser and --reasoning-parser.
 // Logs how prompts are written and why, which parsers are used, and whatever differs between the texts of
 // prompts here and those that the checkpoint in `directory` has: in its chat template, in encoding/.

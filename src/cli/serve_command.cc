@@ -180,6 +180,7 @@ void Serve(const ServeFlags& flags, const serve::Json& arguments, const std::vec
          "--served-model-name {} has a ':', which is kept for adapters of a model: use a name without one",
          flags.served_model_name);
   }
+  CheckChatFlags(flags.chat);
   serve::ServerOptions options;
   options.host = flags.host;
   options.port = static_cast<uint16_t>(flags.port);

@@ -74,8 +74,8 @@ std::string HostRank(const JobSettings& settings, int rank, const checkpoint::Ch
     pipeline::RankOptions options = RankOptionsOf(settings, config, rank);
     if (faults != nullptr) options.at_pass = [faults](int64_t step) { faults->AtPass(step); };
     ops = MakeOps(settings, checkpoint.is_fp8(), pool);
-    if (settings.trace_events > 0) ops = ops::MakeTraced(std::move(ops), recorder);
     if (probes.wrap_ops) ops = probes.wrap_ops(rank, std::move(ops));
+    if (settings.trace_events > 0) ops = ops::MakeTraced(std::move(ops), recorder);
     const model::StageSlice slice = pipeline::SliceOf(options);
     model::StageWeights weights = model::LoadStage(checkpoint, *ops, slice, shared);
     checkpoint.VerifyIntact();

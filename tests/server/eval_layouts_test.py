@@ -99,11 +99,12 @@ def main():
             words = ("logprobs", "--url", server.url, "--text-file", text, "--tokens", 300, "--output", "tls")
             eval_test.evaluate(program, *words, "--ca-file", cert, "--api-key", "a-key-of-some-length", cwd=scratch)
             eval_test.evaluate(program, *words, "--insecure", "--api-key", "a-key-of-some-length", cwd=scratch)
+            run = json.loads((scratch / "tls.json").read_text())["runs"][0]
+            # A run that fails keeps what it has, which is nothing.
             refused = eval_test.evaluate(program, *words, "--api-key", "a-key-of-some-length", cwd=scratch, code=6).stderr
             assert "TLS handshake" in refused, refused
             refused = eval_test.evaluate(program, *words, "--ca-file", cert, cwd=scratch, code=6).stderr
             assert "401" in refused, refused
-        run = json.loads((scratch / "tls.json").read_text())["runs"][0]
         whole = json.loads((scratch / "one_logprobs.json").read_text())["runs"][0]
         assert run["token_logprobs"] == whole["token_logprobs"][:300]
         print("ok TLS and keys")
