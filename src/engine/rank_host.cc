@@ -48,14 +48,6 @@ pipeline::RankOptions RankOptionsOf(const JobSettings& settings, const checkpoin
           {}};
 }
 
-namespace {
-
-Memory& LandingFor(const JobSettings& settings) {
-  return settings.ops == "cuda" ? ops::cuda::PinnedMemory(settings.gpu) : HostMemory();
-}
-
-}  // namespace
-
 std::string HostRank(const JobSettings& settings, int rank, const checkpoint::Checkpoint& checkpoint,
                      ComputePool& pool, comm::Communicator& world, comm::Channel& control,
                      trace::Recorder& recorder, comm::FaultInjector* faults, const RankProbes& probes,
@@ -80,11 +72,14 @@ std::string HostRank(const JobSettings& settings, int rank, const checkpoint::Ch
     model::StageWeights weights = model::LoadStage(checkpoint, *ops, slice, shared);
     checkpoint.VerifyIntact();
     if (probes.after_load) probes.after_load(rank, weights);
-    auto stage = std::make_unique<model::StageModel>(
-        config, slice, std::move(weights), CacheFormatOf(settings, checkpoint.is_fp8()), settings.cache_pages,
-        ops->memory(), LandingFor(settings));
+    auto stage = std::make_unique<model::StageModel>(config, slice, std::move(weights),
+                                                     CacheFormatOf(settings, checkpoint.is_fp8()),
+                                                     settings.cache_pages, ops->memory());
     spdlog::debug("rank {}: lane {}, layers from {}, weights packed, {} pages of cache", rank, slice.lane,
                   slice.layers.front().begin, settings.cache_pages);
+    if (settings.ops == "cuda" && settings.largest_step.rows > 0) {
+      stage->ReserveLanding(settings.largest_step.rows, ops::cuda::PinnedMemory(settings.gpu));
+    }
     worker = std::make_unique<pipeline::Rank>(options, std::move(stage), *ops, plane, std::move(groups),
                                               control, recorder);
     if (probes.when_ready) probes.when_ready(rank);

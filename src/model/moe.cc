@@ -37,12 +37,15 @@ Tensor ExpertOutputs(const Pass& pass, const ExpertWeights& experts, const Tenso
 
 }  // namespace
 
-Moe::Moe(const checkpoint::ModelConfig& config, int owners, Memory& landing)
+Moe::Moe(const checkpoint::ModelConfig& config, int owners)
     : shape_(RouterShapeOf(config)),
       hidden_(config.hidden_size),
       tree_(config.n_routed_experts, owners),
-      leaves_{static_cast<int32_t>(config.n_routed_experts), static_cast<int32_t>(tree_.leaves())},
-      landing_(landing) {}
+      leaves_{static_cast<int32_t>(config.n_routed_experts), static_cast<int32_t>(tree_.leaves())} {}
+
+void Moe::ReserveLanding(int64_t rows, Memory& landing) {
+  landing_ = Buffer(rows * 2 * shape_.top_k * SizeOf(DType::kI32), landing);
+}
 
 void Moe::ResetTraffic() {
   traffic_.choice_bytes = 0;
@@ -98,9 +101,9 @@ Tensor Moe::Route(const Pass& pass, const MoeWeights& weights, const Tensor& h) 
 Tensor Moe::OnHost(const Tensor& choices, Memory& memory) const {
   if (memory.OnHost()) return choices;
   SLUICE_CHECK(choices.contiguous());
-  if (landed_.bytes() < choices.bytes()) landed_ = Buffer(choices.bytes(), landing_);
-  memory.Copy(choices.data, landed_.data(), choices.bytes());
-  return {landed_.data(), choices.dtype, choices.rows, choices.cols, choices.stride};
+  if (landing_.bytes() < choices.bytes()) landing_ = Buffer(choices.bytes());
+  memory.Copy(choices.data, landing_.data(), choices.bytes());
+  return {landing_.data(), choices.dtype, choices.rows, choices.cols, choices.stride};
 }
 
 Tensor Moe::Nodes(const Pass& pass, const MoeWeights& weights, const Tensor& choices, const Tensor& x,

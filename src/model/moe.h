@@ -35,8 +35,13 @@ class Moe {
   // wants nearly every owner.
   static constexpr int64_t kFewRows = 256;
 
-  // `owners`: lanes that hold experts. `landing`: host memory that the choices of large steps are copied to.
-  Moe(const checkpoint::ModelConfig& config, int owners, Memory& landing);
+  // `owners`: lanes that hold experts.
+  Moe(const checkpoint::ModelConfig& config, int owners);
+
+  // Takes host memory of `landing` that the choices of steps of up to `rows` rows are copied to. Before the
+  // first step: to take or free pinned memory may wait for the whole device, and so for streams that wait for
+  // this rank. Without it plain memory is taken when it is wanted.
+  void ReserveLanding(int64_t rows, Memory& landing);
 
   // h [T, hidden], normed -> [T, hidden]: sum_k weight_k E_k(h) in the order of ExpertTree, the shared expert
   // last.
@@ -72,8 +77,7 @@ class Moe {
   int64_t hidden_;
   ExpertTree tree_;
   ops::ExpertLeaves leaves_;
-  Memory& landing_;
-  mutable Buffer landed_;  // kept from layer to layer, and as large as the largest step so far wanted it
+  mutable Buffer landing_;  // kept from layer to layer
   mutable ExpertTraffic traffic_;
 };
 

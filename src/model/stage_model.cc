@@ -17,13 +17,13 @@ std::vector<bool> HasIndexers(const StageWeights& weights) {
 }  // namespace
 
 StageModel::StageModel(const checkpoint::ModelConfig& config, const StageSlice& slice, StageWeights weights,
-                       ops::CacheFormat cache_format, int64_t cache_pages, Memory& memory, Memory& landing)
+                       ops::CacheFormat cache_format, int64_t cache_pages, Memory& memory)
     : config_(config),
       slice_(slice),
       weights_(std::move(weights)),
       cache_(CacheShapeOf(config, cache_format), HasIndexers(weights_), cache_pages, memory),
       attention_(config, slice.attn_tp),
-      moe_(config, slice.expert_owners, landing) {}
+      moe_(config, slice.expert_owners) {}
 
 void StageModel::Embed(const Pass& pass, const Tensor& x) const {
   SLUICE_CHECK(slice_.first);

@@ -23,10 +23,8 @@ struct SelectionHook {
 // from the first op to the last; no collective stands between this stage's last op and the next one's first.
 class StageModel {
  public:
-  // `landing`: host memory for what the host has to read of `memory`; pinned where that is a device's.
   StageModel(const checkpoint::ModelConfig& config, const StageSlice& slice, StageWeights weights,
-             ops::CacheFormat cache_format, int64_t cache_pages, Memory& memory = HostMemory(),
-             Memory& landing = HostMemory());
+             ops::CacheFormat cache_format, int64_t cache_pages, Memory& memory = HostMemory());
 
   const StageSlice& slice() const { return slice_; }
   const checkpoint::ModelConfig& config() const { return config_; }
@@ -34,6 +32,9 @@ class StageModel {
   cache::StageCache& cache() { return cache_; }
   const ExpertTraffic& expert_traffic() const { return moe_.traffic(); }
   void ResetExpertTraffic() { moe_.ResetTraffic(); }
+
+  // Host memory for what the host has to read of a device; see Moe::ReserveLanding.
+  void ReserveLanding(int64_t rows, Memory& landing) { moe_.ReserveLanding(rows, landing); }
 
   // First stage only: x [T, hidden] = embeddings of the lane's rows.
   void Embed(const Pass& pass, const Tensor& x) const;
