@@ -60,7 +60,7 @@ void TimedOps::GroupedLinear(const Tensor& x, const Tensor& groups, const ops::W
   WrappedOps::GroupedLinear(x, groups, weights, y);
 }
 
-void TimedOps::Around(const char* op, int64_t, const std::function<void()>& run) {
+void TimedOps::Around(const char* op, int64_t, FunctionRef<void()> run) {
   if (timing_ == Timing::kNone) return run();
   TimedCall call{name_.empty() ? op : std::exchange(name_, "")};
   call.after_exchange = std::exchange(exchanged_, false);
@@ -78,7 +78,7 @@ void TimedOps::Around(const char* op, int64_t, const std::function<void()>& run)
   calls_.push_back(std::move(call));
 }
 
-double TimedOps::IsolatedMs(const std::function<void()>& run) {
+double TimedOps::IsolatedMs(FunctionRef<void()> run) {
   const std::unique_ptr<StreamGate> gate = ops::cuda::NewGate();
   gate_ = gate.get();
   {

@@ -1,10 +1,10 @@
 #pragma once
 
-#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "base/function_ref.h"
 #include "gpu_event.h"
 #include "ops/cuda/stream.h"
 #include "ops/wrapped_ops.h"
@@ -45,13 +45,13 @@ class TimedOps final : public ops::WrappedOps {
                      const Tensor& y) override;
 
  protected:
-  void Around(const char* op, int64_t rows, const std::function<void()>& run) override;
+  void Around(const char* op, int64_t rows, FunctionRef<void()> run) override;
 
  private:
   struct InPlace {
     Event begin, end;
   };
-  double IsolatedMs(const std::function<void()>& run);
+  double IsolatedMs(FunctionRef<void()> run);
   void TimeQuantisation(const Tensor& x);
 
   ops::cuda::Stream& stream_;

@@ -1,17 +1,17 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <utility>
 #include <vector>
 
+#include "base/function_ref.h"
 #include "ops/ops.h"
 
 namespace sluice::ops {
 
-// Hands every op on to another back end, through one function: for tests and benchmarks that count, delay,
-// time or change ops.
+// Hands every op on to another back end, through one function: for what notes, counts, delays, times or
+// changes ops. Allocates nothing.
 class WrappedOps : public Ops {
  public:
   explicit WrappedOps(std::unique_ptr<Ops> inner) : inner_(std::move(inner)) {}
@@ -41,11 +41,7 @@ class WrappedOps : public Ops {
   }
   void GroupedLinear(const Tensor& x, const Tensor& groups, const WeightGroup& weights,
                      const Tensor& y) override {
-    // Rows of the groups, where the host can read them.
-    int64_t grouped = 0;
-    for (int64_t g = 0; g < groups.rows && memory().OnHost(); ++g)
-      grouped += groups.At<int32_t>(g, 1) - groups.At<int32_t>(g, 0);
-    Around("GroupedLinear", grouped, [&] { inner_->GroupedLinear(x, groups, weights, y); });
+    Around("GroupedLinear", RowsIn(groups, x.rows), [&] { inner_->GroupedLinear(x, groups, weights, y); });
   }
   void RmsNorm(const Tensor& x, const Tensor& w, float eps, const Tensor& y) override {
     Around("RmsNorm", x.rows, [&] { inner_->RmsNorm(x, w, eps, y); });
@@ -153,9 +149,19 @@ class WrappedOps : public Ops {
 
  protected:
   // Called in place of each op, with its name and rows; run() is the op.
-  virtual void Around(const char* op, int64_t rows, const std::function<void()>& run) = 0;
+  virtual void Around(const char* op, int64_t rows, FunctionRef<void()> run) = 0;
 
  private:
+  // Rows of the groups where the host can read them, else all.
+  int64_t RowsIn(const Tensor& groups, int64_t all) {
+    if (!memory().OnHost()) return all;
+    int64_t rows = 0;
+    for (int64_t g = 0; g < groups.rows; ++g) {
+      rows += int64_t{groups.At<int32_t>(g, 1)} - groups.At<int32_t>(g, 0);
+    }
+    return rows;
+  }
+
   const std::unique_ptr<Ops> inner_;
 };
 

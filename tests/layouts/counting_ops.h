@@ -37,7 +37,7 @@ class CountingOps : public ops::WrappedOps {
   CountingOps(std::unique_ptr<ops::Ops> inner, OpLog& log) : WrappedOps(std::move(inner)), log_(log) {}
 
  protected:
-  void Around(const char* op, int64_t rows, const std::function<void()>& run) override {
+  void Around(const char* op, int64_t rows, FunctionRef<void()> run) override {
     log_.Add(op, rows);
     run();
   }
