@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 
-from peer import peak_bytes
+from peer import STEP_ROWS, peak_bytes
 
 HERE = pathlib.Path(__file__).resolve().parent
 # 4 layers, hidden 512, 8 heads, 64 index heads, index_topk 256, 16 experts of which 4; no YaRN, which the export
@@ -77,7 +77,7 @@ class Sluice:
         self.log = log.open("w")
         self.child = subprocess.Popen(
             [program, "serve", checkpoint, "--port", "0", "--context-length", str(context), "--max-total-tokens",
-             str(context + 64)], stdout=subprocess.PIPE, stderr=self.log, text=True,
+             str(context + 64), "--chunked-prefill-size", str(STEP_ROWS)], stdout=subprocess.PIPE, stderr=self.log, text=True,
             preexec_fn=lambda: os.sched_setaffinity(0, cores))
         begin = time.monotonic()
         for line in self.child.stdout:

@@ -6,9 +6,7 @@ import struct
 import sys
 import time
 
-from peer import answer_requests
-
-BATCH = 512  # rows of a step, llama.cpp's own default of n_ubatch
+from peer import STEP_ROWS, answer_requests
 
 
 class Parameters(ctypes.Structure):
@@ -34,7 +32,7 @@ def context_parameters(library, context, threads, flash):
     if ints[pair + 3:pair + 7] != [-1] * 4:
         raise SystemExit(f"llama.cpp: {ints[pair + 2:pair + 7]} after the threads is not known here.")
     types = next(i for i in range(pair + 6, 47) if ints[i] == ints[i + 1] == 1)
-    values = {0: context, 1: BATCH, 2: BATCH, pair: threads, pair + 1: threads, types: 0, types + 1: 0,
+    values = {0: context, 1: STEP_ROWS, 2: STEP_ROWS, pair: threads, pair + 1: threads, types: 0, types + 1: 0,
               pair + 6: {"auto": -1, "off": 0, "on": 1}[flash]}
     for at, value in values.items():
         struct.pack_into("<i", parameters.data, 4 * at, value)
@@ -68,8 +66,8 @@ def main(library_path, model_path, threads, context, flash):
     words = library.llama_vocab_n_tokens(library.llama_model_get_vocab(model))
 
     def feed(tokens):
-        for begin in range(0, len(tokens), BATCH):
-            part = tokens[begin:begin + BATCH]
+        for begin in range(0, len(tokens), STEP_ROWS):
+            part = tokens[begin:begin + STEP_ROWS]
             ids = (ctypes.c_int32 * len(part))(*part)
             if library.llama_decode(state, library.llama_batch_get_one(ids, len(part))) != 0:
                 raise SystemExit("llama.cpp: llama_decode failed.")

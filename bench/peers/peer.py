@@ -12,6 +12,10 @@ import math
 import re
 import sys
 
+# Prompt rows that everyone computes at a time, llama.cpp's own default of n_ubatch: what a step needs beside weights and
+# cache grows with it, so that peaks of memory compare only at one size.
+STEP_ROWS = 512
+
 
 def peak_bytes(pid="self"):
     with open(f"/proc/{pid}/status") as file:

@@ -7,7 +7,7 @@ import time
 import torch
 import transformers
 
-from peer import answer_requests
+from peer import STEP_ROWS, answer_requests
 
 
 def main(directory, threads):
@@ -18,12 +18,15 @@ def main(directory, threads):
     @torch.inference_mode()
     def run(tokens, new):
         begin = time.perf_counter()
-        step = model(torch.tensor([tokens]), use_cache=True, logits_to_keep=1)
+        step, cache = None, None
+        for at in range(0, len(tokens), STEP_ROWS):  # of all rows at once its scores alone are 17 GB at 8K
+            step = model(torch.tensor([tokens[at:at + STEP_ROWS]]), past_key_values=cache, use_cache=True, logits_to_keep=1)
+            cache = step.past_key_values
         logits = step.logits[0, -1]
         first = time.perf_counter()
         last = logits
         for _ in range(new - 1):
-            step = model(last.argmax().view(1, 1), past_key_values=step.past_key_values, use_cache=True)
+            step = model(last.argmax().view(1, 1), past_key_values=cache, use_cache=True)
             last = step.logits[0, -1]
         return first - begin, time.perf_counter() - first, logits.tolist()
 

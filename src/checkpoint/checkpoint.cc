@@ -105,6 +105,11 @@ class MappedCheckpoint final : public Checkpoint {
     VerifyIntact();
   }
 
+  void ReleasePages(const std::string& name) const override {
+    const TensorLocation& location = Locate(name);
+    Map(location.file).ReleasePages(location.entry.begin, location.entry.bytes);
+  }
+
   void VerifyIntact() const override {
     const std::lock_guard lock(mutex_);
     for (const auto& mapping : mappings_) {

@@ -57,6 +57,9 @@ class Checkpoint {
   // disk one page at a time. Throws Error(kModelFiles) naming a file that was cut or cannot be read.
   virtual void Preload(std::span<const std::string> names, int threads,
                        const LoadProgress& progress) const = 0;
+  // Says that the tensor's data has been read: until somebody reads it again, which is allowed, it takes no
+  // memory of this process. Nothing for a tensor that lies nowhere.
+  virtual void ReleasePages(const std::string& name) const = 0;
   // Throws Error(kModelFiles) naming a mapped shard that was cut or rewritten since Open. Reading
   // StoredTensor::data never ends the process: bytes that are gone read as zeros. So a loader reads, then
   // calls this once, and only then relies on what it read.

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cerrno>
@@ -12,6 +13,7 @@
 #include <cstring>
 #include <mutex>
 
+#include "base/checked.h"
 #include "base/error.h"
 
 namespace sluice::checkpoint {
@@ -156,6 +158,18 @@ MappedFile::~MappedFile() {
   // The mapping goes first: once the slot is free, a fault at this address is again a bug.
   munmap(const_cast<std::byte*>(data_), static_cast<size_t>(bytes()));
   regions[slot_].begin.store(0, std::memory_order_release);
+}
+
+void MappedFile::ReleasePages(int64_t begin, int64_t bytes) const {
+  SLUICE_CHECK(begin >= 0 && bytes >= 0 && begin + bytes <= this->bytes());
+  if (bytes == 0) return;
+  // A touch brings in the pages around it, too (fault_around_bytes), so all that share a window with these
+  // go. Whoever reads them touches them again.
+  constexpr int64_t kWindow = 64 << 10;
+  const auto map = static_cast<int64_t>(reinterpret_cast<uintptr_t>(data_));
+  const int64_t first = std::max(map, (map + begin) / kWindow * kWindow);
+  const int64_t end = std::min(map + this->bytes(), CeilDiv(map + begin + bytes, kWindow) * kWindow);
+  madvise(const_cast<std::byte*>(data_) + (first - map), static_cast<size_t>(end - first), MADV_DONTNEED);
 }
 
 void MappedFile::VerifyIntact() const {

@@ -59,6 +59,9 @@ class MappedFile {
   int64_t bytes() const { return file_.bytes(); }
   const OpenFile& file() const { return file_; }
   void VerifyIntact() const;
+  // Takes the pages of [begin, begin + bytes) out of this process's resident memory. They stay readable and
+  // in the page cache, from where the next touch brings them back.
+  void ReleasePages(int64_t begin, int64_t bytes) const;
 
  private:
   OpenFile file_;

@@ -1,7 +1,10 @@
 #include "checkpoint/mapped_file.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
+
+#include <fstream>
 
 #include "checkpoint/test_support.h"
 
@@ -28,6 +31,30 @@ TEST_F(MappedFileTest, MapsTheWholeFile) {
   const MappedFile file(path_, OpenFile(path_).identity());
   EXPECT_EQ(file.bytes(), kBytes);
   EXPECT_EQ(CountX(file), kBytes);
+  file.VerifyIntact();
+}
+
+// Of the mapping that begins at `data`.
+int64_t ResidentKiB(const std::byte* data) {
+  std::ifstream maps("/proc/self/smaps");
+  const std::string begin = fmt::format("{:x}-", reinterpret_cast<uintptr_t>(data));
+  bool found = false;
+  for (std::string line; std::getline(maps, line);) {
+    found = found || line.starts_with(begin);
+    if (found && line.starts_with("Rss:")) return std::stoll(line.substr(4));
+  }
+  return -1;
+}
+
+TEST_F(MappedFileTest, ReleasedPagesAreNotResidentAndReadAsBefore) {
+  const MappedFile file(path_, OpenFile(path_).identity());
+  EXPECT_EQ(CountX(file), kBytes);
+  EXPECT_EQ(ResidentKiB(file.data()), kBytes / 1024);
+  file.ReleasePages(5000, kBytes - 10000);
+  EXPECT_EQ(ResidentKiB(file.data()), 0);
+  EXPECT_EQ(CountX(file), kBytes);
+  file.ReleasePages(kBytes, 0);
+  EXPECT_EQ(ResidentKiB(file.data()), kBytes / 1024);
   file.VerifyIntact();
 }
 

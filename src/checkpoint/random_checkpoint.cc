@@ -43,8 +43,9 @@ class RandomCheckpoint final : public Checkpoint {
         path_, matrix};
   }
 
-  // There is nothing to read ahead, and nothing that could be damaged.
+  // There is nothing to read ahead or to let go, and nothing that could be damaged.
   void Preload(std::span<const std::string>, int, const LoadProgress&) const override {}
+  void ReleasePages(const std::string&) const override {}
   void VerifyIntact() const override {}
 
   std::optional<std::string> TextFile(const std::string& name) const override {

@@ -80,22 +80,15 @@ class Counter {
     bytes += Rows(mine_, c_.kv_lora_rank + c_.qk_rope_head_dim);  // kv
     bytes += Of(DType::kU8, mine_, cache_row_bytes);              // my_rows
     if (slice_.lanes > 1) bytes += Of(DType::kU8, all_, cache_row_bytes);
-    if (has_indexer) {
-      bytes += Rows(mine_, c_.index_head_dim);                // index_key
-      bytes += Rows(mine_, index_queries);                    // index_query
-      bytes += Of(query_type_, mine_, index_queries);         // queries
-      bytes += 2 * Of(DType::kF32, mine_, c_.index_n_heads);  // gate_logits, gates
-    }
     if (!SharesSelections()) bytes += Selection();
-    const bool cut = slice_.attn_tp > 1;
-    if (cut) bytes += Rows(of_heads_, c_.q_lora_rank);
-    const int64_t heads = c_.num_attention_heads / slice_.attn_tp;
-    bytes += Rows(of_heads_, heads * (c_.qk_nope_head_dim + c_.qk_rope_head_dim));  // query
-    bytes += Rows(of_heads_, heads * (c_.kv_lora_rank + c_.qk_rope_head_dim));      // query_latent
-    bytes += Rows(of_heads_, heads * c_.kv_lora_rank);                              // out_latent
-    bytes += Rows(of_heads_, heads * c_.v_head_dim);                                // heads
-    bytes += Of(cut ? DType::kF32 : type_, of_heads_, c_.hidden_size);              // out
-    return cut ? bytes + SumOverRanks(slice_.attn_tp) : bytes;
+    int64_t select = 0;
+    if (has_indexer) {
+      bytes += Rows(mine_, c_.index_head_dim);                 // index_key
+      select += Rows(mine_, index_queries);                    // index_query
+      select += Of(query_type_, mine_, index_queries);         // queries
+      select += 2 * Of(DType::kF32, mine_, c_.index_n_heads);  // gate_logits, gates
+    }
+    return bytes + std::max(select, Attend());
   }
 
   int64_t DenseMlp() const {
@@ -132,6 +125,17 @@ class Counter {
   int64_t Selection() const {
     const int64_t mine = Of(DType::kI32, mine_, c_.index_topk);
     return slice_.attn_tp > 1 ? mine + Of(DType::kI32, of_heads_, c_.index_topk) : mine;
+  }
+  int64_t Attend() const {
+    const bool cut = slice_.attn_tp > 1;
+    const int64_t heads = c_.num_attention_heads / slice_.attn_tp;
+    int64_t bytes = cut ? Rows(of_heads_, c_.q_lora_rank) : 0;
+    bytes += Rows(of_heads_, heads * (c_.qk_nope_head_dim + c_.qk_rope_head_dim));  // query
+    bytes += Rows(of_heads_, heads * (c_.kv_lora_rank + c_.qk_rope_head_dim));      // query_latent
+    bytes += Rows(of_heads_, heads * c_.kv_lora_rank);                              // out_latent
+    bytes += Rows(of_heads_, heads * c_.v_head_dim);                                // heads
+    bytes += Of(cut ? DType::kF32 : type_, of_heads_, c_.hidden_size);              // out
+    return cut ? bytes + SumOverRanks(slice_.attn_tp) : bytes;
   }
   static int64_t Of(DType type, int64_t rows, int64_t cols) {
     return Arena::Taken(rows * cols * SizeOf(type));

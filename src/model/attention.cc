@@ -87,6 +87,7 @@ Tensor Attention::Forward(const Pass& pass, const AttentionWeights& attention,
 void Attention::Select(const Pass& pass, const IndexerWeights& indexer, const ops::PagedCache& index_keys,
                        const Tensor& angles, const Tensor& h, const Tensor& query_low,
                        const Tensor& selection) const {
+  const Arena::Scope scratch(pass.arena());
   ops::Ops& ops = pass.ops();
   const int64_t rows = pass.rows();
   const Tensor index_query = pass.NewActivation(rows, indexer.wq_b->rows());

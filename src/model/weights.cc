@@ -98,14 +98,20 @@ class Loader {
 
   // Rows [begin, end) of a matrix.
   WeightPtr Rows(const std::string& name, int64_t begin, int64_t end) const {
-    return Once<ops::Weight>(WeightKey(name, begin, end, 0, checkpoint_.Get(name).shape[1]),
-                             [&] { return ops_.Pack(RowsOf(checkpoint_, name, begin, end)); });
+    return Once<ops::Weight>(WeightKey(name, begin, end, 0, checkpoint_.Get(name).shape[1]), [&] {
+      auto packed = ops_.Pack(RowsOf(checkpoint_, name, begin, end));
+      checkpoint_.ReleasePages(name);
+      return packed;
+    });
   }
 
   // Columns [begin, end) of a matrix.
   WeightPtr Columns(const std::string& name, int64_t begin, int64_t end) const {
-    return Once<ops::Weight>(WeightKey(name, 0, checkpoint_.Get(name).shape[0], begin, end),
-                             [&] { return ops_.Pack(ColumnsOf(checkpoint_, name, begin, end).raw()); });
+    return Once<ops::Weight>(WeightKey(name, 0, checkpoint_.Get(name).shape[0], begin, end), [&] {
+      const ColumnsOf columns(checkpoint_, name, begin, end);
+      checkpoint_.ReleasePages(name);
+      return ops_.Pack(columns.raw());
+    });
   }
 
   OwnedTensor Vector(const std::string& name) const {
@@ -116,6 +122,7 @@ class Loader {
                                pool_);
     OwnedTensor vector(DType::kF32, 1, stored.shape[0]);
     for (int64_t i = 0; i < stored.shape[0]; ++i) vector.view().At<float>(0, i) = ValueAt(host.raw(), 0, i);
+    checkpoint_.ReleasePages(name);
     return Placed(std::move(vector));
   }
 
@@ -127,6 +134,7 @@ class Loader {
     pool_.ParallelFor(raw.rows, [&](int64_t r) {
       for (int64_t c = 0; c < raw.cols; ++c) StoreFloat(table, r, c, ValueAt(raw, r, c));
     });
+    checkpoint_.ReleasePages(name);
     return Placed(std::move(table));
   }
 
@@ -188,11 +196,15 @@ class Loader {
       }
     }
     const auto group = [&](const char* name) {
+      std::vector<std::string> tensors;
       std::vector<ops::RawMatrix> raws;
       for (int64_t e = first; e < end; ++e) {
-        raws.push_back(Whole(checkpoint_, fmt::format("{}experts.{}.{}.weight", prefix, e, name)));
+        tensors.push_back(fmt::format("{}experts.{}.{}.weight", prefix, e, name));
+        raws.push_back(Whole(checkpoint_, tensors.back()));
       }
-      return ops_.PackGroup(raws);
+      auto packed = ops_.PackGroup(raws);
+      for (const std::string& tensor : tensors) checkpoint_.ReleasePages(tensor);
+      return packed;
     };
     if (end > first) weights.experts = {group("gate_proj"), group("up_proj"), group("down_proj")};
     if (config.n_shared_experts > 0) weights.shared_experts = Mlp(prefix + "shared_experts.");
@@ -232,6 +244,7 @@ class Loader {
       raw_keys[head] = {DType::kF32, latent, nope, up_key, nullptr};
       raw_values[head] = {DType::kF32, value, latent, up_value, nullptr};
     });
+    checkpoint_.ReleasePages(kv_b_proj);
     return {ops_.PackGroup(raw_keys), ops_.PackGroup(raw_values)};
   }
 
@@ -287,6 +300,7 @@ StageWeights LoadStage(const checkpoint::Checkpoint& checkpoint, ops::Ops& ops, 
   if (slice.last) {
     weights.norm = load.Vector("model.norm.weight");
     weights.lm_head = ops.Pack(RowsOf(checkpoint, "lm_head.weight", vocabulary.begin, vocabulary.end));
+    checkpoint.ReleasePages("lm_head.weight");
   }
   return weights;
 }

@@ -3,7 +3,10 @@
 #include <gtest/gtest.h>
 #include <stdlib.h>
 
+#include <algorithm>
 #include <filesystem>
+#include <fstream>
+#include <span>
 #include <string_view>
 
 #include "base/checked.h"
@@ -109,6 +112,32 @@ TEST_P(RandomModelTest, IsLoadedAsTheFileMadeOfIt) {
       EXPECT_TRUE(made.text == from_file.text) << lane;
     }
   }
+}
+
+// Of the mappings of files in a directory.
+int64_t ResidentKiB(const std::filesystem::path& directory) {
+  std::ifstream maps("/proc/self/smaps");
+  int64_t kib = 0;
+  bool inside = false;
+  for (std::string line; std::getline(maps, line);) {
+    const size_t path = line.find(" /");
+    const bool header = line.find('-') < line.find(' ');
+    if (header) inside = path != std::string::npos && line.substr(path + 1).starts_with(directory.string());
+    if (inside && line.starts_with("Rss:")) kib += std::stoll(line.substr(4));
+  }
+  return kib;
+}
+
+// Packed weights are the only copy: nothing of the files stays in memory beside them.
+TEST_P(RandomModelTest, LeavesNoPagesOfTheFileBehind) {
+  ComputePool pool(1);
+  const auto cpu = ops::MakeCpuOps(ops::Numerics::kExact, pool);
+  const auto touched = stored_->Get("model.embed_tokens.weight");
+  EXPECT_NE(std::ranges::count(std::span(touched.data, touched.bytes), std::byte{1}), 0);
+  EXPECT_GT(ResidentKiB(directory_), touched.bytes / 1024 / 2);
+  const StageWeights weights = LoadStage(*stored_, *cpu, {.layers = {{0, 2}}});
+  EXPECT_GT(stored_->tensor_bytes(), 2'000'000);
+  EXPECT_LT(ResidentKiB(directory_), 300);
 }
 
 INSTANTIATE_TEST_SUITE_P(
