@@ -76,6 +76,12 @@ std::byte* Arena::Allocate(int64_t bytes) {
 }
 
 void Arena::Reset() {
+  // Blocks that a pass added behind those of a smaller one leave ends that are too short for most tensors:
+  // one of all that was ever in use takes their place. Not on a device, where others may still work in them.
+  if (blocks_.size() > 1 && memory_.OnHost()) {
+    blocks_.clear();
+    blocks_.emplace_back(peak_, memory_);
+  }
   block_ = 0;
   used_ = 0;
   total_ = 0;

@@ -46,12 +46,13 @@ def write_items(path, items):
 
 
 def gsm8k_known_share(program, scratch, items, right, expected, backend="openai"):
-    """The first `right` questions get their label, the others one more than it."""
+    """The first `right` questions get their label, the others one more than it or a number that begins with it."""
     data = scratch / f"gsm8k{len(items)}"
     write_items(data, items)
     prompts = reference_evals.gsm8k_prompts(items, 5, len(items))
     labels = [reference_evals.gsm8k_value(item["answer"]) for item in items]
-    answer_of = {prompt: f" So it is {label + (i >= right)}." for i, (prompt, label) in enumerate(zip(prompts, labels))}
+    said = [label if i < right else label + 1 if i % 2 else 10 * label + 7 for i, label in enumerate(labels)]
+    answer_of = {prompt: f" So it is {number}." for prompt, number in zip(prompts, said)}
     with scripted_openai.serving(lambda body: answer_of[body.get("prompt", body.get("text"))]) as server:
         finished = evaluate(program, "gsm8k", "--data", data, "--url", server.url, "--num-questions", len(items),
                             "--parallel", 16, "--output", "g", "--raw-result-file", "raw.jsonl", "--backend", backend,
@@ -69,8 +70,7 @@ def gsm8k_known_share(program, scratch, items, right, expected, backend="openai"
                                                "stop": reference_evals.STOPS} for body in server.bodies)
     result = json.loads((scratch / "g.json").read_text())
     assert (result["right"], result["answered"], result["partial"]) == (right, len(items), False)
-    assert [int(entry["prediction"]) for entry in result["answers"]] == [
-        label + (i >= right) for i, label in enumerate(labels)]
+    assert [int(entry["prediction"]) for entry in result["answers"]] == said
     assert abs(float(lines[3].split()[2]) - result["output_tokens"] / result["latency_seconds"]) < 0.01
     assert result["output_tokens"] == 7 * len(items)
     assert (scratch / "g.txt").read_text() == finished.stdout
