@@ -39,7 +39,7 @@ class Checkpoint {
  public:
   // Throws Error(kModelFiles) on the first defect of the config, the index, a shard header, or of coverage:
   // every tensor the config calls for is present with its shape and a dtype it may have, and no other one is.
-  // Tensors of the nextn (MTP) layers are recognised and counted, not loaded.
+  // Tensors of the nextn (MTP) layers may be missing (nextn.h).
   // A path that begins with random: is read by ParseRandomPath, with the same kind of error.
   static std::unique_ptr<Checkpoint> Open(const std::filesystem::path& model_path);
   virtual ~Checkpoint() = default;
@@ -70,7 +70,7 @@ class Checkpoint {
   // Tensors of the directory without those of nextn layers, scales included, and their bytes.
   virtual int64_t tensor_count() const = 0;
   virtual int64_t tensor_bytes() const = 0;
-  // Tensors of nextn layers, which are not loaded.
+  // Tensors of nextn layers, scales included, which are loaded on request alone.
   virtual int64_t nextn_tensor_count() const = 0;
   // A fingerprint of config, tensor index (names, dtypes, shapes, sizes) and samples of the weights, for
   // ranks to compare: it tells models apart, also those of one architecture. It does not find a damaged byte.

@@ -196,7 +196,8 @@ std::string Summary(const Inventory& inventory) {
   std::string text = fmt::format("{} tensors, {} bytes, {}",
                                  inventory.tensors.size() - inventory.nextn_names.size(), bytes, dtype);
   if (!inventory.nextn_names.empty()) {
-    text += fmt::format(" ({} tensors of nextn layers are not loaded)", inventory.nextn_names.size());
+    text += fmt::format(" ({} tensors of nextn layers, which are loaded on request alone)",
+                        inventory.nextn_names.size());
   }
   return text;
 }

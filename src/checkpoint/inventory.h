@@ -43,7 +43,8 @@ Inventory TakeInventory(const std::filesystem::path& directory, Defects& defects
 void CheckScaleValues(const Inventory& inventory, Defects& defects);
 
 // "123 tensors, 20480 bytes, fp8|bf16|f16|f32" for a directory without defects: the dtype is fp8 if some
-// linear is, else that of the embedding; nextn tensors, which are not loaded, are counted beside.
+// linear is, else that of the embedding; nextn tensors, which are loaded on request alone, are counted
+// beside.
 std::string Summary(const Inventory& inventory);
 
 }  // namespace sluice::checkpoint

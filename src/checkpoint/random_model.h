@@ -37,7 +37,7 @@ struct CheckpointPlan {
   std::vector<TensorSpec> specs;  // every tensor but the scales; those of nextn layers last
   int64_t tensors = 0;            // scales included
   int64_t bytes = 0;              // of all tensors
-  int64_t nextn_tensors = 0;      // of these, those of nextn layers, which nothing loads
+  int64_t nextn_tensors = 0;      // of these, those of nextn layers
   int64_t nextn_bytes = 0;
   bool recall = false;  // weights by formula and a tokenizer with words: recall_weights.h
 };

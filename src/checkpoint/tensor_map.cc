@@ -53,9 +53,9 @@ void AddExperts(std::vector<TensorSpec>& out, const std::string& layer, const Mo
   }
 }
 
-std::string LayerPrefix(int64_t layer) { return fmt::format("model.layers.{}.", layer); }
-
 }  // namespace
+
+std::string LayerPrefix(int64_t layer) { return fmt::format("model.layers.{}.", layer); }
 
 bool IsScaleName(const std::string& name) { return name.ends_with(kScaleSuffix); }
 
@@ -103,6 +103,10 @@ std::vector<TensorSpec> TensorsOf(const ModelConfig& config, const ModelPart& pa
 }
 
 std::vector<TensorSpec> NextnTensors(const ModelConfig& config) {
+  return NextnTensors(config, 0, config.n_routed_experts);
+}
+
+std::vector<TensorSpec> NextnTensors(const ModelConfig& config, int64_t expert_begin, int64_t expert_end) {
   const int64_t hidden = config.hidden_size;
   std::vector<TensorSpec> out;
   for (int64_t i = 0; i < config.num_nextn_predict_layers; ++i) {
@@ -114,7 +118,7 @@ std::vector<TensorSpec> NextnTensors(const ModelConfig& config) {
     out.push_back({layer + "input_layernorm.weight", Kind::kNorm, {hidden}});
     AddAttention(out, layer, config, /*has_indexer=*/true);
     out.push_back({layer + "post_attention_layernorm.weight", Kind::kNorm, {hidden}});
-    AddExperts(out, layer, config, 0, config.n_routed_experts);
+    AddExperts(out, layer, config, expert_begin, expert_end);
     out.push_back({layer + "shared_head.norm.weight", Kind::kNorm, {hidden}});
     out.push_back({layer + "shared_head.head.weight", Kind::kKeptLinear, {config.vocab_size, hidden}});
   }

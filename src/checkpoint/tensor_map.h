@@ -56,7 +56,12 @@ ModelPart WholeModel(const ModelConfig& config);
 std::vector<TensorSpec> TensorsOf(const ModelConfig& config, const ModelPart& part);
 
 // The tensors that nextn (MTP) layers may have: layers num_hidden_layers, ... of which there are
-// num_nextn_predict_layers. Each is optional in a checkpoint.
+// num_nextn_predict_layers; with routed experts [expert_begin, expert_end), or all. Each is optional in a
+// checkpoint.
+std::vector<TensorSpec> NextnTensors(const ModelConfig& config, int64_t expert_begin, int64_t expert_end);
 std::vector<TensorSpec> NextnTensors(const ModelConfig& config);
+
+// "model.layers.N."
+std::string LayerPrefix(int64_t layer);
 
 }  // namespace sluice::checkpoint

@@ -80,13 +80,20 @@ class Table {
 
 using OfRank = std::function<int64_t(const engine::RankMemory&)>;
 
-// The rows that ranks have, by name. NCCL's only where there is one.
-std::vector<std::pair<const char*, OfRank>> RowsOfRanks(int64_t pages, bool nccl) {
+bool HoldsMtp(const std::vector<engine::RankMemory>& ranks) {
+  return std::ranges::any_of(ranks, [](const auto& rank) { return rank.mtp_weights > 0; });
+}
+
+// The rows that ranks have, by name. NCCL's and that of MTP layers only where there is one.
+std::vector<std::pair<const char*, OfRank>> RowsOfRanks(int64_t pages, bool nccl, bool mtp) {
   std::vector<std::pair<const char*, OfRank>> rows = {
-      {"weights", [](const auto& rank) { return rank.weights; }},
+      {"weights", [](const auto& rank) { return rank.weights - rank.mtp_weights; }}};
+  if (mtp) rows.emplace_back("weights of MTP layers", [](const auto& rank) { return rank.mtp_weights; });
+  const std::vector<std::pair<const char*, OfRank>> others = {
       {"cache", [pages](const auto& rank) { return pages * rank.page; }},
       {"activations", [](const auto& rank) { return rank.activations; }},
       {"workspace", [](const auto& rank) { return rank.workspace; }}};
+  rows.insert(rows.end(), others.begin(), others.end());
   if (nccl) rows.emplace_back("NCCL, at most", [](const auto& rank) { return rank.data_plane; });
   return rows;
 }
@@ -98,7 +105,7 @@ std::string GpuMemoryPlan::Table() const {
   for (size_t i = 0; i < ranks.size(); ++i)
     table.Title(fmt::format("rank {}", first_rank + static_cast<int>(i)));
   table.Title("card");
-  auto rows = RowsOfRanks(pages, ranks.front().data_plane > 0);
+  auto rows = RowsOfRanks(pages, ranks.front().data_plane > 0, HoldsMtp(ranks));
   rows.emplace_back("ranks together", [this](const auto& rank) { return rank.Sum(pages); });
   for (const auto& [name, of] : rows) {
     std::vector<int64_t> bytes;
@@ -122,7 +129,8 @@ std::string TableOf(const std::vector<GpuMemoryPlan>& plans) {
     for (const GpuMemoryPlan& plan : plans) bytes.push_back(of(plan));
     table.Row(name, bytes);
   };
-  for (const auto& [name, of] : RowsOfRanks(pages, plans.front().ranks.front().data_plane > 0)) {
+  const bool mtp = std::ranges::any_of(plans, [](const auto& plan) { return HoldsMtp(plan.ranks); });
+  for (const auto& [name, of] : RowsOfRanks(pages, plans.front().ranks.front().data_plane > 0, mtp)) {
     row(name, [&of](const GpuMemoryPlan& plan) { return of(plan.ranks.front()); });
   }
   row("rank's sum", [](const GpuMemoryPlan& plan) { return plan.planned_bytes(); });

@@ -52,6 +52,17 @@ TEST(GpuMemory, TheTableSaysWhatIsPlanned) {
             "  cache of 100 pages, 6400 tokens on every rank");
 }
 
+TEST(GpuMemory, MtpLayersHaveARowOfTheirOwnAndAreCountedOnce) {
+  std::vector<engine::RankMemory> ranks = Ranks();
+  ranks[1].mtp_weights = 6 * kGiB;
+  const GpuMemoryPlan plan = PlanGpuMemory(3, kCard, ranks, 0.0, 100);
+  EXPECT_THAT(plan.Table(), HasSubstr("  weights                   40.00    24.00    64.00\n"
+                                      "  weights of MTP layers      0.00     6.00     6.00\n"
+                                      "  cache                      1.00     2.00     3.00\n"));
+  EXPECT_THAT(plan.Table(), HasSubstr("  ranks together            43.50    34.50    78.00\n"));
+  EXPECT_THAT(PlanGpuMemory(3, kCard, Ranks(), 0.0, 100).Table(), testing::Not(HasSubstr("MTP")));
+}
+
 TEST(GpuMemory, TooLittleIsRefusedWithTheTableAndAFractionThatFits) {
   const std::string sentence = Refused(0.5, 0);
   EXPECT_THAT(sentence, HasSubstr("--mem-fraction-static 0.5 of the 140.00 GiB of GPU 3 is 70.00 GiB"));

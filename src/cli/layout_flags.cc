@@ -9,6 +9,7 @@
 #include <thread>
 #include <utility>
 
+#include "checkpoint/nextn.h"
 #include "checkpoint/random_path.h"
 #include "cli/gpu_flags.h"
 #include "cli/joining_flags.h"
@@ -131,6 +132,10 @@ void AddLayoutFlags(CLI::App& app, LayoutFlags& f) {
 
   AddScheduleFlags(app, f);
 
+  app.add_flag("--load-mtp", f.load_mtp,
+               "Also load the model's multi-token-prediction layers; nothing is drafted with them")
+      ->group("Model and server");
+
   const char* numerics = "Numerics and waiting";
   app.add_option("--numerics", f.numerics, "auto (by the checkpoint), exact (fp32) or fp8")->group(numerics);
   app.add_option("--kv-cache-dtype", f.kv_cache_dtype,
@@ -193,6 +198,8 @@ engine::JobSettings SettingsOf(const LayoutFlags& f, const checkpoint::Checkpoin
   settings.expert_owners =
       static_cast<int>(std::clamp<int64_t>(f.expert_owners, -1, parallel::kMaxLanes + 1));
   settings.dense_tp = f.moe_dense_tp != 1;
+  if (f.load_mtp) checkpoint::CheckNextnIsWhole(checkpoint, f.model_path, "--load-mtp");
+  settings.load_nextn = f.load_mtp;
   settings.layer_sizes = ParsePartition(f.layer_partition);
   settings.split_mode = SplitModeOf(f.cp_mode);
   settings.numerics = NumericsChoiceOf(f.numerics);

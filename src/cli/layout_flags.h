@@ -34,6 +34,7 @@ struct LayoutFlags {
   std::string job_secret_file;
   int64_t dist_timeout_seconds = 60;
   std::string ranks;  // "threads", "processes" or empty: RanksAreProcesses
+  bool load_mtp = false;
   std::string numerics = "auto";
   std::string ops = "cpu";
   int64_t base_gpu_id = 0;

@@ -25,6 +25,7 @@ struct Need {
   int rank = 0;
   int64_t weight_bytes = 0;
   int64_t token_bytes = 0;
+  int64_t mtp_bytes = 0;  // of weight_bytes
 
   int64_t page_bytes() const { return token_bytes * ops::kPageTokens; }
   int64_t least_bytes() const { return weight_bytes + page_bytes(); }
@@ -35,7 +36,8 @@ Need NeedOf(const engine::JobSettings& settings, const checkpoint::Checkpoint& c
   const auto& config = checkpoint.config();
   const model::StageSlice slice = pipeline::SliceOf(engine::RankOptionsOf(settings, config, rank));
   const ops::CacheFormat format = engine::CacheFormatOf(settings, checkpoint.is_fp8());
-  Need need{rank, model::WeightBytes(checkpoint, numerics, slice), 0};
+  Need need{rank, model::WeightBytes(checkpoint, numerics, slice), 0,
+            model::NextnWeightBytes(checkpoint, numerics, slice)};
   for (const parallel::LayerRange& range : slice.layers) {
     need.token_bytes += model::CacheTokenBytes(config, format, range.begin, range.end);
   }
@@ -53,10 +55,14 @@ std::string MemoryPlan::Line() const {
                         fraction, ranks, InGiB(rank_bytes))
           : fmt::format("{:.2f} GiB on this host, {} ranks, each ", InGiB(host_bytes), ranks);
   return fmt::format(
-      "memory: {}weights {:.2f} GiB, cache up to {:.2f} GiB = {} pages = {} tokens of {} bytes; pages are "
+      "memory: {}weights {:.2f} GiB{}, cache up to {:.2f} GiB = {} pages = {} tokens of {} bytes; pages are "
       "committed "
       "on first touch",
-      share, InGiB(weight_bytes), InGiB(cache_bytes()), pages, pages * ops::kPageTokens, token_bytes);
+      share, InGiB(weight_bytes),
+      mtp_bytes > 0
+          ? fmt::format(" (those of MTP layers on a rank of the last stage {:.3f} GiB)", InGiB(mtp_bytes))
+          : "",
+      InGiB(cache_bytes()), pages, pages * ops::kPageTokens, token_bytes);
 }
 
 int64_t HostBytes() {
@@ -77,6 +83,7 @@ MemoryPlan PlanMemory(const engine::JobSettings& settings, const checkpoint::Che
   Need most;
   for (int rank = 0; rank < settings.grid.world(); ++rank) {
     const Need need = NeedOf(settings, checkpoint, numerics, rank);
+    plan.mtp_bytes = std::max(plan.mtp_bytes, need.mtp_bytes);
     if (need.least_bytes() > most.least_bytes()) most = need;
     const int64_t pages =
         fraction > 0.0 ? (plan.rank_bytes - need.weight_bytes) / need.page_bytes() : settings.cache_pages;

@@ -17,6 +17,7 @@ struct MemoryPlan {
   int64_t weight_bytes = 0;
   int64_t token_bytes = 0;  // of one token in the caches of all its layers
   int64_t pages = 0;        // of 64 tokens, on every rank
+  int64_t mtp_bytes = 0;    // weights of MTP layers (--load-mtp) on the rank that has most of them
 
   int64_t cache_bytes() const;
   // The plan as one line for the start-up log.

@@ -26,6 +26,9 @@ constexpr const char* kKernelHere =
     "chooses the sparse attention of this back end; CPU ranks have one, for prefill and decode alike, and "
     "the "
     "log names it";
+constexpr const char* kNoDrafts = "refused: nothing is drafted here";
+constexpr const char* kNoDraftsRemedy =
+    "leave it out, or use --load-mtp alone, which loads the multi-token-prediction layer and drafts nothing";
 constexpr int64_t kGraphMaxRows = 32;  // of --cuda-graph-max-bs, and the last before steps of eight
 
 FlagRow Switch(const char* name, bool Flags::*field, FlagEffect effect, const char* here) {
@@ -35,6 +38,11 @@ FlagRow Switch(const char* name, bool Flags::*field, FlagEffect effect, const ch
 FlagRow Choice(const char* name, std::string Flags::*field, std::vector<std::string> choices,
                FlagEffect effect, const char* here, const char* why_only_these = "") {
   return {name, field, effect, here, std::move(choices), why_only_these};
+}
+
+// Of speculative decoding.
+FlagRow Draft(const char* name, FlagRow::Field field) {
+  return {name, field, FlagEffect::kNotBuilt, kNoDrafts, {}, kNoDraftsRemedy, 1, kMostTokens};
 }
 
 FlagRow Number(const char* name, FlagRow::Field field, int64_t least, int64_t most, FlagEffect effect,
@@ -81,8 +89,18 @@ std::vector<FlagRow> MakeTable() {
              "none: it is content"),
       Number("--moe-dp-size", &F::moe_dp_size, 1, 1, kFixed,
              "experts are not copied: each has one owner in a stage"),
-      Switch("--enable-dynamic-chunking", &F::enable_dynamic_chunking, kNotBuilt,
-             "refused: chunks all have the rows of --chunked-prefill-size"),
+      {"--enable-dynamic-chunking",
+       &F::enable_dynamic_chunking,
+       kNotBuilt,
+       "refused: chunks all have the rows of --chunked-prefill-size",
+       {},
+       "leave it out"},
+      Draft("--speculative-algorithm", &F::speculative_algorithm),
+      Draft("--speculative-num-steps", &F::speculative_num_steps),
+      Draft("--speculative-eagle-topk", &F::speculative_eagle_topk),
+      Draft("--speculative-num-draft-tokens", &F::speculative_num_draft_tokens),
+      Draft("--speculative-draft-model-path", &F::speculative_draft_model_path),
+      Draft("--speculative-config", &F::speculative_config),
       Seen(Switch("--enable-metrics", &F::enable_metrics, kFixed,
                   "`GET /metrics` answers in Prometheus' text format, with or without this flag")),
       Seen(Switch("--disable-metrics", &F::disable_metrics, kWorks, "there is no `GET /metrics`")),
@@ -139,7 +157,27 @@ void CheckNumber(const FlagRow& row, int64_t value) {
   Fail(ErrorKind::kUsage, "{} {} is out of range: use {}{}", row.name, value, Range(row), why);
 }
 
+// The value of a flag, as it follows its name in a sentence: " 3", "" for a switch; nullopt if not given.
+std::optional<std::string> Given(const FlagRow& row, const Flags& flags) {
+  if (const auto* on = std::get_if<bool Flags::*>(&row.field)) {
+    return flags.**on ? std::optional<std::string>("") : std::nullopt;
+  }
+  if (const auto* text = std::get_if<std::string Flags::*>(&row.field)) {
+    return (flags.**text).empty() ? std::nullopt : std::optional(" " + flags.**text);
+  }
+  const auto* number = std::get_if<std::optional<int64_t> Flags::*>(&row.field);
+  if (number == nullptr || !(flags.**number).has_value()) return std::nullopt;
+  return fmt::format(" {}", *(flags.**number));
+}
+
 void CheckRow(const FlagRow& row, const Flags& flags) {
+  if (row.effect == FlagEffect::kNotBuilt) {
+    constexpr std::string_view kRefused = "refused: ";
+    const auto given = Given(row, flags);
+    if (!given.has_value()) return;
+    Fail(ErrorKind::kUsage, "{}{} is not built: {}; {}", row.name, *given,
+         std::string_view(row.here).substr(kRefused.size()), row.why_only_these);
+  }
   if (const auto* text = std::get_if<std::string Flags::*>(&row.field)) {
     CheckText(row, flags.**text);
   } else if (const auto* number = std::get_if<int64_t Flags::*>(&row.field)) {
@@ -194,12 +232,6 @@ void CheckReferenceFlags(const Flags& flags) {
     Fail(ErrorKind::kUsage, "--log-requests-level {} has no lines to add to: give --log-requests as well",
          flags.log_requests_level);
   }
-  if (flags.enable_dynamic_chunking) {
-    Fail(ErrorKind::kUsage,
-         "--enable-dynamic-chunking is not built: chunks all have the rows of --chunked-prefill-size; leave "
-         "it "
-         "out");
-  }
 }
 
 std::vector<int64_t> GraphRows(const Flags& flags) {
@@ -241,6 +273,8 @@ DocumentedFlag Documented(const FlagRow& row) {
   std::string values = "switch";
   if (!row.choices.empty()) {
     values = fmt::format("`{}`", fmt::join(row.choices, "`, `"));
+  } else if (std::holds_alternative<std::string Flags::*>(row.field)) {
+    values = "text";
   } else if (!std::holds_alternative<bool Flags::*>(row.field)) {
     const bool list = std::holds_alternative<std::vector<int64_t> Flags::*>(row.field);
     values = (list ? "a list of " : "") + Range(row);

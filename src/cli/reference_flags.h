@@ -28,6 +28,12 @@ struct ReferenceFlags {
   std::string reasoning_parser = "auto";
   int64_t moe_dp_size = 1;
   bool enable_dynamic_chunking = false;
+  std::string speculative_algorithm;
+  std::optional<int64_t> speculative_num_steps;
+  std::optional<int64_t> speculative_eagle_topk;
+  std::optional<int64_t> speculative_num_draft_tokens;
+  std::string speculative_draft_model_path;
+  std::string speculative_config;
   bool enable_metrics = false;
   bool disable_metrics = false;
   std::string metrics_compat;
@@ -48,7 +54,7 @@ enum class FlagEffect {
   kFixed,     // says what is so anyway: no other value is taken
   kNoEffect,  // accepted, and nothing comes of it on this back end
   kOnGpu,     // works on GPU ranks; accepted by CPU ranks, of which nothing comes
-  kNotBuilt,  // taken so that a launch line starts; what it asks for is not built yet
+  kNotBuilt,  // refused when it is given: what it asks for is not built
 };
 
 // One flag: everything the command line, the start-up log and docs/launch-flags.md say about it.
@@ -60,8 +66,8 @@ struct FlagRow {
   Field field;
   FlagEffect effect = FlagEffect::kWorks;
   const char* here = "";               // what it does here, a clause
-  std::vector<std::string> choices{};  // the values of a text
-  const char* why_only_these = "";     // for a text that is not among them, a clause
+  std::vector<std::string> choices{};  // the values of a text; empty: any
+  const char* why_only_these = "";     // for a text that is not among them, a clause; of kNotBuilt what to do
   int64_t least = 0;                   // of a number, or of each in a list
   int64_t most = 0;
   const char* group = "Kernels, caches and parsers";  // of --help

@@ -93,7 +93,7 @@ TEST(ReferenceFlags, EveryRowTakesItsValuesAndNamesItselfWhenItRefusesOne) {
     const std::string value = GoodValue(row);
     if (!value.empty()) words.push_back(value);
     if (std::string_view(row.name) == "--log-requests-level") words.emplace_back("--log-requests");
-    EXPECT_EQ(Refusal(words).empty(), std::string_view(row.name) != "--enable-dynamic-chunking");
+    EXPECT_EQ(Refusal(words).empty(), row.effect != FlagEffect::kNotBuilt);
     if (value.empty()) continue;
     words[1] = row.choices.empty() ? std::to_string(row.least - 1) : "nonsense";
     EXPECT_THAT(Refusal(words), HasSubstr(std::string(row.name) + " " + words[1] + " is"));
@@ -118,12 +118,21 @@ TEST(ReferenceFlags, ContradictionsAreRefused) {
   }
   EXPECT_THAT(Refusal({"--metrics-compat", "vllm", "--disable-metrics"}), HasSubstr("--disable-metrics"));
   EXPECT_THAT(Refusal({"--log-requests-level", "1"}), HasSubstr("give --log-requests"));
-  EXPECT_THAT(Refusal({"--enable-dynamic-chunking"}), HasSubstr("leave it out"));
   EXPECT_THAT(Refusal({"--cuda-graph-bs", "1", "16", "--cuda-graph-max-bs", "8"}),
               HasSubstr("--cuda-graph-bs 16"));
   EXPECT_EQ(Refusal({"--cuda-graph-bs", "1", "8", "--cuda-graph-max-bs", "8"}), "");
   EXPECT_THAT(Refusal({"--cuda-graph-bs", "1", "--disable-cuda-graph"}),
               HasSubstr("--disable-cuda-graph and"));
+}
+
+TEST(ReferenceFlags, WhatIsNotBuiltIsRefusedWithWhatToDo) {
+  EXPECT_EQ(Refusal({"--enable-dynamic-chunking"}),
+            "--enable-dynamic-chunking is not built: chunks all have the rows of --chunked-prefill-size; "
+            "leave it out");
+  EXPECT_EQ(Refusal({"--speculative-algorithm", "EAGLE"}),
+            "--speculative-algorithm EAGLE is not built: nothing is drafted here; leave it out, or use "
+            "--load-mtp alone, which loads the multi-token-prediction layer and drafts nothing");
+  EXPECT_THAT(Refusal({"--speculative-num-steps", "3"}), StartsWith("--speculative-num-steps 3 is not"));
 }
 
 TEST(ReferenceFlags, GraphsAreOfTheRowsThatAreGivenOrOfAllUpToTheMost) {

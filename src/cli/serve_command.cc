@@ -1,6 +1,7 @@
 #include "cli/serve_command.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <signal.h>
 #include <spdlog/spdlog.h>
 
@@ -13,6 +14,7 @@
 
 #include "base/log.h"
 #include "checkpoint/load_progress.h"
+#include "checkpoint/nextn.h"
 #include "checkpoint/tensor_map.h"
 #include "cli/chat_flags.h"
 #include "cli/http_flags.h"
@@ -107,7 +109,13 @@ void Preload(const engine::JobSettings& settings, const checkpoint::Checkpoint& 
     if (stage < first_stage || stage > last_stage) continue;
     add({cut[range].begin, cut[range].end, 0, config.n_routed_experts});
   }
-  add({0, 0, 0, 0, first_stage == 0, last_stage == settings.grid.stages - 1});
+  const bool last = last_stage == settings.grid.stages - 1;
+  add({0, 0, 0, 0, first_stage == 0, last});
+  if (settings.load_nextn && last) {
+    for (const auto& spec : checkpoint::PresentNextnTensors(checkpoint, 0, config.n_routed_experts)) {
+      names.push_back(spec.name);
+    }
+  }
   spdlog::info("{} loader threads read {} tensors", settings.loader_threads, names.size());
   const auto log = [](const std::string& line) { spdlog::info("{}", line); };
   auto bar = plain ? std::make_unique<checkpoint::LoadProgressBar>("Loading", stderr)
@@ -128,6 +136,15 @@ std::string RanksOnGpus(const LayoutFlags& flags, const engine::JobSettings& set
   }
   return fmt::format("ranks: {} processes, one each on GPUs {} to {}, rows through {}", here, settings.gpu,
                      settings.gpu + (here - 1) * settings.gpu_step, plane);
+}
+
+// What becomes of the model's multi-token-prediction layers, for the log; empty if it has none.
+std::string MtpLine(const engine::JobSettings& settings, const checkpoint::Checkpoint& checkpoint) {
+  if (!settings.load_nextn) return checkpoint::SkippedNextnLine(checkpoint, "--load-mtp loads them");
+  return fmt::format(
+      "multi-token-prediction layers {} are loaded by the ranks of the last stage, {} tensors; nothing is "
+      "drafted with them yet",
+      fmt::join(checkpoint::NextnLayers(checkpoint.config()), ", "), checkpoint.nextn_tensor_count());
 }
 
 // What the flags come to on this host, for the log: memory, steps, and the flags that change nothing here.
@@ -152,6 +169,7 @@ void Describe(const ServeFlags& flags, const engine::JobSettings& settings,
       engine::SelectionLine(checkpoint.config(), engine::LayerCutOf(settings, checkpoint.config()),
                             engine::NumericsOf(settings.numerics, checkpoint.is_fp8()));
   if (!selections.empty()) spdlog::info("{}", selections);
+  if (const std::string mtp = MtpLine(settings, checkpoint); !mtp.empty()) spdlog::info("{}", mtp);
   const auto& reference = flags.reference;
   spdlog::info("sparse attention: prefill {}, decode {}; both are the {} back end's one kernel",
                reference.nsa_prefill_backend.empty() ? "by default" : reference.nsa_prefill_backend,

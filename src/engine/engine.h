@@ -18,6 +18,7 @@ struct RankInfo {
   int32_t stage = 0;
   int32_t lane = 0;
   std::vector<std::pair<int64_t, int64_t>> layers;  // [begin, end) ranges
+  std::vector<int64_t> mtp_layers;                  // held beside them; nothing computes with them
   int64_t rows_computed = 0;
   int64_t hop_bytes_sent = 0;
   int64_t hop_bytes_received = 0;

@@ -20,13 +20,15 @@ int NumberOf(const std::optional<ops::CacheFormat>& format) {
 
 std::string JobSettings::Description(uint64_t checkpoint_fingerprint) const {
   return fmt::format(
-      "pp {} tp {} attn_tp {} virtual {} split {} layers [{}] owners {} dense_tp {} numerics {} cache {} ops "
+      "pp {} tp {} attn_tp {} virtual {} split {} layers [{}] owners {} dense_tp {} mtp {} numerics {} cache "
+      "{} ops "
       "{} plane {} pages {} "
       "steps {} faults {} checkpoint {:016x}",
       grid.stages, grid.lanes, grid.attn_tp, grid.virtual_stages, static_cast<int>(split_mode),
-      fmt::join(layer_sizes, ","), expert_owners, dense_tp ? 1 : 0, static_cast<int>(numerics),
-      NumberOf(cache_format), ops, data_plane == DataPlane::kNccl ? "nccl" : "host", cache_pages,
-      max_steps_in_flight, comm::Print(fault_plan), checkpoint_fingerprint);
+      fmt::join(layer_sizes, ","), expert_owners, dense_tp ? 1 : 0, load_nextn ? 1 : 0,
+      static_cast<int>(numerics), NumberOf(cache_format), ops,
+      data_plane == DataPlane::kNccl ? "nccl" : "host", cache_pages, max_steps_in_flight,
+      comm::Print(fault_plan), checkpoint_fingerprint);
 }
 
 std::string Print(const JobSettings& s) {
@@ -38,6 +40,7 @@ std::string Print(const JobSettings& s) {
       {"virtual_stages", s.grid.virtual_stages},
       {"expert_owners", s.expert_owners},
       {"dense_tp", s.dense_tp},
+      {"load_nextn", s.load_nextn},
       {"layer_sizes", s.layer_sizes},
       {"split_mode", static_cast<int>(s.split_mode)},
       {"numerics", static_cast<int>(s.numerics)},
@@ -76,6 +79,7 @@ JobSettings ParseJobSettings(const std::string& text) {
     s.grid = {json.at("stages"), json.at("lanes"), json.at("attn_tp"), json.at("virtual_stages")};
     s.expert_owners = json.at("expert_owners");
     s.dense_tp = json.at("dense_tp");
+    s.load_nextn = json.at("load_nextn");
     s.layer_sizes = json.at("layer_sizes").get<std::vector<int64_t>>();
     s.split_mode = static_cast<parallel::SplitMode>(json.at("split_mode").get<int>());
     s.numerics = static_cast<NumericsChoice>(json.at("numerics").get<int>());

@@ -31,6 +31,7 @@ struct JobSettings {
   std::vector<int64_t> layer_sizes;  // layers per virtual stage; empty: the default cut
   int expert_owners = 0;             // lanes of a stage that hold experts, from the first; 0: all
   bool dense_tp = false;             // --moe-dense-tp-size tp: dense MLPs are cut over the lanes
+  bool load_nextn = false;           // --load-mtp: ranks of the last stage hold the nextn layers, too
   parallel::SplitMode split_mode = parallel::SplitMode::kInterleave;
   NumericsChoice numerics = NumericsChoice::kAuto;
   std::string ops = "cpu";  // "cpu", "cuda" or "reference"

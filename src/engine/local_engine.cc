@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "checkpoint/nextn.h"
 #include "engine/stall_report.h"
 
 namespace sluice::engine {
@@ -53,6 +54,7 @@ LocalEngine::LocalEngine(const JobSettings& settings, const EngineOptions& optio
     : settings_(settings),
       info_(InfoOf(settings, options, config, checkpoint_is_fp8)),
       layer_cut_(LayerCutOf(settings, config)),
+      mtp_layers_(settings.load_nextn ? checkpoint::NextnLayers(config) : std::vector<int64_t>{}),
       scheduler_(LimitsFor(settings, options)),
       queue_bound_{options.max_queued, options.max_queued_tokens > 0
                                            ? options.max_queued_tokens
@@ -454,8 +456,9 @@ std::vector<RankInfo> LocalEngine::Ranks() {
     for (int range = grid.StageOf(rank); range < grid.layer_ranges(); range += grid.stages) {
       layers.emplace_back(layer_cut_[range].begin, layer_cut_[range].end);
     }
-    infos.push_back({rank, grid.StageOf(rank), grid.LaneOf(rank), std::move(layers), heartbeat.rows_computed,
-                     heartbeat.hop_bytes_sent, heartbeat.hop_bytes_received,
+    infos.push_back({rank, grid.StageOf(rank), grid.LaneOf(rank), std::move(layers),
+                     grid.StageOf(rank) == grid.stages - 1 ? mtp_layers_ : std::vector<int64_t>{},
+                     heartbeat.rows_computed, heartbeat.hop_bytes_sent, heartbeat.hop_bytes_received,
                      heartbeat.hop_selection_bytes_sent, heartbeat.expert_choice_bytes,
                      heartbeat.expert_dispatch_bytes, heartbeat.expert_return_bytes,
                      heartbeat.expert_row_owners, heartbeat.times, heartbeat.period});

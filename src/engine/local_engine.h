@@ -103,6 +103,7 @@ class LocalEngine final : public Engine {
   JobSettings settings_;
   EngineInfo info_;
   std::vector<parallel::LayerRange> layer_cut_;
+  std::vector<int64_t> mtp_layers_;  // that ranks of the last stage hold
   schedule::Scheduler scheduler_;
   schedule::QueueBound queue_bound_;
 

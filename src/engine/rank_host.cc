@@ -39,6 +39,7 @@ pipeline::RankOptions RankOptionsOf(const JobSettings& settings, const checkpoin
           settings.split_mode,
           settings.expert_owners > 0 ? settings.expert_owners : settings.grid.lanes,
           settings.dense_tp,
+          settings.load_nextn,
           settings.cache_pages,
           settings.max_steps_in_flight,
           settings.sm_reserve,

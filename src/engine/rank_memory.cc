@@ -33,14 +33,17 @@ std::vector<RankMemory> MemoryOfRanks(const JobSettings& settings, const checkpo
     const pipeline::RankOptions options = RankOptionsOf(settings, config, rank);
     const model::StageSlice slice = pipeline::SliceOf(options);
     const pipeline::PassMemory pass = pipeline::PassMemoryOf(options, config, numerics, format);
+    model::StageSlice answering = slice;
+    answering.nextn = false;
+    std::set<std::string>* held = threads ? &counted : nullptr;
+    const int64_t answers = model::WeightBytes(checkpoint, numerics, answering, held);
+    const int64_t mtp = model::NextnWeightBytes(checkpoint, numerics, slice, held);
     int64_t token_bytes = 0;
     for (const parallel::LayerRange& range : slice.layers) {
       token_bytes += model::CacheTokenBytes(config, format, range.begin, range.end);
     }
-    ranks.push_back({model::WeightBytes(checkpoint, numerics, slice, threads ? &counted : nullptr),
-                     token_bytes * ops::kPageTokens,
-                     pass.activations + pass.hop, ops::cuda::OpsBytes(settings.gpu, pass.ops),
-                     DataPlaneBytes(settings)});
+    ranks.push_back({answers + mtp, token_bytes * ops::kPageTokens, pass.activations + pass.hop,
+                     ops::cuda::OpsBytes(settings.gpu, pass.ops), DataPlaneBytes(settings), mtp});
   }
   return ranks;
 }

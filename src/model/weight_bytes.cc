@@ -3,6 +3,7 @@
 #include <string_view>
 
 #include "base/checked.h"
+#include "checkpoint/nextn.h"
 #include "checkpoint/tensor_map.h"
 #include "model/expert_tree.h"
 
@@ -28,8 +29,12 @@ class Counter {
         vocabulary_(VocabularyOf(checkpoint.config().vocab_size, slice.lane, slice.lanes)) {}
 
   int64_t Part(const checkpoint::ModelPart& part) const {
+    return Tensors(checkpoint::TensorsOf(checkpoint_.config(), part));
+  }
+
+  int64_t Tensors(const std::vector<checkpoint::TensorSpec>& tensors) const {
     int64_t bytes = 0;
-    for (const checkpoint::TensorSpec& tensor : checkpoint::TensorsOf(checkpoint_.config(), part)) {
+    for (const checkpoint::TensorSpec& tensor : tensors) {
       bytes += tensor.shape.size() == 1 ? tensor.shape[0] * SizeOf(DType::kF32) : Matrix(tensor);
     }
     return bytes;
@@ -61,7 +66,8 @@ class Counter {
 
   static bool IsRoutedExpert(std::string_view name) { return name.find(".experts.") != name.npos; }
   static bool IsVocabulary(std::string_view name) {
-    return name == "model.embed_tokens.weight" || name == "lm_head.weight";
+    return name.ends_with("embed_tokens.weight") || name == "lm_head.weight" ||
+           name.ends_with(".shared_head.head.weight");
   }
 
   // Lanes whose part is the same hold it once where they share a store (LoadStage).
@@ -103,19 +109,32 @@ class Counter {
   VocabularyRange vocabulary_;
 };
 
+// [begin, end) of the routed experts that the slice has.
+std::pair<int64_t, int64_t> ExpertsOf(const checkpoint::Checkpoint& checkpoint, const StageSlice& slice) {
+  const ExpertTree tree(checkpoint.config().n_routed_experts, slice.expert_owners);
+  const auto [first_leaf, end_leaf] = tree.Owned(slice.lane);
+  return tree.ExpertsOf(first_leaf, end_leaf);
+}
+
 }  // namespace
 
 int64_t WeightBytes(const checkpoint::Checkpoint& checkpoint, ops::Numerics numerics, const StageSlice& slice,
                     std::set<std::string>* counted) {
-  const ExpertTree tree(checkpoint.config().n_routed_experts, slice.expert_owners);
-  const auto [first_leaf, end_leaf] = tree.Owned(slice.lane);
-  const auto [first_expert, end_expert] = tree.ExpertsOf(first_leaf, end_leaf);
+  const auto [first_expert, end_expert] = ExpertsOf(checkpoint, slice);
   const Counter counter(checkpoint, numerics, slice, counted);
   int64_t bytes = counter.Part({0, 0, 0, 0, slice.first, slice.last});
   for (const parallel::LayerRange& range : slice.layers) {
     bytes += counter.Part({range.begin, range.end, first_expert, end_expert});
   }
-  return bytes;
+  return bytes + NextnWeightBytes(checkpoint, numerics, slice, counted);
+}
+
+int64_t NextnWeightBytes(const checkpoint::Checkpoint& checkpoint, ops::Numerics numerics,
+                         const StageSlice& slice, std::set<std::string>* counted) {
+  if (!slice.nextn) return 0;
+  const auto [first_expert, end_expert] = ExpertsOf(checkpoint, slice);
+  return Counter(checkpoint, numerics, slice, counted)
+      .Tensors(checkpoint::PresentNextnTensors(checkpoint, first_expert, end_expert));
 }
 
 }  // namespace sluice::model

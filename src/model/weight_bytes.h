@@ -18,4 +18,8 @@ namespace sluice::model {
 int64_t WeightBytes(const checkpoint::Checkpoint& checkpoint, ops::Numerics numerics, const StageSlice& slice,
                     std::set<std::string>* counted = nullptr);
 
+// Of these, the nextn layers'.
+int64_t NextnWeightBytes(const checkpoint::Checkpoint& checkpoint, ops::Numerics numerics,
+                         const StageSlice& slice, std::set<std::string>* counted = nullptr);
+
 }  // namespace sluice::model

@@ -30,11 +30,13 @@ int64_t CommittedBytes() {
   return 0;
 }
 
-// Heads whole and cut, experts on all lanes and on one, dense MLPs whole and cut, one layer range and two.
+// Heads whole and cut, experts on all lanes and on one, dense MLPs whole and cut, one layer range and two,
+// and with a nextn layer.
 std::vector<StageSlice> Slices() {
   return {{{{0, 2}}, 0, 2, 1, 2, false, true, false},
           {{{2, 3}}, 1, 2, 2, 2, false, false, true},
-          {{{0, 1}, {2, 3}}, 1, 4, 2, 1, true, true, true}};
+          {{{0, 1}, {2, 3}}, 1, 4, 2, 1, true, true, true},
+          {{{2, 3}}, 1, 2, 2, 2, false, false, true, /*nextn=*/true}};
 }
 
 class WeightBytesTest : public testing::TestWithParam<checkpoint::WeightFormat> {
@@ -45,7 +47,8 @@ class WeightBytesTest : public testing::TestWithParam<checkpoint::WeightFormat> 
     directory_ = name;
     checkpoint::MakeOptions options;
     options.format = GetParam();
-    options.config_overrides = {"num_hidden_layers=3", "num_attention_heads=32"};
+    options.config_overrides = {"num_hidden_layers=3", "num_attention_heads=32",
+                                "num_nextn_predict_layers=1"};
     checkpoint::MakeCheckpoint(directory_ / "model", options, checkpoint::PlanCheckpoint(options), {});
     checkpoint_ = checkpoint::Checkpoint::Open(directory_ / "model");
     numerics_ = checkpoint_->is_fp8() ? ops::Numerics::kFp8 : ops::Numerics::kExact;
@@ -82,7 +85,7 @@ TEST_P(WeightBytesTest, OfRanksWithOneStoreIsWhatTheyCommitTogether) {
   const int64_t before = CommittedBytes();
   double expected = 0;
   for (int lane = 0; lane < 4; ++lane) {
-    const StageSlice slice{{{0, 3}}, lane, 4, 2, 2, lane == 3, true, true};
+    const StageSlice slice{{{0, 3}}, lane, 4, 2, 2, lane == 3, true, true, /*nextn=*/true};
     of_lanes.push_back(LoadStage(*checkpoint_, *ops, slice, &store));
     expected += static_cast<double>(WeightBytes(*checkpoint_, numerics_, slice, &counted));
     alone += WeightBytes(*checkpoint_, numerics_, slice);
@@ -97,6 +100,22 @@ TEST_P(WeightBytesTest, OfRanksWithOneStoreIsWhatTheyCommitTogether) {
   EXPECT_EQ(attention(0).up_keys, attention(2).up_keys);
   EXPECT_NE(attention(0).up_keys, attention(1).up_keys);
   EXPECT_EQ(attention(0).q_a_proj, attention(3).q_a_proj);
+}
+
+// One lane of two; the layer is as one of the model's with experts, and has embedding, head, eh_proj and
+// norms beside it.
+TEST_P(WeightBytesTest, OfANextnLayerAreThoseOfALayerWithExpertsAndItsOwn) {
+  const auto& config = checkpoint_->config();
+  StageSlice slice{{{2, 3}}, 0, 2, 1, 2, false, false, false};
+  const int64_t layer = WeightBytes(*checkpoint_, numerics_, slice);
+  EXPECT_EQ(NextnWeightBytes(*checkpoint_, numerics_, slice), 0);
+  slice.nextn = true;
+  const int64_t activation = SizeOf(ops::ActivationType(numerics_));
+  const int64_t own = 2 * (config.vocab_size / 2) * config.hidden_size * activation +
+                      2 * config.hidden_size * config.hidden_size * activation +
+                      3 * config.hidden_size * SizeOf(DType::kF32);
+  EXPECT_EQ(NextnWeightBytes(*checkpoint_, numerics_, slice), layer + own);
+  EXPECT_EQ(WeightBytes(*checkpoint_, numerics_, slice), 2 * layer + own);
 }
 
 TEST_P(WeightBytesTest, LanesShareExpertsAndVocabularyButNotTheRest) {

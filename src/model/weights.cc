@@ -8,6 +8,7 @@
 
 #include "base/checked.h"
 #include "base/compute_pool.h"
+#include "checkpoint/nextn.h"
 #include "checkpoint/tensor_map.h"
 #include "ops/host_matrix.h"
 
@@ -271,6 +272,29 @@ std::pair<int64_t, int64_t> DenseCut(int64_t intermediate, int lane, int lanes) 
   return {cut(lane), cut(lane + 1)};
 }
 
+namespace {
+
+// The layer whose tensors begin with `prefix`.
+LayerWeights LoadLayer(const Loader& load, const checkpoint::ModelConfig& config, const StageSlice& slice,
+                       const std::string& prefix, bool has_indexer, bool dense) {
+  LayerWeights layer;
+  layer.input_layernorm = load.Vector(prefix + "input_layernorm.weight");
+  layer.attention = load.Attention(prefix + "self_attn.", config, slice.lane % slice.attn_tp, slice.attn_tp);
+  if (has_indexer) layer.indexer = load.Indexer(prefix + "self_attn.indexer.");
+  layer.post_attention_layernorm = load.Vector(prefix + "post_attention_layernorm.weight");
+  if (!dense) {
+    layer.moe = load.Moe(prefix + "mlp.", config, slice.lane, slice.expert_owners);
+  } else if (slice.dense_tp) {
+    const auto [begin, end] = DenseCut(config.intermediate_size, slice.lane, slice.lanes);
+    layer.mlp = load.SplitMlp(prefix + "mlp.", begin, end);
+  } else {
+    layer.mlp = load.Mlp(prefix + "mlp.");
+  }
+  return layer;
+}
+
+}  // namespace
+
 StageWeights LoadStage(const checkpoint::Checkpoint& checkpoint, ops::Ops& ops, const StageSlice& slice,
                        WeightStore* shared) {
   const auto& config = checkpoint.config();
@@ -280,27 +304,36 @@ StageWeights LoadStage(const checkpoint::Checkpoint& checkpoint, ops::Ops& ops, 
   if (slice.first) weights.embed_tokens = load.Table("model.embed_tokens.weight", vocabulary);
   for (const parallel::LayerRange& range : slice.layers) {
     for (int64_t layer = range.begin; layer < range.end; ++layer) {
-      const std::string prefix = fmt::format("model.layers.{}.", layer);
-      LayerWeights& into = weights.layers.emplace_back();
-      into.input_layernorm = load.Vector(prefix + "input_layernorm.weight");
-      into.attention =
-          load.Attention(prefix + "self_attn.", config, slice.lane % slice.attn_tp, slice.attn_tp);
-      if (config.HasIndexer(layer)) into.indexer = load.Indexer(prefix + "self_attn.indexer.");
-      into.post_attention_layernorm = load.Vector(prefix + "post_attention_layernorm.weight");
-      if (!config.IsDense(layer)) {
-        into.moe = load.Moe(prefix + "mlp.", config, slice.lane, slice.expert_owners);
-      } else if (slice.dense_tp) {
-        const auto [begin, end] = DenseCut(config.intermediate_size, slice.lane, slice.lanes);
-        into.mlp = load.SplitMlp(prefix + "mlp.", begin, end);
-      } else {
-        into.mlp = load.Mlp(prefix + "mlp.");
-      }
+      weights.layers.push_back(LoadLayer(load, config, slice, checkpoint::LayerPrefix(layer),
+                                         config.HasIndexer(layer), config.IsDense(layer)));
     }
   }
+  const auto head = [&](const std::string& name) {
+    WeightPtr packed = ops.Pack(RowsOf(checkpoint, name, vocabulary.begin, vocabulary.end));
+    checkpoint.ReleasePages(name);
+    return packed;
+  };
   if (slice.last) {
     weights.norm = load.Vector("model.norm.weight");
-    weights.lm_head = ops.Pack(RowsOf(checkpoint, "lm_head.weight", vocabulary.begin, vocabulary.end));
-    checkpoint.ReleasePages("lm_head.weight");
+    weights.lm_head = head("lm_head.weight");
+  }
+  if (!slice.nextn) return weights;
+  for (const int64_t index : checkpoint::NextnLayers(config)) {
+    const std::string prefix = checkpoint::LayerPrefix(index);
+    NextnWeights& nextn = weights.nextn.emplace_back();
+    if (const std::string own = prefix + "embed_tokens.weight"; checkpoint.Has(own)) {
+      nextn.embed_tokens = load.Table(own, vocabulary);
+    }
+    nextn.enorm = load.Vector(prefix + "enorm.weight");
+    nextn.hnorm = load.Vector(prefix + "hnorm.weight");
+    nextn.eh_proj = load.Linear(prefix + "eh_proj.weight");
+    nextn.layer =
+        LoadLayer(load, config, slice, prefix, checkpoint.Has(prefix + "self_attn.indexer.wk.weight"),
+                  /*dense=*/false);
+    nextn.shared_head_norm = load.Vector(prefix + "shared_head.norm.weight");
+    if (const std::string own = prefix + "shared_head.head.weight"; checkpoint.Has(own)) {
+      nextn.shared_head = head(own);
+    }
   }
   return weights;
 }

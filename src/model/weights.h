@@ -69,6 +69,23 @@ struct LayerWeights {
   std::optional<MoeWeights> moe;  // the others
 };
 
+// A multi-token-prediction (nextn) layer, behind the model's last: from the embedding e of the token after a
+// row's and the hidden h of the row, which model.norm has been over,
+//
+//   layer(W_eh [RMSNorm(e); RMSNorm(h)])  ->  RMSNorm, head  ->  the token after that one
+//
+// (DeepSeek-V3 report, section 2.2). Held, so that its memory is known and its tensors are read; nothing
+// computes with it yet.
+struct NextnWeights {
+  std::optional<OwnedTensor> embed_tokens;  // its own, cut as the model's; none: the model's are meant
+  OwnedTensor enorm;                        // [1, hidden], of e
+  OwnedTensor hnorm;                        // [1, hidden], of h
+  WeightPtr eh_proj;                        // [hidden, 2 hidden], the columns of e first
+  LayerWeights layer;                       // with experts
+  OwnedTensor shared_head_norm;             // [1, hidden]
+  std::optional<WeightPtr> shared_head;     // as embed_tokens
+};
+
 // Embedding and head are cut by vocabulary over the lanes of the stage that uses them.
 struct VocabularyRange {
   int64_t begin = 0;
@@ -88,6 +105,7 @@ struct StageSlice {
   bool dense_tp = false;  // dense MLPs are cut over the lanes instead of held whole by each
   bool first = true;      // embeds
   bool last = true;       // has the head
+  bool nextn = false;     // on the last stage: also holds the nextn layers
 };
 
 // [begin, end) of a dense MLP's intermediate width that `lane` of `lanes` holds: whole blocks of 128, the
@@ -99,10 +117,12 @@ struct StageWeights {
   std::vector<LayerWeights> layers;         // of all ranges, one after the other
   std::optional<OwnedTensor> norm;          // [1, hidden]
   std::optional<WeightPtr> lm_head;         // [rows of this lane, hidden]
+  std::vector<NextnWeights> nextn;          // empty unless the slice asks for them
 };
 
 // Packs what `slice` needs; with `shared` only what no other rank packed there before. Routed experts,
-// vectors, embedding and head are never taken from it. Throws Error(kModelFiles) as Checkpoint::Get does.
+// vectors, embedding and head are never taken from it. Throws Error(kModelFiles) as Checkpoint::Get does; of
+// nextn layers what may be absent is left out (checkpoint::CheckNextnIsWhole).
 StageWeights LoadStage(const checkpoint::Checkpoint& checkpoint, ops::Ops& ops, const StageSlice& slice,
                        WeightStore* shared = nullptr);
 

@@ -74,6 +74,7 @@ model::StageSlice SliceOf(const RankOptions& options) {
   slice.dense_tp = options.dense_tp;
   slice.first = stage == 0;
   slice.last = stage == grid.stages - 1;
+  slice.nextn = options.load_nextn && slice.last;
   return slice;
 }
 

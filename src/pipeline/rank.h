@@ -35,6 +35,7 @@ struct RankOptions {
   parallel::SplitMode split_mode = parallel::SplitMode::kInterleave;
   int expert_owners = 1;
   bool dense_tp = false;
+  bool load_nextn = false;  // the last stage holds the nextn layers, too
   int64_t cache_pages = 0;
   int max_steps_in_flight = 8;
   std::optional<int> sm_reserve;  // SMs that kernels leave; none: as the hop says

@@ -236,7 +236,7 @@ TEST_F(AnswerTest, ModelsAndServerInfo) {
   EXPECT_EQ(info["ranks"][0]["layers"], Json::array());
   EXPECT_EQ(
       info["ranks"][1].dump(),
-      R"({"rank":1,"stage":1,"lane":0,"layers":[[2,4],[6,8]],"rows_computed":41,"hop_bytes_sent":42,)"
+      R"({"rank":1,"stage":1,"lane":0,"layers":[[2,4],[6,8]],"mtp_layers":[8],"rows_computed":41,"hop_bytes_sent":42,)"
       R"("hop_bytes_received":43,"hop_selection_bytes_sent":7,"time":{"compute":2.0,"wait":0.5,"hop":0.25,"idle":1.0}})");
   // Rank 1 had 2 s of 4 compute, 1 s of hop; rank 0 has not begun.
   EXPECT_EQ(info["bubble"], 0.75);

@@ -82,6 +82,7 @@ class FakeEngine : public engine::Engine {
     rank.stage = 1;
     rank.layers = {{2, 4}, {6, 8}};
     rank.rows_computed = 41;
+    rank.mtp_layers = {8};
     rank.hop_bytes_sent = 42;
     rank.hop_bytes_received = 43;
     rank.hop_selection_bytes_sent = 7;

@@ -49,6 +49,7 @@ Json RankEntry(const engine::RankInfo& rank) {
           {"stage", rank.stage},
           {"lane", rank.lane},
           {"layers", std::move(layers)},
+          {"mtp_layers", rank.mtp_layers},
           {"rows_computed", rank.rows_computed},
           {"hop_bytes_sent", rank.hop_bytes_sent},
           {"hop_bytes_received", rank.hop_bytes_received},

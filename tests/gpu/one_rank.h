@@ -27,7 +27,7 @@ class OneRank {
 
   struct Fed {
     std::vector<float> logits;                     // [*, vocabulary]
-    std::vector<std::vector<int32_t>> selections;  // of each layer, [*, index_topk]
+    std::vector<std::vector<int32_t>> selections;  // of each layer with an indexer, [*, index_topk]
   };
   // Computes the next tokens of the sequence; what was found of those from `first` on.
   Fed Feed(std::span<const int32_t> tokens, int64_t first);

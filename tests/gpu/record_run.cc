@@ -15,7 +15,7 @@
 // gpu_record_run MODEL TOKENS DIRECTORY [cuda|cpu] [fp8|bf16]: feeds a random model a prompt in one step and
 // writes what transformers_compare.py needs to repeat it elsewhere: config.json and run.json (seed and gain
 // of the weights), and as plain little-endian arrays tokens.i32 [T], logits.f32 [T, vocabulary] and
-// selections.i32 [layers, T, index_topk], positions ascending, -1 after the last.
+// selections.i32 [layers with an indexer, T, index_topk], positions ascending, -1 after the last.
 namespace sluice::gpu {
 namespace {
 

@@ -1,8 +1,12 @@
 #!/usr/bin/env python3
-"""Compares what gpu_record_run wrote with Transformers' DeepseekV32ForCausalLM in bf16.
+"""Compares what gpu_record_run wrote with Transformers' model of the same family in bf16.
 
     gpu_record_run 'random:v3.2?dense=1&layers=3&vocab=4096&seed=7&embedding_gain=8' 4096 DIRECTORY
+    gpu_record_run 'random:glm-5.2?dense=1&layers=4&vocab=4096&seed=7&embedding_gain=8&rms_norm_eps=1e-6' 4096 DIRECTORY
     transformers_compare.py DIRECTORY [DIRECTORY...]
+
+DeepSeek-V3.2 is its DeepseekV32ForCausalLM, GLM-5 its GlmMoeDsaForCausalLM, whose norms of the low-rank projections have
+an eps of 1e-6 whatever the config says.
 
 The weights are the recorded run's, made here from the formula alone: FP8 ones as code times scale, which bf16 holds
 exactly. Attention uses the recorded selection, so that a close choice between two keys is not what is measured. The
@@ -22,11 +26,14 @@ import sys
 
 import numpy as np
 import torch
-from transformers import DeepseekV32Config
-from transformers.models.deepseek_v32 import modeling_deepseek_v32 as upstream
+from transformers import DeepseekV32Config, GlmMoeDsaConfig
+from transformers.models.deepseek_v32.modeling_deepseek_v32 import DeepseekV32ForCausalLM
+from transformers.models.glm_moe_dsa.modeling_glm_moe_dsa import GlmMoeDsaForCausalLM
 
 BOUND = 2e-2
 CLEAR = 8  # two logits of a row that is off by rms BOUND differ by more than this once in 10^7
+FAMILIES = {"deepseek_v32": (DeepseekV32Config, DeepseekV32ForCausalLM),
+            "glm_moe_dsa": (GlmMoeDsaConfig, GlmMoeDsaForCausalLM)}
 MASK = (1 << 64) - 1
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -101,9 +108,10 @@ def config_of(fields):
         "architectures", "model_type", "moe_layer_freq", "scoring_func", "topk_method", "num_nextn_predict_layers",
         "rope_theta", "rope_scaling", "quantization_config", "torch_dtype", "ep_size", "indexer_rope_interleave")}
     scaling = fields.get("rope_scaling")
-    known["rope_parameters"] = dict(rope_type="default", rope_theta=fields["rope_theta"]) if scaling is None else dict(
-        {k: v for k, v in scaling.items() if k != "type"}, rope_type="yarn", rope_theta=fields["rope_theta"])
-    config = DeepseekV32Config(**known)
+    if "rope_parameters" not in fields:
+        known["rope_parameters"] = dict(rope_type="default", rope_theta=fields["rope_theta"]) if scaling is None else dict(
+            {k: v for k, v in scaling.items() if k != "type"}, rope_type="yarn", rope_theta=fields["rope_theta"])
+    config = FAMILIES[fields["model_type"]][0](**known)
     config._attn_implementation = "eager"
     config._experts_implementation = "eager"
     return config
@@ -112,7 +120,7 @@ def config_of(fields):
 @torch.no_grad()
 def build(config, weights):
     with torch.device(DEVICE):
-        model = upstream.DeepseekV32ForCausalLM._from_config(config, dtype=torch.bfloat16).eval()
+        model = FAMILIES[config.model_type][1]._from_config(config, dtype=torch.bfloat16).eval()
     for name, target in list(model.named_parameters()) + list(model.named_buffers()):
         if "inv_freq" in name:
             assert target.dtype == torch.float32, name
@@ -141,16 +149,22 @@ def indices_of(selection, change):
     return torch.where(chosen >= 0, chosen, chosen[:, :1])[None].contiguous()
 
 
+def with_indexer(model):
+    """The layers that select; in GLM-5.2 others attend to what the one before them has selected."""
+    return [layer for layer in model.model.layers if layer.self_attn.indexer is not None]
+
+
 MUTANTS = ("half of the keys", "no shared expert", "one expert fewer", "no rotation")
 
 
 @torch.no_grad()
 def run(model, tokens, selections, change=None):
     handles = []
-    for i, layer in enumerate(model.model.layers):
+    for i, layer in enumerate(with_indexer(model)):
         def on_indexer(module, args, output, i=i):
             return indices_of(selections[i], change).to(output.dtype)
         handles.append(layer.self_attn.indexer.register_forward_hook(on_indexer))
+    for layer in model.model.layers:
         if change == "no shared expert" and hasattr(layer.mlp, "shared_experts"):
             handles.append(layer.mlp.shared_experts.register_forward_hook(lambda m, a, out: torch.zeros_like(out)))
         if change == "one expert fewer" and hasattr(layer.mlp, "gate"):
@@ -192,7 +206,7 @@ def main():
         engine = np.fromfile(directory / "logits.f32", np.float32).reshape(len(tokens), -1)
         engine = torch.from_numpy(engine).to(DEVICE)
         selections = np.fromfile(directory / "selections.i32", np.int32).reshape(
-            fields["num_hidden_layers"], len(tokens), fields["index_topk"])
+            len(with_indexer(model)), len(tokens), fields["index_topk"])
         logits = run(model, tokens, selections)
         found = distances(engine, logits)
         median, p99, largest = np.quantile(found, [0.5, 0.99, 1.0])
