@@ -43,7 +43,7 @@ void CheckNextnIsWhole(const Checkpoint& checkpoint, const std::string& model_pa
                        const std::string& asker) {
   const std::vector<int64_t> layers = NextnLayers(checkpoint.config());
   if (layers.empty()) {
-    Fail(ErrorKind::kModelFiles,
+    Fail(ErrorKind::kUsage,
          "{}: config.json of {} has no num_nextn_predict_layers above 0, so the model has no "
          "multi-token-prediction layer: leave {} out",
          asker, model_path, asker);

@@ -64,7 +64,7 @@ REFUSED = [
     (["--model-loader-extra-config", '{"threads": 2}'], 2, ["threads", "enable_multithread_load", "num_threads"]),
     (["--model-loader-extra-config", "{}", "--loader-threads", "2"], 2, ["--loader-threads", "one of them"]),
     (["--served-model-name", "a:b"], 2, ["--served-model-name a:b", "without"]),
-    (["--load-mtp"], 3, ["num_nextn_predict_layers", "leave --load-mtp out"]),
+    (["--load-mtp"], 2, ["num_nextn_predict_layers", "leave --load-mtp out"]),
     (["--speculative-algorithm", "NEXTN"], 2, ["--speculative-algorithm NEXTN is not built", "use --load-mtp alone"]),
     (["--speculative-config", '{"method": "mtp"}'], 2, ["--speculative-config", "use --load-mtp alone"]),
     (["--page-size", "1"], 2, ["--page-size 1", "use 64"]),

@@ -125,8 +125,9 @@ def answer_of(text):
 
 
 def chat(case, model):
-    """A chat of about as many tokens as asked for, a byte being one, that must be answered with a call."""
-    words = " ".join(f"day {i}: {i * 7919 % 41} degrees" for i in range(case["chat_tokens"]))
+    """A chat that must be answered with a call; its text has as many tokens as asked for, a byte being one: the tokenizer
+    of a made-up checkpoint merges letters alone."""
+    words = "; ".join(f"{i}: {i * 7919 % 41}" for i in range(case["chat_tokens"]))
     return {"model": model, "messages": [{"role": "user", "content": words[:case["chat_tokens"]]}], "tools": [TOOL],
             "tool_choice": "required", "temperature": 0, "max_tokens": 256,
             "chat_template_kwargs": {"enable_thinking": False}}
