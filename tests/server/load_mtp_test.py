@@ -14,7 +14,7 @@ import urllib.request
 from sluice_server import serving
 
 LAYOUT = ("--pp-size", "2", "--tp", "2", "--enable-nsa-prefill-context-parallel", "--ranks", "processes")
-# A model of 4 layers, so that layer 4 predicts a token further; without it the ranks hold the same.
+# Of 4 layers, so that it is layer 4 that predicts a token further.
 FAMILIES = {"DeepSeek-V3.2": ["--preset", "v3.2-61"], "GLM-5.2": ["--preset", "glm-5.2-78"]}
 PROMPT = [20 + i * 7919 % 900 for i in range(200)]
 
