@@ -84,9 +84,9 @@ class Card {
 
   Measured Measure(Scoring& scoring, bool fixed_tiles, int sms, Beside beside) {
     const cudaStream_t receiving = beside == Beside::kHeldSm ? held_.stream() : waiting_;
-    const std::unique_ptr<StreamGate> gate = ops::cuda::NewGate();
+    ops::cuda::Gate gate;
     if (beside != Beside::kNothing) receive_begin_.Record(receiving);
-    if (beside == Beside::kStream) waiting_.WaitFor(*gate);
+    if (beside == Beside::kStream) waiting_.WaitFor(gate);
     if (beside == Beside::kHeldSm) {
       held_.Begin();
       while (!held_.Occupied()) std::this_thread::yield();
@@ -100,7 +100,7 @@ class Card {
     Measured measured{{NsBetween(origin_, begin_), NsBetween(origin_, end_), trace::SpanKind::kCompute}, {}};
     if (beside != Beside::kNothing) {
       if (beside == Beside::kHeldSm) held_.End();
-      gate->Open();
+      gate.Open();
       receive_end_.Record(receiving);
       Check(cudaStreamSynchronize(receiving), "a receive");
       measured.receive = {NsBetween(origin_, receive_begin_), NsBetween(origin_, receive_end_),

@@ -79,18 +79,18 @@ void TimedOps::Around(const char* op, int64_t, FunctionRef<void()> run) {
 }
 
 double TimedOps::IsolatedMs(FunctionRef<void()> run) {
-  const std::unique_ptr<StreamGate> gate = ops::cuda::NewGate();
-  gate_ = gate.get();
+  ops::cuda::Gate gate;
+  gate_ = &gate;
   {
     // Opened whatever happens.
     const struct Opening {
-      StreamGate*& gate;
+      ops::cuda::Gate*& gate;
       ~Opening() {
         gate->Open();
         gate = nullptr;
       }
     } opening{gate_};
-    stream_.WaitFor(*gate);
+    stream_.WaitFor(gate);
     begin_.Record(stream_);
     run();
     end_.Record(stream_);

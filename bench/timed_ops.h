@@ -61,7 +61,7 @@ class TimedOps final : public ops::WrappedOps {
   std::string name_;                              // of the next call; empty: the op's
   double quantisation_ms_ = 0.0;                  // of the next call
   bool exchanged_ = false;
-  StreamGate* gate_ = nullptr;  // shut
+  ops::cuda::Gate* gate_ = nullptr;  // shut
   Event begin_, end_;
   double empty_ms_ = 0.0;  // between two events with nothing between them
   Buffer scratch_;

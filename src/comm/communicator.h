@@ -30,11 +30,12 @@ class Transfer {
   // from the call of Wait: a receive may be posted long ahead of need. After one wait has failed the rank's
   // communicators are spent: every later wait throws the first failure's sentence.
   virtual void Wait() = 0;
-  // What is put on `stream` from now on finds the transfer complete, and the host goes on. False, and nothing
-  // done, where only the host can wait. How the transfer ended Wait alone says: after it has failed the
-  // stream goes on with whatever lies in the buffer, so Wait comes before anything that was computed from it
-  // is believed.
+  // Of a receive: blocks until the peer has put what it sends on its stream, and has `stream` wait for the
+  // rest: what is put there from now on finds the transfer complete. Throws as Wait does. False, and nothing
+  // done, where only the host can wait. That the transfer is complete Wait alone says.
   virtual bool WaitOn(WorkStream&) { return false; }
+  // Whether WaitOn would not block now.
+  virtual bool Begun() { return true; }
 };
 
 // Bytes between the ranks of one group. A back end supplies Send and Receive; the collectives are a mesh of

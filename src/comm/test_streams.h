@@ -14,9 +14,10 @@
 // Streams for tests where there is no device: each a thread that does what was put there, in order.
 namespace sluice::comm {
 
-class TestGate final : public StreamGate, public StreamMark {
+// A mark in the test's hand: shut until it is opened.
+class TestGate final : public StreamMark {
  public:
-  void Open() override {
+  void Open() {
     std::lock_guard lock(state_->mutex);
     state_->open = true;
     state_->opened.notify_all();
@@ -52,10 +53,6 @@ class TestStream final : public WorkStream {
     return mark;
   }
   void WaitFor(const StreamMark& mark) override { Call(dynamic_cast<const TestGate&>(mark).Waiter()); }
-  void WaitFor(const StreamGate& gate) override { Call(dynamic_cast<const TestGate&>(gate).Waiter()); }
-  void Open(StreamGate& gate) override {
-    Call([copy = dynamic_cast<TestGate&>(gate)]() mutable { copy.Open(); });
-  }
   void Copy(const void* from, void* to, int64_t bytes) override {
     Call([=] { std::memcpy(to, from, static_cast<size_t>(bytes)); });
   }
@@ -67,7 +64,7 @@ class TestStream final : public WorkStream {
   void Finish() override {
     if (settle_) settle_();
     TestGate done;
-    Open(done);
+    Call([done]() mutable { done.Open(); });
     done.Waiter()();
   }
   void SetBeforeFinish(std::function<void()> settle) override { settle_ = std::move(settle); }
@@ -99,9 +96,7 @@ class StreamMemory final : public Memory {
   std::byte* Allocate(int64_t bytes) override { return HostMemory().Allocate(bytes); }
   void Free(std::byte* memory, int64_t bytes) noexcept override { HostMemory().Free(memory, bytes); }
   void Copy(const void* from, void* to, int64_t bytes) override { HostMemory().Copy(from, to, bytes); }
-  int MostStreamRanks() const override { return 8; }
   std::unique_ptr<WorkStream> NewStream() override { return std::make_unique<TestStream>(); }
-  std::unique_ptr<StreamGate> NewGate() override { return std::make_unique<TestGate>(); }
 };
 
 }  // namespace sluice::comm

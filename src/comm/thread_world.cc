@@ -20,15 +20,14 @@ constexpr Duration kLongestCopy = std::chrono::seconds(2);
 
 // One side's half of a transfer, guarded by its mailbox.
 struct Posted {
-  // kEnqueued: the copy is on a stream; kTainted: it is done, but nobody knows what it copied.
-  enum class State { kPosted, kCopying, kEnqueued, kDone, kTainted, kDetached };
+  // kCopying: a host is at it; kEnqueued: it is put on a stream.
+  enum class State { kPosted, kCopying, kEnqueued, kDone, kDetached };
   std::byte* buffer = nullptr;  // written only by a receive
   size_t bytes = 0;
   State state = State::kPosted;
-  std::shared_ptr<void> hold;         // of a receive that waits
-  std::unique_ptr<StreamMark> ready;  // of the stream's form: the copy comes behind it
-  std::unique_ptr<StreamGate> gate;   // of a receive in the stream's form
-  bool stream_waits = false;          // for the gate
+  std::shared_ptr<void> hold;          // of a receive that waits
+  std::unique_ptr<StreamMark> ready;   // of the stream's form: the copy comes behind it
+  std::unique_ptr<StreamMark> copied;  // of a receive whose copy is on a stream
 };
 
 // What is under way from one rank to another.
@@ -56,9 +55,10 @@ class ThreadWorld {
         hold_(std::move(hold)),
         boxes_(static_cast<size_t>(size) * static_cast<size_t>(size)),
         ranks_(static_cast<size_t>(size)) {
-    if (size > memory.MostStreamRanks() || hold_.begin) return;
+    if (memory.OnHost() || hold_.begin) return;
     copies_ = std::vector<CopyStream>(static_cast<size_t>(size));
     for (CopyStream& copies : copies_) copies.stream = memory.NewStream();
+    if (copies_.front().stream == nullptr) copies_.clear();
   }
 
   Duration timeout() const { return timeout_; }
@@ -76,17 +76,13 @@ class ThreadWorld {
     std::lock_guard lock(mutex_);
     return ranks_[rank].failure;
   }
-  bool tainted() const { return tainted_; }
 
-  // The first failure of a rank stays. No stream of the rank waits from now on.
+  // The first failure of a rank stays.
   void FailRank(int rank, std::string_view reason) {
-    {
-      std::lock_guard lock(mutex_);
-      if (ranks_[rank].failed) return;
-      ranks_[rank].failure = reason;
-      ranks_[rank].failed = true;
-    }
-    LetGo(rank);
+    std::lock_guard lock(mutex_);
+    if (ranks_[rank].failed) return;
+    ranks_[rank].failure = reason;
+    ranks_[rank].failed = true;
   }
 
   void Abort(std::string_view reason) {
@@ -96,16 +92,7 @@ class ThreadWorld {
 
   void Leave(int rank) {
     ranks_[rank].left = true;
-    LetGo(rank);
     WakeAll();
-  }
-
-  // Lets the stream go on that waits for a receive nobody has sent to; the receive's mailbox is locked. What
-  // the stream computes then travels on, so nothing that arrives from now on can be trusted.
-  void OpenUnsent(Posted& receive) {
-    if (!receive.stream_waits) return;
-    tainted_ = true;
-    receive.gate->Open();
   }
 
  private:
@@ -114,16 +101,6 @@ class ThreadWorld {
     std::atomic<bool> left = false;
     std::string failure;  // guarded by mutex_
   };
-
-  void LetGo(int rank) {
-    for (int from = 0; from < size_; ++from) {
-      Mailbox& box = Box(from, rank);
-      std::lock_guard lock(box.mutex);
-      for (auto& [slot, receives] : box.receives) {
-        for (const auto& receive : receives) OpenUnsent(*receive);
-      }
-    }
-  }
 
   // Holding the mailbox's mutex once makes sure that nobody is between its look at the flags and its sleep.
   void WakeAll() {
@@ -140,7 +117,6 @@ class ThreadWorld {
   std::vector<Mailbox> boxes_;
   std::mutex mutex_;
   std::vector<RankState> ranks_;
-  std::atomic<bool> tainted_ = false;
   std::vector<CopyStream> copies_;  // by sender; last: what is on them uses the above
 };
 
@@ -153,15 +129,13 @@ class ThreadTransfer final : public Transfer {
         rank_(rank),
         peer_(peer),
         sending_(sending),
+        on_stream_(stream != nullptr),
         slot_(slot),
         box_(sending ? world_->Box(rank, peer) : world_->Box(peer, rank)),
         half_(std::make_shared<Posted>()) {
     half_->buffer = buffer;
     half_->bytes = bytes;
-    if (stream != nullptr) {
-      half_->ready = stream->Record();
-      if (!sending) half_->gate = world_->memory().NewGate();
-    }
+    if (stream != nullptr) half_->ready = stream->Record();
     Post();
   }
 
@@ -171,18 +145,40 @@ class ThreadTransfer final : public Transfer {
     } catch (const Error&) {
       // The failure is the rank's, and its other waits tell it.
     }
-    // The buffer is in use until a copy that is on a stream has passed, which nothing holds up any more.
-    // After an error of the device it never ends.
+    // The buffer is in use until a copy that is on a stream has passed. After an error of the device it never
+    // does.
     std::unique_lock lock(box_.mutex);
     box_.changed.wait_for(lock, std::min<Duration>(world_->timeout(), kLongestCopy),
                           [this] { return half_->state != Posted::State::kEnqueued; });
   }
 
   void Wait() override {
+    Await([this] { return half_->state == Posted::State::kDone; });
+  }
+
+  bool WaitOn(WorkStream& stream) override {
+    if (!on_stream_) return false;
+    Await([this] { return half_->copied != nullptr; });
+    stream.WaitFor(*half_->copied);
+    return true;
+  }
+
+  bool Begun() override {
+    std::lock_guard lock(box_.mutex);
+    return !on_stream_ || half_->copied != nullptr;
+  }
+
+ private:
+  using Half = std::shared_ptr<Posted>;
+
+  // Returns when `reached`, which is asked with the mailbox locked; else this rank has failed, and its first
+  // failure is thrown.
+  template <typename Reached>
+  void Await(const Reached& reached) {
     using enum Posted::State;
     std::unique_lock lock(box_.mutex);
     const auto over = [&] {
-      if (half_->state == kDone || half_->state == kDetached) return true;
+      if (reached() || half_->state == kDetached) return true;
       if (half_->state == kCopying) return false;
       return world_->Failed(rank_) || (half_->state != kEnqueued && world_->Left(peer_));
     };
@@ -190,29 +186,13 @@ class ThreadTransfer final : public Transfer {
       // A copy that a host is at ends by itself, and until then the buffer is in use.
       box_.changed.wait(lock, [&] { return half_->state != kCopying; });
     }
-    const bool done = half_->state == kDone;
+    const bool done = reached();
     if (done && !world_->Failed(rank_)) return;
     if (!done) Detach();
     lock.unlock();
     if (!done) world_->FailRank(rank_, Sentence());
     throw Error(ErrorKind::kRankLost, world_->FailureOf(rank_));
   }
-
-  bool WaitOn(WorkStream& stream) override {
-    {
-      using enum Posted::State;
-      std::lock_guard lock(box_.mutex);
-      if (half_->gate == nullptr || world_->Failed(rank_)) return false;
-      if (half_->state == kDone) return true;
-      if (half_->state != kPosted && half_->state != kCopying && half_->state != kEnqueued) return false;
-      half_->stream_waits = true;
-    }
-    stream.WaitFor(*half_->gate);
-    return true;
-  }
-
- private:
-  using Half = std::shared_ptr<Posted>;
 
   void Post() {
     std::unique_lock lock(box_.mutex);
@@ -256,7 +236,7 @@ class ThreadTransfer final : public Transfer {
     box_.changed.notify_all();
   }
 
-  // The copy, then the gate, then the word to the hosts.
+  // The copy, the mark that the receiver's stream waits for, then the word to the hosts.
   void Enqueue(const Half& send, const Half& receive) {
     CopyStream& copies = world_->CopiesOf(sending_ ? rank_ : peer_);
     std::lock_guard lock(copies.mutex);
@@ -266,13 +246,16 @@ class ThreadTransfer final : public Transfer {
       half->ready.reset();
     }
     stream.Copy(send->buffer, receive->buffer, static_cast<int64_t>(send->bytes));
-    if (receive->gate != nullptr) stream.Open(*receive->gate);
+    std::unique_ptr<StreamMark> copied = stream.Record();
     // Not the world itself: it owns the stream.
-    stream.Call([world = world_.get(), box = &box_, send, receive] {
+    stream.Call([box = &box_, send, receive] {
       std::lock_guard of_box(box->mutex);
-      send->state = receive->state = world->tainted() ? Posted::State::kTainted : Posted::State::kDone;
+      send->state = receive->state = Posted::State::kDone;
       box->changed.notify_all();
     });
+    std::lock_guard of_box(box_.mutex);
+    receive->copied = std::move(copied);
+    box_.changed.notify_all();
   }
 
   // Takes the half out of the mailbox: nobody touches its buffer from now on, but a copy that is on a stream.
@@ -283,7 +266,6 @@ class ThreadTransfer final : public Transfer {
       const auto found = queues.find(slot_);
       std::erase(found->second, half_);
       if (found->second.empty()) queues.erase(found);
-      world_->OpenUnsent(*half_);
     }
     half_->state = Posted::State::kDetached;
     half_->hold.reset();
@@ -304,6 +286,7 @@ class ThreadTransfer final : public Transfer {
   const int rank_;
   const int peer_;
   const bool sending_;
+  const bool on_stream_;
   const uint64_t slot_;
   Mailbox& box_;
   const std::shared_ptr<Posted> half_;

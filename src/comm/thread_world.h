@@ -25,12 +25,11 @@ struct ReceiveHold {
 // communicators are destroyed ends the waits for what it never posted. Sizes that disagree end the world with
 // Error(kInternal). All buffers lie in `memory` or on the host. Receives hold what `hold` says.
 //
-// The stream's form, where `memory` has streams for so many ranks and receives hold nothing: whoever comes
-// second puts the copy on a stream of the sender's, behind what both streams held when the buffers were
-// posted, and behind the copy the opening of a gate, for which the receiver's stream waits. No host stands
-// between the rows and the stream that takes them; the hosts hear of the end from the driver. A gate whose
-// sender will not come is opened when the receiver stops waiting, and by Abort; what is copied from then on,
-// anywhere in the world, may have been computed from what never came, and counts as not sent.
+// The stream's form, where `memory` has streams and receives hold nothing: whoever comes second puts the copy
+// on a stream of the sender's, behind what both streams held when the buffers were posted, and the receiver's
+// stream waits for the end of the copy. No host stands between the rows and the stream that takes them; the
+// hosts hear of the end from the driver. A receiver's host waits until the copy is on that stream, not
+// longer.
 std::vector<std::unique_ptr<Communicator>> MakeThreadWorld(int size, Duration timeout,
                                                            Memory& memory = HostMemory(),
                                                            ReceiveHold hold = {});

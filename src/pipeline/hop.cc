@@ -134,6 +134,13 @@ void Hop::Expect(const PassId& pass, int64_t rows) {
   expected_.emplace(pass, std::move(moving));
 }
 
+bool Hop::AwaitSender(comm::Transfer& transfer, int64_t bytes) {
+  const trace::ScopedSpan span(world_.recorder(), trace::SpanKind::kHopWait);
+  const trace::ScopedWait wait(world_.recorder(), "hop receive", world_.GlobalRank(upstream_),
+                               trace::WaitKind::kHop, bytes);
+  return transfer.WaitOn(*stream_);
+}
+
 void Hop::AwaitArrival(const PassId& pass, comm::Transfer& transfer, int64_t bytes) {
   const trace::ScopedSpan span(world_.recorder(), trace::SpanKind::kHopWait);
   const trace::ScopedWait wait(world_.recorder(), "hop receive", world_.GlobalRank(upstream_),
@@ -151,9 +158,13 @@ void Hop::CountTaken(int64_t bytes) {
 Buffer Hop::Take(const PassId& pass) {
   Moving moving = std::move(expected_.at(pass));
   expected_.erase(pass);
-  if (stream_ != nullptr && moving.transfer != nullptr && moving.transfer->WaitOn(*stream_)) {
-    arriving_.push_back({pass, std::move(moving.transfer), moving.bytes});
-    return std::move(moving.buffer);
+  if (stream_ != nullptr && moving.transfer != nullptr) {
+    // What this host has seen through is counted before it is seen waiting for more.
+    if (!moving.transfer->Begun()) Settle();
+    if (AwaitSender(*moving.transfer, moving.bytes)) {
+      arriving_.push_back({pass, std::move(moving.transfer), moving.bytes});
+      return std::move(moving.buffer);
+    }
   }
   Settle();  // hops are counted in their order
   if (moving.transfer != nullptr) {

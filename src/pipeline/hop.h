@@ -54,8 +54,9 @@ struct PassId {
 // for: while a step's rows travel, the next step computes.
 //
 // With a stream (UseStream), and where the world can, it is the stream that waits for rows, and for what it
-// computes before they leave: the host puts the pass's work behind them and goes on. It learns of their
-// arrival when it has to wait for the stream anyway, or has nothing else to do (Settle).
+// computes before they leave: once the sender's host has put their copy on a stream, this one puts the pass's
+// work behind them and goes on. It learns of their arrival when it has to wait for the stream anyway, or has
+// nothing else to do (Settle).
 class Hop {
  public:
   // This rank's place: the same lane's ranks of the stages before and after are its neighbours in `world`.
@@ -98,7 +99,8 @@ class Hop {
   void Expect(const PassId& pass, int64_t rows);
   // True once Expect was called for the pass and Take was not.
   bool Expects(const PassId& pass) const { return expected_.contains(pass); }
-  // Waits for the rows of a pass, on the stream if there is one, and hands over their buffer.
+  // Waits for the rows of a pass, on the stream if there is one and they are on their way, and hands over
+  // their buffer.
   Buffer Take(const PassId& pass);
   // Waits on the host until all rows taken have arrived: nothing that was computed from them is to be
   // believed before. Throws what Take throws without a stream.
@@ -134,6 +136,7 @@ class Hop {
     std::unique_ptr<comm::Transfer> transfer;
     int64_t bytes = 0;
   };
+  bool AwaitSender(comm::Transfer& transfer, int64_t bytes);
   void AwaitArrival(const PassId& pass, comm::Transfer& transfer, int64_t bytes);
   void CountTaken(int64_t bytes);
   void FinishOldestSend();

@@ -52,14 +52,17 @@ struct Pipeline {
   std::vector<std::unique_ptr<Hop>> hops;
 };
 
-TEST(HopOnAStream, TheHostRunsAheadOfItsRows) {
+TEST(HopOnAStream, TheHostRunsAheadOfRowsThatAreBeingComputed) {
   Pipeline line(3);
+  comm::TestGate computing;
+  line.streams[0].WaitFor(computing);
+  for (int64_t step = 0; step < 3; ++step) line.Begin({step, 0}, static_cast<int>(10 * step));
   for (int64_t step = 0; step < 3; ++step) line.Forward(1, {step, 0});  // nothing has come
   for (int64_t step = 0; step < 3; ++step) line.hops[2]->Expect({step, 0}, kRows);
   EXPECT_EQ(line.recorders[1]->counts().taken, 0U);
   // What it has handed on is not on its way either, and nobody must be told so.
   EXPECT_EQ(line.recorders[1]->counts().sent, 0U);
-  for (int64_t step = 0; step < 3; ++step) line.Begin({step, 0}, static_cast<int>(10 * step));
+  computing.Open();
   for (int64_t step = 0; step < 3; ++step) {
     const Buffer rows = line.hops[2]->Take({step, 0});
     line.streams[2].Finish();
@@ -72,17 +75,49 @@ TEST(HopOnAStream, TheHostRunsAheadOfItsRows) {
   EXPECT_EQ(line.hops[1]->bytes_received(), 3 * kRows * kRowBytes);
 }
 
-TEST(HopOnAStream, AHostThatWaitsForItsStreamNamesWhoHasNotSent) {
+// Until the sender's host has come that far, and until its rows are there: the same wait, by name.
+TEST(HopOnAStream, AHostThatWaitsNamesWhoHasNotSent) {
+  for (const bool sender_computes : {false, true}) {
+    Pipeline line(3);
+    comm::TestGate computing;
+    line.streams[0].WaitFor(computing);
+    if (sender_computes) line.Begin({0, 0}, 1);
+    std::thread host([&] {
+      EXPECT_THROW(
+          {
+            line.Forward(1, {0, 0});
+            line.streams[1].Finish();
+          },
+          Error);
+    });
+    const Deadline limit = Clock::now() + std::chrono::seconds(20);
+    while (!line.recorders[1]->CurrentWait().has_value() && Clock::now() < limit) std::this_thread::yield();
+    const std::optional<trace::Wait> wait = line.recorders[1]->CurrentWait();
+    ASSERT_TRUE(wait.has_value());
+    EXPECT_EQ(wait->op, "hop receive");
+    EXPECT_EQ(wait->peer, 0);
+    EXPECT_EQ(wait->kind, trace::WaitKind::kHop);
+    line.world[2]->Abort("enough");
+    host.join();
+    computing.Open();
+  }
+}
+
+// Else the watchdog would take rows that are there for a message that was lost.
+TEST(HopOnAStream, WhatWasTakenAndSentIsCountedBeforeTheHostIsSeenWaitingForMore) {
   Pipeline line(3);
+  line.hops[2]->Expect({0, 0}, kRows);
+  line.Begin({0, 0}, 1);
   line.Forward(1, {0, 0});
-  std::thread host([&] { EXPECT_THROW(line.streams[1].Finish(), Error); });
+  std::thread host([&] { EXPECT_THROW(line.Forward(1, {1, 0}), Error); });
+  const auto waits_for_more = [&] {
+    const std::optional<trace::Wait> wait = line.recorders[1]->CurrentWait();
+    return wait.has_value() && line.recorders[1]->counts().taken == 1U;
+  };
   const Deadline limit = Clock::now() + std::chrono::seconds(20);
-  while (!line.recorders[1]->CurrentWait().has_value() && Clock::now() < limit) std::this_thread::yield();
-  const std::optional<trace::Wait> wait = line.recorders[1]->CurrentWait();
-  ASSERT_TRUE(wait.has_value());
-  EXPECT_EQ(wait->op, "hop receive");
-  EXPECT_EQ(wait->peer, 0);
-  EXPECT_EQ(wait->kind, trace::WaitKind::kHop);
+  while (!waits_for_more() && Clock::now() < limit) std::this_thread::yield();
+  EXPECT_EQ(line.recorders[1]->counts().taken, 1U);
+  EXPECT_EQ(line.recorders[1]->counts().sent, 1U);
   line.world[2]->Abort("enough");
   host.join();
 }
@@ -91,7 +126,7 @@ TEST(HopOnAStream, ARankThatGivesUpLeavesItsStreamFree) {
   Pipeline line(2, std::chrono::milliseconds(50));
   line.hops[1]->Expect({0, 0}, kRows);
   line.hops[1]->Expect({1, 0}, kRows);
-  const Buffer rows = line.hops[1]->Take({0, 0});
+  EXPECT_THROW(line.hops[1]->Take({0, 0}), Error);
   line.hops[1]->Abandon();
   line.streams[1].Finish();
 }

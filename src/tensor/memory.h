@@ -22,11 +22,8 @@ class Memory {
   virtual void Free(std::byte* memory, int64_t bytes) noexcept = 0;
   // Between any two places in this memory or the host's.
   virtual void Copy(const void* from, void* to, int64_t bytes) = 0;
-  // How many ranks of this process may each have a stream that waits for gates and one that copies; 0 where
-  // there are no streams. NewStream and NewGate are null there.
-  virtual int MostStreamRanks() const { return 0; }
+  // Of the device; null where there are no streams.
   virtual std::unique_ptr<WorkStream> NewStream() { return nullptr; }
-  virtual std::unique_ptr<StreamGate> NewGate() { return nullptr; }
 };
 
 // Pages are committed on first touch.

@@ -109,11 +109,6 @@ class CudaOps final : public Ops {
   // Within what is reserved already. In a recorded pass the same spans are brought once.
   PlacesOnDevice PutPlaces(std::span<const RowPlace> places, std::span<const PageTable> pages);
 
-  // How many ops go behind rows that may not have come before the host makes sure of them: a stream takes a
-  // limited number of launches, and in the next one the host would wait without a name for what it waits for
-  // (docs/decisions/gpu-hop.md).
-  static constexpr int64_t kMostOpsAhead = 256;
-
   // Every op goes through one of these: it is enqueued, or recorded, or known to be in the graph that is
   // being launched. `out`: what it writes. A failure is told by `what`, its name and shapes.
   template <typename Work, typename... Args>
@@ -129,7 +124,7 @@ class CudaOps final : public Ops {
   template <typename Enqueuing, typename... Args>
   void RunAs(const Enqueuing& enqueue, const void* out, fmt::format_string<Args...> what, Args&&... args) {
     if (!graphs_.Enqueues(out)) return;
-    if (!graphs_.Active() && ++ops_enqueued_ % kMostOpsAhead == 0) stream_.Settle();
+    if (!graphs_.Active()) ++ops_enqueued_;
     Check(enqueue(), what, std::forward<Args>(args)...);
   }
 

@@ -7,7 +7,6 @@
 #include <mutex>
 
 #include "ops/cuda/check.h"
-#include "ops/cuda/driver.h"
 #include "ops/cuda/stream.h"
 
 namespace sluice::ops::cuda {
@@ -15,10 +14,10 @@ namespace {
 
 constexpr int kMostDevices = 64;
 
-// What streams that wait ask of the driver, which listens once, when the process first calls it. Queues: a
-// stream that waits blocks whatever shares its queue, and with the driver's own choice of 8 queues 8 waiting
-// streams block everything. Kernels loaded from the start: loading one at its first launch may wait for what
-// is on any stream. The latter is this process's alone: one that it starts may have a GPU for itself.
+// What ranks that share a card ask of the driver, which listens once, when the process first calls it.
+// Queues: a stream that waits holds up whatever shares its queue, and the driver's own choice is 8. Kernels
+// loaded from the start: loading one at its first launch may wait for what is on any stream. The latter is
+// this process's alone: one that it starts may have a GPU for itself.
 void TellDriver() {
   static const bool told = [] {
     setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", 0);
@@ -30,16 +29,6 @@ void TellDriver() {
     return true;
   }();
   static_cast<void>(told);
-}
-
-// Two queues for each rank, and 16 for all else: tried with as many streams waiting. 0 where the driver was
-// told otherwise.
-int RanksWithStreams() {
-  CUmoduleLoadingMode mode = CU_MODULE_LAZY_LOADING;
-  FindDriver<decltype(&cuModuleGetLoadingMode)>("cuModuleGetLoadingMode")(&mode);
-  const char* queues = std::getenv("CUDA_DEVICE_MAX_CONNECTIONS");
-  if (mode != CU_MODULE_EAGER_LOADING || queues == nullptr) return 0;
-  return std::max(0, (std::atoi(queues) - 16) / 2);
 }
 
 class OfDevice final : public Memory {
@@ -75,14 +64,9 @@ class OfDevice final : public Memory {
     Check(cudaStreamSynchronize(stream), "a copy of {} bytes", bytes);
   }
 
-  int MostStreamRanks() const override { return RanksWithStreams(); }
   std::unique_ptr<WorkStream> NewStream() override {
     Use();
     return std::make_unique<Stream>();
-  }
-  std::unique_ptr<StreamGate> NewGate() override {
-    Use();
-    return cuda::NewGate();
   }
 
   int64_t allocations() const { return allocations_; }

@@ -1,9 +1,8 @@
 #include "ops/cuda/stream.h"
 
 #include <atomic>
-#include <mutex>
+#include <new>
 #include <utility>
-#include <vector>
 
 #include "ops/cuda/check.h"
 #include "ops/cuda/driver.h"
@@ -26,63 +25,18 @@ class Event final : public StreamMark {
   cudaEvent_t event_ = nullptr;
 };
 
-using Word = std::atomic<uint32_t>;
-static_assert(sizeof(Word) == sizeof(uint32_t) && Word::is_always_lock_free);
+}  // namespace
 
-// A word and the number of times it has been a gate: it is open once its value has come that far. So a wait
-// that a stream reaches late passes, though the word is another gate by then.
-struct Ticket {
-  Word* word = nullptr;
-  uint32_t number = 0;
-};
-
-// The words of gates, used again and again and never freed: freeing would wait for the device.
-class Words {
- public:
-  Ticket Take() {
-    std::lock_guard lock(mutex_);
-    if (free_.empty()) {
-      constexpr size_t kWords = 1024;
-      void* memory = nullptr;
-      Check(cudaHostAlloc(&memory, kWords * sizeof(Word), cudaHostAllocMapped | cudaHostAllocPortable),
-            "pinning the words of {} gates", kWords);
-      for (size_t i = 0; i < kWords; ++i) free_.push_back({new (static_cast<Word*>(memory) + i) Word(0), 0});
-    }
-    Ticket ticket = free_.back();
-    free_.pop_back();
-    ++ticket.number;
-    return ticket;
-  }
-  void Return(const Ticket& ticket) {
-    std::lock_guard lock(mutex_);
-    free_.push_back(ticket);
-  }
-
- private:
-  std::mutex mutex_;
-  std::vector<Ticket> free_;
-};
-
-Words& AllWords() {
-  static auto* words = new Words;
-  return *words;
+Gate::Gate() {
+  void* word = nullptr;
+  Check(cudaHostAlloc(&word, sizeof(uint32_t), cudaHostAllocMapped | cudaHostAllocPortable),
+        "pinning a gate");
+  word_ = new (word) uint32_t(0);
 }
 
-class Gate final : public StreamGate {
- public:
-  Gate() : ticket_(AllWords().Take()) {}
-  ~Gate() override { AllWords().Return(ticket_); }
-  Gate(const Gate&) = delete;
-  Gate& operator=(const Gate&) = delete;
-  void Open() override { ticket_.word->store(ticket_.number); }
-  CUdeviceptr address() const { return reinterpret_cast<CUdeviceptr>(ticket_.word); }
-  uint32_t number() const { return ticket_.number; }
+Gate::~Gate() { cudaFreeHost(word_); }
 
- private:
-  const Ticket ticket_;
-};
-
-}  // namespace
+void Gate::Open() { std::atomic_ref(*word_).store(1); }
 
 Stream::Stream() { Check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "creating a stream"); }
 
@@ -101,17 +55,10 @@ void Stream::WaitFor(const StreamMark& mark) {
   Check(cudaStreamWaitEvent(stream_, dynamic_cast<const Event&>(mark).get(), 0), "waiting for an event");
 }
 
-void Stream::WaitFor(const StreamGate& gate) {
+void Stream::WaitFor(const Gate& gate) {
   static const auto wait = FindDriver<decltype(&cuStreamWaitValue32)>("cuStreamWaitValue32");
-  const Gate& at = dynamic_cast<const Gate&>(gate);
-  CheckDriver(wait(stream_, at.address(), at.number(), CU_STREAM_WAIT_VALUE_GEQ), "a wait for a word");
-}
-
-// The driver puts a fence of the whole system before the write.
-void Stream::Open(StreamGate& gate) {
-  static const auto write = FindDriver<decltype(&cuStreamWriteValue32)>("cuStreamWriteValue32");
-  const Gate& at = dynamic_cast<const Gate&>(gate);
-  CheckDriver(write(stream_, at.address(), at.number(), CU_STREAM_WRITE_VALUE_DEFAULT), "a write of a word");
+  CheckDriver(wait(stream_, reinterpret_cast<CUdeviceptr>(gate.word_), 1, CU_STREAM_WAIT_VALUE_GEQ),
+              "a wait for a word");
 }
 
 void Stream::Copy(const void* from, void* to, int64_t bytes) {
@@ -130,10 +77,8 @@ void Stream::Call(std::function<void()> what) {
 }
 
 void Stream::Finish() {
-  Settle();
+  if (settle_) settle_();
   Check(cudaStreamSynchronize(stream_), "an op enqueued before");
 }
-
-std::unique_ptr<StreamGate> NewGate() { return std::make_unique<Gate>(); }
 
 }  // namespace sluice::ops::cuda

@@ -11,6 +11,22 @@
 
 namespace sluice::ops::cuda {
 
+// What a stream waits for until the host opens it: for benchmarks that hold a stream back. Ranks do not use
+// it: work on another stream may stand behind one that waits for what nobody has begun
+// (docs/decisions/gpu-hop.md).
+class Gate {
+ public:
+  Gate();
+  ~Gate();
+  Gate(const Gate&) = delete;
+  Gate& operator=(const Gate&) = delete;
+  void Open();  // once, from any thread
+
+ private:
+  friend class Stream;
+  uint32_t* word_ = nullptr;  // of pinned memory: 1 when it is open
+};
+
 // A stream of the current device, independent of the legacy stream; gone, after its work, with this object.
 class Stream final : public WorkStream {
  public:
@@ -22,23 +38,16 @@ class Stream final : public WorkStream {
 
   std::unique_ptr<StreamMark> Record() override;
   void WaitFor(const StreamMark& mark) override;
-  void WaitFor(const StreamGate& gate) override;
-  void Open(StreamGate& gate) override;
+  // The gate stays until the stream has passed it.
+  void WaitFor(const Gate& gate);
   void Copy(const void* from, void* to, int64_t bytes) override;
   void Call(std::function<void()> what) override;
   void Finish() override;
-  // Returns when what this stream waits for is sure to come (SetBeforeFinish).
-  void Settle() {
-    if (settle_) settle_();
-  }
   void SetBeforeFinish(std::function<void()> settle) override { settle_ = std::move(settle); }
 
  private:
   cudaStream_t stream_ = nullptr;
   std::function<void()> settle_;
 };
-
-// A gate for streams of any device: a word of pinned host memory, which the host opens by a store.
-std::unique_ptr<StreamGate> NewGate();
 
 }  // namespace sluice::ops::cuda
