@@ -6,11 +6,11 @@
 #include <functional>
 #include <memory>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "base/error.h"
 #include "comm/nccl/nccl_world.h"
+#include "comm/on_all_ranks.h"
 
 // What the NCCL data plane costs and carries between two GPUs of one host: transfers one way and all-gathers
 // of equal parts by size, with NCCL's own number of channels, with a cap, and on copy engines. Device time is
@@ -22,6 +22,7 @@ namespace {
 
 using comm::CheckCuda;
 using comm::NcclCommunicator;
+using comm::OnAllRanks;
 
 constexpr int kRanks = 2;
 constexpr int kPerGraph = 10;
@@ -39,24 +40,6 @@ class TimedEvent {
  private:
   cudaEvent_t event_ = nullptr;
 };
-
-void OnAllRanks(const std::function<void(int)>& body) {
-  std::vector<std::exception_ptr> failures(kRanks);
-  std::vector<std::thread> threads;
-  for (int rank = 0; rank < kRanks; ++rank) {
-    threads.emplace_back([&, rank] {
-      try {
-        body(rank);
-      } catch (...) {
-        failures[rank] = std::current_exception();
-      }
-    });
-  }
-  for (auto& thread : threads) thread.join();
-  for (const auto& failure : failures) {
-    if (failure != nullptr) std::rethrow_exception(failure);
-  }
-}
 
 // Microseconds of one operation in the best of several replays of a graph of them.
 double GraphMicroseconds(NcclCommunicator& world, cudaStream_t stream, const std::function<void()>& enqueue) {
@@ -107,7 +90,7 @@ using Worlds = std::vector<std::unique_ptr<NcclCommunicator>>;
 Worlds MakeWorlds(const comm::NcclConfig& config) {
   Worlds world(kRanks);
   comm::LocalStore store;
-  OnAllRanks([&](int rank) {
+  OnAllRanks(kRanks, [&](int rank) {
     comm::NcclConfig own = config;
     own.device = rank;
     world[rank] = comm::MakeNcclWorld(rank, kRanks, store, "127.0.0.1", own, std::chrono::seconds(30));
@@ -117,7 +100,7 @@ Worlds MakeWorlds(const comm::NcclConfig& config) {
 
 void BySize(const std::string& name, const comm::NcclConfig& config, const std::vector<size_t>& sizes) {
   Worlds world = MakeWorlds(config);
-  OnAllRanks([&](int rank) {
+  OnAllRanks(kRanks, [&](int rank) {
     const comm::DeviceScope scope(rank);
     NcclCommunicator& self = *world[rank];
     const comm::DeviceStream stream;
@@ -150,7 +133,7 @@ void BySize(const std::string& name, const comm::NcclConfig& config, const std::
 
 void HostForm() {
   Worlds world = MakeWorlds({});
-  OnAllRanks([&](int rank) {
+  OnAllRanks(kRanks, [&](int rank) {
     const comm::DeviceScope scope(rank);
     NcclCommunicator& self = *world[rank];
     const comm::DeviceStream stream;

@@ -2,14 +2,12 @@
 
 #include <algorithm>
 #include <atomic>
-#include <exception>
-#include <functional>
 #include <limits>
 #include <memory>
-#include <thread>
 
 #include "base/clock.h"
 #include "comm/gloo_world.h"
+#include "comm/on_all_ranks.h"
 #include "comm/thread_world.h"
 
 namespace sluice::bench {
@@ -20,30 +18,11 @@ constexpr uint64_t kThere = 1, kBack = 2;
 
 using World = std::vector<std::unique_ptr<comm::Communicator>>;
 
-// Runs body(rank) on a thread for each rank; rethrows the first failure.
-void OnRanks(int ranks, const std::function<void(int)>& body) {
-  std::vector<std::exception_ptr> failures(static_cast<size_t>(ranks));
-  std::vector<std::thread> threads;
-  for (int rank = 0; rank < ranks; ++rank) {
-    threads.emplace_back([&, rank] {
-      try {
-        body(rank);
-      } catch (...) {
-        failures[rank] = std::current_exception();
-      }
-    });
-  }
-  for (std::thread& thread : threads) thread.join();
-  for (const std::exception_ptr& failure : failures) {
-    if (failure != nullptr) std::rethrow_exception(failure);
-  }
-}
-
 World MakeWorld(const CommOptions& options) {
   if (!options.tcp) return comm::MakeThreadWorld(options.ranks, kLimit);
   World world(static_cast<size_t>(options.ranks));
   comm::LocalStore store;
-  OnRanks(options.ranks, [&](int rank) {
+  comm::OnAllRanks(options.ranks, [&](int rank) {
     world[rank] = comm::MakeGlooWorld(rank, options.ranks, store, comm::kLoopback, kLimit);
   });
   return world;
@@ -53,7 +32,7 @@ double Seconds(int64_t ns) { return static_cast<double>(ns) / 1e9; }
 
 CommFigure Hop(World& world, int64_t bytes, int repeats) {
   int64_t best = std::numeric_limits<int64_t>::max();
-  OnRanks(2, [&](int rank) {
+  comm::OnAllRanks(2, [&](int rank) {
     comm::Communicator& mine = *world[rank];
     std::vector<std::byte> out(static_cast<size_t>(bytes)), in(out.size());
     for (int i = 0; i <= repeats; ++i) {  // the first connects and is not counted
@@ -79,7 +58,7 @@ CommFigure AllGather(World& world, int64_t bytes, int repeats) {
     while ((least ? value < before : value > before) && !kept.compare_exchange_weak(before, value)) {
     }
   };
-  OnRanks(ranks, [&](int rank) {
+  comm::OnAllRanks(ranks, [&](int rank) {
     comm::Communicator& mine = *world[rank];
     const std::vector<std::byte> part(static_cast<size_t>(bytes));
     std::vector<std::byte> all(part.size() * static_cast<size_t>(ranks));
@@ -104,7 +83,7 @@ std::vector<CommFigure> MeasureComm(const CommOptions& options) {
   std::vector<CommFigure> figures;
   for (const int64_t bytes : options.bytes) figures.push_back(Hop(world, bytes, options.repeats));
   for (const int64_t bytes : options.bytes) figures.push_back(AllGather(world, bytes, options.repeats));
-  OnRanks(options.ranks, [&](int rank) { world[rank]->Barrier("end"); });
+  comm::OnAllRanks(options.ranks, [&](int rank) { world[rank]->Barrier("end"); });
   return figures;
 }
 

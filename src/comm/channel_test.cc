@@ -6,6 +6,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <thread>
+
 #include "comm/socket_channel.h"
 #include "comm/test_worlds.h"
 

@@ -4,6 +4,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <exception>
+
 #include "comm/gloo_world.h"
 #include "comm/rendezvous.h"
 #include "comm/test_worlds.h"

@@ -3,11 +3,9 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
-#include <exception>
 #include <functional>
 #include <memory>
 #include <string>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -15,6 +13,7 @@
 #include "comm/communicator.h"
 #include "comm/gloo_world.h"
 #include "comm/key_value_store.h"
+#include "comm/on_all_ranks.h"
 #include "comm/pretend_device.h"
 #include "comm/staged_communicator.h"
 #include "comm/thread_world.h"
@@ -26,25 +25,6 @@ enum class BackEnd { kThreads, kGloo, kStaged };  // kStaged: over kGloo, beside
 
 inline std::string NameOf(BackEnd back_end) {
   return back_end == BackEnd::kThreads ? "Threads" : back_end == BackEnd::kGloo ? "Gloo" : "Staged";
-}
-
-// Runs body(rank) for all ranks at once and rethrows the first rank's exception.
-inline void OnAllRanks(int size, const std::function<void(int)>& body) {
-  std::vector<std::exception_ptr> failures(static_cast<size_t>(size));
-  std::vector<std::thread> threads;
-  for (int rank = 0; rank < size; ++rank) {
-    threads.emplace_back([&, rank] {
-      try {
-        body(rank);
-      } catch (...) {
-        failures[rank] = std::current_exception();
-      }
-    });
-  }
-  for (std::thread& thread : threads) thread.join();
-  for (const auto& failure : failures) {
-    if (failure != nullptr) std::rethrow_exception(failure);
-  }
 }
 
 inline std::vector<std::unique_ptr<Communicator>> MakeWorld(BackEnd back_end, int size, Duration timeout) {

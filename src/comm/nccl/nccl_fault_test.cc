@@ -3,6 +3,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <thread>
+
 #include "comm/nccl/nccl_test_support.h"
 
 // Waits that do not end well, between two GPUs: every one ends with the sentence that names the other rank,

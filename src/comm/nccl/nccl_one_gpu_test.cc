@@ -1,6 +1,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <thread>
+
 #include "comm/nccl/nccl_plane.h"
 #include "comm/nccl/nccl_test_support.h"
 
