@@ -3,12 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <ostream>
-#include <random>
-
+#include "text/answer_test_support.h"
 #include "text/chat_deepseek_v32.h"
 #include "text/deepseek_v32_texts.h"
-#include "text/python_json.h"
 #include "text/test_support.h"
 
 namespace sluice::text {
@@ -20,25 +17,6 @@ using ::testing::IsEmpty;
 
 const AnswerFormat kCalls = {.tool_calls = true};
 const AnswerFormat kThinkingCalls = {.begins_in_reasoning = true, .tool_calls = true};
-
-struct Parsed {
-  AnswerPiece piece;
-  std::string fault;
-  bool operator==(const Parsed&) const = default;
-};
-
-void PrintTo(const Parsed& parsed, std::ostream* out) {
-  *out << parsed.piece.reasoning << " | " << parsed.piece.content;
-  for (const ToolCall& call : parsed.piece.calls) *out << " | " << call.name << call.arguments;
-  *out << " | " << parsed.fault;
-}
-
-Parsed Parse(const AnswerFormat& format, const std::string& text) {
-  AnswerParser parser(format);
-  AnswerPiece all = parser.Push(text);
-  all.Append(parser.Finish());
-  return {all, parser.fault()};
-}
 
 std::string Block(const std::string& inside) {
   return fmt::format("\n\n{}\n{}\n{}", kCallsOpen, inside, kCallsClose);
@@ -203,62 +181,37 @@ TEST(AnswerParser, EqualsTheRecordedCompletions) {
   EXPECT_EQ(refused, 4);
 }
 
-// Answers made of whole and broken markup; the parts are chosen so that borders of all kinds meet.
-std::string RandomAnswer(std::mt19937_64& random) {
-  static const std::vector<std::string> parts = {"text ",
-                                                 "\n",
-                                                 "\n\n",
-                                                 "<",
-                                                 "</",
-                                                 "｜DSML｜",
-                                                 "中",
-                                                 "<think>",
-                                                 "</think>",
-                                                 "{\"a\": 1}",
-                                                 "\"",
-                                                 " ",
-                                                 std::string(kCallsOpen),
-                                                 std::string(kCallsClose),
-                                                 "<｜DSML｜invoke name=\"f\">",
-                                                 "<｜DSML｜invoke",
-                                                 std::string(kInvokeClose),
-                                                 Parameter("a", "true", "v</｜DSML｜x"),
-                                                 Parameter("b", "false", "[1]"),
-                                                 "<｜DSML｜parameter name=\"c\">",
-                                                 std::string(kParameterClose),
-                                                 Invoke("f", ""),
-                                                 Invoke("g", Parameter("k", "true", "one\n\ntwo")),
-                                                 Block(Invoke("f", Parameter("a", "false", "2"))),
-                                                 "<｜DSML｜invoke name=\"f\"/>"};
-  std::string text;
-  const auto count = random() % 10;
-  for (std::size_t i = 0; i < count; ++i) text += parts[random() % parts.size()];
-  return text;
-}
-
 TEST(AnswerParser, AnyCutGivesTheSameAnswer) {
-  constexpr int kChunkings = 100'000;
-  std::mt19937_64 random(20261125);
-  int called = 0;
-  for (int i = 0; i < kChunkings; ++i) {
-    const std::string text = RandomAnswer(random);
+  const std::vector<std::string> parts = {"text ",
+                                          "\n",
+                                          "\n\n",
+                                          "<",
+                                          "</",
+                                          "｜DSML｜",
+                                          "中",
+                                          "<think>",
+                                          "</think>",
+                                          "{\"a\": 1}",
+                                          "\"",
+                                          " ",
+                                          std::string(kCallsOpen),
+                                          std::string(kCallsClose),
+                                          "<｜DSML｜invoke name=\"f\">",
+                                          "<｜DSML｜invoke",
+                                          std::string(kInvokeClose),
+                                          Parameter("a", "true", "v</｜DSML｜x"),
+                                          Parameter("b", "false", "[1]"),
+                                          "<｜DSML｜parameter name=\"c\">",
+                                          std::string(kParameterClose),
+                                          Invoke("f", ""),
+                                          Invoke("g", Parameter("k", "true", "one\n\ntwo")),
+                                          Block(Invoke("f", Parameter("a", "false", "2"))),
+                                          "<｜DSML｜invoke name=\"f\"/>"};
+  ExpectAnyCutGivesTheSameAnswer(20261125, parts, [](std::mt19937_64& random) {
     AnswerFormat format = {.begins_in_reasoning = random() % 2 == 0, .tool_calls = random() % 8 != 0};
     if (random() % 4 == 0) format.tool_names = {"f"};
-    const Parsed whole = Parse(format, text);
-    called += whole.piece.calls.empty() ? 0 : 1;
-    AnswerParser parser(format);
-    AnswerPiece all;
-    const std::size_t longest = 1 + random() % 12;
-    for (std::size_t at = 0; at < text.size();) {
-      const std::size_t size = 1 + random() % longest;
-      all.Append(parser.Push(std::string_view(text).substr(at, size)));
-      at += size;
-    }
-    all.Append(parser.Finish());
-    ASSERT_EQ((Parsed{all, parser.fault()}), whole) << text;
-    for (const ToolCall& call : whole.piece.calls) ASSERT_TRUE(IsJsonObject(call.arguments)) << text;
-  }
-  EXPECT_GT(called, kChunkings / 10);
+    return format;
+  });
 }
 
 }  // namespace

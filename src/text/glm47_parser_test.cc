@@ -3,10 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <ostream>
-#include <random>
-
-#include "text/answer_parser.h"
+#include "text/answer_test_support.h"
 #include "text/chat_glm5.h"
 #include "text/python_json.h"
 #include "text/test_support.h"
@@ -34,25 +31,6 @@ AnswerFormat Format(bool thinking = false) {
           .tool_calls = true,
           .markup = CallMarkup::kGlm47,
           .functions = {kFunction, R"({"name": "g"})"}};
-}
-
-struct Parsed {
-  AnswerPiece piece;
-  std::string fault;
-  bool operator==(const Parsed&) const = default;
-};
-
-void PrintTo(const Parsed& parsed, std::ostream* out) {
-  *out << parsed.piece.reasoning << " | " << parsed.piece.content;
-  for (const ToolCall& call : parsed.piece.calls) *out << " | " << call.name << call.arguments;
-  *out << " | " << parsed.fault;
-}
-
-Parsed Parse(const AnswerFormat& format, const std::string& text) {
-  AnswerParser parser(format);
-  AnswerPiece all = parser.Push(text);
-  all.Append(parser.Finish());
-  return {all, parser.fault()};
 }
 
 std::string Argument(const std::string& key, const std::string& value) {
@@ -240,65 +218,39 @@ TEST(Glm47Parser, TheMarksThatMeanSomething) {
   EXPECT_FALSE(AnswerParser({.markup = CallMarkup::kGlm47}).IsMark("<tool_call>"));
 }
 
-// Answers made of whole and broken markup; the parts are chosen so that borders of all kinds meet.
-std::string RandomAnswer(std::mt19937_64& random) {
-  static const std::vector<std::string> parts = {
-      "text ",
-      "\n",
-      " ",
-      "<",
-      "</",
-      "\\n",
-      "\\",
-      "中",
-      "<think>",
-      "</think>",
-      "f",
-      "g",
-      "<tool_call>",
-      "</tool_call>",
-      "<tool_call>f",
-      "<arg_key>",
-      "</arg_key>",
-      "<arg_value>",
-      "</arg_value>",
-      "<arg_key>s</arg_key>",
-      Argument("s", "v</arg_x"),
-      Argument("i", "1"),
-      Argument("o", "{\"a\": [1]}"),
-      Call("g"),
-      Call("f", Argument("s", "one\n\n<tool_call>two")),
-      Call("f", Argument("b", "true") + "\n" + Argument("any", "x"))};
-  std::string text;
-  const auto count = random() % 10;
-  for (std::size_t i = 0; i < count; ++i) text += parts[random() % parts.size()];
-  return text;
-}
-
 TEST(Glm47Parser, AnyCutGivesTheSameAnswer) {
-  constexpr int kChunkings = 100'000;
-  std::mt19937_64 random(20261129);
-  int called = 0;
-  for (int i = 0; i < kChunkings; ++i) {
-    const std::string text = RandomAnswer(random);
+  const std::vector<std::string> parts = {"text ",
+                                          "\n",
+                                          " ",
+                                          "<",
+                                          "</",
+                                          "\\n",
+                                          "\\",
+                                          "中",
+                                          "<think>",
+                                          "</think>",
+                                          "f",
+                                          "g",
+                                          "<tool_call>",
+                                          "</tool_call>",
+                                          "<tool_call>f",
+                                          "<arg_key>",
+                                          "</arg_key>",
+                                          "<arg_value>",
+                                          "</arg_value>",
+                                          "<arg_key>s</arg_key>",
+                                          Argument("s", "v</arg_x"),
+                                          Argument("i", "1"),
+                                          Argument("o", "{\"a\": [1]}"),
+                                          Call("g"),
+                                          Call("f", Argument("s", "one\n\n<tool_call>two")),
+                                          Call("f", Argument("b", "true") + "\n" + Argument("any", "x"))};
+  ExpectAnyCutGivesTheSameAnswer(20261129, parts, [](std::mt19937_64& random) {
     AnswerFormat format = Format(random() % 2 == 0);
     format.tool_calls = random() % 8 != 0;
     if (random() % 4 == 0) format.tool_names = {"g"};
-    const Parsed whole = Parse(format, text);
-    called += whole.piece.calls.empty() ? 0 : 1;
-    AnswerParser parser(format);
-    AnswerPiece all;
-    const std::size_t longest = 1 + random() % 12;
-    for (std::size_t at = 0; at < text.size();) {
-      const std::size_t size = 1 + random() % longest;
-      all.Append(parser.Push(std::string_view(text).substr(at, size)));
-      at += size;
-    }
-    all.Append(parser.Finish());
-    ASSERT_EQ((Parsed{all, parser.fault()}), whole) << text;
-    for (const ToolCall& call : whole.piece.calls) ASSERT_TRUE(IsJsonObject(call.arguments)) << text;
-  }
-  EXPECT_GT(called, kChunkings / 10);
+    return format;
+  });
 }
 
 }  // namespace
