@@ -2,18 +2,17 @@
 /live stays 200, the stall report is there as JSON and on SIGQUIT, the server lives, and when the rank arrives the client
 has its answer, /ready is 200 and the log says so. And bad fault plans are refused before anything starts.
 
-Standard library only. Usage: stall_server_test.py --sluice PROGRAM"""
+Standard library only, and ../server/sluice_server.py. Usage: stall_server_test.py --sluice PROGRAM"""
 
 import argparse
-import http.client
 import json
 import pathlib
-import re
 import signal
 import subprocess
 import tempfile
 import threading
-import time
+
+from sluice_server import SluiceServer, until
 
 LIMIT = 60.0
 PLAN = [{"step": 2, "rank": 1, "where": "hop", "do": "delay", "seconds": 6}]
@@ -30,67 +29,44 @@ REFUSED = [
 ]
 
 
-def call(port, path, body=None):
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=LIMIT)
-    connection.request("POST" if body else "GET", path, json.dumps(body) if body else None,
-                       {"Content-Type": "application/json"})
-    answer = connection.getresponse()
-    return answer.status, json.loads(answer.read())
-
-
-def wait_for(what, happened):
-    deadline = time.monotonic() + LIMIT
-    while True:
-        found = happened()
-        if found:
-            return found
-        assert time.monotonic() < deadline, f"not in {LIMIT:.0f} s: {what}"
-        time.sleep(0.05)
-
-
 def check_stall(program, model, directory):
     plan = directory / "plan.json"
     plan.write_text(json.dumps(PLAN))
     log = directory / "server.log"
-    with open(log, "w") as errors:
-        server = subprocess.Popen([program, "serve", "--model-path", model, "--served-model-name", "m", "--port", "0",
-                                   "--fault-plan", str(plan), *FLAGS], stdout=subprocess.PIPE, stderr=errors, text=True)
+    server = SluiceServer(program, model, log, "--fault-plan", str(plan), *FLAGS)
     try:
-        line = server.stdout.readline()
-        found = re.search(r"http://[\d.]+:(\d+)", line)
-        assert found, log.read_text()
-        port = int(found[1])
-        assert call(port, "/ready")[0] == 200 and call(port, "/stall_report")[1]["status"] == "ok"
+        assert server.ask("GET", "/ready")[0] == 200 and server.ask("GET", "/stall_report")[1]["status"] == "ok"
 
         answers = []
         body = {"model": "m", "prompt": [17 + i * 37 % 900 for i in range(400)], "max_tokens": 3, "temperature": 0}
-        client = threading.Thread(target=lambda: answers.append(call(port, "/v1/completions", body)))
+        client = threading.Thread(target=lambda: answers.append(server.ask("POST", "/v1/completions", body)))
         client.start()
-        status, answer = wait_for("503 of /ready", lambda: (r := call(port, "/ready"))[0] == 503 and r)
+        status, answer = until(lambda: (r := server.ask("GET", "/ready"))[0] == 503 and r, "no 503 of /ready")
         assert answer["error"]["code"] == "stalled", answer
         assert answer["error"]["message"].startswith("rank 1 (stage 1, lane 0)"), answer
         assert "rank 2 (stage 2, lane 0)" in answer["error"]["message"] and "hop receive" in answer["error"]["message"]
-        assert call(port, "/live")[0] == 200
-        report = call(port, "/stall_report")[1]
+        assert server.ask("GET", "/live")[0] == 200
+        report = server.ask("GET", "/stall_report")[1]
         assert (report["status"], report["named_rank"]) == ("stalled", 1), report
         assert 2 in report["due_steps"], report
         waiting = report["ranks"][2]
         assert (waiting["wait"]["op"], waiting["wait"]["peer"], waiting["step"]) == ("hop receive", 1, 2), waiting
         assert waiting["wait"]["bytes"] > 0 and waiting["wait"]["seconds"] > 1.5 and waiting["host"], waiting
-        server.send_signal(signal.SIGQUIT)
-        wait_for("the report in the log", lambda: "stall report" in log.read_text() and report["text"].splitlines()[-1][:12] in log.read_text())
-        assert server.poll() is None, "SIGQUIT ended the server"
+        server.process.send_signal(signal.SIGQUIT)
+        until(lambda: "stall report" in log.read_text() and report["text"].splitlines()[-1][:12] in log.read_text(),
+              "the log has no report")
+        assert server.process.poll() is None, "SIGQUIT ended the server"
 
-        wait_for("200 of /ready", lambda: call(port, "/ready")[0] == 200)
+        until(lambda: server.ask("GET", "/ready")[0] == 200, "no 200 of /ready")
         client.join(LIMIT)
         assert answers and answers[0][0] == 200, answers
-        wait_for("the end of the stall in the log", lambda: "the stall is over" in log.read_text())
+        until(lambda: "the stall is over" in log.read_text(), "the log has no end of the stall")
         assert "stalled: rank 1 (stage 1, lane 0)" in log.read_text()
-        server.send_signal(signal.SIGTERM)
-        assert server.wait(timeout=20) == 0, log.read_text()
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(timeout=20) == 0, log.read_text()
     finally:
-        server.kill()
-        server.wait()
+        server.process.kill()
+        server.process.wait()
     print("ok a stall is reported, shown on request and forgotten when it is over")
 
 

@@ -12,8 +12,9 @@ import statistics
 import subprocess
 import tempfile
 import threading
-import time
 import urllib.request
+
+from sluice_server import until
 
 
 @contextlib.contextmanager
@@ -129,11 +130,12 @@ def a_server_that_dies_ends_the_run(program, fake, scratch):
                                "--output-file", str(kept)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                               text=True) as client:
             # The only request that stays; the server says that it is alive meanwhile.
-            deadline, held = time.monotonic() + 30, 0
-            while held < 10:
-                assert time.monotonic() < deadline, "the request that is held never came"
-                held = held + 1 if running(url)["num_running_reqs"] == 1 else 0
-                time.sleep(0.05)
+            seen = []
+
+            def held():
+                seen.append(running(url)["num_running_reqs"])
+                return seen[-10:] == [1] * 10
+            until(held, "the request that is held never came", limit=30)
             server.kill()
             out, errors = client.communicate(timeout=30)
     assert client.returncode == 6, (client.returncode, out, errors)

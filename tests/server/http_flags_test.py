@@ -12,29 +12,21 @@ import os
 import pathlib
 import re
 import signal
-import socket
 import ssl
 import subprocess
 import tempfile
 import threading
 import time
 
+from sluice_server import SluiceServer, ask, free_port, until
+
 LIMIT = 60.0
 LONG = {"model": "m", "prompt": [5] * 16, "max_tokens": 1500, "ignore_eos": True, "temperature": 0}
 
 
-class Server:
+class Server(SluiceServer):
     def __init__(self, program, model, log, *flags, environment=None):
-        self.log = log
-        with open(log, "w") as errors:
-            self.process = subprocess.Popen(
-                [program, "serve", "--model-path", model, "--served-model-name", "m", "--port", "0",
-                 "--context-length", "2048", *flags],
-                stdout=subprocess.PIPE, stderr=errors, text=True, env={**os.environ, **(environment or {})})
-        self.line = self.process.stdout.readline()
-        found = re.search(r"https?://[\d.]+:(\d+)", self.line)
-        assert found, log.read_text()
-        self.port = int(found[1])
+        super().__init__(program, model, log, *flags, environment={**os.environ, **(environment or {})})
         admin = re.search(r"admin listener on 127.0.0.1:(\d+)", log.read_text())
         self.admin_port = int(admin[1]) if admin else None
 
@@ -120,7 +112,7 @@ def tls(program, model, directory):
                    check=True, capture_output=True)
     context = ssl.create_default_context(cafile=str(cert))
     with serving(program, model, directory / "tls.log", "--ssl-certfile", str(cert), "--ssl-keyfile", str(key)) as server:
-        assert "https://" in server.line
+        assert server.url.startswith("https://")
         body = {"model": "m", "prompt": [5] * 16, "max_tokens": 3, "temperature": 0}
         status, answer = server.ask("POST", "/v1/completions", body, tls=context)
         assert status == 200 and answer["usage"]["completion_tokens"] == 3
@@ -133,8 +125,7 @@ def post_in_background(server, body):
     answers = []
     thread = threading.Thread(target=lambda: answers.append(server.ask("POST", "/v1/completions", body)))
     thread.start()
-    while server.ask("GET", "/get_load")[1][0]["num_reqs"] == 0:
-        time.sleep(0.02)
+    until(lambda: server.ask("GET", "/get_load")[1][0]["num_reqs"] > 0, "the request did not come", every=0.02)
     return thread, answers
 
 
@@ -172,26 +163,20 @@ def drain_ends(program, model, directory):
 
 def loading(program, model, directory):
     """The server listens before its ranks are ready: here they never come, since the other node is not started."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        meet = probe.getsockname()[1]
     log = directory / "loading.log"
     with open(log, "w") as errors:
         process = subprocess.Popen(
             [program, "serve", "--model-path", model, "--port", "0", "--pp-size", "2", "--nnodes", "2", "--node-rank",
-             "0", "--dist-init-addr", f"127.0.0.1:{meet}"], stdout=subprocess.PIPE, stderr=errors,
+             "0", "--dist-init-addr", f"127.0.0.1:{free_port()}"], stdout=subprocess.PIPE, stderr=errors,
             env={**os.environ, "SLUICE_JOB_SECRET": "a secret of this test"})
     try:
-        deadline = time.monotonic() + LIMIT
-        while not (found := re.search(r"listening on 127.0.0.1:(\d+)", log.read_text())):
-            assert time.monotonic() < deadline and process.poll() is None, log.read_text()
-            time.sleep(0.05)
+        def listening():
+            assert process.poll() is None, log.read_text()
+            return re.search(r"listening on 127.0.0.1:(\d+)", log.read_text())
+        port = int(until(listening, log.read_text, LIMIT)[1])
         for path, status in (("/live", 200), ("/ready", 503), ("/v1/models", 503)):
-            connection = http.client.HTTPConnection("127.0.0.1", int(found[1]), timeout=LIMIT)
-            connection.request("GET", path)
-            answer = connection.getresponse()
-            body = json.loads(answer.read())
-            assert answer.status == status, (path, answer.status)
+            got, body = ask(port, "GET", path)
+            assert got == status, (path, got)
             assert status == 200 or body["error"]["code"] == "loading", body
     finally:
         process.kill()

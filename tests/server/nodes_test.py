@@ -11,22 +11,17 @@ import json
 import os
 import pathlib
 import signal
-import socket
 import subprocess
 import tempfile
 import time
+
+from sluice_server import ask, free_port, until
 
 LAYOUT = ["--pp-size", "2", "--tp", "2", "--enable-nsa-prefill-context-parallel", "--chunked-prefill-size", "128",
           "--context-length", "16384", "--max-total-tokens", "32768", "--watchdog-timeout", "4"]
 SECRET = "5c1ce0fa11ed-the-secret-of-this-test"
 START_LIMIT = 60.0
 FAULT_LIMIT = 5.0
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def rank_processes(join_address):
@@ -42,6 +37,10 @@ def rank_processes(join_address):
         if "rank" in words and join_address in words:
             found[int(words[words.index("--rank") + 1])] = int(entry.name)
     return found
+
+
+def check_none_left(join_address):
+    until(lambda: not rank_processes(join_address), lambda: f"left running: {rank_processes(join_address)}", limit=5)
 
 
 def environment(secret):
@@ -62,13 +61,10 @@ class Serving:
             command = [program, "serve", "--model-path", model, "--served-model-name", "m", "--port", str(self.port)]
             self.commands.append(subprocess.Popen(command + LAYOUT + more, stdout=self.logs[node], stderr=self.logs[node],
                                                   env=environment(SECRET if nodes > 1 else None)))
-        deadline = time.monotonic() + START_LIMIT
-        while not self.is_up():
-            assert time.monotonic() < deadline, self.log(0)
-            assert self.commands[0].poll() is None, self.log(0)
-            time.sleep(0.05)
+        until(self.is_up, lambda: self.log(0), START_LIMIT)
 
     def is_up(self):
+        assert self.commands[0].poll() is None, self.log(0)
         try:
             return self.call("GET", "/health")[0] == 200
         except OSError:
@@ -79,10 +75,7 @@ class Serving:
         return self.logs[node].read()
 
     def call(self, method, path, body=None):
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
-        connection.request(method, path, json.dumps(body) if body else None, {"Content-Type": "application/json"})
-        answer = connection.getresponse()
-        return answer.status, json.loads(answer.read() or "null")
+        return ask(self.port, method, path, body)
 
     def stream(self, body):
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
@@ -188,9 +181,8 @@ def check_killed_rank(two, victim):
     pid = rank_processes(two.join)[victim]
     answer = two.stream({"model": "m", "prompt": [17 + i * 7 % 900 for i in range(12000)], "max_tokens": 2, "stream": True})
     before = two.call("GET", "/get_server_info")[1]["ranks"][victim]["rows_computed"]
-    deadline = time.monotonic() + 30
-    while two.call("GET", "/get_server_info")[1]["ranks"][victim]["rows_computed"] == before:
-        assert time.monotonic() < deadline, "the prefill did not begin"
+    until(lambda: two.call("GET", "/get_server_info")[1]["ranks"][victim]["rows_computed"] != before,
+          "the prefill did not begin", limit=30, every=0)
     os.kill(pid, signal.SIGKILL)
     killed = time.monotonic()
     events = [line[6:] for line in answer.read().decode().split("\n") if line.startswith("data: ")]
@@ -202,43 +194,35 @@ def check_killed_rank(two, victim):
     codes = [command.wait(timeout=20) for command in two.commands]
     assert all(code != 0 for code in codes), codes
     assert f"rank {victim} (" in two.log(0)
-    deadline = time.monotonic() + 5
-    while rank_processes(two.join):
-        assert time.monotonic() < deadline, f"left running: {rank_processes(two.join)}"
-        time.sleep(0.05)
+    check_none_left(two.join)
     print(f"ok rank {victim} killed in mid-prefill: named after {took:.2f} s: {error['message']}")
 
 
 def check_asked_to_end(program, model, directory):
     """SIGTERM ends a node that serves nothing, and any node while it waits for the others."""
-    def left_behind(join):
-        deadline = time.monotonic() + 5
-        while rank_processes(join):
-            assert time.monotonic() < deadline, f"left running: {rank_processes(join)}"
-            time.sleep(0.05)
-
     for node in (0, 1):
         join = f"127.0.0.1:{free_port()}"
         with open(pathlib.Path(directory) / f"alone{node}.log", "w+") as log:
             command = subprocess.Popen(
                 [program, "serve", "--model-path", model, "--port", str(free_port()), "--nnodes", "2", "--node-rank", str(node),
                  "--dist-init-addr", join] + LAYOUT, stdout=log, stderr=log, env=environment(SECRET))
-            deadline = time.monotonic() + START_LIMIT
-            while len(rank_processes(join)) < 2:
-                assert time.monotonic() < deadline and command.poll() is None, log.name
-                time.sleep(0.05)
+
+            def ranks_run():
+                assert command.poll() is None, log.name
+                return len(rank_processes(join)) == 2
+            until(ranks_run, log.name, START_LIMIT)
             command.send_signal(signal.SIGTERM)
             code = command.wait(timeout=5)
             log.seek(0)
             said = log.read()
         assert code == (5 if node == 0 else 0), (code, said)
         assert node == 1 or "was asked to end before all ranks had joined" in said, said
-        left_behind(join)
+        check_none_left(join)
     two = Serving(program, model, 2, directory)
     two.commands[1].send_signal(signal.SIGTERM)
     assert two.commands[1].wait(timeout=5) == 0, two.log(1)
     assert two.commands[0].wait(timeout=20) == 5, two.log(0)
-    left_behind(two.join)
+    check_none_left(two.join)
     print("ok SIGTERM ends a node that waits for others, and a node above 0 while it works")
 
 

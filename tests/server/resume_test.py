@@ -8,7 +8,6 @@ import json
 import pathlib
 import subprocess
 import tempfile
-import time
 
 import sluice_server
 
@@ -47,17 +46,6 @@ def leave_in_mid_prefill(server, least):
     raise AssertionError("no progress")
 
 
-def wait_until_idle(server):
-    deadline = time.monotonic() + sluice_server.LIMIT
-    while True:
-        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=sluice_server.LIMIT)
-        connection.request("GET", "/get_load")
-        if json.loads(connection.getresponse().read())[0]["num_reqs"] == 0:
-            return
-        assert time.monotonic() < deadline, "the request of a client that left still runs"
-        time.sleep(0.05)
-
-
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--sluice", required=True)
@@ -71,7 +59,8 @@ def main():
         with sluice_server.serving(program, model, scratch / "slow.log", *flags, "--emulate-link-delay-ms", "60",
                                    "--pp-async-batch-depth", "0") as server:
             done = leave_in_mid_prefill(server, 256)
-            wait_until_idle(server)
+            sluice_server.until(lambda: server.ask("GET", "/get_load")[1][0]["num_reqs"] == 0,
+                                "the request of a client that left still runs")
             resumed, cached = whole(server)
             assert done // 64 * 64 <= cached < len(PROMPT), (done, cached)
             cold, none = whole(server, cache_salt="of its own")

@@ -4,8 +4,6 @@ the client has its answer; when it does not, the hard limit ends the job with co
 Standard library only. Usage: stopped_rank_test.py --sluice PROGRAM"""
 
 import argparse
-import http.client
-import json
 import os
 import pathlib
 import signal
@@ -15,50 +13,31 @@ import threading
 import time
 
 import sluice_server
+from sluice_server import until
 
 SOFT, HARD = 2, 12
 BODY = {"model": "m", "prompt": [5 + i % 800 for i in range(1500)], "max_tokens": 300, "ignore_eos": True}
-
-
-def call(port, path, body=None):
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    connection.request("POST" if body else "GET", path, json.dumps(body) if body else None,
-                       {"Content-Type": "application/json"})
-    answer = connection.getresponse()
-    return answer.status, json.loads(answer.read())
-
-
-def rank_process(server, rank):
-    """The child of the server that is this rank."""
-    for child in pathlib.Path(f"/proc/{server.process.pid}/task").glob("*/children"):
-        for pid in child.read_text().split():
-            words = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-            if b"--rank" in words and int(words[words.index(b"--rank") + 1]) == rank:
-                return int(pid)
-    raise AssertionError("no such rank process")
 
 
 def stop_rank(server, answers):
     """Stops rank 1 under a request, and waits until /ready says so. Returns its pid and when it was stopped."""
     def ask():
         try:
-            answers.append(call(server.port, "/v1/completions", BODY))
+            answers.append(server.ask("POST", "/v1/completions", BODY))
         except OSError as error:
             answers.append(error)
     thread = threading.Thread(target=ask)
     thread.start()
-    while call(server.port, "/get_load")[1][0]["num_reqs"] == 0:
-        time.sleep(0.01)
-    pid = rank_process(server, 1)
+    until(lambda: server.ask("GET", "/get_load")[1][0]["num_reqs"] > 0, "the request did not come", every=0.01)
+    pid = server.rank_process(1)
     os.kill(pid, signal.SIGSTOP)
     begin = time.monotonic()
-    while True:
-        status, body = call(server.port, "/ready")
-        assert call(server.port, "/live")[0] == 200
-        if status == 503:
-            break
-        assert time.monotonic() < begin + HARD, "no word of a rank that was stopped"
-        time.sleep(0.05)
+
+    def stalled():
+        status, body = server.ask("GET", "/ready")
+        assert server.ask("GET", "/live")[0] == 200
+        return body if status == 503 else None
+    body = until(stalled, "no word of a rank that was stopped", limit=HARD)
     print(f"/ready turned 503 {time.monotonic() - begin:.1f} s after the rank was stopped (soft limit {SOFT} s)")
     assert body["error"]["code"] == "stalled" and body["error"]["message"].startswith("rank 1 "), body
     return pid, begin, thread
@@ -80,7 +59,7 @@ def main():
             os.kill(pid, signal.SIGCONT)
             thread.join(60)
             assert answers[0][0] == 200, answers
-            assert call(server.port, "/ready")[0] == 200
+            assert server.ask("GET", "/ready")[0] == 200
             print("ok a rank that goes on: /ready is 200 again, the answer is there")
         server = sluice_server.SluiceServer(program, model, scratch / "ends.log", *flags)
         try:
@@ -88,7 +67,7 @@ def main():
             _, begin, thread = stop_rank(server, answers)
             while server.process.poll() is None:
                 try:
-                    live = call(server.port, "/live")[0]
+                    live = server.ask("GET", "/live")[0]
                 except OSError:
                     break
                 assert live == 200

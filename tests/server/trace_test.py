@@ -8,7 +8,6 @@ Standard library only. Usage: trace_test.py --sluice PROGRAM"""
 import argparse
 import collections
 import gzip
-import http.client
 import json
 import os
 import pathlib
@@ -21,7 +20,7 @@ import threading
 import time
 
 import sluice_server
-from nodes_test import free_port
+from sluice_server import ask, free_port, until
 
 STAGES, LANES = 3, 2
 RANKS = STAGES * LANES
@@ -32,15 +31,8 @@ RECORD = struct.Struct("<qqqqiiiHBB")
 LIMIT = 60.0
 
 
-def call(port, method, path, body=None):
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=LIMIT)
-    connection.request(method, path, json.dumps(body) if body is not None else None, {"Content-Type": "application/json"})
-    answer = connection.getresponse()
-    return answer.status, json.loads(answer.read())
-
-
 def complete(port, prompt_tokens=300, max_tokens=12):
-    return call(port, "POST", "/v1/completions",
+    return ask(port, "POST", "/v1/completions",
                 {"model": "m", "prompt": [5 + i % 800 for i in range(prompt_tokens)], "max_tokens": max_tokens,
                  "ignore_eos": True})
 
@@ -61,16 +53,6 @@ def dumps_in(directory):
 
 def dump_directories(parent, begins):
     return sorted(p for p in pathlib.Path(parent).iterdir() if p.name.startswith(begins))
-
-
-def until(what, why):
-    deadline = time.monotonic() + LIMIT
-    while True:
-        found = what()
-        if found:
-            return found
-        assert time.monotonic() < deadline, why
-        time.sleep(0.05)
 
 
 def check_schema(document):
@@ -206,37 +188,37 @@ def check_routes(program, model, scratch):
     with sluice_server.serving(program, model, scratch / "routes.log", *LAYOUT, "--trace-dir", str(traces),
                                "--trace-slow-request", "0.000001") as server:
         port = server.port
-        assert call(port, "POST", "/stop_profile")[0] == 400
-        status, begun = call(port, "POST", "/start_profile", {"activities": ["CPU", "GPU"], "with_stack": True})
+        assert ask(port, "POST", "/stop_profile")[0] == 400
+        status, begun = ask(port, "POST", "/start_profile", {"activities": ["CPU", "GPU"], "with_stack": True})
         assert status == 200 and begun["success"] and len(begun["notes"]) == 2, begun
-        assert call(port, "POST", "/start_profile")[0] == 400
+        assert ask(port, "POST", "/start_profile")[0] == 400
         for _ in range(3):
             assert complete(port)[0] == 200
-        status, stopped = call(port, "POST", "/stop_profile")
+        status, stopped = ask(port, "POST", "/stop_profile")
         assert status == 200 and len(stopped["files"]) == RANKS and stopped["lost"] == 0, stopped
         check_profile(program, pathlib.Path(stopped["files"][0]).parent, scratch)
 
         # A profile that ends by itself, and is merged.
         asked = {"output_dir": str(scratch / "own"), "num_steps": 4, "profile_prefix": "four", "merge_profiles": True}
-        assert call(port, "POST", "/start_profile", asked)[0] == 200
+        assert ask(port, "POST", "/start_profile", asked)[0] == 200
         assert complete(port)[0] == 200
         merged = until(lambda: list((scratch / "own").glob("four-profile-*/trace.json.gz")), "no profile of four steps")
-        until(lambda: call(port, "POST", "/start_profile")[0] == 200, "the profile of four steps is still under way")
+        until(lambda: ask(port, "POST", "/start_profile")[0] == 200, "the profile of four steps is still under way")
         with gzip.open(merged[0]) as packed:
             check_schema(json.load(packed))
         assert len(dumps_in(merged[0].parent)) == RANKS
-        assert call(port, "GET", "/stop_profile")[0] == 200
+        assert ask(port, "GET", "/stop_profile")[0] == 200
 
         # From a step on.
         steps = max(e["step"] for e in read_dump(dumps_in(merged[0].parent)[0])[1])
-        assert call(port, "POST", "/start_profile", {"start_step": steps + 8})[0] == 200
+        assert ask(port, "POST", "/start_profile", {"start_step": steps + 8})[0] == 200
         assert complete(port)[0] == 200
-        _, stopped = call(port, "POST", "/stop_profile")
+        _, stopped = ask(port, "POST", "/stop_profile")
         for file in stopped["files"]:
             assert min(e["step"] for e in read_dump(file)[1]) >= steps + 8
-        status, dumped = call(port, "POST", "/dump_trace", {"output_dir": str(scratch / "asked")})
+        status, dumped = ask(port, "POST", "/dump_trace", {"output_dir": str(scratch / "asked")})
         assert status == 200 and len(dumped["files"]) == RANKS, dumped
-        assert call(port, "POST", "/dump_trace", {"output_dir": "/proc/none"})[0] == 400
+        assert ask(port, "POST", "/dump_trace", {"output_dir": "/proc/none"})[0] == 400
         slow = until(lambda: dump_directories(traces, "sluice-slow"), "no dump of a slow request")
         assert len(slow) <= 1 + (time.monotonic() - begin) / 60, "one a minute"
         until(lambda: len(dumps_in(slow[0])) == RANKS, "the dump of a slow request is not whole")
@@ -246,10 +228,10 @@ def check_routes(program, model, scratch):
 def check_ring(program, model, scratch):
     events = 1024
     with sluice_server.serving(program, model, scratch / "ring.log", *LAYOUT, "--trace-events", str(events)) as server:
-        assert call(server.port, "POST", "/dump_trace")[0] == 400, "nowhere to write to"
+        assert ask(server.port, "POST", "/dump_trace")[0] == 400, "nowhere to write to"
         for _ in range(3):
             assert complete(server.port)[0] == 200
-        _, dumped = call(server.port, "POST", "/dump_trace", {"output_dir": str(scratch / "ring")})
+        _, dumped = ask(server.port, "POST", "/dump_trace", {"output_dir": str(scratch / "ring")})
         assert "overwritten" in dumped["message"], dumped
         for file in dumped["files"]:
             header, kept = read_dump(file)
@@ -264,15 +246,6 @@ def check_ring(program, model, scratch):
     print(f"ok a ring of {events} events keeps the latest and counts {dumped['lost']} lost")
 
 
-def rank_process(server, rank):
-    for child in pathlib.Path(f"/proc/{server.process.pid}/task").glob("*/children"):
-        for pid in child.read_text().split():
-            words = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-            if b"--rank" in words and int(words[words.index(b"--rank") + 1]) == rank:
-                return int(pid)
-    raise AssertionError("no such rank process")
-
-
 def check_loss(program, model, scratch):
     """A stopped rank: a dump of the stall by the others, with what they wait for. Then it is killed: one of the end."""
     traces = scratch / "loss"
@@ -280,7 +253,7 @@ def check_loss(program, model, scratch):
                                         "--stall-report-after", "1", "--watchdog-timeout", "60")
     try:
         assert complete(server.port)[0] == 200
-        pid = rank_process(server, 2)
+        pid = server.rank_process(2)
         os.kill(pid, signal.SIGSTOP)
         threading.Thread(target=lambda: ignore(lambda: complete(server.port)), daemon=True).start()
         others = [f"rank-{rank}.sltrace" for rank in range(RANKS) if rank != 2]
@@ -330,13 +303,13 @@ def check_clocks(program, model, scratch):
 
         def ready():
             try:
-                return call(port, "GET", "/health")[0] == 200
+                return ask(port, "GET", "/health")[0] == 200
             except OSError:
                 return False
         until(ready, (scratch / "clock0.log").read_text())
-        assert call(port, "POST", "/start_profile", {"output_dir": str(scratch / "clocks")})[0] == 200
+        assert ask(port, "POST", "/start_profile", {"output_dir": str(scratch / "clocks")})[0] == 200
         assert complete(port)[0] == 200
-        files = call(port, "POST", "/stop_profile")[1]["files"]
+        files = ask(port, "POST", "/stop_profile")[1]["files"]
     finally:
         for command in commands:
             command.send_signal(signal.SIGTERM)
