@@ -7,17 +7,16 @@
 // a copy of its cache on pages of its own. Medians of the steps after the first few. "isolated" is every op
 // of the layers alone on the device, its kernels back to back (timed_ops.h): what the layers take without
 // gaps.
-#include <cuda_runtime.h>
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
-#include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <numeric>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/checked.h"
@@ -26,10 +25,11 @@
 #include "comm/replay_world.h"
 #include "gpu_event.h"
 #include "gpu_main.h"
+#include "gpu_report.h"
 #include "gpu_timing.h"
+#include "median.h"
 #include "model/activation_bytes.h"
 #include "model/stage_model.h"
-#include "ops/cuda/check.h"
 #include "ops/cuda/device.h"
 #include "pipeline/decode_graphs.h"
 #include "timed_ops.h"
@@ -186,20 +186,21 @@ class Decoder {
 double MedianOf(const std::vector<Times>& all, double Times::*which) {
   std::vector<double> values;
   for (const Times& times : all) values.push_back(times.*which);
-  std::nth_element(values.begin(), values.begin() + std::ssize(values) / 2, values.end());
-  return values[values.size() / 2];
+  return Median(std::move(values));
 }
 
 void Run(const Options& options) {
   Decoder decoder(options);
   Sensors sensors;
-  cudaDeviceProp properties{};
-  ops::cuda::Check(cudaGetDeviceProperties(&properties, 0), "asking what GPU 0 is");
-  nlohmann::json report = {{"gpu", properties.name},          {"driver", sensors.DriverVersion()},
-                           {"model", options.model},          {"context", options.context},
-                           {"cache", options.cache},          {"steps", options.steps},
+  const std::string gpu = GpuName();
+  nlohmann::json report = {{"gpu", gpu},
+                           {"driver", sensors.DriverVersion()},
+                           {"model", options.model},
+                           {"context", options.context},
+                           {"cache", options.cache},
+                           {"steps", options.steps},
                            {"lines", nlohmann::json::array()}};
-  fmt::print("{}, driver {}, {}, context {}\n\n", properties.name, sensors.DriverVersion(), options.model,
+  fmt::print("{}, driver {}, {}, context {}\n\n", gpu, sensors.DriverVersion(), options.model,
              options.context);
   fmt::print(
       "| batch | layers launched | step, ms | tokens/s | layers, device ms | / isolated | layers enqueued, "
@@ -242,7 +243,7 @@ void Run(const Options& options) {
                                  {"watts", reading.most_watts}});
     }
   }
-  if (!options.json.empty()) std::ofstream(options.json) << report.dump(1) << "\n";
+  WriteFigures(options.json, report);
 }
 
 }  // namespace
@@ -258,7 +259,7 @@ int main(int argc, char** argv) {
       ->check(CLI::PositiveNumber);
   app.add_option("--steps", options.steps, "Steps that are timed.")->check(CLI::PositiveNumber);
   app.add_option("--kv-cache-dtype", options.cache, "")->check(CLI::IsMember({"bf16", "fp8_e4m3"}));
-  app.add_option("--json", options.json, "A file for the figures.");
+  sluice::bench::AddJsonFlag(app, options.json);
   CLI11_PARSE(app, argc, argv);
   return sluice::bench::Main("decode_bench", [&] { sluice::bench::Run(options); });
 }

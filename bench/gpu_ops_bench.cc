@@ -15,11 +15,11 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
-#include <fstream>
 
 #include "base/checked.h"
 #include "base/error.h"
 #include "gpu_main.h"
+#include "gpu_report.h"
 #include "ops/cuda/device.h"
 
 namespace sluice::bench {
@@ -37,15 +37,14 @@ std::string Number(const nlohmann::json& line, const char* key, int digits) {
 }  // namespace
 
 Bench::Bench(const Options& options) : options_(options), limits_(MeasureLimits(stream_)) {
-  cudaDeviceProp properties{};
-  Check(cudaGetDeviceProperties(&properties, 0), "reading the device's name");
+  const std::string gpu = GpuName();
   sensors_.Take();
   library_ = MeasureLibrary(options.cublaslt, stream_);
   const Sensors::Reading reading = sensors_.Take();
   fmt::print(
       "{}, driver {}, {} SMs, at most {:.0f} MHz; copy {:.2f} TB/s read and written; tensor cores at that "
       "clock {:.0f} TFLOP/s fp8, {:.0f} bf16\n",
-      properties.name, sensors_.DriverVersion(), limits_.sms, limits_.clock / 1e6, limits_.copy / 1e12,
+      gpu, sensors_.DriverVersion(), limits_.sms, limits_.clock / 1e6, limits_.copy / 1e12,
       limits_.Fp8() / 1e12, limits_.Bf16() / 1e12);
   if (library_.flops > 0.0) {
     scale_ = kAnchorsLibrary / library_.flops;
@@ -55,7 +54,7 @@ Bench::Bench(const Options& options) : options_(options), limits_(MeasureLimits(
     fmt::print("The library's figure is not measured, bars are not scaled: {}\n\n", library_.what);
   }
   report_ = {
-      {"gpu", properties.name},
+      {"gpu", gpu},
       {"driver", sensors_.DriverVersion()},
       {"copy_bytes_per_s", limits_.copy},
       {"fp8_flops", limits_.Fp8()},
@@ -144,7 +143,7 @@ void Run(const Bench::Options& options, const std::string& json) {
     kept += line.value("kept", false) ? 1 : 0;
   }
   fmt::print("\n{} lines; {} of {} bars kept\n", bench.timed(), kept, bars);
-  if (!json.empty()) std::ofstream(json) << bench.report().dump(1) << "\n";
+  WriteFigures(json, bench.report());
 }
 
 }  // namespace
@@ -158,7 +157,7 @@ int main(int argc, char** argv) {
   app.add_option("--sustained", options.sustained, "Seconds of launches without a rest; 0: none.")
       ->check(CLI::NonNegativeNumber);
   app.add_option("--cublaslt", options.cublaslt, "NVIDIA's library, if the system does not find it.");
-  app.add_option("--json", json, "A file for the figures.");
+  sluice::bench::AddJsonFlag(app, json);
   CLI11_PARSE(app, argc, argv);
   return sluice::bench::Main("gpu_ops_bench", [&] { sluice::bench::Run(options, json); });
 }

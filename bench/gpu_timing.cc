@@ -13,6 +13,7 @@
 #include <thread>
 
 #include "gpu_event.h"
+#include "median.h"
 #include "tensor/dtype.h"
 
 namespace sluice::bench {
@@ -207,12 +208,6 @@ class Launcher {
   std::unique_ptr<Graph> graph_;
   int launches_ = 0;
 };
-
-double Median(std::vector<double> times) {
-  const auto middle = times.begin() + std::ssize(times) / 2;
-  std::nth_element(times.begin(), middle, times.end());
-  return *middle;
-}
 
 }  // namespace
 

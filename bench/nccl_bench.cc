@@ -6,11 +6,13 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/error.h"
 #include "comm/nccl/nccl_world.h"
 #include "comm/on_all_ranks.h"
+#include "median.h"
 
 // What the NCCL data plane costs and carries between two GPUs of one host: transfers one way and all-gathers
 // of equal parts by size, with NCCL's own number of channels, with a cap, and on copy engines. Device time is
@@ -77,8 +79,7 @@ double HostMicroseconds(const std::function<void()>& round) {
     round();
     times.push_back(std::chrono::duration<double, std::micro>(Clock::now() - begin).count());
   }
-  std::nth_element(times.begin(), times.begin() + kHostRounds / 2, times.end());
-  return times[kHostRounds / 2];
+  return bench::Median(std::move(times));
 }
 
 std::string SizeText(size_t bytes) {

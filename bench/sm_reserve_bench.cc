@@ -14,6 +14,8 @@
 #include "gpu_event.h"
 #include "gpu_main.h"
 #include "gpu_operands.h"
+#include "gpu_report.h"
+#include "median.h"
 #include "ops/cuda/check.h"
 #include "ops/cuda/device.h"
 #include "ops/cuda/held_sm.h"
@@ -137,11 +139,7 @@ void PrintTable(Card& card, Scoring& scoring, int64_t rows) {
       }
     }
   }
-  const auto median = [&](const Case& at) {
-    std::vector<double>& of = times.at(at);
-    std::nth_element(of.begin(), of.begin() + kRounds / 2, of.end());
-    return of[kRounds / 2];
-  };
+  const auto median = [&](const Case& at) { return bench::Median(times.at(at)); };
   for (const bool fixed : {false, true}) {
     for (const int sms : {card.sms(), card.sms() - 1}) {
       const double alone = median({fixed, sms, Beside::kNothing});
@@ -177,10 +175,8 @@ void Draw(Card& card, Scoring& scoring, int64_t rows, Beside receive, const std:
 void Run(const std::string& directory) {
   ops::cuda::CheckDevice(0);
   Check(cudaSetDevice(0), "choosing GPU 0");
-  cudaDeviceProp properties{};
-  Check(cudaGetDeviceProperties(&properties, 0), "asking what GPU 0 is");
   Card card;
-  fmt::print("{}, {} SMs, {} keys, {} heads\n\n", properties.name, card.sms(), kKeys, kHeads);
+  fmt::print("{}, {} SMs, {} keys, {} heads\n\n", bench::GpuName(), card.sms(), kKeys, kHeads);
   fmt::print(
       "| rows | tiles | SMs | alone, ms | beside a held SM, ms | / alone | beside a stream, ms | / alone "
       "|\n");

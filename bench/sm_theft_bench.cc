@@ -28,7 +28,9 @@
 #include "gpu_event.h"
 #include "gpu_main.h"
 #include "gpu_operands.h"
+#include "gpu_report.h"
 #include "gpu_timing.h"
+#include "median.h"
 #include "neighbours.h"
 #include "ops/cuda/check.h"
 #include "ops/cuda/device.h"
@@ -124,10 +126,7 @@ Medians MeasureAll(Card& card, const Kernel& kernel) {
     }
   }
   Medians medians;
-  for (auto& [at, of] : times) {
-    std::nth_element(of.begin(), of.begin() + kRounds / 2, of.end());
-    medians[at] = of[kRounds / 2];
-  }
+  for (const auto& [at, of] : times) medians[at] = Median(of);
   return medians;
 }
 
@@ -204,11 +203,10 @@ void AddLinear(Report& report, Card& card, const Linear& linear) {
 void Run(const std::string& json, const std::string& svg) {
   ops::cuda::CheckDevice(0);
   Check(cudaSetDevice(0), "choosing GPU 0");
-  cudaDeviceProp properties{};
-  Check(cudaGetDeviceProperties(&properties, 0), "asking what GPU 0 is");
+  const std::string gpu = GpuName();
   Card card;
-  fmt::print("{}, driver {}, {} SMs; times as multiples of the same tiles alone on all SMs\n\n",
-             properties.name, card.sensors().DriverVersion(), card.sms());
+  fmt::print("{}, driver {}, {} SMs; times as multiples of the same tiles alone on all SMs\n\n", gpu,
+             card.sensors().DriverVersion(), card.sms());
   fmt::print(
       "| kernel | alone, ms | counter / fixed, alone | fixed, 1 beside | 4 | counter, 1 beside | 4 | "
       "reserved, 1 beside | 4 | 8 reserved, 4 beside | MHz, lowest | W, highest |\n"
@@ -228,15 +226,11 @@ void Run(const std::string& json, const std::string& svg) {
   }
   fmt::print("\n{} of {} bars kept ({} of alone beside neighbours, {} for the counter alone)\n",
              report.bars - report.missed, report.bars, kMostTheft, kMostCounterCost);
-  if (!json.empty()) {
-    std::ofstream(json) << nlohmann::json{{"gpu", properties.name},
-                                          {"driver", card.sensors().DriverVersion()},
-                                          {"sms", card.sms()},
-                                          {"kernels", report.kernels}}
-                               .dump(1)
-                        << "\n";
-  }
-  if (!svg.empty()) std::ofstream(svg) << TheftChart(report.rows, properties.name);
+  WriteFigures(json, {{"gpu", gpu},
+                      {"driver", card.sensors().DriverVersion()},
+                      {"sms", card.sms()},
+                      {"kernels", report.kernels}});
+  if (!svg.empty()) std::ofstream(svg) << TheftChart(report.rows, gpu);
 }
 
 }  // namespace
@@ -246,7 +240,7 @@ int main(int argc, char** argv) {
   std::string json;
   std::string svg;
   CLI::App app("What kernels that hold an SM cost the persistent kernels beside them, on GPU 0.");
-  app.add_option("--json", json, "A file for the figures.");
+  sluice::bench::AddJsonFlag(app, json);
   app.add_option("--svg", svg, "A file for the picture.");
   CLI11_PARSE(app, argc, argv);
   return sluice::bench::Main("sm_theft_bench", [&] { sluice::bench::Run(json, svg); });

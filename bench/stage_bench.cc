@@ -6,12 +6,10 @@
 // between events on the rank's stream around its layers, copies that stand in for the lanes' traffic
 // included; the median over the rounds after the first. Then each chunk once more with every op alone on the
 // device, its kernels back to back, and once with events around each op where it runs (timed_ops.h).
-#include <cuda_runtime.h>
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -20,9 +18,9 @@
 
 #include "base/checked.h"
 #include "gpu_main.h"
+#include "gpu_report.h"
 #include "gpu_timing.h"
-#include "ops/cuda/check.h"
-#include "ops/cuda/device.h"
+#include "median.h"
 #include "rank_stage.h"
 
 namespace sluice::bench {
@@ -33,11 +31,6 @@ struct Options : StageOptions {
   bool plain = false;
   std::string json;
 };
-
-double Median(std::vector<double> values) {
-  std::nth_element(values.begin(), values.begin() + std::ssize(values) / 2, values.end());
-  return values[values.size() / 2];
-}
 
 // What an op is, for shares of the stage.
 enum class Kind { kLinear, kAttention, kIndexer, kElementwise, kMoving };
@@ -142,16 +135,20 @@ void Run(const Options& options) {
   }
   RankStage stage(options);
   Sensors sensors;
-  cudaDeviceProp properties{};
-  ops::cuda::Check(cudaGetDeviceProperties(&properties, 0), "asking what GPU 0 is");
-  nlohmann::json report = {
-      {"gpu", properties.name},           {"driver", sensors.DriverVersion()},
-      {"model", options.model},           {"stages", options.stages},
-      {"stage", options.stage},           {"layers", {stage.layers().begin, stage.layers().end}},
-      {"lanes", options.lanes},           {"lane", options.lane},
-      {"chunk", options.chunk},           {"prompt", options.prompt},
-      {"cache", options.cache},           {"rounds", options.rounds},
-      {"chunks", nlohmann::json::array()}};
+  const std::string gpu = GpuName();
+  nlohmann::json report = {{"gpu", gpu},
+                           {"driver", sensors.DriverVersion()},
+                           {"model", options.model},
+                           {"stages", options.stages},
+                           {"stage", options.stage},
+                           {"layers", {stage.layers().begin, stage.layers().end}},
+                           {"lanes", options.lanes},
+                           {"lane", options.lane},
+                           {"chunk", options.chunk},
+                           {"prompt", options.prompt},
+                           {"cache", options.cache},
+                           {"rounds", options.rounds},
+                           {"chunks", nlohmann::json::array()}};
   const int64_t chunks = CeilDiv(options.prompt, options.chunk);
   const auto rows_of = [&](int64_t chunk) {
     return std::min(options.chunk, options.prompt - chunk * options.chunk);
@@ -169,8 +166,8 @@ void Run(const Options& options) {
   fmt::print(
       "{}, driver {}, {}: layers {} to {}, lane {} of {}, chunks of {}; {} MHz at least, {:.0f} W at "
       "most\n\n",
-      properties.name, sensors.DriverVersion(), options.model, stage.layers().begin, stage.layers().end,
-      options.lane, options.lanes, options.chunk, reading.lowest_mhz, reading.most_watts);
+      gpu, sensors.DriverVersion(), options.model, stage.layers().begin, stage.layers().end, options.lane,
+      options.lanes, options.chunk, reading.lowest_mhz, reading.most_watts);
   fmt::print(
       "| prefix | rows | device, ms | host, ms | isolated ops, ms | exchanges, ms | device / both | "
       "elementwise, "
@@ -212,7 +209,7 @@ void Run(const Options& options) {
     PrintOps(0, report["chunks"].front());
     if (chunks > 1) PrintOps((chunks - 1) * options.chunk, report["chunks"].back());
   }
-  if (!options.json.empty()) std::ofstream(options.json) << report.dump(1) << "\n";
+  WriteFigures(options.json, report);
 }
 
 }  // namespace
@@ -232,7 +229,7 @@ int main(int argc, char** argv) {
       ->check(CLI::PositiveNumber);
   app.add_option("--kv-cache-dtype", options.cache, "")->check(CLI::IsMember({"bf16", "fp8_e4m3"}));
   app.add_flag("--plain", options.plain, "The stage alone, no single ops.");
-  app.add_option("--json", options.json, "A file for the figures.");
+  sluice::bench::AddJsonFlag(app, options.json);
   CLI11_PARSE(app, argc, argv);
   return sluice::bench::Main("stage_bench", [&] { sluice::bench::Run(options); });
 }
