@@ -182,7 +182,7 @@ int64_t CachePagesOf(const LayoutFlags& f, const engine::JobSettings& settings,
 MemoryPlan MemoryOf(const LayoutFlags& f, const engine::JobSettings& settings,
                     const checkpoint::Checkpoint& checkpoint) {
   return PlanMemory(settings, checkpoint, HostBytes(), settings.grid.world() / f.nnodes,
-                    f.mem_fraction_static.value_or(0.0));
+                    !RanksAreProcesses(f, settings), f.mem_fraction_static.value_or(0.0));
 }
 
 namespace {

@@ -8,6 +8,7 @@
 #include <functional>
 
 #include "checkpoint/checkpoint_maker.h"
+#include "checkpoint/tensor_map.h"
 #include "model/weight_bytes.h"
 
 namespace sluice::cli {
@@ -55,21 +56,40 @@ class MemoryTest : public testing::Test {
 
 TEST_F(MemoryTest, TheFullestRankDecidesHowManyPagesThereAre) {
   constexpr int64_t kHost = int64_t{3} << 30;
-  const MemoryPlan plan = PlanMemory(settings_, *checkpoint_, kHost, 4, 0.5);
+  const MemoryPlan plan = PlanMemory(settings_, *checkpoint_, kHost, 4, false, 0.5);
   // 512 latent, 64 rope and 128 index-key channels in fp32, in three layers.
   constexpr int64_t kToken = 3 * 4 * (512 + 64 + 128);
-  EXPECT_EQ(plan.rank_bytes, kHost / 2 / 4);
+  EXPECT_EQ(plan.share_bytes, kHost / 2 / 4);
   EXPECT_EQ(plan.token_bytes, kToken);
-  EXPECT_EQ(plan.pages, (plan.rank_bytes - WeightsOf(2)) / (64 * kToken));
+  EXPECT_EQ(plan.pages, (plan.share_bytes - WeightsOf(2)) / (64 * kToken));
   EXPECT_EQ(plan.weight_bytes, std::max(WeightsOf(2), WeightsOf(3)));
-  EXPECT_LE(plan.weight_bytes + plan.cache_bytes(), plan.rank_bytes);
+  EXPECT_LE(plan.weight_bytes + plan.cache_bytes(), plan.share_bytes);
   EXPECT_THAT(plan.Line(), HasSubstr("3.00 GiB of this host x 0.5 / 4 ranks = 0.38 GiB each"));
+}
+
+// Two lanes of each stage hold all but routed experts and vocabulary alike: as threads they hold it once.
+TEST_F(MemoryTest, ThreadsHoldWhatTheyHaveAlikeOnce) {
+  constexpr int64_t kHost = int64_t{3} << 30;
+  const MemoryPlan plan = PlanMemory(settings_, *checkpoint_, kHost, 4, true, 0.5);
+  int64_t each = 0;
+  for (int rank = 0; rank < 4; ++rank) each += WeightsOf(rank);
+  int64_t alike = 0;
+  for (const auto& tensor : checkpoint::TensorsOf(checkpoint_->config(), {0, 4, 0, 0, false, false})) {
+    if (tensor.shape.size() != 2) continue;
+    alike += (tensor.shape[0] + 31) / 32 * 32 * tensor.shape[1] * 4;  // outputs are packed 32 at a time
+  }
+  EXPECT_EQ(plan.weight_bytes, each - alike);
+  EXPECT_EQ(plan.share_bytes, kHost / 2);
+  EXPECT_EQ(plan.token_bytes, 2 * 4 * 4 * (512 + 64 + 128));  // two lanes, four layers, fp32
+  EXPECT_EQ(plan.pages, (plan.share_bytes - plan.weight_bytes) / (64 * plan.token_bytes));
+  EXPECT_THAT(plan.Line(), HasSubstr("3.00 GiB of this host x 0.5 = 1.50 GiB for 4 ranks together: weights"));
+  EXPECT_GT(plan.pages, PlanMemory(settings_, *checkpoint_, kHost, 4, false, 0.5).pages);
 }
 
 TEST_F(MemoryTest, ABf16CacheTakesWhatItTakes) {
   settings_.numerics = engine::NumericsChoice::kFp8;
   const auto token_bytes = [&] {
-    return PlanMemory(settings_, *checkpoint_, int64_t{3} << 30, 4, 0.5).token_bytes;
+    return PlanMemory(settings_, *checkpoint_, int64_t{3} << 30, 4, false, 0.5).token_bytes;
   };
   EXPECT_EQ(token_bytes(), 3 * (656 + 132));
   settings_.cache_format = ops::CacheFormat::kBf16;
@@ -111,17 +131,21 @@ TEST(GpuFits, WhatTheKernelsAreNotMadeForIsRefused) {
 
 TEST_F(MemoryTest, TooSmallAPartIsRefusedWithOneThatFits) {
   constexpr int64_t kHost = int64_t{1} << 30;
-  const auto with = [&](double fraction) {
-    return SentenceOf([&] { PlanMemory(settings_, *checkpoint_, kHost, 4, fraction); });
-  };
-  const std::string sentence = with(0.001);
-  EXPECT_THAT(sentence, HasSubstr("--mem-fraction-static 0.001"));
-  const auto at = sentence.find(": use ");
-  ASSERT_NE(at, std::string::npos) << sentence;
-  const double enough = std::stod(sentence.substr(at + 6));
-  ASSERT_EQ(with(enough), "") << sentence;
-  EXPECT_GE(PlanMemory(settings_, *checkpoint_, kHost, 4, enough).pages, 1) << sentence;
-  EXPECT_THAT(SentenceOf([&] { PlanMemory(settings_, *checkpoint_, 1 << 20, 4, 1.0); }),
+  for (const bool threads : {false, true}) {
+    const auto with = [&](double fraction) {
+      return SentenceOf([&] { PlanMemory(settings_, *checkpoint_, kHost, 4, threads, fraction); });
+    };
+    const std::string sentence = with(0.001);
+    EXPECT_THAT(sentence, HasSubstr("--mem-fraction-static 0.001"));
+    EXPECT_THAT(sentence, HasSubstr(threads ? "they together need" : "rank 2 needs"));
+    const auto at = sentence.find(": use ");
+    ASSERT_NE(at, std::string::npos) << sentence;
+    const double enough = std::stod(sentence.substr(at + 6));
+    ASSERT_EQ(with(enough), "") << sentence;
+    EXPECT_NE(with(enough - 0.001), "") << sentence;
+    EXPECT_GE(PlanMemory(settings_, *checkpoint_, kHost, 4, threads, enough).pages, 1) << sentence;
+  }
+  EXPECT_THAT(SentenceOf([&] { PlanMemory(settings_, *checkpoint_, 1 << 20, 4, false, 1.0); }),
               HasSubstr("fewer ranks"));
 }
 
