@@ -2,13 +2,13 @@
 
 #include <cstdint>
 #include <optional>
-#include <span>
 #include <string>
 #include <vector>
 
 #include "checkpoint/model_config.h"
 #include "checkpoint/random_model.h"
 #include "checkpoint/tensor_map.h"
+#include "checkpoint/weight_entries.h"
 
 // A model that knows one thing: what stood after a token earlier in the context. Every tensor of
 // DeepSeek-V3.2 is there; the weights below are set by formula, so it answers ".. k17=v42 .. k17=" with
@@ -61,22 +61,8 @@ std::vector<std::string> RecallWords();
 // and for sizes that cannot hold the fields: it names the key, the value and the limit.
 CheckpointPlan PlanRecall(const RandomModel& model);
 
-// The elements of a tensor that are not 0, in no order, each place at most once. A vector is a matrix of one
-// row.
-struct WeightEntry {
-  int64_t row = 0;
-  int64_t col = 0;
-  float value = 0.0F;
-};
-
 // The entries of a tensor that the formula sets; nullopt for one that stays random. `config` is of
 // PlanRecall.
 std::optional<std::vector<WeightEntry>> RecallEntries(const ModelConfig& config, const TensorSpec& spec);
-
-// Writes a matrix of rows x cols that is 0 but for the entries, rounded to nearest even: F32, BF16, or
-// F8_E4M3 with a power-of-two scale per 128 x 128 block. `data` [rows, cols] or `scales` [ceil(rows / 128),
-// ceil(cols / 128)] may be null.
-void FillEntries(std::span<const WeightEntry> entries, int64_t rows, int64_t cols, DType dtype,
-                 std::byte* data, float* scales);
 
 }  // namespace sluice::checkpoint
