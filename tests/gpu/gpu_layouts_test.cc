@@ -54,28 +54,15 @@ TEST_P(GpuLayoutsTest, GivesTheBitsOfOneRank) {
 }
 
 std::vector<GpuRun> Layouts() {
-  std::vector<GpuRun> layouts;
-  for (const int stages : {1, 2}) {
-    for (const int lanes : {1, 2, 4}) {
-      for (const int64_t chunk : {int64_t{100000}, int64_t{256}, int64_t{96}}) {
-        GpuRun run{kModel};
-        run.stages = stages;
-        run.lanes = lanes;
-        run.chunk = chunk;
-        run.one_owner = chunk == 256;
-        run.split = chunk == 96 ? parallel::SplitMode::kZigzag : parallel::SplitMode::kInterleave;
-        run.max_running = chunk == 256 ? 2 : 64;
-        layouts.push_back(run);
-      }
-    }
+  std::vector<GpuRun> layouts = LayoutsOf(kModel, {100000, 256, kZigzagChunk});
+  for (GpuRun& run : layouts) {
+    run.one_owner = run.chunk == 256;
+    run.max_running = run.chunk == 256 ? 2 : 64;
   }
   return layouts;
 }
 
-INSTANTIATE_TEST_SUITE_P(Layouts, GpuLayoutsTest, testing::ValuesIn(Layouts()), [](const auto& at) {
-  return "pp" + std::to_string(at.param.stages) + "_cp" + std::to_string(at.param.lanes) + "_chunk" +
-         std::to_string(at.param.chunk);
-});
+INSTANTIATE_TEST_SUITE_P(Layouts, GpuLayoutsTest, testing::ValuesIn(Layouts()), kLayoutName);
 
 }  // namespace
 }  // namespace sluice::gpu

@@ -1,5 +1,7 @@
 #include "gpu_run.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <memory>
 
@@ -10,6 +12,29 @@
 #include "tensor/counter_random.h"
 
 namespace sluice::gpu {
+
+std::vector<GpuRun> LayoutsOf(const std::string& model, const std::vector<int64_t>& chunks) {
+  std::vector<GpuRun> layouts;
+  for (const int stages : {1, 2}) {
+    for (const int lanes : {1, 2, 4}) {
+      for (const int64_t chunk : chunks) {
+        GpuRun& run = layouts.emplace_back(GpuRun{model});
+        run.stages = stages;
+        run.lanes = lanes;
+        run.chunk = chunk;
+        if (chunk == kZigzagChunk) run.split = parallel::SplitMode::kZigzag;
+      }
+    }
+  }
+  return layouts;
+}
+
+std::string LayoutName(const GpuRun& run) {
+  std::string name = fmt::format("pp{}_cp{}_chunk{}", run.stages, run.lanes / run.attn_tp, run.chunk);
+  if (run.virtual_stages > 1) name += fmt::format("_vpp{}", run.virtual_stages);
+  if (run.attn_tp > 1) name += fmt::format("_atp{}", run.attn_tp);
+  return name;
+}
 
 std::vector<int32_t> Prompt(int64_t count, uint64_t seed, int64_t vocabulary) {
   std::vector<int32_t> prompt;

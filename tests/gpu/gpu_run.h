@@ -38,6 +38,15 @@ struct GpuRun {
   std::function<void()> before_end = {};  // when all is answered and the ranks are still there
 };
 
+// One and two stages of one, two and four lanes, with steps of each of `chunks` rows; those of kZigzagChunk
+// are dealt zigzag.
+inline constexpr int64_t kZigzagChunk = 96;
+std::vector<GpuRun> LayoutsOf(const std::string& model, const std::vector<int64_t>& chunks);
+
+// The layout as the name of a test's case, for INSTANTIATE_TEST_SUITE_P.
+std::string LayoutName(const GpuRun& run);
+inline constexpr auto kLayoutName = [](const auto& at) { return LayoutName(at.param); };
+
 inline void PrintTo(const GpuRun& run, std::ostream* out) {
   *out << "pp " << run.stages << " cp " << run.lanes / run.attn_tp << " atp " << run.attn_tp << " chunk "
        << run.chunk;

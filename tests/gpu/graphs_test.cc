@@ -2,12 +2,10 @@
 
 #include <cstring>
 #include <map>
-#include <mutex>
-#include <numeric>
 #include <utility>
 
+#include "back_ends.h"
 #include "gpu_run.h"
-#include "ops/cuda/back_end.h"
 
 // Decode steps launched as graphs: the bits of ops enqueued one by one, in every layout, and really launched.
 namespace sluice::gpu {
@@ -42,19 +40,11 @@ struct Result {
 };
 
 Result RunWith(GpuRun run) {
-  std::mutex mutex;
-  std::vector<ops::cuda::CudaOps*> back_ends(static_cast<size_t>(run.stages * run.lanes));
-  run.probes.wrap_ops = [&](int rank, std::unique_ptr<ops::Ops> ops) {
-    std::lock_guard lock(mutex);
-    back_ends[static_cast<size_t>(rank)] = dynamic_cast<ops::cuda::CudaOps*>(ops.get());
-    return ops;
-  };
   Result result;
-  run.before_end = [&] {
-    for (const ops::cuda::CudaOps* back_end : back_ends) {
-      result.ranks.push_back({back_end->graph_launches(), back_end->ops_enqueued()});
-    }
+  const auto counts = [](const ops::cuda::CudaOps& back_end) {
+    return Counts{back_end.graph_launches(), back_end.ops_enqueued()};
   };
+  AskBackEnds(run, counts, result.ranks);
   result.answers = RunPrompts(run, Prompts(), kTokens);
   return result;
 }
@@ -127,28 +117,19 @@ TEST_P(GraphsTest, GiveTheBitsOfOpsOneByOneAndAreLaunched) {
   }
 }
 
+std::vector<GpuRun> WithGraphs(std::vector<GpuRun> layouts) {
+  for (GpuRun& run : layouts) run.graph_rows = {1, 2, 3, 4, 5};
+  return layouts;
+}
+
 std::vector<GpuRun> Layouts() {
-  std::vector<GpuRun> layouts;
-  for (const int stages : {1, 2}) {
-    for (const int lanes : {1, 2, 4}) {
-      for (const int64_t chunk : {kOneStep, int64_t{96}}) {
-        GpuRun run{kModel};
-        run.stages = stages;
-        run.lanes = lanes;
-        run.chunk = chunk;
-        run.split = chunk == 96 ? parallel::SplitMode::kZigzag : parallel::SplitMode::kInterleave;
-        run.graph_rows = {1, 2, 3, 4, 5};
-        layouts.push_back(run);
-      }
-    }
-  }
+  std::vector<GpuRun> layouts = LayoutsOf(kModel, {kOneStep, kZigzagChunk});
   for (const int lanes : {1, 2}) {
     GpuRun run{kModel};
     run.stages = 2;
     run.lanes = lanes;
     run.virtual_stages = 2;
     run.chunk = kOneStep;
-    run.graph_rows = {1, 2, 3, 4, 5};
     layouts.push_back(run);
   }
   for (const int stages : {1, 2}) {
@@ -157,22 +138,12 @@ std::vector<GpuRun> Layouts() {
     run.lanes = 4;
     run.attn_tp = 2;
     run.chunk = kOneStep;
-    run.graph_rows = {1, 2, 3, 4, 5};
     layouts.push_back(run);
   }
-  return layouts;
+  return WithGraphs(std::move(layouts));
 }
 
-std::string NameOf(const testing::TestParamInfo<GpuRun>& at) {
-  const GpuRun& run = at.param;
-  std::string name = "pp" + std::to_string(run.stages) + "_cp" + std::to_string(run.lanes / run.attn_tp) +
-                     "_chunk" + std::to_string(run.chunk);
-  if (run.virtual_stages > 1) name += "_vpp" + std::to_string(run.virtual_stages);
-  if (run.attn_tp > 1) name += "_atp" + std::to_string(run.attn_tp);
-  return name;
-}
-
-INSTANTIATE_TEST_SUITE_P(Layouts, GraphsTest, testing::ValuesIn(Layouts()), NameOf);
+INSTANTIATE_TEST_SUITE_P(Layouts, GraphsTest, testing::ValuesIn(Layouts()), kLayoutName);
 
 std::vector<GpuRun> LayoutsOfShared() {
   std::vector<GpuRun> layouts;
@@ -181,13 +152,12 @@ std::vector<GpuRun> LayoutsOfShared() {
     run.stages = stages;
     run.lanes = lanes;
     run.chunk = stages == 3 ? 96 : kOneStep;
-    run.graph_rows = {1, 2, 3, 4, 5};
     layouts.push_back(run);
   }
-  return layouts;
+  return WithGraphs(std::move(layouts));
 }
 
-INSTANTIATE_TEST_SUITE_P(SharedSelections, GraphsTest, testing::ValuesIn(LayoutsOfShared()), NameOf);
+INSTANTIATE_TEST_SUITE_P(SharedSelections, GraphsTest, testing::ValuesIn(LayoutsOfShared()), kLayoutName);
 
 }  // namespace
 }  // namespace sluice::gpu

@@ -2,11 +2,10 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
-#include <mutex>
 #include <optional>
 
+#include "back_ends.h"
 #include "gpu_run.h"
-#include "ops/cuda/back_end.h"
 
 // What the scoring kernel's launches really were, read back from the kernel, on every rank of whole runs.
 namespace sluice::gpu {
@@ -36,17 +35,9 @@ Result RunCase(const Case& at) {
   run.chunk = 96;
   run.receives_hold_sm = at.receives_hold_sm;
   run.sm_reserve = at.reserve;
-  std::mutex mutex;
-  std::vector<ops::cuda::CudaOps*> back_ends(static_cast<size_t>(at.stages * at.lanes));
-  run.probes.wrap_ops = [&](int rank, std::unique_ptr<ops::Ops> ops) {
-    std::lock_guard lock(mutex);
-    back_ends[static_cast<size_t>(rank)] = dynamic_cast<ops::cuda::CudaOps*>(ops.get());
-    return ops;
-  };
   Result result;
-  run.before_end = [&] {
-    for (ops::cuda::CudaOps* back_end : back_ends) result.launches.push_back(back_end->ScoringLaunches());
-  };
+  AskBackEnds(
+      run, [](ops::cuda::CudaOps& back_end) { return back_end.ScoringLaunches(); }, result.launches);
   constexpr int64_t kVocabulary = 1024;
   result.answers = RunPrompts(run, {Prompt(701, 3, kVocabulary), Prompt(200, 4, kVocabulary)}, 6);
   return result;
