@@ -54,7 +54,7 @@ RankStage::RankStage(const StageOptions& options)
       model::LargestPass({options.chunk, 1, options.prompt}, options.lanes, parallel::SplitMode::kInterleave);
   model_ = std::make_unique<model::StageModel>(config, slice, model::LoadStage(*checkpoint_, *ops_, slice),
                                                format, pages, ops_->memory());
-  model_->ReserveLanding(options.chunk, ops::cuda::PinnedMemory(0));
+  model_->ReserveLanding(options.chunk, ops_->memory().Landing());
   ops_->Reserve(model::OpLimitsOf(config, slice, limits));
   arena_.Reserve(model::ActivationBytes(config, ops_->numerics(), format, slice, limits) +
                  limits.rows *

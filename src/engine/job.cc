@@ -17,13 +17,6 @@ constexpr Duration kLoadLimit = std::chrono::minutes(30);
 constexpr Duration kStateLimit = std::chrono::seconds(1);
 constexpr Duration kAnswerLimit = std::chrono::seconds(60);
 
-comm::Frame FrameOf(pipeline::MessageType type, std::vector<std::byte> payload = {}) {
-  comm::Frame frame;
-  frame.type = static_cast<uint16_t>(type);
-  frame.payload = std::move(payload);
-  return frame;
-}
-
 }  // namespace
 
 schedule::Limits LimitsOf(const JobSettings& settings, int64_t chunk_rows, int64_t max_running) {
@@ -201,8 +194,8 @@ void Job::Publish(const std::vector<step::Step>& group) {
   }
   for (int visit = 0; visit < settings_.grid.virtual_stages; ++visit) {
     for (const step::Step& step : group) {
-      comm::Frame frame = visit == 0 ? FrameOf(pipeline::MessageType::kPublish, Encode(step))
-                                     : FrameOf(pipeline::MessageType::kPass);
+      comm::Frame frame = visit == 0 ? pipeline::FrameOf(pipeline::MessageType::kPublish, Encode(step))
+                                     : pipeline::FrameOf(pipeline::MessageType::kPass);
       frame.step = static_cast<uint64_t>(step.id);
       frame.pass = static_cast<uint32_t>(visit);
       for (int rank = 0; rank < settings_.grid.world(); ++rank) SendIfThere(rank, frame);
@@ -227,12 +220,15 @@ std::vector<std::byte> Job::Ask(int rank, comm::Frame request, std::vector<std::
 }
 
 std::vector<std::byte> Job::DumpCache(int rank, const std::vector<int32_t>& pages, int64_t tokens) {
-  return Ask(rank, FrameOf(pipeline::MessageType::kDumpRequest, Encode(pipeline::DumpRequest{pages, tokens})),
-             dumps_);
+  return Ask(
+      rank,
+      pipeline::FrameOf(pipeline::MessageType::kDumpRequest, Encode(pipeline::DumpRequest{pages, tokens})),
+      dumps_);
 }
 
 pipeline::RecordedTime Job::Recorded(int rank) {
-  return pipeline::DecodeRecordedTime(Ask(rank, FrameOf(pipeline::MessageType::kSpansRequest), spans_));
+  return pipeline::DecodeRecordedTime(
+      Ask(rank, pipeline::FrameOf(pipeline::MessageType::kSpansRequest), spans_));
 }
 
 std::optional<trace::RankEvents> Job::Events(int rank, uint64_t from, Duration limit) {
@@ -247,7 +243,7 @@ std::optional<trace::RankEvents> Job::Events(int rank, uint64_t from, Duration l
     }
   }
   if (payload.empty()) {
-    comm::Frame request = FrameOf(pipeline::MessageType::kEventsRequest);
+    comm::Frame request = pipeline::FrameOf(pipeline::MessageType::kEventsRequest);
     request.step = from;
     SendIfThere(rank, request);
     std::unique_lock lock(mutex_);
@@ -263,7 +259,7 @@ std::optional<std::vector<trace::ClockPoint>> Job::Clock(int rank, Duration limi
   const std::string own = trace::ClockIdentity();
   trace::ClockProbe probe;
   for (int i = 0; i < kClockProbes && sluice::Clock::now() < deadline; ++i) {
-    comm::Frame request = FrameOf(pipeline::MessageType::kClockRequest);
+    comm::Frame request = pipeline::FrameOf(pipeline::MessageType::kClockRequest);
     {
       std::lock_guard lock(mutex_);
       if (record_.ranks[rank].gone) break;
@@ -287,7 +283,7 @@ std::optional<std::vector<trace::ClockPoint>> Job::Clock(int rank, Duration limi
 }
 
 std::vector<RankState> Job::States() {
-  comm::Frame request = FrameOf(pipeline::MessageType::kHeartbeatRequest);
+  comm::Frame request = pipeline::FrameOf(pipeline::MessageType::kHeartbeatRequest);
   {
     std::lock_guard lock(mutex_);
     request.step = ++heartbeat_requests_;
@@ -331,7 +327,7 @@ void Job::Stop() {
   }
   const auto reason = std::as_bytes(std::span(standing_.ended));
   for (int rank = 0; rank < settings_.grid.world(); ++rank) {
-    SendIfThere(rank, FrameOf(pipeline::MessageType::kShutdown, {reason.begin(), reason.end()}));
+    SendIfThere(rank, pipeline::FrameOf(pipeline::MessageType::kShutdown, {reason.begin(), reason.end()}));
   }
   ranks_->Stop(kStopGrace);
   for (int rank = 0; rank < settings_.grid.world(); ++rank) ranks_->channel(rank).Close();

@@ -78,9 +78,6 @@ std::string HostRank(const JobSettings& settings, int rank, const checkpoint::Ch
                                                      settings.cache_pages, ops->memory());
     spdlog::debug("rank {}: lane {}, layers from {}, weights packed, {} pages of cache", rank, slice.lane,
                   slice.layers.front().begin, settings.cache_pages);
-    if (settings.ops == "cuda" && settings.largest_step.rows > 0) {
-      stage->ReserveLanding(settings.largest_step.rows, ops::cuda::PinnedMemory(settings.gpu));
-    }
     worker = std::make_unique<pipeline::Rank>(options, std::move(stage), *ops, plane, std::move(groups),
                                               control, recorder);
     if (probes.when_ready) probes.when_ready(rank);

@@ -55,6 +55,14 @@ uint64_t GetCount(WireReader& in, size_t element_bytes) {
 
 }  // namespace
 
+comm::Frame FrameOf(MessageType type, std::vector<std::byte> payload, int64_t step) {
+  comm::Frame frame;
+  frame.type = static_cast<uint16_t>(type);
+  frame.step = static_cast<uint64_t>(step);
+  frame.payload = std::move(payload);
+  return frame;
+}
+
 Heartbeat HeartbeatOf(const trace::Recorder& recorder) {
   static const std::string host = HostName();
   Heartbeat heartbeat;

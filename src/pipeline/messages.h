@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "comm/frame.h"
 #include "trace/recorder.h"
 
 // The control plane's vocabulary between the controller and a rank. Every message is one frame
@@ -32,6 +33,9 @@ enum class MessageType : uint16_t {
   kClockRequest = 15,   // controller -> rank: answer with kClock of the same step number, at once
   kClock = 16,          // ClockReading
 };
+
+// The frame of a message, without its number and pass.
+comm::Frame FrameOf(MessageType type, std::vector<std::byte> payload = {}, int64_t step = 0);
 
 // What a rank says of itself, and the counts of /get_server_info.
 struct Heartbeat {

@@ -36,4 +36,6 @@ Memory& HostMemory() {
   return host;
 }
 
+Memory& Memory::Landing() { return HostMemory(); }
+
 }  // namespace sluice

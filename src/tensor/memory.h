@@ -22,6 +22,10 @@ class Memory {
   virtual void Free(std::byte* memory, int64_t bytes) noexcept = 0;
   // Between any two places in this memory or the host's.
   virtual void Copy(const void* from, void* to, int64_t bytes) = 0;
+  // Host memory that this one is copied to without another copy on the way. To take it or to free it is slow,
+  // and may wait for all that a device does: it is for buffers that are used again. The host's own is this
+  // one.
+  virtual Memory& Landing();
   // Of the device; null where there are no streams.
   virtual std::unique_ptr<WorkStream> NewStream() { return nullptr; }
 };

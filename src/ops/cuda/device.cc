@@ -64,6 +64,7 @@ class OfDevice final : public Memory {
     Check(cudaStreamSynchronize(stream), "a copy of {} bytes", bytes);
   }
 
+  Memory& Landing() override { return PinnedMemory(device_); }
   std::unique_ptr<WorkStream> NewStream() override {
     Use();
     return std::make_unique<Stream>();
