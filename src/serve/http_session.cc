@@ -4,12 +4,13 @@
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
 #include <deque>
-#include <sstream>
+#include <optional>
 
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "serve/errors.h"
+#include "serve/http_messages.h"
 #include "serve/http_text.h"
 #include "serve/ids.h"
 
@@ -26,8 +27,6 @@ using Milliseconds = std::chrono::milliseconds;
 constexpr std::size_t kMaxPipelinedBytes = 64U << 10U;  // read ahead while an answer is under way
 constexpr std::size_t kUnreadInACrowd = 64U << 10U;     // a stream may have when all have too much together
 constexpr Milliseconds kLinger{2'000};                  // for a client to stop sending after a refusal
-
-double Seconds(Milliseconds time) { return std::chrono::duration<double>(time).count(); }
 
 // Everything but Begin, Shut and Post runs on the strand of the socket.
 //
@@ -186,18 +185,10 @@ class Session : public HttpSession {
     const auto& header = parser_->get();
     version_ = header.version();
     head_only_ = header.method() == http::verb::head;
-    const std::string given(header["x-request-id"]);
-    if (IsRequestId(given)) request_id_ = given;
     method_ = std::string(header.method_string());
     target_ = std::string(header.target());
-    request_.method = head_only_ ? "GET" : method_;
-    request_.path = PathOf(target_);
-    request_.content_type = std::string(header[http::field::content_type]);
-    request_.content_encoding = std::string(header[http::field::content_encoding]);
-    request_.authorization = std::string(header[http::field::authorization]);
-    request_.origin = std::string(header[http::field::origin]);
-    request_.host = std::string(header[http::field::host]);
-    request_.request_id = request_id_;
+    request_ = RequestOf(header, request_id_);
+    request_id_ = request_.request_id;
     if (auto refusal = core_->hooks.gate(request_)) return RefuseWith(std::move(*refusal));
     Arm(core_->options.body_timeout, &Session::Expire);
     if (beast::iequals(header[http::field::expect], "100-continue") && !parser_->is_done()) {
@@ -252,30 +243,16 @@ class Session : public HttpSession {
   }
 
   void TimedOut() {
-    Refuse(
-        ApiError(Refusal::kRequestTimeout,
-                 fmt::format("the request did not arrive in time; headers have {} s, the body {} s",
-                             Seconds(core_->options.header_timeout), Seconds(core_->options.body_timeout))));
+    Refuse(ApiError(
+        Refusal::kRequestTimeout,
+        fmt::format("the request did not arrive in time; headers have {} s, the body {} s",
+                    InSeconds(core_->options.header_timeout), InSeconds(core_->options.body_timeout))));
   }
 
   void RefuseRead(error_code error) {
-    const ServerOptions& options = core_->options;
-    if (error == http::error::header_limit || error == http::error::buffer_overflow) {
-      return Refuse(
-          ApiError(Refusal::kHeadersTooLarge,
-                   fmt::format("the request's headers are more than {} bytes", options.max_header_bytes)));
-    }
-    if (error == http::error::body_limit) {
-      return Refuse(
-          ApiError(Refusal::kRequestTooLarge,
-                   fmt::format("the request's body is more than {} bytes", options.max_body_bytes)));
-    }
-    if (error == http::error::end_of_stream || error == http::error::partial_message ||
-        error.category() != make_error_code(http::error::bad_method).category()) {
-      return Close();  // the client left, or the connection broke
-    }
-    Refuse(
-        ApiError(Refusal::kBadHttp, fmt::format("this is not a proper HTTP request: {}", error.message())));
+    const std::optional<ApiError> refusal = RefusalOf(error, core_->options);
+    if (!refusal.has_value()) return Close();  // the client left, or the connection broke
+    Refuse(*refusal);
   }
 
   // Answers without the handler; then the connection ends, since its place in the byte stream is lost.
@@ -292,23 +269,8 @@ class Session : public HttpSession {
 
   std::string HeadOf(const HttpResponse& response) {
     if (core_->stopping) close_after_ = true;
-    http::response<http::empty_body> head(static_cast<http::status>(response.status), 11);
-    head.set(http::field::server, "sluice");
-    head.set(http::field::date, HttpDate());
-    head.set(http::field::content_type, response.content_type);
-    head.set("x-request-id", request_id_);
-    for (const auto& [name, value] : response.headers) head.set(name, value);
-    if (core_->hooks.allows_origin(request_.origin)) {
-      head.set(http::field::access_control_allow_origin, request_.origin);
-      head.set(http::field::access_control_expose_headers, "x-request-id, x-ignored-fields, retry-after");
-      head.set(http::field::vary, "Origin");
-    }
-    head.set(http::field::connection, close_after_ ? "close" : "keep-alive");
-    std::ostringstream text;
-    text << head.base();
-    std::string lines = text.str();
-    lines.resize(lines.size() - 2);  // the empty line, more fields follow
-    return lines;
+    const bool allowed = core_->hooks.allows_origin(request_.origin);
+    return HeadLines(response, request_id_, allowed ? request_.origin : "", close_after_);
   }
 
   // What the client has not read counts, not what is being added: one event may be large.
