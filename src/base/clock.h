@@ -14,4 +14,8 @@ inline int64_t NowNs() {
   return std::chrono::duration_cast<Duration>(Clock::now().time_since_epoch()).count();
 }
 
+// As people and JSON count.
+inline double InSeconds(Duration time) { return std::chrono::duration<double>(time).count(); }
+inline double SecondsOfNs(int64_t ns) { return static_cast<double>(ns) / 1e9; }
+
 }  // namespace sluice

@@ -55,8 +55,8 @@ std::string Table(const char* title, const std::vector<Json>& results, const std
 }
 
 // A chart of y over x with a series for each value of `by`; nothing when no series has two points.
-std::string Lines(const std::vector<Json>& results, Chart chart, const char* x, const char* y, const char* by,
-                  const char* by_name, double scale) {
+std::string LineChart(const std::vector<Json>& results, Chart chart, const char* x, const char* y,
+                      const char* by, const char* by_name, double scale) {
   std::map<double, std::map<double, double>> points;
   for (const Json& result : results)
     points[Number(result, by)][Number(result, x)] = Number(result, y) * scale;
@@ -73,18 +73,19 @@ std::string Lines(const std::vector<Json>& results, Chart chart, const char* x, 
 std::string Charts(const std::vector<Json>& serve, const std::vector<Json>& prefill,
                    const std::vector<Json>& decode) {
   std::string html;
-  html += Lines(serve, {"TTFT over context, at the server", "prompt tokens", "median TTFT, ms", {}},
-                "random_input_len", "median_ttft_ms", "max_concurrency", "concurrency", 1.0);
-  html += Lines(serve, {"Throughput over concurrency", "requests at a time", "output tokens/s", {}},
-                "max_concurrency", "output_throughput", "random_input_len", "prompt", 1.0);
-  html += Lines(serve, {"All tokens over concurrency", "requests at a time", "input and output tokens/s", {}},
+  html += LineChart(serve, {"TTFT over context, at the server", "prompt tokens", "median TTFT, ms", {}},
+                    "random_input_len", "median_ttft_ms", "max_concurrency", "concurrency", 1.0);
+  html += LineChart(serve, {"Throughput over concurrency", "requests at a time", "output tokens/s", {}},
+                    "max_concurrency", "output_throughput", "random_input_len", "prompt", 1.0);
+  html +=
+      LineChart(serve, {"All tokens over concurrency", "requests at a time", "input and output tokens/s", {}},
                 "max_concurrency", "total_throughput", "random_input_len", "prompt", 1.0);
-  html += Lines(prefill, {"TTFT over context, engine alone", "prompt tokens", "median TTFT, ms", {}},
-                "input_len", "median_ttft_ms", "chunk_size", "chunk", 1.0);
-  html += Lines(prefill, {"Bubble over chunk size", "rows of a chunk", "bubble, %", {}}, "chunk_size",
-                "bubble", "input_len", "prompt", 100.0);
-  html += Lines(decode, {"Decode over batch", "sequences", "tokens/s", {}}, "batch", "tokens_per_second",
-                "depth", "depth", 1.0);
+  html += LineChart(prefill, {"TTFT over context, engine alone", "prompt tokens", "median TTFT, ms", {}},
+                    "input_len", "median_ttft_ms", "chunk_size", "chunk", 1.0);
+  html += LineChart(prefill, {"Bubble over chunk size", "rows of a chunk", "bubble, %", {}}, "chunk_size",
+                    "bubble", "input_len", "prompt", 100.0);
+  html += LineChart(decode, {"Decode over batch", "sequences", "tokens/s", {}}, "batch", "tokens_per_second",
+                    "depth", "depth", 1.0);
   return html;
 }
 

@@ -2,16 +2,14 @@
 
 #include <algorithm>
 #include <fstream>
-#include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "bench/json.h"
 #include "bench/workload.h"
 #include "tensor/counter_random.h"
 
 namespace sluice::bench {
 namespace {
-
-using Json = nlohmann::json;
 
 constexpr int64_t kHashedTokens = 512;  // of a hash id
 constexpr int64_t kLongest = 100'000'000;

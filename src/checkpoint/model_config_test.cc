@@ -41,7 +41,7 @@ std::string Patched(const std::string& patch) {
   return config.dump();
 }
 
-std::vector<std::string> DefectsOf(const std::string& text) {
+std::vector<std::string> DefectsOfConfig(const std::string& text) {
   Defects defects;
   const auto config = ParseModelConfig(text, "config.json", defects);
   EXPECT_EQ(config.has_value(), defects.empty());
@@ -91,7 +91,7 @@ TEST(ModelConfig, AcceptsTheVariantsOfKeys) {
       R"({"qk_head_dim": 192, "head_dim": 64, "rope_interleave": true, "moe_router_dtype": "float32"})",
       R"({"scoring_func": null, "topk_method": null, "moe_layer_freq": null})",
   };
-  for (const char* variant : variants) EXPECT_THAT(DefectsOf(Patched(variant)), IsEmpty()) << variant;
+  for (const char* variant : variants) EXPECT_THAT(DefectsOfConfig(Patched(variant)), IsEmpty()) << variant;
 
   Defects defects;
   const auto plain = ParseModelConfig(
@@ -184,7 +184,7 @@ const Refused kRefused[] = {
 
 TEST(ModelConfig, RefusesWithOneSentenceNamingFileKeyFoundAndRight) {
   for (const Refused& row : kRefused) {
-    EXPECT_THAT(DefectsOf(Patched(row.patch)),
+    EXPECT_THAT(DefectsOfConfig(Patched(row.patch)),
                 ElementsAre(AllOf(HasSubstr("config.json: "), HasSubstr(row.phrase))))
         << row.patch;
   }
@@ -195,17 +195,17 @@ TEST(ModelConfig, RefusesLayerListsOfAnotherSchedule) {
   config["indexer_types"] = std::vector<std::string>(61, "full");
   config["mlp_layer_types"] = std::vector<std::string>(61, "sparse");
   for (int layer = 0; layer < 3; ++layer) config["mlp_layer_types"][layer] = "dense";
-  EXPECT_THAT(DefectsOf(config.dump()), IsEmpty());
+  EXPECT_THAT(DefectsOfConfig(config.dump()), IsEmpty());
   config["indexer_types"][0] = "shared";
   config["mlp_layer_types"][3] = "dense";
-  EXPECT_THAT(DefectsOf(config.dump()),
+  EXPECT_THAT(DefectsOfConfig(config.dump()),
               ElementsAre(HasSubstr("\"indexer_types\" is \"shared\" for layer 0; expected \"full\", since"),
                           HasSubstr("\"mlp_layer_types\" is \"dense\" for layer 3; expected \"sparse\"")));
   config["indexer_types"][0] = "full";
   config["indexer_types"][4] = "half";
   config["mlp_layer_types"][3] = "sparse";
   EXPECT_THAT(
-      DefectsOf(config.dump()),
+      DefectsOfConfig(config.dump()),
       ElementsAre(HasSubstr("\"indexer_types\" is \"half\" for layer 4; expected \"full\" or \"shared\"")));
 }
 
@@ -289,20 +289,20 @@ TEST(ModelConfig, ReadsGlm) {
   // Two ways that say different things.
   json["indexer_types"][40] = "full";
   EXPECT_THAT(
-      DefectsOf(json.dump()),
+      DefectsOfConfig(json.dump()),
       ElementsAre(HasSubstr("\"index_topk_freq\" is 4; expected what \"indexer_types\" says, that layer "
                             "40 is full")));
 }
 
 TEST(ModelConfig, NamesEveryDefect) {
-  EXPECT_THAT(DefectsOf(Patched(R"({"hidden_size": 0, "index_topk": "x", "rope_theta": null})")),
+  EXPECT_THAT(DefectsOfConfig(Patched(R"({"hidden_size": 0, "index_topk": "x", "rope_theta": null})")),
               AllOf(testing::SizeIs(3), Contains(HasSubstr("hidden_size")), Contains(HasSubstr("index_topk")),
                     Contains(HasSubstr("rope_theta"))));
 }
 
 TEST(ModelConfig, RefusesTextThatIsNoConfig) {
-  EXPECT_THAT(DefectsOf("{"), ElementsAre(HasSubstr("config.json is not valid JSON")));
-  EXPECT_THAT(DefectsOf(R"({"hidden_size": 1, "hidden_size": 2})"), ElementsAre(HasSubstr("twice")));
+  EXPECT_THAT(DefectsOfConfig("{"), ElementsAre(HasSubstr("config.json is not valid JSON")));
+  EXPECT_THAT(DefectsOfConfig(R"({"hidden_size": 1, "hidden_size": 2})"), ElementsAre(HasSubstr("twice")));
   const TempDirectory directory;
   EXPECT_THAT(SentenceOf([&] { ReadModelConfig(directory.path()); }),
               HasSubstr("config.json cannot be opened: No such file or directory"));

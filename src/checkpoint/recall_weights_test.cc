@@ -41,7 +41,7 @@ std::vector<float> Dense(const ModelConfig& config, const TensorSpec& spec, DTyp
   return values;
 }
 
-TensorSpec SpecOf(const CheckpointPlan& plan, const std::string& name) {
+TensorSpec SpecIn(const CheckpointPlan& plan, const std::string& name) {
   return *std::ranges::find(plan.specs, name, &TensorSpec::name);
 }
 
@@ -54,7 +54,7 @@ RandomModel Model(const std::string& preset, std::vector<std::string> overrides 
 
 TEST(RecallWeights, CodesOfTwoTokensAgreeInHalfOfTheirSignsAtMost) {
   const CheckpointPlan plan = PlanRecall(Model("small"));  // 2048 tokens: every class, and its negative
-  const auto table = Dense(plan.config, SpecOf(plan, "model.embed_tokens.weight"), DType::kBF16);
+  const auto table = Dense(plan.config, SpecIn(plan, "model.embed_tokens.weight"), DType::kBF16);
   const int64_t hidden = plan.config.hidden_size;
   for (int64_t a = 0; a < plan.config.vocab_size; ++a) {
     for (int64_t b = 0; b < plan.config.vocab_size; b += a % 16 == 0 ? 1 : 61) {
@@ -84,10 +84,10 @@ TEST(RecallWeights, TheKeyOnePlaceBackLeads) {
     const double sign = std::sqrt(static_cast<double>(c.hidden_size) / 64);   // of E behind the input norm
     const double query = std::sqrt(static_cast<double>(c.q_lora_rank) / 64);  // of c_q
     for (const auto& [dtype, least] : {std::pair{DType::kF32, 39.99}, {DType::kF8E4M3, 37.0}}) {
-      const auto q = Dense(c, SpecOf(plan, "model.layers.0.self_attn.q_b_proj.weight"), dtype);
-      const auto k = Dense(c, SpecOf(plan, "model.layers.0.self_attn.kv_a_proj_with_mqa.weight"), dtype);
-      const auto index_q = Dense(c, SpecOf(plan, "model.layers.0.self_attn.indexer.wq_b.weight"), dtype);
-      const auto index_k = Dense(c, SpecOf(plan, "model.layers.0.self_attn.indexer.wk.weight"), dtype);
+      const auto q = Dense(c, SpecIn(plan, "model.layers.0.self_attn.q_b_proj.weight"), dtype);
+      const auto k = Dense(c, SpecIn(plan, "model.layers.0.self_attn.kv_a_proj_with_mqa.weight"), dtype);
+      const auto index_q = Dense(c, SpecIn(plan, "model.layers.0.self_attn.indexer.wq_b.weight"), dtype);
+      const auto index_k = Dense(c, SpecIn(plan, "model.layers.0.self_attn.indexer.wk.weight"), dtype);
       // Column 32 is the constant 1.
       const auto score = [&](int64_t distance) {
         double sum = 0.0;

@@ -15,7 +15,7 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
-std::vector<std::string> DefectsOf(const std::string& bytes) {
+std::vector<std::string> DefectsOfFile(const std::string& bytes) {
   const TempDirectory directory;
   WriteBytes(directory / "x.safetensors", bytes);
   Defects defects;
@@ -43,9 +43,9 @@ TEST(Safetensors, ReadsAGoodHeader) {
 }
 
 TEST(Safetensors, AcceptsScalarsAndEmptyTensors) {
-  EXPECT_THAT(DefectsOf(Safetensors(R"({"s":{"dtype":"F32","shape":[],"data_offsets":[0,4]},)"
-                                    R"("e":{"dtype":"F32","shape":[0,7],"data_offsets":[4,4]}})",
-                                    "1234")),
+  EXPECT_THAT(DefectsOfFile(Safetensors(R"({"s":{"dtype":"F32","shape":[],"data_offsets":[0,4]},)"
+                                        R"("e":{"dtype":"F32","shape":[0,7],"data_offsets":[4,4]}})",
+                                        "1234")),
               IsEmpty());
 }
 
@@ -122,21 +122,22 @@ const Malformed kMalformed[] = {
 
 TEST(Safetensors, RefusesEachMalformedHeaderWithOneSentence) {
   for (const Malformed& row : kMalformed) {
-    EXPECT_THAT(DefectsOf(Safetensors(row.header, std::string(row.data_bytes, '\0'))),
+    EXPECT_THAT(DefectsOfFile(Safetensors(row.header, std::string(row.data_bytes, '\0'))),
                 ElementsAre(AllOf(HasSubstr("x.safetensors"), HasSubstr(row.phrase))))
         << row.what;
   }
 }
 
 TEST(Safetensors, RefusesBadLengths) {
-  EXPECT_THAT(DefectsOf(""), ElementsAre(HasSubstr("has 0 bytes; a safetensors file begins with 8 bytes")));
-  EXPECT_THAT(DefectsOf(std::string(7, '\0')), ElementsAre(HasSubstr("has 7 bytes")));
+  EXPECT_THAT(DefectsOfFile(""),
+              ElementsAre(HasSubstr("has 0 bytes; a safetensors file begins with 8 bytes")));
+  EXPECT_THAT(DefectsOfFile(std::string(7, '\0')), ElementsAre(HasSubstr("has 7 bytes")));
   std::string file = Safetensors(kGood, std::string(20, 'x'));
-  EXPECT_THAT(DefectsOf(file.substr(0, 8 + 40)),
+  EXPECT_THAT(DefectsOfFile(file.substr(0, 8 + 40)),
               ElementsAre(HasSubstr("2 to 40 are possible in a file of 48")));
   for (const char byte : {'\x7f', '\xff'}) {
     file[7] = byte;  // a length of about 2^63 or 2^64
-    EXPECT_THAT(DefectsOf(file), ElementsAre(HasSubstr("are possible in a file of"))) << int{byte};
+    EXPECT_THAT(DefectsOfFile(file), ElementsAre(HasSubstr("are possible in a file of"))) << int{byte};
   }
 }
 
@@ -158,11 +159,11 @@ TEST(Safetensors, DoesNotWaitForAPipe) {
 }
 
 TEST(Safetensors, NamesEveryDefectOfOneHeader) {
-  EXPECT_THAT(DefectsOf(Safetensors(R"({"a":{"dtype":"F32","shape":[3],"data_offsets":[0,4]},)"
-                                    R"("b":{"dtype":"Q4","shape":[1],"data_offsets":[4,8]},)"
-                                    R"("c":{"dtype":"F32","shape":[1],"data_offsets":[8,12]},)"
-                                    R"("d":{"dtype":"F32","shape":[1],"data_offsets":[10,14]}})",
-                                    std::string(14, '\0'))),
+  EXPECT_THAT(DefectsOfFile(Safetensors(R"({"a":{"dtype":"F32","shape":[3],"data_offsets":[0,4]},)"
+                                        R"("b":{"dtype":"Q4","shape":[1],"data_offsets":[4,8]},)"
+                                        R"("c":{"dtype":"F32","shape":[1],"data_offsets":[8,12]},)"
+                                        R"("d":{"dtype":"F32","shape":[1],"data_offsets":[10,14]}})",
+                                        std::string(14, '\0'))),
               ElementsAre(HasSubstr("tensor a has 4 bytes"), HasSubstr("tensor b has dtype \"Q4\""),
                           HasSubstr("tensors c and d overlap by 2 bytes")));
 }

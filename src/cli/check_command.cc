@@ -31,7 +31,7 @@ void CheckTokenizer(const std::filesystem::path& directory, const checkpoint::In
   }
 }
 
-void Check(const std::string& directory) {
+void CheckModel(const std::string& directory) {
   if (checkpoint::IsRandomPath(directory)) {
     const auto model = checkpoint::Checkpoint::Open(directory);
     fmt::print("ok: {} tensors, {} bytes, made where they are wanted\n", model->tensor_count(),
@@ -60,7 +60,7 @@ void AddCheckCommand(CLI::App& app) {
       ->add_option("model", *directory,
                    "The directory of a Hugging Face checkpoint, or random:PRESET?key=value&...")
       ->required();
-  check->callback([directory] { Check(*directory); });
+  check->callback([directory] { CheckModel(*directory); });
 }
 
 }  // namespace sluice::cli

@@ -17,7 +17,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-[[noreturn]] void Refuse(const std::filesystem::path& path, int line, const std::string& why) {
+[[noreturn]] void RefuseLine(const std::filesystem::path& path, int line, const std::string& why) {
   Fail(ErrorKind::kUsage, "--config {}, line {}: {}", path.string(), line, why);
 }
 
@@ -66,10 +66,11 @@ std::vector<ConfigEntry> ReadToml(const std::filesystem::path& path, const std::
       const int line = static_cast<int>(key.source().begin.line);
       const std::string name(key.str());
       entries.push_back(
-          {name, ValuesOf(node, node.as_array(), [&] { Refuse(path, line, name + " " + kNoTables); }), line});
+          {name, ValuesOf(node, node.as_array(), [&] { RefuseLine(path, line, name + " " + kNoTables); }),
+           line});
     }
   } catch (const toml::parse_error& error) {
-    Refuse(path, static_cast<int>(error.source().begin.line), std::string(error.description()));
+    RefuseLine(path, static_cast<int>(error.source().begin.line), std::string(error.description()));
   }
   std::ranges::sort(entries, {}, &ConfigEntry::line);
   return entries;
@@ -111,7 +112,7 @@ std::vector<ConfigEntry> ReadJson(const std::filesystem::path& path, const std::
     keys.emplace_back(value.get<std::string>(), line);
     const auto same = [&](const auto& other) { return other.first == keys.back().first; };
     if (std::ranges::count_if(keys, same) > 1)
-      Refuse(path, line, keys.back().first + " comes twice: keep one");
+      RefuseLine(path, line, keys.back().first + " comes twice: keep one");
     return true;
   };
   Json object;
@@ -119,13 +120,15 @@ std::vector<ConfigEntry> ReadJson(const std::filesystem::path& path, const std::
     object =
         Json::parse(LineCounter(text.data(), &line), LineCounter(text.data() + text.size(), &line), note_key);
   } catch (const Json::parse_error& error) {
-    Refuse(path, line, fmt::format("this is not JSON: {}", error.what()));
+    RefuseLine(path, line, fmt::format("this is not JSON: {}", error.what()));
   }
-  if (!object.is_object()) Refuse(path, 1, "this is not a JSON object of flags and their values");
+  if (!object.is_object()) RefuseLine(path, 1, "this is not a JSON object of flags and their values");
   std::vector<ConfigEntry> entries;
   for (const auto& [key, key_line] : keys) {
     const Json& value = object.at(key);
-    const auto refuse = [&, where = key_line, &name = key] { Refuse(path, where, name + " " + kNoTables); };
+    const auto refuse = [&, where = key_line, &name = key] {
+      RefuseLine(path, where, name + " " + kNoTables);
+    };
     const auto* list = value.is_array() ? &value : nullptr;
     entries.push_back({key, ValuesOf(value, list, refuse), key_line});
   }

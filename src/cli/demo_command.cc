@@ -85,8 +85,8 @@ uint64_t Fingerprint(const std::vector<float>& logits) {
   return hash;
 }
 
-engine::JobSettings SettingsFor(const Layout& layout, const std::filesystem::path& model,
-                                const checkpoint::Checkpoint& checkpoint) {
+engine::JobSettings SettingsOfDemo(const Layout& layout, const std::filesystem::path& model,
+                                   const checkpoint::Checkpoint& checkpoint) {
   LayoutFlags flags;
   flags.model_path = model;
   flags.pp = layout.pp;
@@ -98,7 +98,7 @@ engine::JobSettings SettingsFor(const Layout& layout, const std::filesystem::pat
 
 Outcome RunLayout(const Layout& layout, const DemoFlags& flags, const std::filesystem::path& model,
                   std::shared_ptr<checkpoint::Checkpoint> checkpoint) {
-  const engine::JobSettings settings = SettingsFor(layout, model, *checkpoint);
+  const engine::JobSettings settings = SettingsOfDemo(layout, model, *checkpoint);
   engine::RankProbes probes;
   if (flags.perturb_rank >= 0 && settings.grid.world() > flags.perturb_rank) {
     probes.after_load = [&](int rank, model::StageWeights& weights) {
@@ -159,7 +159,7 @@ bool FindNeedle(const std::vector<Layout>& layouts, const std::filesystem::path&
       model.string(), prompt.size(), key, value, key);
   bool found = true;
   for (const Layout& layout : layouts) {
-    const engine::JobSettings settings = SettingsFor(layout, model, *checkpoint);
+    const engine::JobSettings settings = SettingsOfDemo(layout, model, *checkpoint);
     engine::OfflineRunner runner(settings, layout.chunk, 4,
                                  engine::StartThreadRanks(settings, checkpoint, {}));
     const std::string answer = tokenizer->Decode(runner.Run({{prompt, 1, {}, false}}).front().tokens);
@@ -174,7 +174,7 @@ bool FindNeedle(const std::vector<Layout>& layouts, const std::filesystem::path&
 // Stops one rank process in mid-prefill; the watchdog must name it.
 [[noreturn]] void BreakARank(const std::filesystem::path& model, checkpoint::Checkpoint& checkpoint) {
   const Layout layout{"", 2, 2, "interleave", 256};
-  engine::JobSettings settings = SettingsFor(layout, model, checkpoint);
+  engine::JobSettings settings = SettingsOfDemo(layout, model, checkpoint);
   settings.wait_limit = std::chrono::seconds(2);
   engine::ProcessPlan plan = PlanOf({});
   auto ranks = engine::StartProcessRanks(settings, checkpoint.fingerprint(), plan);

@@ -11,13 +11,10 @@
 
 #include "base/checked.h"
 #include "base/error.h"
+#include "cli/human_size.h"
 
 namespace sluice::cli {
 namespace {
-
-constexpr int64_t kGiB = int64_t{1} << 30;
-
-double InGiB(int64_t bytes) { return static_cast<double>(bytes) / static_cast<double>(kGiB); }
 
 int64_t SumOf(const std::vector<engine::RankMemory>& ranks, int64_t pages) {
   int64_t bytes = 0;

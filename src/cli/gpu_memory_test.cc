@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "cli/human_size.h"
 #include "cli/schedule_flags.h"
 
 namespace sluice::cli {
@@ -11,7 +12,6 @@ namespace {
 
 using testing::HasSubstr;
 
-constexpr int64_t kGiB = int64_t{1} << 30;
 constexpr ops::cuda::MemoryInfo kCard{139 * kGiB, 140 * kGiB};  // free, total
 
 // Weights, page, activations, workspace.
@@ -19,7 +19,7 @@ std::vector<engine::RankMemory> Ranks() {
   return {{40 * kGiB, kGiB / 100, 2 * kGiB, kGiB / 2}, {30 * kGiB, kGiB / 50, 2 * kGiB, kGiB / 2}};
 }
 
-std::string Refused(double fraction, int64_t pages) {
+std::string PlanRefused(double fraction, int64_t pages) {
   try {
     PlanGpuMemory(3, kCard, Ranks(), fraction, pages);
   } catch (const Error& error) {
@@ -64,19 +64,19 @@ TEST(GpuMemory, MtpLayersHaveARowOfTheirOwnAndAreCountedOnce) {
 }
 
 TEST(GpuMemory, TooLittleIsRefusedWithTheTableAndAFractionThatFits) {
-  const std::string sentence = Refused(0.5, 0);
+  const std::string sentence = PlanRefused(0.5, 0);
   EXPECT_THAT(sentence, HasSubstr("--mem-fraction-static 0.5 of the 140.00 GiB of GPU 3 is 70.00 GiB"));
   EXPECT_THAT(sentence, HasSubstr("weights                   40.00    30.00    70.00"));
   const auto at = sentence.find(": use ");
   ASSERT_NE(at, std::string::npos) << sentence;
   const double enough = std::stod(sentence.substr(at + 6));
-  EXPECT_EQ(Refused(enough, 0), "");
+  EXPECT_EQ(PlanRefused(enough, 0), "");
   EXPECT_LE(PlanGpuMemory(3, kCard, Ranks(), enough, 0).pages, 1 + 0.001 * 140 / 0.03);
-  EXPECT_NE(Refused(enough - 0.002, 0), "");
+  EXPECT_NE(PlanRefused(enough - 0.002, 0), "");
 
-  EXPECT_THAT(Refused(0.0, 3000),
+  EXPECT_THAT(PlanRefused(0.0, 3000),
               HasSubstr("(2) need 165.00 GiB with the 192000 tokens of --max-total-tokens"));
-  EXPECT_EQ(Refused(0.0, 2000), "");
+  EXPECT_EQ(PlanRefused(0.0, 2000), "");
 }
 
 TEST(GpuMemory, GpusWithARankEachHoldThePagesOfTheFullest) {

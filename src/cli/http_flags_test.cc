@@ -14,7 +14,7 @@ namespace {
 
 using ::testing::HasSubstr;
 
-std::string Refusal(const HttpFlags& flags) {
+std::string HttpRefusal(const HttpFlags& flags) {
   serve::ServerOptions options;
   try {
     ApplyHttpFlags(flags, options);
@@ -49,40 +49,40 @@ TEST_F(KeyFile, HasAKeyALineBesideTheFlag) {
 
 TEST_F(KeyFile, IsRefusedWhenItIsNotSafe) {
   Write("first-key\n", std::filesystem::perms(0640));
-  EXPECT_THAT(Refusal(flags_), HasSubstr("chmod 600"));
+  EXPECT_THAT(HttpRefusal(flags_), HasSubstr("chmod 600"));
   Write("first-key\nshort\n");
-  EXPECT_THAT(Refusal(flags_), HasSubstr("line 2"));
+  EXPECT_THAT(HttpRefusal(flags_), HasSubstr("line 2"));
   Write("#first-key\n");
-  EXPECT_THAT(Refusal(flags_), HasSubstr("no key"));
+  EXPECT_THAT(HttpRefusal(flags_), HasSubstr("no key"));
   flags_.api_key_file = "/no/such/file";
-  EXPECT_THAT(Refusal(flags_), HasSubstr("--api-key-file /no/such/file cannot be read"));
+  EXPECT_THAT(HttpRefusal(flags_), HasSubstr("--api-key-file /no/such/file cannot be read"));
 }
 
 TEST(HttpFlags, RefusesWhatCannotBeMeant) {
-  EXPECT_EQ(Refusal({}), "taken");
+  EXPECT_EQ(HttpRefusal({}), "taken");
   HttpFlags flags;
   flags.api_key = "secret";
-  EXPECT_THAT(Refusal(flags), HasSubstr("--api-key must have 8 to"));
-  EXPECT_THAT(Refusal(flags), ::testing::Not(HasSubstr("secret"))) << "a key is shown nowhere";
+  EXPECT_THAT(HttpRefusal(flags), HasSubstr("--api-key must have 8 to"));
+  EXPECT_THAT(HttpRefusal(flags), ::testing::Not(HasSubstr("secret"))) << "a key is shown nowhere";
   flags.api_key = "a key with spaces";
-  EXPECT_THAT(Refusal(flags), HasSubstr("--api-key must have"));
+  EXPECT_THAT(HttpRefusal(flags), HasSubstr("--api-key must have"));
   flags.api_key = flags.admin_api_key = "long-enough";
-  EXPECT_THAT(Refusal(flags), HasSubstr("--admin-api-key is also a user's key"));
+  EXPECT_THAT(HttpRefusal(flags), HasSubstr("--admin-api-key is also a user's key"));
   flags = {};
   flags.admin_port = 70000;
-  EXPECT_THAT(Refusal(flags), HasSubstr("--admin-port 70000"));
+  EXPECT_THAT(HttpRefusal(flags), HasSubstr("--admin-port 70000"));
   flags = {};
   flags.cors_allow_origin = {"host.example"};
-  EXPECT_THAT(Refusal(flags), HasSubstr("--cors-allow-origin host.example"));
+  EXPECT_THAT(HttpRefusal(flags), HasSubstr("--cors-allow-origin host.example"));
   flags = {};
   flags.ssl_certfile = "cert.pem";
-  EXPECT_THAT(Refusal(flags), HasSubstr("--ssl-keyfile"));
+  EXPECT_THAT(HttpRefusal(flags), HasSubstr("--ssl-keyfile"));
   flags = {};
   flags.drain_timeout = -1;
-  EXPECT_THAT(Refusal(flags), HasSubstr("--drain-timeout -1"));
+  EXPECT_THAT(HttpRefusal(flags), HasSubstr("--drain-timeout -1"));
   flags = {};
   flags.health_generate_timeout = 0;
-  EXPECT_THAT(Refusal(flags), HasSubstr("--health-generate-timeout 0"));
+  EXPECT_THAT(HttpRefusal(flags), HasSubstr("--health-generate-timeout 0"));
 }
 
 TEST(HttpFlags, KeysAreSecrets) {

@@ -15,4 +15,7 @@ int64_t ParseCount(std::string_view text);
 // For options that count tokens or bytes: option->transform(HumanCount()) takes what ParseCount takes.
 CLI::Validator HumanCount();
 
+inline constexpr int64_t kGiB = int64_t{1} << 30;
+inline double InGiB(int64_t bytes) { return static_cast<double>(bytes) / static_cast<double>(kGiB); }
+
 }  // namespace sluice::cli

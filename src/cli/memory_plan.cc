@@ -12,16 +12,13 @@
 #include <vector>
 
 #include "base/error.h"
+#include "cli/human_size.h"
 #include "engine/rank_host.h"
 #include "model/shapes.h"
 #include "model/weight_bytes.h"
 
 namespace sluice::cli {
 namespace {
-
-constexpr int64_t kGiB = int64_t{1} << 30;
-
-double InGiB(int64_t bytes) { return static_cast<double>(bytes) / static_cast<double>(kGiB); }
 
 // What one process holds: a rank, or all of them.
 struct Need {

@@ -11,8 +11,8 @@
 #include <set>
 
 #include "base/error.h"
-#include "cli/config_file.h"
 #include "base/nearest.h"
+#include "cli/config_file.h"
 
 namespace sluice::cli {
 namespace {
@@ -123,7 +123,7 @@ std::optional<Variable> InEnvironment(const CLI::Option& option, const Environme
 }
 
 // A list in the environment is written with commas or spaces.
-std::vector<std::string> Listed(const CLI::Option& option, const std::string& value) {
+std::vector<std::string> ValuesIn(const CLI::Option& option, const std::string& value) {
   if (option.get_items_expected_max() <= 1) return {value};
   std::vector<std::string> values(1);
   for (const char c : value) {
@@ -237,7 +237,7 @@ Origins CompleteWords(const CLI::App& command, const Environment& environment,
     const auto variable = InEnvironment(*option, environment);
     if (!variable) continue;
     origins[name] = "environment variable " + variable->name;
-    Append(*option, Listed(*option, variable->value), origins[name], words);
+    Append(*option, ValuesIn(*option, variable->value), origins[name], words);
   }
   if (config.empty()) return origins;
   std::map<std::string, int> lines;  // of flags that the file has had

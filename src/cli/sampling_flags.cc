@@ -27,7 +27,7 @@ bool InRange(const Field& field, double value) {
   return value <= limits.max && (limits.above_min ? value > limits.min : value >= limits.min);
 }
 
-std::string Range(const Field& field) {
+std::string RangeOf(const Field& field) {
   const serve::NumericField& limits = serve::LimitsOf(field.name);
   return fmt::format("{} {} to {}", limits.above_min ? "above" : "from", limits.min, limits.max);
 }
@@ -45,7 +45,7 @@ Chosen Choose(const Field& field, std::optional<double> flag, const std::map<std
               double built_in, const std::string& model_path) {
   if (flag) {
     if (!InRange(field, *flag)) {
-      Fail(ErrorKind::kUsage, "--{} {} is out of range: use {}", field.flag, *flag, Range(field));
+      Fail(ErrorKind::kUsage, "--{} {} is out of range: use {}", field.flag, *flag, RangeOf(field));
     }
     return {*flag, fmt::format("--{}", field.flag)};
   }
@@ -54,7 +54,7 @@ Chosen Choose(const Field& field, std::optional<double> flag, const std::map<std
   const double value = std::stod(said->second);
   if (!InRange(field, value)) {
     Fail(ErrorKind::kModelFiles, "{}: {} {} is not {}: correct the file, or give --{}", FileOf(model_path),
-         field.name, said->second, Range(field), field.flag);
+         field.name, said->second, RangeOf(field), field.flag);
   }
   return {value, kFile};
 }

@@ -35,7 +35,7 @@ int64_t DefaultTotalTokens(const LayoutFlags& f, const engine::JobSettings& sett
   return std::max<int64_t>(ops::kPageTokens, std::min(2 * ContextOf(f, config), fits));
 }
 
-void Check(bool good, const std::string& sentence) {
+void Require(bool good, const std::string& sentence) {
   if (!good) throw Error(ErrorKind::kUsage, sentence);
 }
 
@@ -86,12 +86,12 @@ void CheckScheduleFlags(const LayoutFlags& f, const checkpoint::ModelConfig& con
   const auto range = [](const char* flag, int64_t value, int64_t least, int64_t most = 0) {
     const std::string values =
         most > 0 ? fmt::format("{} to {}", least, most) : fmt::format("{} or more", least);
-    Check(value >= least && (most == 0 || value <= most),
-          fmt::format("{} {} is out of range: use {}", flag, value, values));
+    Require(value >= least && (most == 0 || value <= most),
+            fmt::format("{} {} is out of range: use {}", flag, value, values));
   };
-  Check(f.chunked_prefill_size >= 1 || f.chunked_prefill_size == kWholePrompts,
-        fmt::format("--chunked-prefill-size {} is out of range: use 1 or more, or -1 for whole prompts",
-                    f.chunked_prefill_size));
+  Require(f.chunked_prefill_size >= 1 || f.chunked_prefill_size == kWholePrompts,
+          fmt::format("--chunked-prefill-size {} is out of range: use 1 or more, or -1 for whole prompts",
+                      f.chunked_prefill_size));
   range("--max-running-requests", f.max_running_requests, 1);
   range("--context-length", f.context_length, 0);
   range("--max-total-tokens", f.max_total_tokens, 0);
@@ -99,28 +99,31 @@ void CheckScheduleFlags(const LayoutFlags& f, const checkpoint::ModelConfig& con
   range("--loader-threads", f.loader_threads, 1, 64);
   range("--max-queued-requests", f.max_queued_requests, 1);
   if (f.max_queued_tokens) range("--max-queued-tokens", *f.max_queued_tokens, 1);
-  Check(f.enable_priority_scheduling || !f.schedule_low_priority_values_first,
-        "--schedule-low-priority-values-first says how priorities are ordered, and without "
-        "--enable-priority-scheduling there are none: give both or neither");
+  Require(f.enable_priority_scheduling || !f.schedule_low_priority_values_first,
+          "--schedule-low-priority-values-first says how priorities are ordered, and without "
+          "--enable-priority-scheduling there are none: give both or neither");
   if (f.max_prefill_tokens) range("--max-prefill-tokens", *f.max_prefill_tokens, 1);
   if (f.pp_max_micro_batch_size) {
     range("--pp-max-micro-batch-size", *f.pp_max_micro_batch_size, 1, f.max_running_requests);
   }
-  Check(f.context_length <= config.max_position_embeddings,
-        fmt::format("--context-length {} is more than the model's {}: use {} or less", f.context_length,
-                    config.max_position_embeddings, config.max_position_embeddings));
+  Require(f.context_length <= config.max_position_embeddings,
+          fmt::format("--context-length {} is more than the model's {}: use {} or less", f.context_length,
+                      config.max_position_embeddings, config.max_position_embeddings));
   const int64_t context = ContextOf(f, config);
-  Check(f.chunked_prefill_size != kWholePrompts || !f.max_prefill_tokens || *f.max_prefill_tokens >= context,
-        fmt::format(
-            "--chunked-prefill-size -1 leaves prompts whole, and --max-prefill-tokens {} would cut those of "
-            "up to {} tokens: use --max-prefill-tokens {} or leave it out",
-            f.max_prefill_tokens.value_or(0), context, context));
+  Require(
+      f.chunked_prefill_size != kWholePrompts || !f.max_prefill_tokens || *f.max_prefill_tokens >= context,
+      fmt::format(
+          "--chunked-prefill-size -1 leaves prompts whole, and --max-prefill-tokens {} would cut those of "
+          "up to {} tokens: use --max-prefill-tokens {} or leave it out",
+          f.max_prefill_tokens.value_or(0), context, context));
   if (f.mem_fraction_static) {
-    Check(*f.mem_fraction_static > 0.0 && *f.mem_fraction_static <= 1.0,
-          fmt::format("--mem-fraction-static {} is out of range: use a part of the memory above 0, at most 1",
-                      *f.mem_fraction_static));
-    Check(f.max_total_tokens == 0,
-          "--mem-fraction-static and --max-total-tokens both say how much the cache holds: give one of them");
+    Require(
+        *f.mem_fraction_static > 0.0 && *f.mem_fraction_static <= 1.0,
+        fmt::format("--mem-fraction-static {} is out of range: use a part of the memory above 0, at most 1",
+                    *f.mem_fraction_static));
+    Require(
+        f.max_total_tokens == 0,
+        "--mem-fraction-static and --max-total-tokens both say how much the cache holds: give one of them");
   }
 }
 
@@ -133,10 +136,10 @@ int LoaderThreadsOf(const LayoutFlags& f) {
          R"({{"enable_multithread_load": true, "num_threads": 8}})",
          f.model_loader_extra_config, why);
   };
-  Check(f.loader_threads == kUsual,
-        "--loader-threads and --model-loader-extra-config both say how many threads read the checkpoint: "
-        "give one "
-        "of them");
+  Require(f.loader_threads == kUsual,
+          "--loader-threads and --model-loader-extra-config both say how many threads read the checkpoint: "
+          "give one "
+          "of them");
   const auto json = nlohmann::json::parse(f.model_loader_extra_config, nullptr, /*allow_exceptions=*/false);
   if (!json.is_object()) refuse("is not a JSON object");
   bool many = false;

@@ -38,6 +38,12 @@ class Transfer {
   virtual bool Begun() { return true; }
 };
 
+// One that moves nothing, and so is complete.
+class NoTransfer final : public Transfer {
+ public:
+  void Wait() override {}
+};
+
 // Bytes between the ranks of one group. A back end supplies Send and Receive; the collectives are a mesh of
 // them, written once here, and a back end with better ones overrides them. One thread per rank calls; one
 // more may call Send at the same time (MakeDelayed does), and Abort and the counters are for any thread.

@@ -8,14 +8,6 @@
 #include "base/error.h"
 
 namespace sluice::comm {
-namespace {
-
-bool StrikesTheRank(const Fault& fault) {
-  return fault.action == FaultAction::kDie || fault.action == FaultAction::kStop ||
-         fault.action == FaultAction::kClose;
-}
-
-}  // namespace
 
 FaultInjector::FaultInjector(const FaultPlan& plan, int rank, Hands hands)
     : rank_(rank), hands_(std::move(hands)) {
@@ -42,7 +34,7 @@ std::optional<Fault> FaultInjector::TakeMessage(FaultWhere where, int64_t step, 
                              : fault.phase == FaultPhase::kStep && step == fault.step;
     const bool here =
         fault.where == where || (fault.where == FaultWhere::kAny && where != FaultWhere::kControl);
-    return !StrikesTheRank(fault) && in_step && here && (fault.peer < 0 || fault.peer == peer);
+    return !StrikesTheRank(fault.action) && in_step && here && (fault.peer < 0 || fault.peer == peer);
   });
 }
 
@@ -51,15 +43,16 @@ std::optional<Fault> FaultInjector::TakeFrame(FaultPhase phase, int64_t step) {
     // At start-up, a delay without a place is the rank's own: AtStartUp.
     const bool own = phase == FaultPhase::kStartUp && fault.action == FaultAction::kDelay &&
                      fault.where == FaultWhere::kAny;
-    return !StrikesTheRank(fault) && fault.action != FaultAction::kSlow && !own && fault.phase == phase &&
-           (phase != FaultPhase::kIdle || step >= fault.step);
+    return !StrikesTheRank(fault.action) && fault.action != FaultAction::kSlow && !own &&
+           fault.phase == phase && (phase != FaultPhase::kIdle || step >= fault.step);
   });
 }
 
 void FaultInjector::AtStartUp(trace::Recorder& recorder) {
   while (const auto fault = Take([](const Fault& f) {
            return f.phase == FaultPhase::kStartUp &&
-                  (StrikesTheRank(f) || (f.action == FaultAction::kDelay && f.where == FaultWhere::kAny));
+                  (StrikesTheRank(f.action) ||
+                   (f.action == FaultAction::kDelay && f.where == FaultWhere::kAny));
          })) {
     if (fault->action == FaultAction::kDelay) {
       const trace::ScopedWait wait(&recorder, "a delay of the fault plan", -1, trace::WaitKind::kOwn);
@@ -72,7 +65,7 @@ void FaultInjector::AtStartUp(trace::Recorder& recorder) {
 
 void FaultInjector::AtPass(int64_t step) {
   while (const auto fault = Take([&](const Fault& f) {
-           return StrikesTheRank(f) && f.phase == FaultPhase::kStep && f.step == step &&
+           return StrikesTheRank(f.action) && f.phase == FaultPhase::kStep && f.step == step &&
                   (f.where == FaultWhere::kAny || f.where == FaultWhere::kControl);
          })) {
     Strike(*fault);
@@ -81,7 +74,8 @@ void FaultInjector::AtPass(int64_t step) {
 
 void FaultInjector::BeforeSend(FaultWhere where, int64_t step) {
   while (const auto fault = Take([&](const Fault& f) {
-           return StrikesTheRank(f) && f.phase == FaultPhase::kStep && f.step == step && f.where == where;
+           return StrikesTheRank(f.action) && f.phase == FaultPhase::kStep && f.step == step &&
+                  f.where == where;
          })) {
     Strike(*fault);
   }
@@ -90,7 +84,7 @@ void FaultInjector::BeforeSend(FaultWhere where, int64_t step) {
 void FaultInjector::WhileIdle(int64_t step, Duration idle) {
   if (idle < kIdleBeforeFault) return;
   while (const auto fault = Take([&](const Fault& f) {
-           return StrikesTheRank(f) && f.phase == FaultPhase::kIdle && step >= f.step;
+           return StrikesTheRank(f.action) && f.phase == FaultPhase::kIdle && step >= f.step;
          })) {
     Strike(*fault);
   }

@@ -38,12 +38,6 @@ constexpr std::array<std::pair<std::string_view, FaultWhere>, 4> kPlaces{
 constexpr std::array<std::pair<std::string_view, FaultPhase>, 3> kPhases{
     {{"step", FaultPhase::kStep}, {"idle", FaultPhase::kIdle}, {"start-up", FaultPhase::kStartUp}}};
 
-bool StrikesTheRank(FaultAction action) {
-  return action == FaultAction::kClose || action == FaultAction::kDie || action == FaultAction::kStop;
-}
-
-double Seconds(Duration duration) { return std::chrono::duration<double>(duration).count(); }
-
 // One entry of the file.
 class EntryReader {
  public:
@@ -97,7 +91,8 @@ class EntryReader {
                       value->get<int64_t>() <= most &&
                       !(value->is_number_unsigned() && value->get<uint64_t>() > static_cast<uint64_t>(most));
     if (!fits)
-      Refuse(fmt::format("has \"{}\": {}; use a whole number from {} to {}", field, value->dump(), least, most));
+      Refuse(
+          fmt::format("has \"{}\": {}; use a whole number from {} to {}", field, value->dump(), least, most));
     return value->get<int64_t>();
   }
 
@@ -146,7 +141,8 @@ class EntryReader {
       Refuse("has \"do\": \"delay\" and no \"seconds\": say for how long");
     if (slow && fault.latency == Duration(0) && fault.bytes_per_second == 0)
       Refuse("has \"do\": \"slow\" and neither \"latency_ms\" nor \"bytes_per_second\": say how slow");
-    if (fault.peer == fault.rank) Refuse(fmt::format("has \"peer\": {}, which is the rank itself", fault.peer));
+    if (fault.peer == fault.rank)
+      Refuse(fmt::format("has \"peer\": {}, which is the rank itself", fault.peer));
   }
 
   void CheckCanStrike(const Fault& fault) const {
@@ -155,24 +151,31 @@ class EntryReader {
     if (fault.phase == FaultPhase::kStep && fault.step < 0)
       Refuse("has \"phase\": \"step\" and no \"step\": say in which");
     if (fault.phase == FaultPhase::kStartUp && fault.step >= 0)
-      Refuse(fmt::format("has \"phase\": \"start-up\" and \"step\": {}: at start-up there is none", fault.step));
+      Refuse(
+          fmt::format("has \"phase\": \"start-up\" and \"step\": {}: at start-up there is none", fault.step));
     if (fault.action == FaultAction::kSlow && (control || fault.phase == FaultPhase::kIdle))
-      Refuse("has \"do\": \"slow\", which is for messages between ranks: use \"where\": \"hop\" or \"collective\"");
+      Refuse(
+          "has \"do\": \"slow\", which is for messages between ranks: use \"where\": \"hop\" or "
+          "\"collective\"");
     if (fault.action == FaultAction::kCorrupt && fault.where == FaultWhere::kCollective) {
-      Refuse("has \"do\": \"corrupt\" with \"where\": \"collective\": collectives carry no checksum, so that "
-             "the answer would be wrong without a word; use \"hop\" or \"control\"");
+      Refuse(
+          "has \"do\": \"corrupt\" with \"where\": \"collective\": collectives carry no checksum, so that "
+          "the answer would be wrong without a word; use \"hop\" or \"control\"");
     }
     if (fault.phase != FaultPhase::kStep && fault.action != FaultAction::kSlow && data)
-      Refuse("has a \"where\" that is not there in its phase: before and between steps there are only control "
-             "frames; use \"control\" or \"any\"");
+      Refuse(
+          "has a \"where\" that is not there in its phase: before and between steps there are only control "
+          "frames; use \"control\" or \"any\"");
     if (control && fault.peer >= 0)
-      Refuse(fmt::format("has \"peer\": {} with \"where\": \"control\": a control frame has no peer but the "
-                         "controller",
-                         fault.peer));
+      Refuse(
+          fmt::format("has \"peer\": {} with \"where\": \"control\": a control frame has no peer but the "
+                      "controller",
+                      fault.peer));
     if (control && (fault.action == FaultAction::kDie || fault.action == FaultAction::kStop))
-      Refuse(fmt::format("has \"where\": \"control\" with \"do\": \"{}\": a rank ends or stops as a whole; use "
-                         "\"any\", \"hop\" or \"collective\"",
-                         NameOf(fault.action)));
+      Refuse(
+          fmt::format("has \"where\": \"control\" with \"do\": \"{}\": a rank ends or stops as a whole; use "
+                      "\"any\", \"hop\" or \"collective\"",
+                      NameOf(fault.action)));
   }
 
   const Json& json_;
@@ -195,8 +198,8 @@ Json JsonOf(const Fault& fault) {
             {"rank", fault.rank},
             {"where", WordOf(kPlaces, fault.where)},
             {"do", WordOf(kActions, fault.action)}};
-  if (fault.delay > Duration(0)) json["seconds"] = Seconds(fault.delay);
-  if (fault.latency > Duration(0)) json["latency_ms"] = Seconds(fault.latency) * 1e3;
+  if (fault.delay > Duration(0)) json["seconds"] = InSeconds(fault.delay);
+  if (fault.latency > Duration(0)) json["latency_ms"] = InSeconds(fault.latency) * 1e3;
   if (fault.bytes_per_second > 0) json["bytes_per_second"] = fault.bytes_per_second;
   if (fault.peer >= 0) json["peer"] = fault.peer;
   if (fault.times > 0 && !StrikesTheRank(fault.action)) json["times"] = fault.times;
@@ -204,6 +207,10 @@ Json JsonOf(const Fault& fault) {
 }
 
 }  // namespace
+
+bool StrikesTheRank(FaultAction action) {
+  return action == FaultAction::kClose || action == FaultAction::kDie || action == FaultAction::kStop;
+}
 
 const char* NameOf(FaultAction action) {
   for (const auto& [word, meaning] : kActions) {

@@ -21,6 +21,8 @@ enum class FaultWhere { kAny, kHop, kCollective, kControl };
 enum class FaultAction { kDelay, kDrop, kDuplicate, kReorder, kCorrupt, kClose, kDie, kStop, kSlow };
 
 const char* NameOf(FaultAction action);
+// It is done to a rank, and not to a message.
+bool StrikesTheRank(FaultAction action);
 
 struct Fault {
   FaultPhase phase = FaultPhase::kStep;

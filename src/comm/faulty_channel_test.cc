@@ -22,7 +22,7 @@ std::pair<std::unique_ptr<Channel>, std::unique_ptr<Channel>> Struck(const Fault
   return {MakeOrderedChannel(std::move(here)), MakeOrderedChannel(std::move(there))};
 }
 
-Fault FaultOf(FaultAction action, Duration delay = Duration(0)) {
+Fault FrameFault(FaultAction action, Duration delay = Duration(0)) {
   Fault fault;
   fault.action = action;
   fault.delay = delay;
@@ -60,7 +60,7 @@ TEST(FaultyChannel, EveryFaultButADelayIsFoundByTheOtherEnd) {
       {FaultAction::kCorrupt, {}, 1, "checksum"},
   };
   for (const Case& one : table) {
-    const auto [here, there] = Struck(FaultOf(one.action, one.delay));
+    const auto [here, there] = Struck(FrameFault(one.action, one.delay));
     std::vector<uint64_t> steps;
     std::string sentence;
     const double took = SecondsOf([&, &from = *here, &to = *there] {
@@ -78,7 +78,7 @@ TEST(FaultyChannel, EveryFaultButADelayIsFoundByTheOtherEnd) {
 }
 
 TEST(FaultyChannel, AFrameHeldForAnOtherThatNeverComesGoesAlone) {
-  const auto [here, there] = Struck(FaultOf(FaultAction::kReorder, milliseconds(100)));
+  const auto [here, there] = Struck(FrameFault(FaultAction::kReorder, milliseconds(100)));
   here->Send({1, 1, 0, {}});
   here->Send({1, 2, 0, {}});
   EXPECT_EQ(there->Receive(seconds(10))->step, 1U);
@@ -86,7 +86,7 @@ TEST(FaultyChannel, AFrameHeldForAnOtherThatNeverComesGoesAlone) {
 }
 
 TEST(FaultyChannel, CloseEndsWhatIsHeld) {
-  auto [here, there] = Struck(FaultOf(FaultAction::kDelay, seconds(60)));
+  auto [here, there] = Struck(FrameFault(FaultAction::kDelay, seconds(60)));
   here->Send({1, 2, 0, {}});
   EXPECT_LT(SecondsOf([&here = here] { here.reset(); }), 5.0);
   EXPECT_THAT(LostSentence([&there = there] { there->Receive(seconds(10)); }), HasSubstr("closed"));

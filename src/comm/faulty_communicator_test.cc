@@ -10,7 +10,6 @@ namespace {
 
 using std::chrono::milliseconds;
 
-constexpr Duration kLong = std::chrono::seconds(20);
 constexpr int kSends = 8;
 
 Fault FaultOf(FaultAction action, int64_t step) {
@@ -127,14 +126,14 @@ TEST_P(FaultyTest, CollectivesAndGroupsAreStruckToo) {
   late.delay = milliseconds(200);
   FaultyWorld world(GetParam(), {late});
   world.Step(1);
-  const double seconds = SecondsOf([&] {
+  const double took = SecondsOf([&] {
     OnAllRanks(2, [&](int rank) {
       const auto group = world[rank].Subgroup(std::vector{0, 1});
       group->SetRecorder(world[rank].recorder());
       group->Barrier("group");
     });
   });
-  EXPECT_GE(seconds, 0.195);
+  EXPECT_GE(took, 0.195);
   EXPECT_LT(SecondsOf([&] { OnAllRanks(2, [&](int rank) { world[rank].Barrier("world"); }); }), 0.195)
       << "once means once";
 }
@@ -216,8 +215,8 @@ TEST(SlowLink, AbortReachesWhatIsStillOnItsWay) {
   std::vector<std::byte> out(8);
   auto send = world[0].Send(1, 1, out);
   world[0].Abort("stop");
-  double seconds = SecondsOf([&] { EXPECT_EQ(LostSentence([&] { send->Wait(); }), "stop"); });
-  EXPECT_LT(seconds, 10.0) << "an abort waits for the link";
+  double took = SecondsOf([&] { EXPECT_EQ(LostSentence([&] { send->Wait(); }), "stop"); });
+  EXPECT_LT(took, 10.0) << "an abort waits for the link";
 }
 
 TEST(SlowLink, DestroyedWithSendsOnTheWay) {

@@ -12,7 +12,7 @@ using ::testing::HasSubstr;
 
 Frame Example() { return {7, 0x0102030405060708, 9, {std::byte{'a'}, std::byte{'b'}}, 0x1112131415161718}; }
 
-std::string Refusal(const std::vector<std::byte>& bytes) {
+std::string Undecodable(const std::vector<std::byte>& bytes) {
   return LostSentence([&] { DecodeFrame(bytes); });
 }
 
@@ -45,12 +45,12 @@ TEST(FrameTest, ReadsBackWhatItWrote) {
 TEST(FrameTest, EveryCutIsRefused) {
   const auto bytes = EncodeFrame(Example());
   for (size_t length = 0; length < bytes.size(); ++length) {
-    EXPECT_THAT(Refusal({bytes.begin(), bytes.begin() + static_cast<ptrdiff_t>(length)}),
+    EXPECT_THAT(Undecodable({bytes.begin(), bytes.begin() + static_cast<ptrdiff_t>(length)}),
                 HasSubstr("cut short"));
   }
   auto longer = bytes;
   longer.push_back(std::byte{0});
-  EXPECT_EQ(Refusal(longer), "a control frame of type 7 has 1 bytes too many");
+  EXPECT_EQ(Undecodable(longer), "a control frame of type 7 has 1 bytes too many");
 }
 
 TEST(FrameTest, EveryFlippedBitIsRefused) {
@@ -58,27 +58,28 @@ TEST(FrameTest, EveryFlippedBitIsRefused) {
   for (size_t bit = 0; bit < bytes.size() * 8; ++bit) {
     auto flipped = bytes;
     flipped[bit / 8] ^= std::byte{1} << (bit % 8);
-    EXPECT_NE(Refusal(flipped), "") << "bit " << bit;
+    EXPECT_NE(Undecodable(flipped), "") << "bit " << bit;
   }
 }
 
 TEST(FrameTest, SentencesSayWhatWasFoundAndExpected) {
   auto bytes = EncodeFrame(Example());
   bytes[0] = std::byte{'H'};
-  EXPECT_EQ(Refusal(bytes),
+  EXPECT_EQ(Undecodable(bytes),
             "a control frame begins with 0x46434c48 instead of 0x46434c53; is the peer a sluice rank?");
   bytes = EncodeFrame(Example());
   bytes[4] = std::byte{3};
-  EXPECT_EQ(Refusal(bytes),
+  EXPECT_EQ(Undecodable(bytes),
             "a control frame has layout version 3, this build speaks 2; run one build everywhere");
   bytes = EncodeFrame(Example());
   bytes[31] = std::byte{0x10};
-  EXPECT_EQ(Refusal(bytes), "a control frame of type 7 announces 268435458 bytes, the limit is 268435456");
+  EXPECT_EQ(Undecodable(bytes),
+            "a control frame of type 7 announces 268435458 bytes, the limit is 268435456");
   EXPECT_EQ(LostSentence([] { DecodeFrame(EncodeFrame(Example()), 1); }),
             "a control frame of type 7 announces 2 bytes, the limit is 1");
   bytes = EncodeFrame(Example());
   bytes[37] = std::byte{'c'};
-  EXPECT_THAT(Refusal(bytes), HasSubstr("a control frame of type 7 with 2 bytes has checksum 0x"));
+  EXPECT_THAT(Undecodable(bytes), HasSubstr("a control frame of type 7 with 2 bytes has checksum 0x"));
 }
 
 TEST(FrameTest, APayloadBeyondTheLimitIsNotEncoded) {

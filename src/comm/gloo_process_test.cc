@@ -17,26 +17,26 @@ namespace {
 using std::chrono::seconds;
 using ::testing::HasSubstr;
 
-constexpr int kSize = 4;
+constexpr int kProcesses = 4;
 constexpr uint16_t kRunning = 1;
 constexpr uint16_t kFailed = 2;
 const JobSecret kSecret = JobSecret::Random();
 
 // The life of a rank's process: gathers for ever and tells the controller how that ended.
 void RankProcess(const Address& controller, int rank) {
-  auto channel = Join(controller, {rank, kSize, "b", "j"}, kSecret, seconds(10));
+  auto channel = Join(controller, {rank, kProcesses, "b", "j"}, kSecret, seconds(10));
   std::unique_ptr<Communicator> world;
   {
     JoinedStore store(*channel);
-    world = MakeGlooWorld(rank, kSize, store, kLoopback, seconds(10));
+    world = MakeGlooWorld(rank, kProcesses, store, kLoopback, seconds(10));
   }
   SayConnected(*channel);
-  const std::vector<int64_t> sizes(kSize, 1000);
-  std::vector<std::byte> all(kSize * 1000);
+  const std::vector<int64_t> sizes(kProcesses, 1000);
+  std::vector<std::byte> all(kProcesses * 1000);
   try {
     for (int round = 0;; ++round) {
       world->AllGather("gather", Part(rank, round, 1000), all, sizes);
-      for (int from = 0; from < kSize; ++from) {
+      for (int from = 0; from < kProcesses; ++from) {
         const auto part = Part(from, round, 1000);
         if (!std::equal(part.begin(), part.end(), all.begin() + from * 1000)) _exit(3);
       }
@@ -53,9 +53,9 @@ void RankProcess(const Address& controller, int rank) {
 TEST(GlooProcessTest, SurvivorsNameTheKilledRankWithinASecond) {
   Rendezvous rendezvous(
       ParseAddress(fmt::format("unix:{}sluice_gloo_{}.sock", ::testing::TempDir(), getpid())),
-      {-1, kSize, "b", "j"}, kSecret);
+      {-1, kProcesses, "b", "j"}, kSecret);
   std::vector<pid_t> children;
-  for (int rank = 0; rank < kSize; ++rank) {
+  for (int rank = 0; rank < kProcesses; ++rank) {
     const pid_t child = fork();
     ASSERT_GE(child, 0);
     if (child == 0) {

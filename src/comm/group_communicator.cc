@@ -12,11 +12,6 @@ constexpr int kGroupShift = 48;
 constexpr uint64_t kGroupLimit =
     (uint64_t{1} << (64 - kGroupShift)) - 1;  // the last one's slots are reserved
 
-class NoTransfer final : public Transfer {
- public:
-  void Wait() override {}
-};
-
 }  // namespace
 
 std::vector<uint64_t> GroupCounts::Enter(std::span<const int> members) {

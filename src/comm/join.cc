@@ -14,8 +14,6 @@ constexpr Duration kLongestConnect = std::chrono::seconds(5);
 // What the controller's answer to a kGet may take beyond the time the key was waited for.
 constexpr Duration kAnswerLimit = std::chrono::seconds(5);
 
-double Seconds(Duration duration) { return std::chrono::duration<double>(duration).count(); }
-
 // A rank's way from the connection to the controller's proof.
 struct Joiner {
   Channel& channel;
@@ -28,7 +26,7 @@ struct Joiner {
     auto frame = channel.Receive(std::max(deadline - Clock::now(), Duration(0)));
     if (!frame.has_value()) {
       Fail(ErrorKind::kRankLost, "the controller at {} did not answer rank {} within {:.1f} s",
-           address.ToString(), rank, Seconds(timeout));
+           address.ToString(), rank, InSeconds(timeout));
     }
     return *std::move(frame);
   }
@@ -70,7 +68,7 @@ std::unique_ptr<Channel> Join(const Address& address, const Hello& hello, const 
     if (left <= Duration(0)) {
       Fail(ErrorKind::kNetwork,
            "rank {} found no controller at {} within {:.1f} s; start node 0 and check the address",
-           hello.rank, address.ToString(), Seconds(timeout));
+           hello.rank, address.ToString(), InSeconds(timeout));
     }
     channel = TryConnect(address, "the controller", std::min(left, kLongestConnect));
     if (channel == nullptr) std::this_thread::sleep_for(std::min(left, kRetryEvery));
@@ -101,7 +99,7 @@ std::vector<char> JoinedStore::Get(const std::string& key, Duration timeout) {
   const auto answer = controller_.Receive(timeout + kAnswerLimit);
   if (!answer.has_value() || TypeOf(*answer) == JoinFrame::kNoValue) {
     Fail(ErrorKind::kRankLost, "nobody has set \"{}\" within {:.1f} s; a rank has not started", key,
-         Seconds(timeout));
+         InSeconds(timeout));
   }
   if (TypeOf(*answer) != JoinFrame::kValue) FailUnexpected(controller_, *answer);
   WireReader reader(answer->payload);

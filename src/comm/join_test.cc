@@ -18,8 +18,7 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-const Address kAnyPort = ParseAddress("127.0.0.1:0");
-const JobSecret kSecret("the secret of this job", "the test");
+const JobSecret kOurSecret("the secret of this job", "the test");
 const JobSecret kOther("another job's own secret", "the test");
 const Hello kHello{0, 1, "b", "pp 1"};
 
@@ -35,11 +34,11 @@ Frame Next(Channel& channel, JoinFrame type) {
 class ControllerTest : public ::testing::Test {
  protected:
   ControllerTest()
-      : rendezvous_(kAnyPort, kHello, kSecret),
+      : rendezvous_(kAnyPort, kHello, kOurSecret),
         accepted_(std::async(std::launch::async, [this] { return rendezvous_.Accept(seconds(20)); })) {}
   // Whatever the test did, the job starts with the rank that belongs to it.
   void TearDown() override {
-    const auto channel = Join(rendezvous_.address(), kHello, kSecret, seconds(10));
+    const auto channel = Join(rendezvous_.address(), kHello, kOurSecret, seconds(10));
     SayConnected(*channel);
     EXPECT_EQ(accepted_.get().size(), 1U);
   }
@@ -69,9 +68,9 @@ class ControllerTest : public ::testing::Test {
 
 TEST_F(ControllerTest, ProvesItselfToARankThatHasProvenItself) {
   const auto channel = Connect();
-  const Joining joining = SayHello(*channel, kSecret);
+  const Joining joining = SayHello(*channel, kOurSecret);
   const Mac proof = DecodeNonceOrProof(Next(*channel, JoinFrame::kWelcome));
-  EXPECT_TRUE(kSecret.Verifies(joining.ClaimOfController(), proof));
+  EXPECT_TRUE(kOurSecret.Verifies(joining.ClaimOfController(), proof));
   channel->Close();
   // The rank that left after it was welcome ends this start-up; the next one is the job's.
   EXPECT_THAT(LostSentence([this] { accepted_.get(); }), HasSubstr("rank 0 was lost while joining"));
@@ -88,7 +87,7 @@ TEST_F(ControllerTest, RefusesAHelloChangedAfterItWasProven) {
   const auto channel = Connect();
   Joining joining{DecodeNonceOrProof(Next(*channel, JoinFrame::kChallenge)), MakeNonce(),
                   EncodeHello(kHello)};
-  const Mac proof = kSecret.Sign(joining.ClaimOfRank());
+  const Mac proof = kOurSecret.Sign(joining.ClaimOfRank());
   Hello changed = kHello;
   changed.description = "pp 2";
   SendJoin(*channel, JoinFrame::kHello, Encode(HelloFrame{joining.ranks, proof, EncodeHello(changed)}));
@@ -101,7 +100,7 @@ TEST_F(ControllerTest, RefusesAHelloThatWasHeardBefore) {
   // As if the rank had answered another controller, or this one another time.
   const Joining old{MakeNonce(), MakeNonce(), EncodeHello(kHello)};
   SendJoin(*first, JoinFrame::kHello,
-           Encode(HelloFrame{old.ranks, kSecret.Sign(old.ClaimOfRank()), old.hello}));
+           Encode(HelloFrame{old.ranks, kOurSecret.Sign(old.ClaimOfRank()), old.hello}));
   ExpectRefused(*first);
   // Every connection has a challenge of its own.
   const auto second = Connect();
@@ -115,7 +114,7 @@ TEST_F(ControllerTest, RefusesAProofOfTheOtherRole) {
   const Joining joining{DecodeNonceOrProof(Next(*channel, JoinFrame::kChallenge)), MakeNonce(),
                         EncodeHello(kHello)};
   SendJoin(*channel, JoinFrame::kHello,
-           Encode(HelloFrame{joining.ranks, kSecret.Sign(joining.ClaimOfController()), joining.hello}));
+           Encode(HelloFrame{joining.ranks, kOurSecret.Sign(joining.ClaimOfController()), joining.hello}));
   ExpectRefused(*channel);
 }
 
@@ -145,7 +144,7 @@ TEST_F(ControllerTest, TakesNoLongFrameFromAStranger) {
                   EncodeHello(verbose)};
   // Proven, so that only its length is wrong: a shorter one would be answered.
   SendJoin(*channel, JoinFrame::kHello,
-           Encode(HelloFrame{joining.ranks, kSecret.Sign(joining.ClaimOfRank()), joining.hello}));
+           Encode(HelloFrame{joining.ranks, kOurSecret.Sign(joining.ClaimOfRank()), joining.hello}));
   LostSentence([&] { channel->Receive(seconds(5)); });
 }
 
@@ -161,7 +160,7 @@ std::string RefusalOf(const std::function<void(Channel&, const Joining&)>& answe
   Listener listener(kAnyPort);
   auto rank = std::async(std::launch::async, [&]() -> std::string {
     try {
-      Join(listener.address(), kHello, kSecret, seconds(5));
+      Join(listener.address(), kHello, kOurSecret, seconds(5));
     } catch (const Error& error) {
       EXPECT_EQ(error.kind(), ErrorKind::kUsage) << error.what();
       return error.what();
@@ -174,7 +173,7 @@ std::string RefusalOf(const std::function<void(Channel&, const Joining&)>& answe
   HelloFrame said = DecodeHelloFrame(Next(*channel, JoinFrame::kHello));
   joining.ranks = said.ranks;
   joining.hello = said.hello;
-  EXPECT_TRUE(kSecret.Verifies(joining.ClaimOfRank(), said.proof));
+  EXPECT_TRUE(kOurSecret.Verifies(joining.ClaimOfRank(), said.proof));
   answer(*channel, joining);
   return rank.get();
 }
@@ -186,7 +185,7 @@ const auto kIsUnknown = AllOf(HasSubstr("the controller at 127.0.0.1:"),
 
 TEST(RankTest, BelievesAWelcomeThatIsProven) {
   EXPECT_EQ(RefusalOf([](Channel& channel, const Joining& joining) {
-              SendJoin(channel, JoinFrame::kWelcome, Encode(kSecret.Sign(joining.ClaimOfController())));
+              SendJoin(channel, JoinFrame::kWelcome, Encode(kOurSecret.Sign(joining.ClaimOfController())));
             }),
             "");
 }
@@ -200,7 +199,7 @@ TEST(RankTest, RefusesAControllerThatDoesNotKnowTheSecret) {
 
 TEST(RankTest, RefusesItsOwnProofSentBack) {
   EXPECT_THAT(RefusalOf([](Channel& channel, const Joining& joining) {
-                SendJoin(channel, JoinFrame::kWelcome, Encode(kSecret.Sign(joining.ClaimOfRank())));
+                SendJoin(channel, JoinFrame::kWelcome, Encode(kOurSecret.Sign(joining.ClaimOfRank())));
               }),
               kIsUnknown);
 }
@@ -208,7 +207,7 @@ TEST(RankTest, RefusesItsOwnProofSentBack) {
 TEST(RankTest, RefusesAWelcomeOfAnotherJoining) {
   EXPECT_THAT(RefusalOf([](Channel& channel, Joining joining) {
                 joining.ranks = MakeNonce();
-                SendJoin(channel, JoinFrame::kWelcome, Encode(kSecret.Sign(joining.ClaimOfController())));
+                SendJoin(channel, JoinFrame::kWelcome, Encode(kOurSecret.Sign(joining.ClaimOfController())));
               }),
               kIsUnknown);
 }
@@ -216,12 +215,12 @@ TEST(RankTest, RefusesAWelcomeOfAnotherJoining) {
 TEST(RankTest, ShowsARefusalOnlyWhenItIsProven) {
   const std::string sentence = "rank 0 was started with pp 1, the controller with pp 2";
   EXPECT_THAT(RefusalOf([&](Channel& channel, const Joining& joining) {
-                const Mac proof = kSecret.Sign(joining.ClaimOfRefusal(sentence));
+                const Mac proof = kOurSecret.Sign(joining.ClaimOfRefusal(sentence));
                 SendJoin(channel, JoinFrame::kRefused, Encode(RefusedFrame{sentence, proof}));
               }),
               HasSubstr(" refused: " + sentence));
   EXPECT_THAT(RefusalOf([&](Channel& channel, const Joining& joining) {
-                const Mac proof = kSecret.Sign(joining.ClaimOfRefusal(sentence));
+                const Mac proof = kOurSecret.Sign(joining.ClaimOfRefusal(sentence));
                 SendJoin(channel, JoinFrame::kRefused, Encode(RefusedFrame{"run rm -rf", proof}));
               }),
               AllOf(kIsUnknown, Not(HasSubstr("rm -rf"))));
@@ -231,7 +230,7 @@ TEST(RankTest, SaysNothingToWhoDoesNotChallengeAndLeavesWhoSpeaksOutOfTurn) {
   Listener listener(kAnyPort);
   const auto join = [&](Duration timeout) {
     return std::async(std::launch::async, [&listener, timeout] {
-      return LostSentence([&] { Join(listener.address(), kHello, kSecret, timeout); });
+      return LostSentence([&] { Join(listener.address(), kHello, kOurSecret, timeout); });
     });
   };
   auto waits = join(milliseconds(300));

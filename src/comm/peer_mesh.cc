@@ -37,7 +37,7 @@ struct Invitation {
   std::vector<char> number;
 };
 
-std::vector<char> Encode(const Invitation& invitation) {
+std::vector<char> EncodeInvitation(const Invitation& invitation) {
   WireWriter writer;
   writer.PutString(invitation.address);
   writer.PutList(std::span<const char>(invitation.number));
@@ -47,7 +47,7 @@ std::vector<char> Encode(const Invitation& invitation) {
   return text;
 }
 
-Invitation Decode(const std::vector<char>& text) {
+Invitation DecodeInvitation(const std::vector<char>& text) {
   WireReader reader(std::as_bytes(std::span(text)));
   Invitation invitation;
   invitation.address = reader.GetString();
@@ -79,7 +79,7 @@ PeerMesh::PeerMesh(int rank, int size, KeyValueStore& store, const std::string& 
   const Deadline deadline = Clock::now() + timeout;
   Listener listener(Address{"", AddressOf(bind), 0});
   const std::vector<char> number = RandomNumber();
-  store.Set(Key(rank), Encode({listener.address().ToString(), number}));
+  store.Set(Key(rank), EncodeInvitation({listener.address().ToString(), number}));
   for (int peer = 0; peer < rank; ++peer) Connect(peer, store, deadline);
   const auto missing = [&] {
     return static_cast<int>(std::find(channels_.begin() + rank + 1, channels_.end(), nullptr) -
@@ -102,7 +102,7 @@ PeerMesh::PeerMesh(int rank, int size, KeyValueStore& store, const std::string& 
 PeerMesh::~PeerMesh() { Close(); }
 
 void PeerMesh::Connect(int peer, KeyValueStore& store, Deadline deadline) {
-  const Invitation invitation = Decode(store.Get(Key(peer), Left(deadline)));
+  const Invitation invitation = DecodeInvitation(store.Get(Key(peer), Left(deadline)));
   const Address address = ParseAddress(invitation.address);
   while ((channels_[peer] = TryConnect(address, fmt::format("rank {}", peer), Left(deadline))) == nullptr) {
     if (Clock::now() >= deadline) {

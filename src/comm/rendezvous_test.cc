@@ -15,22 +15,20 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 using ::testing::HasSubstr;
 
-const Address kAnyPort = ParseAddress("127.0.0.1:0");
-
-const JobSecret kSecret("0123456789abcdef-test", "the test");
+const JobSecret kJobSecret("0123456789abcdef-test", "the test");
 
 Hello Of(int rank) { return {rank, 3, "build-1", "pp 1 cp 3"}; }
 
 // A whole start-up of `rank`; the channel must live until the controller has it.
 std::unique_ptr<Channel> Start(const Address& address, int rank) {
-  auto channel = Join(address, Of(rank), kSecret, seconds(10));
+  auto channel = Join(address, Of(rank), kJobSecret, seconds(10));
   SayConnected(*channel);
   return channel;
 }
 
 std::string Refusal(const Address& address, const Hello& hello) {
   try {
-    Join(address, hello, kSecret, seconds(10));
+    Join(address, hello, kJobSecret, seconds(10));
   } catch (const Error& error) {
     EXPECT_EQ(error.kind(), ErrorKind::kUsage) << error.what();
     return error.what();
@@ -40,7 +38,7 @@ std::string Refusal(const Address& address, const Hello& hello) {
 }
 
 TEST(RendezvousTest, ChannelsComeInRankOrder) {
-  Rendezvous rendezvous(kAnyPort, Of(-1), kSecret);
+  Rendezvous rendezvous(kAnyPort, Of(-1), kJobSecret);
   std::vector<std::future<std::unique_ptr<Channel>>> ranks;
   for (int rank = 2; rank >= 0; --rank) {
     ranks.push_back(std::async(std::launch::async, [&, rank] {
@@ -60,17 +58,17 @@ TEST(RendezvousTest, ChannelsComeInRankOrder) {
 TEST(RendezvousTest, ARankMayComeBeforeTheController) {
   const auto path = fmt::format("unix:{}sluice_early_{}.sock", ::testing::TempDir(), getpid());
   auto rank = std::async(std::launch::async, [&] {
-    auto channel = Join(ParseAddress(path), {0, 1, "b", "j"}, kSecret, seconds(10));
+    auto channel = Join(ParseAddress(path), {0, 1, "b", "j"}, kJobSecret, seconds(10));
     SayConnected(*channel);
     return channel;
   });
   std::this_thread::sleep_for(milliseconds(150));
-  Rendezvous rendezvous(ParseAddress(path), {-1, 1, "b", "j"}, kSecret);
+  Rendezvous rendezvous(ParseAddress(path), {-1, 1, "b", "j"}, kJobSecret);
   EXPECT_EQ(rendezvous.Accept(seconds(10)).size(), 1U);
 }
 
 TEST(RendezvousTest, StrangersAreRefusedByNameAndTheJobStillStarts) {
-  Rendezvous rendezvous(kAnyPort, Of(-1), kSecret);
+  Rendezvous rendezvous(kAnyPort, Of(-1), kJobSecret);
   auto accepted = std::async(std::launch::async, [&] { return rendezvous.Accept(seconds(10)); });
   const Address& address = rendezvous.address();
 
@@ -84,7 +82,7 @@ TEST(RendezvousTest, StrangersAreRefusedByNameAndTheJobStillStarts) {
   EXPECT_THAT(Refusal(address, {1, 3, "build-1", "pp 3 cp 1"}),
               HasSubstr("rank 1 was started with pp 3, cp 1, the controller with pp 1, cp 3"));
 
-  const auto first = Join(address, Of(1), kSecret, seconds(10));
+  const auto first = Join(address, Of(1), kJobSecret, seconds(10));
   EXPECT_THAT(Refusal(address, Of(1)),
               HasSubstr("rank 1 has joined already; do two nodes have the same --node-rank?"));
   // Neither a connection that says something else nor one that says nothing stops the others.
@@ -101,9 +99,9 @@ TEST(RendezvousTest, StrangersAreRefusedByNameAndTheJobStillStarts) {
 }
 
 TEST(RendezvousTest, MissingRanksAreNamed) {
-  Rendezvous rendezvous(kAnyPort, Of(-1), kSecret);
-  auto joined =
-      std::async(std::launch::async, [&] { return Join(rendezvous.address(), Of(1), kSecret, seconds(10)); });
+  Rendezvous rendezvous(kAnyPort, Of(-1), kJobSecret);
+  auto joined = std::async(std::launch::async,
+                           [&] { return Join(rendezvous.address(), Of(1), kJobSecret, seconds(10)); });
   std::string sentence;
   const double waited =
       SecondsOf([&] { sentence = LostSentence([&] { rendezvous.Accept(milliseconds(500)); }); });
@@ -113,15 +111,15 @@ TEST(RendezvousTest, MissingRanksAreNamed) {
 }
 
 TEST(RendezvousTest, ARankLostWhileJoiningIsNamedAtOnce) {
-  Rendezvous rendezvous(kAnyPort, Of(-1), kSecret);
+  Rendezvous rendezvous(kAnyPort, Of(-1), kJobSecret);
   auto other = std::async(std::launch::async, [&] {
-    auto channel = Join(rendezvous.address(), Of(0), kSecret, seconds(10));
+    auto channel = Join(rendezvous.address(), Of(0), kJobSecret, seconds(10));
     JoinedStore store(*channel);
     // Waits for a key of the rank that is lost, and learns of the end by its closed connection.
     LostSentence([&] { store.Get("address of 2", seconds(10)); });
   });
   auto lost = std::async(std::launch::async,
-                         [&] { Join(rendezvous.address(), Of(2), kSecret, seconds(10)).reset(); });
+                         [&] { Join(rendezvous.address(), Of(2), kJobSecret, seconds(10)).reset(); });
   std::string sentence;
   const double waited = SecondsOf([&] { sentence = LostSentence([&] { rendezvous.Accept(seconds(10)); }); });
   EXPECT_THAT(sentence, HasSubstr("rank 2 was lost while joining: rank 2 closed the control connection"));
@@ -129,10 +127,10 @@ TEST(RendezvousTest, ARankLostWhileJoiningIsNamedAtOnce) {
 }
 
 TEST(RendezvousTest, KeysAreExchangedWhicheverSideComesFirst) {
-  Rendezvous rendezvous(kAnyPort, {-1, 2, "b", "j"}, kSecret);
+  Rendezvous rendezvous(kAnyPort, {-1, 2, "b", "j"}, kJobSecret);
   auto accepted = std::async(std::launch::async, [&] { return rendezvous.Accept(seconds(10)); });
   OnAllRanks(2, [&](int rank) {
-    auto channel = Join(rendezvous.address(), {rank, 2, "b", "j"}, kSecret, seconds(10));
+    auto channel = Join(rendezvous.address(), {rank, 2, "b", "j"}, kJobSecret, seconds(10));
     JoinedStore store(*channel);
     const auto key = [](int of, int round) { return fmt::format("{}/{}", of, round); };
     for (int round = 0; round < 20; ++round) {
@@ -152,7 +150,7 @@ TEST(RendezvousTest, JoiningNobodyEndsInTime) {
   const auto nobody = fmt::format("unix:{}sluice_nobody_{}.sock", ::testing::TempDir(), getpid());
   const double waited = SecondsOf([&] {
     try {
-      Join(ParseAddress(nobody), Of(1), kSecret, milliseconds(300));
+      Join(ParseAddress(nobody), Of(1), kJobSecret, milliseconds(300));
       ADD_FAILURE();
     } catch (const Error& error) {
       EXPECT_EQ(error.kind(), ErrorKind::kNetwork);

@@ -15,8 +15,6 @@
 namespace sluice::comm {
 namespace {
 
-constexpr Duration kLong = std::chrono::seconds(20);
-
 // Counts what is taken, so that a test sees what is used again.
 class CountedHost final : public Memory {
  public:

@@ -5,11 +5,6 @@
 namespace sluice::comm {
 namespace {
 
-class NoTransfer final : public Transfer {
- public:
-  void Wait() override {}
-};
-
 class Still final : public Communicator {
  public:
   Still(int rank, int size) : rank_(rank), size_(size) {}

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "comm/address.h"
 #include "comm/communicator.h"
 #include "comm/gloo_world.h"
 #include "comm/key_value_store.h"
@@ -20,6 +21,9 @@
 
 // Worlds for the room's tests: ranks as threads of the test, whatever carries their bytes.
 namespace sluice::comm {
+
+inline const Address kAnyPort = ParseAddress("127.0.0.1:0");
+inline constexpr Duration kLong = std::chrono::seconds(20);  // a limit that no test that passes reaches
 
 enum class BackEnd { kThreads, kGloo, kStaged };  // kStaged: over kGloo, beside a device
 

@@ -16,8 +16,6 @@ namespace {
 using std::chrono::milliseconds;
 using ::testing::HasSubstr;
 
-constexpr Duration kLong = std::chrono::seconds(20);
-
 // One more thing that a stream waits for, in the test's hand.
 class Held {
  public:

@@ -2,10 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include "engine/test_times.h"
+
 namespace sluice::engine {
 namespace {
-
-constexpr int64_t kSecond = 1'000'000'000;
 
 TEST(PrefillRate, IsRowsByTheTimeInWhichTheStepWasNext) {
   PrefillRate rate;

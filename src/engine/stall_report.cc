@@ -7,7 +7,7 @@
 namespace sluice::engine {
 namespace {
 
-double Seconds(int64_t ns) { return std::max(0.0, static_cast<double>(ns) / 1e9); }
+double Elapsed(int64_t ns) { return std::max(0.0, SecondsOfNs(ns)); }
 
 const char* ActivityOf(const RankState& state) {
   if (state.gone) return "gone";
@@ -35,10 +35,10 @@ RankReport ReportOf(const JobRecord& job, int rank, int64_t now_ns) {
     report.op = heartbeat.wait->op;
     report.peer = heartbeat.wait->peer;
     report.bytes = heartbeat.wait->bytes;
-    report.waited_seconds = Seconds(now_ns - heartbeat.wait->since_ns);
+    report.waited_seconds = Elapsed(now_ns - heartbeat.wait->since_ns);
   }
-  report.progress_age_seconds = Seconds(now_ns - state.last_progress_ns);
-  report.heard_age_seconds = Seconds(now_ns - state.last_heard_ns);
+  report.progress_age_seconds = Elapsed(now_ns - state.last_progress_ns);
+  report.heard_age_seconds = Elapsed(now_ns - state.last_heard_ns);
   report.collectives = heartbeat.counts.collectives;
   report.hops_sent = heartbeat.counts.sent;
   report.hops_taken = heartbeat.counts.taken;
@@ -80,7 +80,7 @@ StallReport MakeStallReport(const JobRecord& job, const Standing& standing, int6
   if (!job.due.empty()) {
     report.text +=
         fmt::format("{} steps are published and have no result, from step {}, published {:.1f} s ago\n",
-                    job.due.size(), job.due.front().step, Seconds(now_ns - job.due.front().published_ns));
+                    job.due.size(), job.due.front().step, Elapsed(now_ns - job.due.front().published_ns));
   }
   report.text += fmt::format("{:>4} {:>5} {:>4} {:<16} {:<8} {:>6} {:>4} {:>5} {:>8} {:>10} {:>7}  {}\n",
                              "rank", "stage", "lane", "host", "activity", "step", "pass", "layer", "received",

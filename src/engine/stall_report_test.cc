@@ -3,13 +3,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "engine/test_times.h"
+
 namespace sluice::engine {
 namespace {
 
 using testing::HasSubstr;
-
-constexpr int64_t kSecond = 1'000'000'000;
-constexpr int64_t kNow = 1000 * kSecond;
 
 TEST(StallReport, HasARowForEveryRankAndTheVerdict) {
   JobRecord job;

@@ -6,10 +6,11 @@
 
 #include <sstream>
 
+#include "engine/test_times.h"
+
 namespace sluice::engine {
 namespace {
 
-constexpr int64_t kSecond = 1'000'000'000;
 constexpr std::optional<double> kBubble = 0.125;
 constexpr EngineLoad kLoad{3, 2, 640, 1000};
 

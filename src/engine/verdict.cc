@@ -14,8 +14,6 @@ constexpr int kController = -1;
 // How long a rank that only lost a peer is heard as a witness before it is named for want of a better name.
 constexpr Duration kWitnessPatience = std::chrono::seconds(2);
 
-double Seconds(int64_t ns) { return static_cast<double>(ns) / 1e9; }
-
 // `waiter` waits for `peer`.
 struct Edge {
   int waiter = kController;
@@ -91,15 +89,15 @@ class Judge {
     if (longest == nullptr) return "";
     if (longest->waiter == kController && !State(rank).ready)
       return fmt::format("; the controller waits for it to be ready since {:.1f} s",
-                         Seconds(longest->age_ns));
+                         SecondsOfNs(longest->age_ns));
     if (longest->waiter == kController) {
       return fmt::format("; the controller waits for the result of step {} since {:.1f} s",
-                         job_.due.front().step, Seconds(longest->age_ns));
+                         job_.due.front().step, SecondsOfNs(longest->age_ns));
     }
     const trace::Wait& wait = *WaitOf(longest->waiter);
     return fmt::format("; {} waits for it in {}{} {} since {:.1f} s", Name(longest->waiter), wait.op,
                        wait.bytes > 0 ? fmt::format(" of {} bytes", wait.bytes) : "",
-                       DescribePlace(wait.place), Seconds(longest->age_ns));
+                       DescribePlace(wait.place), SecondsOfNs(longest->age_ns));
   }
 
   std::optional<Verdict> Named(int rank, const std::string& what) const {
@@ -131,7 +129,7 @@ class Judge {
     for (int rank = 0; rank < world(); ++rank) {
       const int64_t silence_ns = now_ns_ - State(rank).last_heard_ns;
       if (State(rank).failure.empty() && TooLong(silence_ns)) {
-        return Named(rank, fmt::format("has not been heard of for {:.1f} s, {}", Seconds(silence_ns),
+        return Named(rank, fmt::format("has not been heard of for {:.1f} s, {}", SecondsOfNs(silence_ns),
                                        LastPlace(rank)));
       }
     }
@@ -147,7 +145,7 @@ class Judge {
           continue;
         return Named(rank, fmt::format("did not arrive: step {}, published {:.1f} s ago, has not reached it; "
                                        "it {}",
-                                       due.step, Seconds(now_ns_ - due.published_ns), Doing(rank)));
+                                       due.step, SecondsOfNs(now_ns_ - due.published_ns), Doing(rank)));
       }
     }
     return std::nullopt;
@@ -202,9 +200,9 @@ class Judge {
     const auto& wait = WaitOf(rank);
     if (!wait.has_value()) {
       return fmt::format("has made no progress for {:.1f} s, {}",
-                         Seconds(now_ns_ - State(rank).last_progress_ns), Place(rank));
+                         SecondsOfNs(now_ns_ - State(rank).last_progress_ns), Place(rank));
     }
-    const double seconds = Seconds(now_ns_ - wait->since_ns);
+    const double seconds = SecondsOfNs(now_ns_ - wait->since_ns);
     if (wait->kind == WaitKind::kWork) return fmt::format("sits idle for {:.1f} s, {}", seconds, After(rank));
     if (wait->peer < 0) return fmt::format("is in {} for {:.1f} s, {}", wait->op, seconds, Place(rank));
     return fmt::format("is in {} {} for {:.1f} s", wait->op, DescribePlace(wait->place), seconds);

@@ -5,6 +5,8 @@
 
 #include <functional>
 
+#include "engine/test_times.h"
+
 namespace sluice::engine {
 namespace {
 
@@ -12,8 +14,6 @@ using testing::AllOf;
 using testing::HasSubstr;
 using trace::WaitKind;
 
-constexpr int64_t kSecond = 1'000'000'000;
-constexpr int64_t kNow = 1000 * kSecond;
 constexpr Duration kLimit = std::chrono::seconds(5);
 constexpr int64_t kLong = 30;  // seconds, beyond the limit
 

@@ -40,7 +40,7 @@ class SignalNote {
   struct sigaction terminate_ {};
 };
 
-constexpr std::chrono::milliseconds kLook{50};
+constexpr std::chrono::milliseconds kLookForSignal{50};
 
 }  // namespace
 
@@ -93,7 +93,7 @@ CrowdEnd RunCrowd(const std::string& name, const ServerOptions& options, int64_t
     std::unique_lock lock(mutex);
     bool cancelled = false;
     while (working > 0) {
-      changed.wait_for(lock, kLook);
+      changed.wait_for(lock, kLookForSignal);
       if (signalled != 0 && !stop) {
         end.interrupted = true;
         stop = true;

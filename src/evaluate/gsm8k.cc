@@ -14,7 +14,7 @@ namespace {
 constexpr std::size_t kMostDigits = 4300;  // sys.int_info.default_max_str_digits
 const std::vector<std::string> kStops = {"Question", "Assistant:", "<|separator|>"};
 
-std::string Example(const Gsm8kItem& item, bool with_answer) {
+std::string Gsm8kExample(const Gsm8kItem& item, bool with_answer) {
   std::string text = "Question: " + item.question + "\nAnswer:";
   if (with_answer) text += " " + item.answer;
   return text;
@@ -76,8 +76,8 @@ std::vector<Gsm8kItem> ReadGsm8k(const std::filesystem::path& data, Defects& def
 
 std::string Gsm8kPrompt(const std::vector<Gsm8kItem>& items, int64_t shots, int64_t index) {
   std::string prompt;
-  for (int64_t i = 0; i < shots; ++i) prompt += Example(items[i], true) + "\n\n";
-  return prompt + Example(items[index], false);
+  for (int64_t i = 0; i < shots; ++i) prompt += Gsm8kExample(items[i], true) + "\n\n";
+  return prompt + Gsm8kExample(items[index], false);
 }
 
 std::optional<std::string> Gsm8kValue(std::string_view answer) {

@@ -59,7 +59,7 @@ std::vector<MmluItem> ReadItems(const std::filesystem::path& file, Defects& defe
   return items;
 }
 
-std::string Example(const MmluItem& item, bool with_answer) {
+std::string MmluExample(const MmluItem& item, bool with_answer) {
   std::string text = item.question;
   for (std::size_t i = 0; i < item.choices.size(); ++i) {
     text += fmt::format("\n{}. {}", kLetters[i], item.choices[i]);
@@ -118,11 +118,11 @@ std::string MmluExamples(const MmluSubject& subject, int64_t shots) {
   std::ranges::replace(words, '_', ' ');
   std::string text =
       fmt::format("The following are multiple choice questions (with answers) about {}.\n\n", words);
-  for (int64_t i = 0; i < shots; ++i) text += Example(subject.examples[i], true);
+  for (int64_t i = 0; i < shots; ++i) text += MmluExample(subject.examples[i], true);
   return text;
 }
 
-std::string MmluQuestion(const MmluItem& item) { return Example(item, false); }
+std::string MmluQuestion(const MmluItem& item) { return MmluExample(item, false); }
 
 std::string MmluExamplesThatFit(const MmluSubject& subject, int64_t shots,
                                 const std::function<int64_t(const std::string&)>& tokens) {

@@ -51,10 +51,10 @@ MoeRows MoeRowsOf(const checkpoint::ModelConfig& config, const StageSlice& slice
 }
 
 // Adds up what Arena::Allocate takes for the tensors of each part of a pass.
-class Counter {
+class ActivationCounter {
  public:
-  Counter(const checkpoint::ModelConfig& config, ops::Numerics numerics, ops::CacheFormat cache_format,
-          const StageSlice& slice, const PassLimits& limits)
+  ActivationCounter(const checkpoint::ModelConfig& config, ops::Numerics numerics,
+                    ops::CacheFormat cache_format, const StageSlice& slice, const PassLimits& limits)
       : c_(config),
         slice_(slice),
         type_(ops::ActivationType(numerics)),
@@ -206,7 +206,7 @@ PassLimits LargestPass(const step::StepLimits& step, int lanes, parallel::SplitM
 
 int64_t ActivationBytes(const checkpoint::ModelConfig& config, ops::Numerics numerics,
                         ops::CacheFormat cache_format, const StageSlice& slice, const PassLimits& limits) {
-  const Counter counter(config, numerics, cache_format, slice, limits);
+  const ActivationCounter counter(config, numerics, cache_format, slice, limits);
   const Kinds kinds = KindsOf(config, slice);
   int64_t layer = counter.Attention(kinds.indexer);
   if (kinds.dense) layer = std::max(layer, counter.DenseMlp());

@@ -14,6 +14,7 @@
 #include "base/compute_pool.h"
 #include "checkpoint/checkpoint_maker.h"
 #include "comm/thread_world.h"
+#include "model/relative_rms.h"
 #include "model/shapes.h"
 #include "model/stage_model.h"
 #include "ops/cpu/cpu_ops.h"
@@ -155,16 +156,6 @@ class CutSums : public testing::TestWithParam<bool> {
   std::filesystem::path directory_;
   std::unique_ptr<checkpoint::Checkpoint> checkpoint_;
 };
-
-double RelativeRms(const std::vector<float>& got, const std::vector<float>& want) {
-  double difference = 0.0;
-  double size = 0.0;
-  for (size_t i = 0; i < want.size(); ++i) {
-    difference += (double{got[i]} - want[i]) * (double{got[i]} - want[i]);
-    size += double{want[i]} * want[i];
-  }
-  return std::sqrt(difference / size);
-}
 
 TEST_P(CutSums, DifferFromTheWholeSumByRoundingAlone) {
   const double bound = GetParam() ? 5e-3 : 2e-6;

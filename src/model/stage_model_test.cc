@@ -10,6 +10,7 @@
 #include "base/compute_pool.h"
 #include "checkpoint/checkpoint_maker.h"
 #include "comm/thread_world.h"
+#include "model/relative_rms.h"
 #include "ops/cpu/cpu_ops.h"
 #include "ops/reference/reference_ops.h"
 #include "tensor/counter_random.h"
@@ -84,16 +85,6 @@ class StageModelTest : public testing::TestWithParam<ops::CacheFormat> {
   std::unique_ptr<checkpoint::Checkpoint> checkpoint_;
   std::vector<int32_t> prompt_;
 };
-
-double RelativeRms(const std::vector<float>& got, const std::vector<float>& want) {
-  double difference = 0.0;
-  double size = 0.0;
-  for (size_t i = 0; i < want.size(); ++i) {
-    difference += (static_cast<double>(got[i]) - want[i]) * (static_cast<double>(got[i]) - want[i]);
-    size += static_cast<double>(want[i]) * want[i];
-  }
-  return std::sqrt(difference / size);
-}
 
 // Up to index_topk = 64 keys the selection is the identity in both back ends, so near ties cannot tell them
 // apart.

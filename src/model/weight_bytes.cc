@@ -17,9 +17,9 @@ int64_t PackedBytes(int64_t rows, int64_t cols, int64_t element_bytes) {
 }
 
 // Counts what one rank holds of each tensor of its part.
-class Counter {
+class WeightCounter {
  public:
-  Counter(const checkpoint::Checkpoint& checkpoint, ops::Numerics numerics, const StageSlice& slice,
+  WeightCounter(const checkpoint::Checkpoint& checkpoint, ops::Numerics numerics, const StageSlice& slice,
           std::set<std::string>* counted)
       : checkpoint_(checkpoint),
         slice_(slice),
@@ -121,7 +121,7 @@ std::pair<int64_t, int64_t> ExpertsOf(const checkpoint::Checkpoint& checkpoint, 
 int64_t WeightBytes(const checkpoint::Checkpoint& checkpoint, ops::Numerics numerics, const StageSlice& slice,
                     std::set<std::string>* counted) {
   const auto [first_expert, end_expert] = ExpertsOf(checkpoint, slice);
-  const Counter counter(checkpoint, numerics, slice, counted);
+  const WeightCounter counter(checkpoint, numerics, slice, counted);
   int64_t bytes = counter.Part({0, 0, 0, 0, slice.first, slice.last});
   for (const parallel::LayerRange& range : slice.layers) {
     bytes += counter.Part({range.begin, range.end, first_expert, end_expert});
@@ -133,7 +133,7 @@ int64_t NextnWeightBytes(const checkpoint::Checkpoint& checkpoint, ops::Numerics
                          const StageSlice& slice, std::set<std::string>* counted) {
   if (!slice.nextn) return 0;
   const auto [first_expert, end_expert] = ExpertsOf(checkpoint, slice);
-  return Counter(checkpoint, numerics, slice, counted)
+  return WeightCounter(checkpoint, numerics, slice, counted)
       .Tensors(checkpoint::PresentNextnTensors(checkpoint, first_expert, end_expert));
 }
 

@@ -40,13 +40,13 @@ TEST(Grid, HeadGroupsAreNeighbouringLanes) {
   EXPECT_EQ(MakeGrid(1, 6, 1).RanksOfHeadGroup(3), (std::vector<int>{0, 1, 2, 3, 4, 5}));
 }
 
-struct Refusal {
+struct GridRefusal {
   int64_t pp, tp, cp, virtual_stages;
   std::string sentence;
 };
 
 TEST(Grid, RefusesWithTheNearestLayoutThatWorks) {
-  const Refusal refusals[] = {
+  const GridRefusal refusals[] = {
       {0, 1, 1, 1, "--pp-size is 0; it must be from 1 to 128: use --pp-size 1"},
       {129, 1, 1, 1, "--pp-size is 129; it must be from 1 to 128: use --pp-size 128"},
       {1, -3, 1, 1, "--tp is -3; it must be from 1 to 64: use --tp 1"},
@@ -59,7 +59,7 @@ TEST(Grid, RefusesWithTheNearestLayoutThatWorks) {
        "--tp 2 cannot be divided into groups of --attn-cp-size 4: use --attn-cp-size 2, or --tp 4"},
       {2, 2, 2, 17, "--pp-virtual-stages is 17; it must be from 1 to 16: use --pp-virtual-stages 16"},
   };
-  for (const Refusal& refusal : refusals) {
+  for (const GridRefusal& refusal : refusals) {
     try {
       MakeGrid(refusal.pp, refusal.tp, refusal.cp, refusal.virtual_stages);
       ADD_FAILURE() << "accepted: " << refusal.sentence;

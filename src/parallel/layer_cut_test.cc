@@ -47,17 +47,21 @@ TEST(LayerCut, VirtualStagesCutTheModelFiner) {
     }
     return std::string("accepted");
   };
-  EXPECT_EQ(sentence([] { DefaultLayerCut(7, 3, 3); }),
-            "--pp-size 3 with --pp-virtual-stages 3 needs at least one layer for each of 9 layer ranges, and the "
-            "model has 7: use --pp-virtual-stages 2");
-  EXPECT_EQ(sentence([] { DefaultLayerCut(2, 3, 2); }),
-            "--pp-size 3 with --pp-virtual-stages 2 needs at least one layer for each of 6 layer ranges, and the "
-            "model has 2: use --pp-size 2 or less, without --pp-virtual-stages");
-  EXPECT_EQ(sentence([] { ExplicitLayerCut(61, 2, std::vector<int64_t>{30, 31}, 2); }),
+  EXPECT_EQ(
+      sentence([] { DefaultLayerCut(7, 3, 3); }),
+      "--pp-size 3 with --pp-virtual-stages 3 needs at least one layer for each of 9 layer ranges, and the "
+      "model has 7: use --pp-virtual-stages 2");
+  EXPECT_EQ(
+      sentence([] { DefaultLayerCut(2, 3, 2); }),
+      "--pp-size 3 with --pp-virtual-stages 2 needs at least one layer for each of 6 layer ranges, and the "
+      "model has 2: use --pp-size 2 or less, without --pp-virtual-stages");
+  EXPECT_EQ(sentence([] {
+              ExplicitLayerCut(61, 2, std::vector<int64_t>{30, 31}, 2);
+            }),
             "--pp-layer-partition 30,31 has 2 entries for 4 virtual stages; the default cut is 15,15,15,16");
 }
 
-struct Refusal {
+struct CutRefusal {
   int64_t layers;
   int stages;
   std::vector<int64_t> sizes;  // empty: the default cut is asked for
@@ -66,7 +70,7 @@ struct Refusal {
 
 TEST(LayerCut, RefusesShowingTheDefaultCut) {
   constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
-  const Refusal refusals[] = {
+  const CutRefusal refusals[] = {
       {3,
        4,
        {},
@@ -75,16 +79,21 @@ TEST(LayerCut, RefusesShowingTheDefaultCut) {
        4,
        {1, 1, 1, 0},
        "--pp-size 4 needs at least one layer for every stage, and the model has 3: use --pp-size 3 or less"},
-      {61, 2, {20, 20, 21}, "--pp-layer-partition 20,20,21 has 3 entries for 2 stages; the default cut is 30,31"},
+      {61,
+       2,
+       {20, 20, 21},
+       "--pp-layer-partition 20,20,21 has 3 entries for 2 stages; the default cut is 30,31"},
       {61,
        2,
        {61, 0},
-       "--pp-layer-partition 61,0 gives a stage 0 layers, and every stage needs at least 1; the default cut is "
+       "--pp-layer-partition 61,0 gives a stage 0 layers, and every stage needs at least 1; the default cut "
+       "is "
        "30,31"},
       {61,
        2,
        {62, -1},
-       "--pp-layer-partition 62,-1 gives a stage -1 layers, and every stage needs at least 1; the default cut is "
+       "--pp-layer-partition 62,-1 gives a stage -1 layers, and every stage needs at least 1; the default "
+       "cut is "
        "30,31"},
       {61,
        2,
@@ -93,9 +102,10 @@ TEST(LayerCut, RefusesShowingTheDefaultCut) {
       {61,
        2,
        {kMost, 1},
-       "--pp-layer-partition 9223372036854775807,1 has more layers than can be counted; the default cut is 30,31"},
+       "--pp-layer-partition 9223372036854775807,1 has more layers than can be counted; the default cut is "
+       "30,31"},
   };
-  for (const Refusal& refusal : refusals) {
+  for (const CutRefusal& refusal : refusals) {
     try {
       refusal.sizes.empty() ? DefaultLayerCut(refusal.layers, refusal.stages)
                             : ExplicitLayerCut(refusal.layers, refusal.stages, refusal.sizes);

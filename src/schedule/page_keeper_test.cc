@@ -7,7 +7,7 @@
 namespace sluice::schedule {
 namespace {
 
-std::vector<int32_t> Text(int64_t pages, int32_t first = 0) {
+std::vector<int32_t> TextOf(int64_t pages, int32_t first = 0) {
   std::vector<int32_t> text(static_cast<size_t>(pages * 64));
   for (size_t i = 0; i < text.size(); ++i) text[i] = first + static_cast<int32_t>(i);
   return text;
@@ -21,7 +21,7 @@ void ExpectCounts(const PageKeeper& keeper, int64_t free, int64_t cached) {
 TEST(PageKeeper, WrittenPagesStayForTheSameTextAndTheOthersAreFree) {
   PageKeeper keeper(10, true);
   HeldPages first;
-  const auto text = Text(3);
+  const auto text = TextOf(3);
   ASSERT_TRUE(keeper.Start(first, keeper.Find("", text, 9), 4, 0));
   keeper.Commit(first, "", text, 3);
   EXPECT_EQ(keeper.WouldReturn(first), 4);
@@ -48,7 +48,7 @@ TEST(PageKeeper, SharedPagesComeBackWithTheLastWhoHoldsThem) {
   PageKeeper keeper(10, true);
   HeldPages first;
   HeldPages second;
-  const auto text = Text(2);
+  const auto text = TextOf(2);
   ASSERT_TRUE(keeper.Start(first, {}, 2, 0));
   keeper.Commit(first, "", text, 2);
   ASSERT_TRUE(keeper.Start(second, keeper.Find("", text, 9), 3, 0));
@@ -63,7 +63,7 @@ TEST(PageKeeper, SharedPagesComeBackWithTheLastWhoHoldsThem) {
 TEST(PageKeeper, CachedPagesAreGivenUpWhenPagesAreNeededButNotTheOnesFound) {
   PageKeeper keeper(4, true);
   HeldPages first;
-  const auto text = Text(2);
+  const auto text = TextOf(2);
   ASSERT_TRUE(keeper.Start(first, {}, 2, 0));
   keeper.Commit(first, "", text, 2);
   keeper.Return(first);
@@ -84,7 +84,7 @@ TEST(PageKeeper, CachedPagesAreGivenUpWhenPagesAreNeededButNotTheOnesFound) {
 TEST(PageKeeper, WithoutPrefixesNothingIsKept) {
   PageKeeper keeper(4, false);
   HeldPages held;
-  const auto text = Text(2);
+  const auto text = TextOf(2);
   ASSERT_TRUE(keeper.Start(held, {}, 2, 0));
   keeper.Commit(held, "", text, 2);
   keeper.Return(held);

@@ -24,7 +24,6 @@ class AccessTest : public ServerTest {
   }
 };
 
-constexpr const char* kInvalid = "invalid_request_error";
 constexpr const char* kUser = "Authorization: Bearer user-key-2\r\n";
 constexpr const char* kAdmin = "Authorization: bearer  admin-key\r\n";
 

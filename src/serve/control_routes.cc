@@ -3,17 +3,12 @@
 #include "serve/errors.h"
 #include "serve/field_reader.h"
 #include "serve/ids.h"
+#include "serve/json_response.h"
 #include "serve/prepare.h"
 #include "serve/service.h"
 
 namespace sluice::serve {
 namespace {
-
-HttpResponse Answer(const Json& body) {
-  HttpResponse response;
-  response.body = ToText(body);
-  return response;
-}
 
 // One probe on its way. Whichever comes first answers: a token, the end of the engine, or the time.
 struct Probe {
@@ -31,7 +26,7 @@ HttpResponse FlushCache(Service& service, const HttpRequest&) {
         fmt::format("the cache is in use: {} requests run and {} wait; flush it when they have ended",
                     load.running, load.waiting));
   }
-  return Answer({{"success", true}, {"message", "every cached prefix is forgotten"}});
+  return JsonResponse({{"success", true}, {"message", "every cached prefix is forgotten"}});
 }
 
 HttpResponse AbortRequest(Service& service, const HttpRequest& http) {
@@ -47,7 +42,7 @@ HttpResponse AbortRequest(Service& service, const HttpRequest& http) {
   }
   const std::size_t ended = service.generations.Abort(
       all ? std::nullopt : rid, ApiError(Refusal::kAborted, "the request was ended by /abort_request"));
-  return Answer({{"success", true}, {"aborted", ended}});
+  return JsonResponse({{"success", true}, {"aborted", ended}});
 }
 
 void HandleHealthGenerate(Service& service, const HttpRequest&, const std::shared_ptr<Exchange>& exchange) {
@@ -73,7 +68,7 @@ void HandleHealthGenerate(Service& service, const HttpRequest&, const std::share
       const auto open = weak.lock();
       if (!open || std::exchange(probe->answered, true)) return;
       open->Respond(failed ? ApiError(Refusal::kNoToken, "no token could be generated: " + error).Response()
-                           : Answer({{"status", "ok"}}));
+                           : JsonResponse({{"status", "ok"}}));
     });
   });
   const auto limit = service.options.health_timeout;

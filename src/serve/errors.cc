@@ -27,7 +27,7 @@ constexpr auto kEvery = ErrorScope::kEveryRoute;
 constexpr auto kBodies = ErrorScope::kBodies;
 constexpr auto kModels = ErrorScope::kModels;
 constexpr auto kGenerations = ErrorScope::kGenerations;
-constexpr auto kControl = ErrorScope::kControl;
+constexpr auto kControlOnly = ErrorScope::kControl;
 
 constexpr std::array kRows{
     Row{{Refusal::kInvalidJson, kBodies, 400, kInvalidRequest, "invalid_json"}, nullptr, nullptr},
@@ -68,8 +68,8 @@ constexpr std::array kRows{
     Row{{Refusal::kInvalidApiKey, kEvery, 401, kInvalidRequest, "invalid_api_key"},
         "WWW-Authenticate",
         "Bearer"},
-    Row{{Refusal::kForbidden, kControl, 403, "permission_error", "forbidden"}, nullptr, nullptr},
-    Row{{Refusal::kCacheInUse, kControl, 400, kInvalidRequest, "cache_in_use"}, nullptr, nullptr},
+    Row{{Refusal::kForbidden, kControlOnly, 403, "permission_error", "forbidden"}, nullptr, nullptr},
+    Row{{Refusal::kCacheInUse, kControlOnly, 400, kInvalidRequest, "cache_in_use"}, nullptr, nullptr},
     Row{{Refusal::kAborted, kGenerations, 409, kInvalidRequest, "aborted"}, "x-should-retry", "false"},
     Row{{Refusal::kInternal, kEvery, 500, "server_error", "internal"}, "x-should-retry", "false"},
 };

@@ -5,8 +5,6 @@
 namespace sluice::serve {
 namespace {
 
-constexpr const char* kInvalid = "invalid_request_error";
-
 class ErrorTable : public ServerTest {};
 
 TEST_F(ErrorTable, FieldsOfACompletion) {

@@ -5,21 +5,6 @@
 namespace sluice::serve {
 namespace {
 
-Script AnswerOf(const std::string& text) {
-  Script script;
-  script.tokens = ByteTokens(text);
-  script.tokens.push_back(1);
-  return script;
-}
-
-std::vector<Json> Chunks(const std::string& body) {
-  std::vector<Json> chunks;
-  for (const std::string& event : EventsOf(body)) {
-    if (event != "[DONE]") chunks.push_back(Json::parse(event));
-  }
-  return chunks;
-}
-
 class FieldTest : public ServerTest {};
 
 TEST_F(FieldTest, SeveralAnswersShareTheirPrompt) {

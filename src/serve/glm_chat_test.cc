@@ -1,16 +1,18 @@
 #include <fmt/format.h>
 
 #include "serve/server_fixture.h"
+#include "text/glm_call_text.h"
 #include "text/grammar.h"
 
 namespace sluice::serve {
 namespace {
 
-const Json kWeather = Json::parse(R"({"type": "function", "function": {"name": "get_weather", "strict": true,
+const Json kGlmWeather =
+    Json::parse(R"({"type": "function", "function": {"name": "get_weather", "strict": true,
   "parameters": {"type": "object", "properties": {"place": {"type": "string"}, "days": {"type": "integer"}},
   "required": ["place"]}}})");
-const Json kNow = Json::parse(R"({"type": "function", "function": {"name": "now"}})");
-const Json kTools = Json::array({kWeather, kNow});
+const Json kGlmNow = Json::parse(R"({"type": "function", "function": {"name": "now"}})");
+const Json kGlmTools = Json::array({kGlmWeather, kGlmNow});
 const Json kNoThinking = {{"enable_thinking", false}};
 
 // As TestTokenizer, for GLM: marks are the tokens 0 to 19, token 20 + b is byte b.
@@ -18,13 +20,6 @@ const text::Tokenizer& GlmTokenizer() {
   static const std::unique_ptr<text::Tokenizer> tokenizer = text::Tokenizer::Parse(
       text::ByteTokenizerJson(kTestVocabulary, {}, text::TokenizerFamily::kGlm), "glm");
   return *tokenizer;
-}
-
-std::string Argument(const std::string& key, const std::string& value) {
-  return "<arg_key>" + key + "</arg_key><arg_value>" + value + "</arg_value>";
-}
-std::string Call(const std::string& name, const std::string& inside = "") {
-  return "<tool_call>" + name + inside + "</tool_call>";
 }
 
 class GlmChatTest : public ServerTest {
@@ -103,7 +98,7 @@ TEST_F(GlmChatTest, ToolsStandInFrontAndResultsFollowTheirCalls) {
       {"id": "c2", "type": "function", "function": {"name": "now", "arguments": "{}"}}]},
     {"role": "tool", "tool_call_id": "c2", "content": "noon"},
     {"role": "tool", "tool_call_id": "c1", "content": [{"type": "text", "text": "cold"}]}])");
-  Choice({{"messages", messages}, {"tools", kTools}});
+  Choice({{"messages", messages}, {"tools", kGlmTools}});
   const std::string prompt = Prompt();
   EXPECT_TRUE(prompt.starts_with("[gMASK]<sop><|system|>\n# Tools\n")) << prompt;
   EXPECT_NE(prompt.find("<tools>\n{\"name\": \"get_weather\", \"parameters\": "), std::string::npos)
@@ -126,10 +121,12 @@ TEST_F(GlmChatTest, ToolsStandInFrontAndResultsFollowTheirCalls) {
 
 TEST_F(GlmChatTest, CallsAreReadFromTheAnswer) {
   for (const int tokens_per_event : {1, 7, 1000}) {
-    Answers("need it</think>On it.\n" + Call("get_weather", Argument("place", "42") + Argument("days", "3")) +
-                Call("now"),
-            text::ChatStyle::kGlm5, tokens_per_event);
-    const Json choice = Choice({{"tools", kTools}});
+    Answers(
+        "need it</think>On it.\n" +
+            text::GlmCall("get_weather", text::GlmArgument("place", "42") + text::GlmArgument("days", "3")) +
+            text::GlmCall("now"),
+        text::ChatStyle::kGlm5, tokens_per_event);
+    const Json choice = Choice({{"tools", kGlmTools}});
     EXPECT_EQ(choice["finish_reason"], "tool_calls");
     EXPECT_EQ(choice["message"]["reasoning_content"], "need it");
     EXPECT_EQ(choice["message"]["content"], "On it.");
@@ -140,7 +137,7 @@ TEST_F(GlmChatTest, CallsAreReadFromTheAnswer) {
     // In a stream each is let out whole.
     std::vector<Json> fragments;
     std::string content;
-    for (const std::string& event : EventsOf(Chat({{"tools", kTools}, {"stream", true}}).body)) {
+    for (const std::string& event : EventsOf(Chat({{"tools", kGlmTools}, {"stream", true}}).body)) {
       if (event == "[DONE]") continue;
       const Json delta = Json::parse(event)["choices"][0]["delta"];
       content += delta.value("content", "");
@@ -154,8 +151,8 @@ TEST_F(GlmChatTest, CallsAreReadFromTheAnswer) {
 }
 
 TEST_F(GlmChatTest, ACallInsideAnOpenThinkBlock) {
-  Answers("I will ask." + Call("now"));
-  const Json choice = Choice({{"tools", kTools}});
+  Answers("I will ask." + text::GlmCall("now"));
+  const Json choice = Choice({{"tools", kGlmTools}});
   EXPECT_EQ(choice["message"]["reasoning_content"], "I will ask.");
   EXPECT_TRUE(choice["message"]["content"].is_null());
   EXPECT_EQ(choice["message"]["tool_calls"][0]["function"]["name"], "now");
@@ -163,16 +160,16 @@ TEST_F(GlmChatTest, ACallInsideAnOpenThinkBlock) {
 }
 
 TEST_F(GlmChatTest, BrokenMarkupIsContent) {
-  Answers("</think><tool_call>get_weather" + Argument("place", "x"));
-  const Json choice = Choice({{"tools", kTools}});
-  EXPECT_EQ(choice["message"]["content"], "<tool_call>get_weather" + Argument("place", "x"));
+  Answers("</think><tool_call>get_weather" + text::GlmArgument("place", "x"));
+  const Json choice = Choice({{"tools", kGlmTools}});
+  EXPECT_EQ(choice["message"]["content"], "<tool_call>get_weather" + text::GlmArgument("place", "x"));
   EXPECT_FALSE(choice["message"].contains("tool_calls"));
   EXPECT_EQ(choice["finish_reason"], "stop");
 }
 
 // A grammar makes the call that is demanded, with thinking after it.
 TEST_F(GlmChatTest, DemandedCallsHaveAGrammar) {
-  Answers(Call("now"));
+  Answers(text::GlmCall("now"));
   const auto allowed = [](const engine::Request& request) {
     text::GrammarState state(request.grammar);
     std::vector<uint32_t> mask((kTestVocabulary + 31) / 32);
@@ -184,7 +181,7 @@ TEST_F(GlmChatTest, DemandedCallsHaveAGrammar) {
     return tokens;
   };
   const Json required = {
-      {"tools", kTools}, {"tool_choice", "required"}, {"chat_template_kwargs", kNoThinking}};
+      {"tools", kGlmTools}, {"tool_choice", "required"}, {"chat_template_kwargs", kNoThinking}};
   Json choice = Choice(required);
   engine::Request sent = engine_->requests().back();
   ASSERT_NE(sent.grammar, nullptr);
@@ -195,23 +192,24 @@ TEST_F(GlmChatTest, DemandedCallsHaveAGrammar) {
   EXPECT_EQ(choice["finish_reason"], "tool_calls");
   EXPECT_EQ(choice["message"]["tool_calls"][0]["function"]["name"], "now");
   // With thinking it begins behind </think>.
-  Choice({{"tools", kTools}, {"tool_choice", "required"}});
+  Choice({{"tools", kGlmTools}, {"tool_choice", "required"}});
   EXPECT_EQ(engine_->requests().back().grammar_after, 11);
   EXPECT_TRUE(Prompt().ends_with("<|assistant|><think>"));
   // A named one is called once.
-  choice = Choice({{"tools", kTools},
+  choice = Choice({{"tools", kGlmTools},
                    {"tool_choice", {{"type", "function"}, {"function", {{"name", "now"}}}}},
                    {"chat_template_kwargs", kNoThinking}});
   sent = engine_->requests().back();
   text::GrammarState state(sent.grammar);
-  for (const int32_t token : GlmTokenizer().Encode(Call("now"))) EXPECT_TRUE(state.Accept(token)) << token;
+  for (const int32_t token : GlmTokenizer().Encode(text::GlmCall("now")))
+    EXPECT_TRUE(state.Accept(token)) << token;
   std::vector<uint32_t> mask((kTestVocabulary + 31) / 32);
   const auto next = state.Fill(mask);
   EXPECT_TRUE(next.end);
   EXPECT_FALSE(next.text);
   EXPECT_EQ(choice["finish_reason"], "stop");
   // Without a demand there is none.
-  Choice({{"tools", kTools}});
+  Choice({{"tools", kGlmTools}});
   EXPECT_EQ(engine_->requests().back().grammar, nullptr);
 }
 
@@ -244,10 +242,10 @@ TEST_F(GlmChatTest, WhereThePromptEnds) {
 
 TEST_F(GlmChatTest, TheRenderedPromptIsTheOneThatIsAnswered) {
   Answers("x");
-  Choice({{"tools", kTools}});
+  Choice({{"tools", kGlmTools}});
   const RawAnswer rendered =
       Post("/v1/chat/completions/render",
-           {{"messages", Json::array({{{"role", "user"}, {"content", "ab"}}})}, {"tools", kTools}});
+           {{"messages", Json::array({{{"role", "user"}, {"content", "ab"}}})}, {"tools", kGlmTools}});
   EXPECT_EQ(rendered.json()["prompt"], Prompt());
 }
 

@@ -1,25 +1,19 @@
 #include <fmt/format.h>
 
+#include "base/clock.h"
 #include "serve/errors.h"
+#include "serve/json_response.h"
 #include "serve/prepare.h"
 #include "serve/service.h"
 
 namespace sluice::serve {
 namespace {
 
-HttpResponse Answer(const Json& body) {
-  HttpResponse response;
-  response.body = ToText(body);
-  return response;
-}
-
 Json ModelEntry(const Service& service) {
   return {{"id", service.info.served_model_name}, {"object", "model"},
           {"created", service.started},           {"owned_by", "sluice"},
           {"root", service.info.model_path},      {"max_model_len", service.engine.info().context_length}};
 }
-
-double Seconds(int64_t ns) { return static_cast<double>(ns) / 1e9; }
 
 Json StageEntry(size_t stage, const trace::Shares& shares) {
   return {{"stage", stage},    {"compute", shares.compute}, {"wait", shares.wait},
@@ -55,10 +49,10 @@ Json RankEntry(const engine::RankInfo& rank) {
           {"hop_bytes_received", rank.hop_bytes_received},
           {"hop_selection_bytes_sent", rank.hop_selection_bytes_sent},
           {"time",
-           {{"compute", Seconds(rank.times.compute_ns)},
-            {"wait", Seconds(rank.times.wait_ns)},
-            {"hop", Seconds(rank.times.hop_ns)},
-            {"idle", Seconds(rank.times.idle_ns)}}}};
+           {{"compute", SecondsOfNs(rank.times.compute_ns)},
+            {"wait", SecondsOfNs(rank.times.wait_ns)},
+            {"hop", SecondsOfNs(rank.times.hop_ns)},
+            {"idle", SecondsOfNs(rank.times.idle_ns)}}}};
 }
 
 Json OrNull(const std::string& text) { return text.empty() ? Json(nullptr) : Json(text); }
@@ -111,12 +105,12 @@ Json ExpertExchange(const engine::EngineInfo& engine, const std::vector<engine::
 }  // namespace
 
 HttpResponse ModelList(const Service& service) {
-  return Answer({{"object", "list"}, {"data", Json::array({ModelEntry(service)})}});
+  return JsonResponse({{"object", "list"}, {"data", Json::array({ModelEntry(service)})}});
 }
 
 HttpResponse OneModel(const Service& service, const std::string& id) {
   if (id == service.info.served_model_name || id == service.info.model_path)
-    return Answer(ModelEntry(service));
+    return JsonResponse(ModelEntry(service));
   throw ApiError(Refusal::kModelNotFound,
                  fmt::format("there is no model \"{}\" here; this server has \"{}\"", Quoted(id),
                              service.info.served_model_name),
@@ -124,46 +118,47 @@ HttpResponse OneModel(const Service& service, const std::string& id) {
 }
 
 // The process turns: that this is answered says so.
-HttpResponse Live() { return Answer({{"status", "ok"}}); }
+HttpResponse Live() { return JsonResponse({{"status", "ok"}}); }
 
 HttpResponse VersionAnswer(const Service& service) {
-  return Answer({{"version", service.info.version}, {"system_fingerprint", service.info.system_fingerprint}});
+  return JsonResponse(
+      {{"version", service.info.version}, {"system_fingerprint", service.info.system_fingerprint}});
 }
 
 // SGLang's list with an entry per data-parallel rank, of which there is one; the members after `dp_rank` to
 // `num_tokens` are ours.
 HttpResponse LoadAnswer(const Service& service) {
   const engine::EngineLoad load = service.engine.Load();
-  return Answer(Json::array({Json{{"dp_rank", 0},
-                                  {"num_reqs", load.running + load.waiting},
-                                  {"num_waiting_reqs", load.waiting},
-                                  {"num_tokens", load.used_tokens},
-                                  {"num_running_reqs", load.running},
-                                  {"cached_tokens", load.cached_tokens},
-                                  {"max_total_num_tokens", load.max_total_tokens},
-                                  {"pending_prefill_tokens", load.pending_prefill_tokens},
-                                  {"prefill_tokens_per_second", load.prefill_tokens_per_second}}}));
+  return JsonResponse(Json::array({Json{{"dp_rank", 0},
+                                        {"num_reqs", load.running + load.waiting},
+                                        {"num_waiting_reqs", load.waiting},
+                                        {"num_tokens", load.used_tokens},
+                                        {"num_running_reqs", load.running},
+                                        {"cached_tokens", load.cached_tokens},
+                                        {"max_total_num_tokens", load.max_total_tokens},
+                                        {"pending_prefill_tokens", load.pending_prefill_tokens},
+                                        {"prefill_tokens_per_second", load.prefill_tokens_per_second}}}));
 }
 
 HttpResponse Ready(const Service& service) {
   CheckRunning(service);
   const std::string stall = service.engine.Stall();
   if (!stall.empty()) throw ApiError(Refusal::kStalled, stall);
-  return Answer({{"status", "ok"}});
+  return JsonResponse({{"status", "ok"}});
 }
 
 HttpResponse StallReportAnswer(const Service& service) {
   const engine::StallReport report = service.engine.Report();
   Json ranks = Json::array();
   for (const engine::RankReport& rank : report.ranks) ranks.push_back(ReportEntry(rank));
-  return Answer({{"status", report.ended             ? "ended"
-                            : report.verdict.empty() ? "ok"
-                                                     : "stalled"},
-                 {"verdict", OrNull(report.verdict)},
-                 {"named_rank", report.named_rank < 0 ? Json(nullptr) : Json(report.named_rank)},
-                 {"due_steps", report.due_steps},
-                 {"ranks", std::move(ranks)},
-                 {"text", report.text}});
+  return JsonResponse({{"status", report.ended             ? "ended"
+                                  : report.verdict.empty() ? "ok"
+                                                           : "stalled"},
+                       {"verdict", OrNull(report.verdict)},
+                       {"named_rank", report.named_rank < 0 ? Json(nullptr) : Json(report.named_rank)},
+                       {"due_steps", report.due_steps},
+                       {"ranks", std::move(ranks)},
+                       {"text", report.text}});
 }
 
 HttpResponse ServerDescription(const Service& service) {
@@ -187,15 +182,15 @@ HttpResponse ServerDescription(const Service& service) {
                                               {"num_tokens", load.used_tokens}}});
   body["expert_exchange"] = ExpertExchange(engine, infos);
   AddBusyShares(infos, body);
-  return Answer(body);
+  return JsonResponse(body);
 }
 
 HttpResponse ModelDescription(const Service& service) {
-  return Answer({{"model_path", service.info.model_path},
-                 {"tokenizer_path", service.info.model_path},
-                 {"is_generation", true},
-                 {"served_model_name", service.info.served_model_name},
-                 {"max_model_len", service.engine.info().context_length}});
+  return JsonResponse({{"model_path", service.info.model_path},
+                       {"tokenizer_path", service.info.model_path},
+                       {"is_generation", true},
+                       {"served_model_name", service.info.served_model_name},
+                       {"max_model_len", service.engine.info().context_length}});
 }
 
 HttpResponse MetricsText(const Service& service) {

@@ -9,7 +9,7 @@ namespace sluice::serve {
 namespace {
 
 // Fields of SGLang's native API that would change the answer and are not built.
-constexpr std::array<std::string_view, 9> kNotBuilt{
+constexpr std::array<std::string_view, 9> kNotBuiltHere{
     "input_embeds",        "image_data",     "video_data",        "audio_data",
     "lora_path",           "session_params", "token_ids_logprob", "custom_logit_processor",
     "return_hidden_states"};
@@ -42,7 +42,7 @@ void ParseLogprobs(FieldReader& fields, GenerateRequest& request) {
 GenerateRequest ParseGenerate(simdjson::dom::object body, int64_t vocab_size) {
   FieldReader fields(body);
   GenerateRequest request;
-  for (const std::string_view name : kNotBuilt) {
+  for (const std::string_view name : kNotBuiltHere) {
     const auto value = fields.Any(name);
     bool off = true;
     if (value && (value->get_bool().get(off) != simdjson::SUCCESS || off)) {

@@ -10,8 +10,6 @@ using engine::RankReport;
 using prometheus::MetricFamily;
 using prometheus::MetricType;
 
-double Seconds(int64_t ns) { return static_cast<double>(ns) * 1e-9; }
-
 // A family to which values with further labels are added.
 class Family {
  public:
@@ -83,11 +81,11 @@ void AddStages(const engine::StallReport& report, const prometheus::Labels& labe
   const std::vector<trace::Times> stages = ByStage(report);
   for (std::size_t s = 0; s < stages.size(); ++s) {
     const std::string stage = std::to_string(s);
-    parts.Add(Seconds(stages[s].compute_ns), {{"stage", stage}, {"part", "compute"}});
-    parts.Add(Seconds(stages[s].wait_ns), {{"stage", stage}, {"part", "wait"}});
-    parts.Add(Seconds(stages[s].hop_ns), {{"stage", stage}, {"part", "hop"}});
-    parts.Add(Seconds(stages[s].idle_ns), {{"stage", stage}, {"part", "idle"}});
-    bubble.Add(Seconds(stages[s].wait_ns + stages[s].hop_ns), {{"stage", stage}});
+    parts.Add(SecondsOfNs(stages[s].compute_ns), {{"stage", stage}, {"part", "compute"}});
+    parts.Add(SecondsOfNs(stages[s].wait_ns), {{"stage", stage}, {"part", "wait"}});
+    parts.Add(SecondsOfNs(stages[s].hop_ns), {{"stage", stage}, {"part", "hop"}});
+    parts.Add(SecondsOfNs(stages[s].idle_ns), {{"stage", stage}, {"part", "idle"}});
+    bubble.Add(SecondsOfNs(stages[s].wait_ns + stages[s].hop_ns), {{"stage", stage}});
   }
   families.push_back(parts.Take());
   families.push_back(bubble.Take());
@@ -123,7 +121,7 @@ std::vector<MetricFamily> RankSeries(const engine::StallReport& report, const pr
   add("rank_rows_total", "Rows the rank has computed", Counter,
       [](const RankReport& r) { return static_cast<double>(r.rows_computed); });
   add("rank_wait_seconds_total", "Time the rank waited for other lanes; the straggler has the least", Counter,
-      [](const RankReport& r) { return Seconds(r.times.wait_ns); });
+      [](const RankReport& r) { return SecondsOfNs(r.times.wait_ns); });
   Family bytes("rank_hop_bytes_total", "Bytes of rows sent to and taken from other stages", Counter, labels);
   for (const RankReport& rank : report.ranks) {
     for (const bool sent : {true, false}) {

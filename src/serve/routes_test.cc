@@ -4,13 +4,6 @@
 namespace sluice::serve {
 namespace {
 
-Script AnswerOf(const std::string& text) {
-  Script script;
-  script.tokens = ByteTokens(text);
-  script.tokens.push_back(1);
-  return script;
-}
-
 class RouteTest : public ServerTest {};
 
 TEST_F(RouteTest, TokenizeAndDetokenize) {
@@ -24,7 +17,6 @@ TEST_F(RouteTest, TokenizeAndDetokenize) {
   EXPECT_EQ(Post("/tokenize", {{"messages", turns}}).json()["tokens"], (Json{0, 2, 7 + 'a', 7 + 'b', 3, 5}));
   EXPECT_EQ(Post("/detokenize", {{"tokens", {7 + 'h', 7 + 'i'}}}).json(),
             (Json{{"prompt", "hi"}, {"content", "hi"}}));
-  const char* kInvalid = "invalid_request_error";
   ExpectRefused(Post("/tokenize", Json::object()), 400, kInvalid, "missing_required_parameter", "prompt");
   ExpectRefused(Post("/tokenize", {{"prompt", "a"}, {"content", "a"}}), 400, kInvalid, "invalid_value",
                 "content");
@@ -135,7 +127,6 @@ TEST_F(RouteTest, GenerateGivesLogprobs) {
 
 TEST_F(RouteTest, GenerateRefusesWhatItDoesNotKnow) {
   StartServer();
-  const char* kInvalid = "invalid_request_error";
   const std::vector<std::tuple<Json, const char*, const char*>> rows{
       {Json::object(), "missing_required_parameter", "text"},
       {{{"text", "a"}, {"input_ids", {8}}}, "invalid_value", "input_ids"},
@@ -254,7 +245,6 @@ TEST_F(RouteTest, ProfilesHaveSglangsFields) {
             (std::vector<std::string>{"activities", "activities", "profile_by_stage", "profile_stages",
                                       "with_stack", "record_shapes", "profile_id"}));
   Get("/stop_profile");
-  const char* kInvalid = "invalid_request_error";
   ExpectRefused(Post("/start_profile", {{"profile_prefix", "../x"}}), 400, kInvalid, "invalid_value",
                 "profile_prefix");
   ExpectRefused(Post("/start_profile", {{"num_steps", 0}}), 400, kInvalid, "out_of_range", "num_steps");

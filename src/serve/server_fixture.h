@@ -39,6 +39,28 @@ inline std::vector<int32_t> ByteTokens(std::string_view text) {
   return ids;
 }
 
+// An answer of this text, which ends by itself.
+inline Script AnswerOf(const std::string& text) {
+  Script script;
+  script.tokens = ByteTokens(text);
+  script.tokens.push_back(1);
+  return script;
+}
+
+// The events of a stream but for its end.
+inline std::vector<Json> Chunks(const std::vector<std::string>& events) {
+  std::vector<Json> chunks;
+  for (const std::string& event : events) {
+    if (event != "[DONE]") chunks.push_back(Json::parse(event));
+  }
+  return chunks;
+}
+
+// Of a stream's body.
+inline std::vector<Json> Chunks(const std::string& body) { return Chunks(EventsOf(body)); }
+
+inline constexpr const char* kInvalid = "invalid_request_error";
+
 inline engine::EngineInfo TestEngineInfo() {
   engine::EngineInfo info;
   info.vocab_size = kTestVocabulary;

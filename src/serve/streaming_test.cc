@@ -3,21 +3,6 @@
 namespace sluice::serve {
 namespace {
 
-Script AnswerOf(const std::string& text) {
-  Script script;
-  script.tokens = ByteTokens(text);
-  script.tokens.push_back(1);
-  return script;
-}
-
-std::vector<Json> Chunks(const std::vector<std::string>& events) {
-  std::vector<Json> chunks;
-  for (const std::string& event : events) {
-    if (event != "[DONE]") chunks.push_back(Json::parse(event));
-  }
-  return chunks;
-}
-
 class StreamTest : public ServerTest {};
 
 TEST_F(StreamTest, ChatChunksComeInTheDocumentedOrder) {

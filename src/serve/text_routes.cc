@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include "serve/errors.h"
+#include "serve/json_response.h"
 #include "serve/parse_request.h"
 #include "serve/prepare.h"
 #include "serve/service.h"
@@ -8,12 +9,6 @@
 
 namespace sluice::serve {
 namespace {
-
-HttpResponse Answer(const Json& body) {
-  HttpResponse response;
-  response.body = ToText(body);
-  return response;
-}
 
 // `model` may be left out of bodies that nothing is generated for.
 void CheckModel(const Service& service, const std::string& model) {
@@ -35,7 +30,7 @@ HttpResponse RenderedChat(Service& service, const HttpRequest& http) {
   CheckModel(service, request.model);
   const std::string prompt = ChatPrompt(request);
   const std::vector<int32_t> tokens = service.tokenizer.Encode(prompt);
-  return Answer({{"prompt", prompt}, {"token_ids", tokens}, {"count", tokens.size()}});
+  return JsonResponse({{"prompt", prompt}, {"token_ids", tokens}, {"count", tokens.size()}});
 }
 
 // The text is `prompt` as in vLLM or `content` as in llama-server; `messages` is a chat.
@@ -73,7 +68,7 @@ HttpResponse Tokenized(Service& service, const HttpRequest& http) {
     for (const int32_t token : tokens) texts.push_back(TokenText(service.tokenizer, token));
     answer["token_strs"] = std::move(texts);
   }
-  return Answer(answer);
+  return JsonResponse(answer);
 }
 
 // What evaluation harnesses ask before they use /tokenize in place of a tokenizer of their own.
@@ -83,7 +78,7 @@ HttpResponse TokenizerInfo(const Service& service) {
   if (!ends.empty()) eos = service.tokenizer.TokenBytes(ends.front());
   constexpr std::string_view kBegin = "<｜begin▁of▁sentence｜>";
   const Json bos = service.tokenizer.TokenId(kBegin) ? Json(kBegin) : Json(nullptr);
-  return Answer({{"tokenizer_class", "sluice"}, {"bos_token", bos}, {"eos_token", eos}});
+  return JsonResponse({{"tokenizer_class", "sluice"}, {"bos_token", bos}, {"eos_token", eos}});
 }
 
 HttpResponse Detokenized(Service& service, const HttpRequest& http) {
@@ -95,7 +90,7 @@ HttpResponse Detokenized(Service& service, const HttpRequest& http) {
   const bool skip = fields.Bool("skip_special_tokens").value_or(false);
   const std::string text =
       service.tokenizer.Decode(ParseIds(*list, "tokens", service.engine.info().vocab_size), skip);
-  return Answer({{"prompt", text}, {"content", text}});
+  return JsonResponse({{"prompt", text}, {"content", text}});
 }
 
 }  // namespace sluice::serve

@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "text/python_json.h"
+#include "text/white_space.h"
 
 namespace sluice::text {
 namespace {
@@ -74,13 +75,6 @@ ArgumentTypes TypesOf(const Json& root, const Json& schema, int depth) {
   types.object = schema.contains("properties") || schema.contains("additionalProperties");
   types.array = schema.contains("items");
   return types;
-}
-
-std::string_view Trimmed(std::string_view text) {
-  constexpr std::string_view kSpace = " \t\r\n";
-  const std::size_t first = text.find_first_not_of(kSpace);
-  if (first == std::string_view::npos) return {};
-  return text.substr(first, text.find_last_not_of(kSpace) - first + 1);
 }
 
 }  // namespace

@@ -33,9 +33,9 @@ std::string Replaced(std::string_view text, std::string_view place, std::string_
   return std::string(text.substr(0, at)).append(with).append(text.substr(at + place.size()));
 }
 
-class Encoder {
+class DeepSeekV32Encoder {
  public:
-  Encoder(std::span<const ChatMessage> messages, const DeepSeekV32ChatOptions& options)
+  DeepSeekV32Encoder(std::span<const ChatMessage> messages, const DeepSeekV32ChatOptions& options)
       : messages_(messages),
         options_(options),
         thinking_(options.mode == DeepSeekV32ChatOptions::Mode::kThinking) {
@@ -186,7 +186,7 @@ std::string EncodeDeepSeekV32Chat(std::span<const ChatMessage> messages,
            "continue_final_message needs a last message with the role 'assistant' and without tool_calls.");
     }
   }
-  return Encoder(messages, options).Encode();
+  return DeepSeekV32Encoder(messages, options).Encode();
 }
 
 std::string DeepSeekV32Calls(std::span<const ToolCall> calls, const std::string& where) {

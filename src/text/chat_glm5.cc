@@ -51,10 +51,10 @@ struct Parts {
   std::string_view content{};
 };
 
-class Encoder {
+class Glm5Encoder {
  public:
-  Encoder(std::span<const std::string> tools, std::span<const ChatMessage> messages,
-          const Glm5ChatOptions& options)
+  Glm5Encoder(std::span<const std::string> tools, std::span<const ChatMessage> messages,
+              const Glm5ChatOptions& options)
       : tools_(tools), messages_(messages), options_(options) {
     for (std::size_t i = 0; i < messages.size(); ++i) {
       Check(i);
@@ -223,11 +223,11 @@ std::string EncodeGlm5Chat(std::span<const std::string> tools, std::span<const C
            "continue_final_message needs a last message with the role 'assistant' and without tool_calls.");
     }
   }
-  return Encoder(tools, messages, options).Encode();
+  return Glm5Encoder(tools, messages, options).Encode();
 }
 
 bool Glm5EndsInReasoning(std::span<const ChatMessage> messages, const Glm5ChatOptions& options) {
-  return Encoder({}, messages, options).EndsInReasoning();
+  return Glm5Encoder({}, messages, options).EndsInReasoning();
 }
 
 std::string Glm5Calls(std::span<const ToolCall> calls, const std::string& where) {

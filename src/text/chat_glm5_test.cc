@@ -15,7 +15,7 @@ using Messages = std::vector<ChatMessage>;
 using ::testing::EndsWith;
 using ::testing::HasSubstr;
 
-ChatMessage MessageOf(const nlohmann::json& json) {
+ChatMessage GlmMessageOf(const nlohmann::json& json) {
   ChatMessage message{json["role"], json["content"]};
   if (json.contains("reasoning_content")) {
     message.reasoning_content = json["reasoning_content"];
@@ -46,7 +46,7 @@ TEST(ChatGlm5, EqualsTheOfficialTemplates) {
                                   .high_effort = said.value("reasoning_effort", "") == "high",
                                   .add_generation_prompt = said["add_generation_prompt"].get<bool>()};
     Messages messages;
-    for (const auto& message : recorded["messages"]) messages.push_back(MessageOf(message));
+    for (const auto& message : recorded["messages"]) messages.push_back(GlmMessageOf(message));
     EXPECT_EQ(EncodeGlm5Chat(recorded["tools"].get<std::vector<std::string>>(), messages, options),
               recorded["prompt"].get<std::string>())
         << recorded.dump();
@@ -55,31 +55,32 @@ TEST(ChatGlm5, EqualsTheOfficialTemplates) {
   for (const char* style : {"glm-5", "glm-5.1", "glm-5.2"}) EXPECT_GE(compared[style], 100) << style;
 }
 
-std::string Prompt(ChatStyle style, const Messages& messages, Glm5ChatOptions options = {}) {
+std::string GlmPrompt(ChatStyle style, const Messages& messages, Glm5ChatOptions options = {}) {
   options.style = style;
   return EncodeGlm5Chat({}, messages, options);
 }
 
 TEST(ChatGlm5, HowThePromptEnds) {
   const Messages hello = {{"user", "hi"}};
-  EXPECT_EQ(Prompt(ChatStyle::kGlm5, hello), "[gMASK]<sop><|user|>hi<|assistant|><think>");
-  EXPECT_EQ(Prompt(ChatStyle::kGlm51, hello, {.enable_thinking = false}),
+  EXPECT_EQ(GlmPrompt(ChatStyle::kGlm5, hello), "[gMASK]<sop><|user|>hi<|assistant|><think>");
+  EXPECT_EQ(GlmPrompt(ChatStyle::kGlm51, hello, {.enable_thinking = false}),
             "[gMASK]<sop><|user|>hi<|assistant|></think>");
-  EXPECT_EQ(Prompt(ChatStyle::kGlm52, hello, {.high_effort = true}),
+  EXPECT_EQ(GlmPrompt(ChatStyle::kGlm52, hello, {.high_effort = true}),
             "[gMASK]<sop><|system|>Reasoning Effort: High<|user|>hi<|assistant|><think>");
-  EXPECT_EQ(Prompt(ChatStyle::kGlm52, hello, {.enable_thinking = false}),
+  EXPECT_EQ(GlmPrompt(ChatStyle::kGlm52, hello, {.enable_thinking = false}),
             "[gMASK]<sop><|user|>hi<|assistant|><think></think>");
 }
 
 // OpenAI's developer speaks in the place of the system; the templates leave the role out.
 TEST(ChatGlm5, ADeveloperIsASystem) {
-  EXPECT_EQ(Prompt(ChatStyle::kGlm5, {{"developer", "d"}, {"user", "u"}}),
-            Prompt(ChatStyle::kGlm5, {{"system", "d"}, {"user", "u"}}));
+  EXPECT_EQ(GlmPrompt(ChatStyle::kGlm5, {{"developer", "d"}, {"user", "u"}}),
+            GlmPrompt(ChatStyle::kGlm5, {{"system", "d"}, {"user", "u"}}));
 }
 
 TEST(ChatGlm5, AFinalMessageIsContinuedWhereItEnds) {
   const auto end = [](ChatStyle style, const ChatMessage& last, bool thinking) {
-    return Prompt(style, {{"user", "a"}, last}, {.enable_thinking = thinking, .continue_final_message = true})
+    return GlmPrompt(style, {{"user", "a"}, last},
+                     {.enable_thinking = thinking, .continue_final_message = true})
         .substr(std::string_view("[gMASK]<sop>").size());
   };
   EXPECT_EQ(end(ChatStyle::kGlm5, {"assistant", " b "}, false), "<|user|>a<|assistant|></think>b ");
@@ -96,7 +97,7 @@ TEST(ChatGlm5, AFinalMessageIsContinuedWhereItEnds) {
 
 TEST(ChatGlm5, RefusesByTheMessagesIndex) {
   const auto refused = [](const Messages& messages) {
-    return Refusal(ErrorKind::kBadRequest, [&] { Prompt(ChatStyle::kGlm52, messages); });
+    return Refusal(ErrorKind::kBadRequest, [&] { GlmPrompt(ChatStyle::kGlm52, messages); });
   };
   EXPECT_THAT(refused({{"user", "a"}, {"critic", "b"}}), HasSubstr("messages[1] has the unknown role"));
   EXPECT_THAT(refused({{"user", "a", "why"}}), HasSubstr("messages[0] has reasoning_content and the role"));

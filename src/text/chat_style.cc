@@ -12,7 +12,7 @@
 namespace sluice::text {
 namespace {
 
-using Json = nlohmann::json;
+using SortedJson = nlohmann::json;
 
 constexpr std::array kNames{std::pair{ChatStyle::kDeepSeekV32, std::string_view("deepseek-v3.2")},
                             std::pair{ChatStyle::kGlm5, std::string_view("glm-5")},
@@ -58,7 +58,7 @@ FoundChatStyle ByTemplate(std::string_view text) {
 }
 
 bool SharesSelections(std::string_view config) {
-  const Json json = Json::parse(config, nullptr, false);
+  const SortedJson json = SortedJson::parse(config, nullptr, false);
   if (!json.is_object()) return false;
   for (const char* key : {"indexer_types", "index_topk_freq", "index_topk_pattern"}) {
     if (json.contains(key) && !json[key].is_null()) return true;
@@ -96,7 +96,7 @@ FoundChatStyle ChatStyleOf(std::string_view architecture, const std::optional<st
 }
 
 std::optional<std::string> TemplateOfTokenizerConfig(std::string_view tokenizer_config) {
-  const Json json = Json::parse(tokenizer_config, nullptr, false);
+  const SortedJson json = SortedJson::parse(tokenizer_config, nullptr, false);
   if (!json.is_object() || !json.contains("chat_template") || !json["chat_template"].is_string()) {
     return std::nullopt;
   }

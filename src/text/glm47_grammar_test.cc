@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "text/answer_parser.h"
+#include "text/glm_call_text.h"
 #include "text/grammar_test_support.h"
 #include "text/python_json.h"
 
@@ -84,30 +85,24 @@ class GlmWorld {
   GrammarCompiler compiler_{*tokenizer_, kVocabulary};
 };
 
-std::string Argument(const std::string& key, const std::string& value) {
-  return "<arg_key>" + key + "</arg_key><arg_value>" + value + "</arg_value>";
-}
-std::string Call(const std::string& name, const std::string& inside = "") {
-  return "<tool_call>" + name + inside + "</tool_call>";
-}
-
 TEST(Glm47Grammar, TakesCallsByTheirSchemas) {
   GlmWorld world;
   const auto grammar = world.Of({"get_weather", "now", "free"});
   const std::vector<std::string> taken = {
-      Call("now"),
-      Call("now") + Call("now"),
-      Call("get_weather", Argument("place", "Oslo")),
-      Call("get_weather", Argument("place", "")),
-      Call("get_weather", Argument("place", "<b>a < b</arg_valu</arg_key> 中 \" \\ </</arg_")),
-      Call("get_weather", Argument("place", "x") + Argument("days", "-12") + Argument("unit", "F")),
-      Call("get_weather", Argument("place", "x") + Argument("o", R"({"x": 1.5})")),
-      Call("get_weather", Argument("place", "x") + Argument("odd", R"([1, "a", null])")),
-      Call("get_weather", Argument("place", "x") + Argument("maybe", "null")),
-      Call("get_weather",
-           Argument("place", "x") + Argument("odd", R"(["</arg_valu>", "<</arg_", "\"\u003c"])")),
-      Call("free"),
-      Call("free", Argument("a b", "1") + Argument("c", "2")),
+      GlmCall("now"),
+      GlmCall("now") + GlmCall("now"),
+      GlmCall("get_weather", GlmArgument("place", "Oslo")),
+      GlmCall("get_weather", GlmArgument("place", "")),
+      GlmCall("get_weather", GlmArgument("place", "<b>a < b</arg_valu</arg_key> 中 \" \\ </</arg_")),
+      GlmCall("get_weather",
+              GlmArgument("place", "x") + GlmArgument("days", "-12") + GlmArgument("unit", "F")),
+      GlmCall("get_weather", GlmArgument("place", "x") + GlmArgument("o", R"({"x": 1.5})")),
+      GlmCall("get_weather", GlmArgument("place", "x") + GlmArgument("odd", R"([1, "a", null])")),
+      GlmCall("get_weather", GlmArgument("place", "x") + GlmArgument("maybe", "null")),
+      GlmCall("get_weather",
+              GlmArgument("place", "x") + GlmArgument("odd", R"(["</arg_valu>", "<</arg_", "\"\u003c"])")),
+      GlmCall("free"),
+      GlmCall("free", GlmArgument("a b", "1") + GlmArgument("c", "2")),
   };
   for (const std::string& text : taken) {
     EXPECT_TRUE(world.Takes(grammar, text)) << text;
@@ -116,19 +111,21 @@ TEST(Glm47Grammar, TakesCallsByTheirSchemas) {
   const std::vector<std::string> refused = {
       "",
       "x",
-      "\n" + Call("now"),
-      Call("now") + "x",
-      Call("later"),
-      Call("now", Argument("a", "1")),
+      "\n" + GlmCall("now"),
+      GlmCall("now") + "x",
+      GlmCall("later"),
+      GlmCall("now", GlmArgument("a", "1")),
       "<tool_call>now",
-      Call("get_weather"),                                                         // place is missing
-      Call("get_weather", Argument("days", "1") + Argument("place", "x")),         // the order
-      Call("get_weather", Argument("place", "x") + Argument("days", "one")),       // the type
-      Call("get_weather", Argument("place", "x") + Argument("unit", "K")),         // the enum
-      Call("get_weather", Argument("place", "x") + Argument("o", R"({"y": 1})")),  // the schema inside
-      Call("get_weather", Argument("place", "x") + Argument("odd", "{}")),         // the type, at least
-      Call("get_weather", Argument("place", "x") + Argument("odd", R"(["</arg_value>"])")),  // ends it
-      Call("free", Argument("", "1")),
+      GlmCall("get_weather"),                                                          // place is missing
+      GlmCall("get_weather", GlmArgument("days", "1") + GlmArgument("place", "x")),    // the order
+      GlmCall("get_weather", GlmArgument("place", "x") + GlmArgument("days", "one")),  // the type
+      GlmCall("get_weather", GlmArgument("place", "x") + GlmArgument("unit", "K")),    // the enum
+      GlmCall("get_weather",
+              GlmArgument("place", "x") + GlmArgument("o", R"({"y": 1})")),          // the schema inside
+      GlmCall("get_weather", GlmArgument("place", "x") + GlmArgument("odd", "{}")),  // the type, at least
+      GlmCall("get_weather",
+              GlmArgument("place", "x") + GlmArgument("odd", R"(["</arg_value>"])")),  // ends it
+      GlmCall("free", GlmArgument("", "1")),
   };
   for (const std::string& text : refused) {
     EXPECT_FALSE(world.Takes(grammar, text)) << text;
@@ -139,9 +136,9 @@ TEST(Glm47Grammar, TakesCallsByTheirSchemas) {
 TEST(Glm47Grammar, OnlyTheNamedOnesAndOnceIfToldSo) {
   GlmWorld world;
   const auto grammar = world.Of({"now"}, true);
-  EXPECT_TRUE(world.Takes(grammar, Call("now")));
-  EXPECT_FALSE(world.Takes(grammar, Call("free")));
-  EXPECT_FALSE(world.Takes(grammar, Call("now") + Call("now")));
+  EXPECT_TRUE(world.Takes(grammar, GlmCall("now")));
+  EXPECT_FALSE(world.Takes(grammar, GlmCall("free")));
+  EXPECT_FALSE(world.Takes(grammar, GlmCall("now") + GlmCall("now")));
 }
 
 // Other grammars have no marks in them.

@@ -7,21 +7,15 @@
 #include "text/deepseek_v32_texts.h"
 #include "text/glm_texts.h"
 #include "text/python_json.h"
+#include "text/white_space.h"
 
 namespace sluice::text {
 namespace {
 
-constexpr std::string_view kSpace = " \t\r\n";
 constexpr std::string_view kWrittenBreak = "\\n";
 
-std::string_view Trimmed(std::string_view text) {
-  const std::size_t first = text.find_first_not_of(kSpace);
-  if (first == std::string_view::npos) return {};
-  return text.substr(first, text.find_last_not_of(kSpace) - first + 1);
-}
-
 // Where the white space at the end of `text` begins.
-std::size_t SpaceAtEnd(std::string_view text) { return text.find_last_not_of(kSpace) + 1; }
+std::size_t SpaceAtEnd(std::string_view text) { return text.find_last_not_of(kWhiteSpace) + 1; }
 
 }  // namespace
 
@@ -197,7 +191,7 @@ bool Glm47Parser::TakeUntil(std::string_view mark, std::string& text) {
 void Glm47Parser::SkipSpace(bool written_out) {
   const std::string_view held = held_;
   while (at_ < held.size()) {
-    if (kSpace.find(held[at_]) != std::string_view::npos) {
+    if (kWhiteSpace.find(held[at_]) != std::string_view::npos) {
       ++at_;
     } else if (written_out && held.substr(at_).starts_with(kWrittenBreak)) {
       at_ += kWrittenBreak.size();

@@ -5,6 +5,7 @@
 
 #include "text/answer_test_support.h"
 #include "text/chat_glm5.h"
+#include "text/glm_call_text.h"
 #include "text/python_json.h"
 #include "text/test_support.h"
 
@@ -33,16 +34,9 @@ AnswerFormat Format(bool thinking = false) {
           .functions = {kFunction, R"({"name": "g"})"}};
 }
 
-std::string Argument(const std::string& key, const std::string& value) {
-  return fmt::format("<arg_key>{}</arg_key><arg_value>{}</arg_value>", key, value);
-}
-std::string Call(const std::string& name, const std::string& inside = "") {
-  return fmt::format("<tool_call>{}{}</tool_call>", name, inside);
-}
-
 // The arguments of one call of f with one argument.
 std::string Typed(const std::string& key, const std::string& value) {
-  const auto parsed = Parse(Format(), Call("f", Argument(key, value)));
+  const auto parsed = Parse(Format(), GlmCall("f", GlmArgument(key, value)));
   EXPECT_EQ(parsed.piece.calls.size(), 1U) << key << value;
   if (parsed.piece.calls.empty()) return "";
   const std::string& arguments = parsed.piece.calls[0].arguments;
@@ -91,8 +85,9 @@ TEST(Glm47Parser, ValuesHaveTheTypesOfTheSchema) {
 }
 
 TEST(Glm47Parser, CallsAndWhatStandsAroundThem) {
-  const auto parsed = Parse(
-      Format(true), "why</think>On it." + Call("f", Argument("s", "x") + Argument("i", "1")) + Call("g"));
+  const auto parsed =
+      Parse(Format(true),
+            "why</think>On it." + GlmCall("f", GlmArgument("s", "x") + GlmArgument("i", "1")) + GlmCall("g"));
   EXPECT_EQ(parsed.piece.reasoning, "why");
   EXPECT_EQ(parsed.piece.content, "On it.");
   EXPECT_THAT(parsed.piece.calls, ElementsAre(ToolCall{"f", R"({"s": "x", "i": 1})"}, ToolCall{"g", "{}"}));
@@ -112,27 +107,27 @@ TEST(Glm47Parser, WhiteSpaceIsFree) {
   const auto parsed =
       Parse(Format(),
             "a \n\n<tool_call> f\n<arg_key> s </arg_key>\\n \n<arg_value>v</arg_value>\n</tool_call>\n\n" +
-                Call("\ng\n") + "\n");
+                GlmCall("\ng\n") + "\n");
   EXPECT_EQ(parsed.piece.content, "a");
   EXPECT_THAT(parsed.piece.calls, ElementsAre(ToolCall{"f", R"({"s": "v"})"}, ToolCall{"g", "{}"}));
   EXPECT_EQ(parsed.fault, "");
 }
 
 TEST(Glm47Parser, ACallEndsTheReasoningThatItStandsIn) {
-  const auto parsed = Parse(Format(true), "I need it" + Call("g"));
+  const auto parsed = Parse(Format(true), "I need it" + GlmCall("g"));
   EXPECT_EQ(parsed.piece.reasoning, "I need it");
   EXPECT_THAT(parsed.piece.calls, ElementsAre(ToolCall{"g", "{}"}));
   EXPECT_EQ(parsed.fault, "");
   // A mark that comes too late is no text.
   const auto late =
-      Parse(Format(true), "why" + Call("g") + "\n</think>\n" + Call("f", Argument("s", "</think>")));
+      Parse(Format(true), "why" + GlmCall("g") + "\n</think>\n" + GlmCall("f", GlmArgument("s", "</think>")));
   EXPECT_EQ(late.piece.content, "");
   EXPECT_THAT(late.piece.calls, ElementsAre(ToolCall{"g", "{}"}, ToolCall{"f", R"({"s": "</think>"})"}));
-  EXPECT_EQ(Parse(Format(true), "why" + Call("g") + "</think>so</think>").piece.content, "so</think>");
+  EXPECT_EQ(Parse(Format(true), "why" + GlmCall("g") + "</think>so</think>").piece.content, "so</think>");
   // Where calls are not read, they are part of it.
   const auto unread =
-      Parse({.begins_in_reasoning = true, .markup = CallMarkup::kGlm47}, "a" + Call("g") + "</think>b");
-  EXPECT_EQ(unread.piece.reasoning, "a" + Call("g"));
+      Parse({.begins_in_reasoning = true, .markup = CallMarkup::kGlm47}, "a" + GlmCall("g") + "</think>b");
+  EXPECT_EQ(unread.piece.reasoning, "a" + GlmCall("g"));
   EXPECT_EQ(unread.piece.content, "b");
 }
 
@@ -140,17 +135,17 @@ TEST(Glm47Parser, BrokenMarkupIsContentAsItStands) {
   const std::vector<std::pair<std::string, std::string>> broken = {
       {"<tool_call>", "ends inside a tool call"},
       {"<tool_call>f", "ends inside a tool call"},
-      {"<tool_call>f" + Argument("s", "x"), "ends inside a tool call"},
-      {"<tool_call>f" + Argument("s", "x") + "</tool_cal", "ends inside a tool call"},
-      {Call(""), "has no name"},
-      {Call("\n", Argument("s", "x")), "has no name"},
-      {Call("f<b>"), "something else than arguments"},
-      {Call("f", Argument("s", "x") + "y"), "something else than arguments"},
-      {Call("f", Argument("s", "x") + Argument("s", "y")), "is there twice"},
-      {Call("f", Argument(" ", "x")), "is empty"},
-      {Call("f", "<arg_key>s</arg_key>x"), "has no value"},
-      {Call("f", "<arg_key>s</arg_key>\\"), "has no value"},
-      {Call(std::string(300, 'f')), "too long"},
+      {"<tool_call>f" + GlmArgument("s", "x"), "ends inside a tool call"},
+      {"<tool_call>f" + GlmArgument("s", "x") + "</tool_cal", "ends inside a tool call"},
+      {GlmCall(""), "has no name"},
+      {GlmCall("\n", GlmArgument("s", "x")), "has no name"},
+      {GlmCall("f<b>"), "something else than arguments"},
+      {GlmCall("f", GlmArgument("s", "x") + "y"), "something else than arguments"},
+      {GlmCall("f", GlmArgument("s", "x") + GlmArgument("s", "y")), "is there twice"},
+      {GlmCall("f", GlmArgument(" ", "x")), "is empty"},
+      {GlmCall("f", "<arg_key>s</arg_key>x"), "has no value"},
+      {GlmCall("f", "<arg_key>s</arg_key>\\"), "has no value"},
+      {GlmCall(std::string(300, 'f')), "too long"},
       {"<tool_call><tool_call>f</tool_call>", "something else than arguments"},
   };
   for (const auto& [text, fault] : broken) {
@@ -160,10 +155,10 @@ TEST(Glm47Parser, BrokenMarkupIsContentAsItStands) {
     EXPECT_THAT(parsed.fault, HasSubstr(fault)) << text;
   }
   // A complete call stays; content is the rest.
-  const auto half = Parse(Format(), Call("g") + "\n<tool_call>f<arg_key>");
+  const auto half = Parse(Format(), GlmCall("g") + "\n<tool_call>f<arg_key>");
   EXPECT_THAT(half.piece.calls, ElementsAre(ToolCall{"g", "{}"}));
   EXPECT_EQ(half.piece.content, "\n<tool_call>f<arg_key>");
-  const auto after = Parse(Format(), Call("g") + "\ndone ");
+  const auto after = Parse(Format(), GlmCall("g") + "\ndone ");
   EXPECT_EQ(after.piece.content, "\ndone ");
   EXPECT_EQ(after.fault, "there is text after the tool calls");
 }
@@ -172,13 +167,13 @@ TEST(Glm47Parser, OnlyOfferedToolsAreCalled) {
   AnswerFormat format = Format();
   format.tool_names = {"run", "run_in_terminal"};
   // A name is taken whole, also when another one is its beginning.
-  EXPECT_THAT(Parse(format, Call("run_in_terminal")).piece.calls,
+  EXPECT_THAT(Parse(format, GlmCall("run_in_terminal")).piece.calls,
               ElementsAre(ToolCall{"run_in_terminal", "{}"}));
-  EXPECT_THAT(Parse(format, Call("run")).piece.calls, ElementsAre(ToolCall{"run", "{}"}));
+  EXPECT_THAT(Parse(format, GlmCall("run")).piece.calls, ElementsAre(ToolCall{"run", "{}"}));
   for (const char* name : {"run_in", "running", "walk"}) {
-    const auto other = Parse(format, Call(name));
+    const auto other = Parse(format, GlmCall(name));
     EXPECT_THAT(other.piece.calls, IsEmpty());
-    EXPECT_EQ(other.piece.content, Call(name));
+    EXPECT_EQ(other.piece.content, GlmCall(name));
     EXPECT_EQ(other.fault, "a tool that was not offered is called");
   }
 }
@@ -219,32 +214,33 @@ TEST(Glm47Parser, TheMarksThatMeanSomething) {
 }
 
 TEST(Glm47Parser, AnyCutGivesTheSameAnswer) {
-  const std::vector<std::string> parts = {"text ",
-                                          "\n",
-                                          " ",
-                                          "<",
-                                          "</",
-                                          "\\n",
-                                          "\\",
-                                          "中",
-                                          "<think>",
-                                          "</think>",
-                                          "f",
-                                          "g",
-                                          "<tool_call>",
-                                          "</tool_call>",
-                                          "<tool_call>f",
-                                          "<arg_key>",
-                                          "</arg_key>",
-                                          "<arg_value>",
-                                          "</arg_value>",
-                                          "<arg_key>s</arg_key>",
-                                          Argument("s", "v</arg_x"),
-                                          Argument("i", "1"),
-                                          Argument("o", "{\"a\": [1]}"),
-                                          Call("g"),
-                                          Call("f", Argument("s", "one\n\n<tool_call>two")),
-                                          Call("f", Argument("b", "true") + "\n" + Argument("any", "x"))};
+  const std::vector<std::string> parts = {
+      "text ",
+      "\n",
+      " ",
+      "<",
+      "</",
+      "\\n",
+      "\\",
+      "中",
+      "<think>",
+      "</think>",
+      "f",
+      "g",
+      "<tool_call>",
+      "</tool_call>",
+      "<tool_call>f",
+      "<arg_key>",
+      "</arg_key>",
+      "<arg_value>",
+      "</arg_value>",
+      "<arg_key>s</arg_key>",
+      GlmArgument("s", "v</arg_x"),
+      GlmArgument("i", "1"),
+      GlmArgument("o", "{\"a\": [1]}"),
+      GlmCall("g"),
+      GlmCall("f", GlmArgument("s", "one\n\n<tool_call>two")),
+      GlmCall("f", GlmArgument("b", "true") + "\n" + GlmArgument("any", "x"))};
   ExpectAnyCutGivesTheSameAnswer(20261129, parts, [](std::mt19937_64& random) {
     AnswerFormat format = Format(random() % 2 == 0);
     format.tool_calls = random() % 8 != 0;

@@ -12,7 +12,7 @@
 namespace sluice::text {
 namespace {
 
-using Json = nlohmann::json;
+using SortedJson = nlohmann::json;
 
 // Python's repr of a float: the shortest digits that read back as it, without an exponent from 1e-4 to below
 // 1e16.
@@ -45,7 +45,7 @@ std::string PythonFloat(double value) {
 }
 
 // Writes the values it is told of by the parser. A tree would lose integers beyond 64 bits.
-class Writer : public nlohmann::json_sax<Json> {
+class Writer : public nlohmann::json_sax<SortedJson> {
  public:
   // With `members` the value must be an object, whose members are collected apart.
   explicit Writer(bool members) : split_(members) {}
@@ -151,7 +151,7 @@ class Writer : public nlohmann::json_sax<Json> {
 };
 
 void Read(std::string_view text, const std::string& what, Writer& writer) {
-  if (!Json::sax_parse(text, &writer)) Fail(ErrorKind::kBadRequest, "{} {}.", what, writer.problem());
+  if (!SortedJson::sax_parse(text, &writer)) Fail(ErrorKind::kBadRequest, "{} {}.", what, writer.problem());
 }
 
 }  // namespace
@@ -163,7 +163,7 @@ std::string PythonJson(std::string_view text, const std::string& what) {
 }
 
 std::string PythonJsonString(std::string_view text) {
-  return Json(text).dump(-1, ' ', false, Json::error_handler_t::replace);
+  return SortedJson(text).dump(-1, ' ', false, SortedJson::error_handler_t::replace);
 }
 
 std::vector<JsonMember> PythonJsonMembers(std::string_view text, const std::string& what) {
@@ -172,7 +172,7 @@ std::vector<JsonMember> PythonJsonMembers(std::string_view text, const std::stri
   return writer.members();
 }
 
-bool IsJson(std::string_view text) { return Json::accept(text); }
+bool IsJson(std::string_view text) { return SortedJson::accept(text); }
 
 bool IsJsonObject(std::string_view text) {
   const std::size_t first = text.find_first_not_of(" \t\r\n");

@@ -14,23 +14,23 @@ namespace sluice::text {
 namespace {
 
 using Ids = std::vector<int32_t>;
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
 // Ids 0..255 are the bytes; 256.. "ab", "bc", "abc", " a"; then the added tokens.
-Json SmallFile() {
-  Json vocab = Json::object();
+OrderedJson SmallFile() {
+  OrderedJson vocab = OrderedJson::object();
   for (int byte = 0; byte < 256; ++byte)
     vocab[std::string(AlphabetCharacter(static_cast<unsigned char>(byte)))] = byte;
   int next = 256;
   for (const char* token : {"ab", "bc", "abc", "Ġa"}) vocab[token] = next++;
   const auto added = [&](const char* content, bool special, bool normalized) {
-    return Json{{"id", next++},    {"content", content}, {"single_word", false},    {"lstrip", false},
-                {"rstrip", false}, {"special", special}, {"normalized", normalized}};
+    return OrderedJson{{"id", next++},    {"content", content}, {"single_word", false},    {"lstrip", false},
+                       {"rstrip", false}, {"special", special}, {"normalized", normalized}};
   };
-  Json tokens = {added("<s>", true, false), added("<s>>", true, false), added("s><", false, true),
-                 added("｜中｜", false, false)};
+  OrderedJson tokens = {added("<s>", true, false), added("<s>>", true, false), added("s><", false, true),
+                        added("｜中｜", false, false)};
   return {{"version", "1.0"},
           {"truncation", nullptr},
           {"padding", nullptr},
@@ -42,9 +42,11 @@ Json SmallFile() {
           {"model", {{"type", "BPE"}, {"vocab", vocab}, {"merges", {"a b", "b c", "ab c", "Ġ a"}}}}};
 }
 
-std::unique_ptr<Tokenizer> Load(const Json& json) { return Tokenizer::Load(ScratchFile(json.dump()).path()); }
+std::unique_ptr<Tokenizer> Load(const OrderedJson& json) {
+  return Tokenizer::Load(ScratchFile(json.dump()).path());
+}
 
-std::string RefusedFile(const Json& json) {
+std::string RefusedFile(const OrderedJson& json) {
   return Refusal(ErrorKind::kModelFiles, [&] { Load(json); });
 }
 
@@ -59,13 +61,13 @@ TEST(Tokenizer, MergesInOrderOfRank) {
 }
 
 TEST(Tokenizer, MergesAsListsAreTheSame) {
-  Json json = SmallFile();
-  json["model"]["merges"] = Json::parse(R"([["a","b"],["b","c"],["ab","c"],["Ġ","a"]])");
+  OrderedJson json = SmallFile();
+  json["model"]["merges"] = OrderedJson::parse(R"([["a","b"],["b","c"],["ab","c"],["Ġ","a"]])");
   EXPECT_EQ(Load(json)->Encode("bcab abc"), (Ids{257, 256, ' ', 258}));
 }
 
 TEST(Tokenizer, IgnoreMergesTakesAWholePieceAsItIs) {
-  Json json = SmallFile();
+  OrderedJson json = SmallFile();
   json["model"]["vocab"]["xyz"] = 264;
   EXPECT_EQ(Load(json)->Encode("xyz"), (Ids{'x', 'y', 'z'}));
   json["model"]["ignore_merges"] = true;
@@ -145,17 +147,19 @@ TEST(Tokenizer, ThreadsAgree) {
 
 // Each change makes a file that sluice must not read as if it understood it. The message names the place.
 TEST(Tokenizer, RefusesWhatItDoesNotUnderstand) {
-  const Json null = nullptr;
-  const Json split = {
+  const OrderedJson null = nullptr;
+  const OrderedJson split = {
       {"type", "Split"}, {"pattern", {{"Regex", "a"}}}, {"behavior", "Isolated"}, {"invert", false}};
-  const Json byte_level = {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", false}};
-  const auto sequence = [](const Json& steps) {
-    return Json{{"type", "Sequence"}, {"pretokenizers", steps}};
+  const OrderedJson byte_level = {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", false}};
+  const auto sequence = [](const OrderedJson& steps) {
+    return OrderedJson{{"type", "Sequence"}, {"pretokenizers", steps}};
   };
-  const auto changed = [](Json json, const char* key, const Json& value) { return json[key] = value, json; };
+  const auto changed = [](OrderedJson json, const char* key, const OrderedJson& value) {
+    return json[key] = value, json;
+  };
   const struct {
     const char* pointer;  // what is changed
-    Json value;
+    OrderedJson value;
     const char* place;  // what the message names
   } kCases[] = {
       {"/version", "2.0", "version"},
@@ -166,8 +170,8 @@ TEST(Tokenizer, RefusesWhatItDoesNotUnderstand) {
       {"/pre_tokenizer", null, "pre_tokenizer"},
       {"/pre_tokenizer", {{"type", "Whitespace"}}, "pre_tokenizer.type"},
       {"/pre_tokenizer/add_prefix_space", true, "pre_tokenizer.add_prefix_space"},
-      {"/pre_tokenizer", sequence(Json::array()), "pre_tokenizer.pretokenizers"},
-      {"/pre_tokenizer", sequence(Json::array({split})), "pre_tokenizer.pretokenizers[0].type"},
+      {"/pre_tokenizer", sequence(OrderedJson::array()), "pre_tokenizer.pretokenizers"},
+      {"/pre_tokenizer", sequence(OrderedJson::array({split})), "pre_tokenizer.pretokenizers[0].type"},
       {"/pre_tokenizer", sequence({byte_level, split}), "pre_tokenizer.pretokenizers[0].type"},
       {"/pre_tokenizer", sequence({changed(split, "behavior", "Removed"), byte_level}),
        "pre_tokenizer.pretokenizers[0].behavior"},
@@ -192,7 +196,7 @@ TEST(Tokenizer, RefusesWhatItDoesNotUnderstand) {
       {"/model/vocab/ab", -1, "model.vocab.ab"},
       {"/model/vocab/ab", 1.5, "model.vocab.ab"},
       {"/model/vocab/ab", 16777216, "model.vocab.ab"},
-      {"/model/vocab", Json::array(), "model.vocab"},
+      {"/model/vocab", OrderedJson::array(), "model.vocab"},
       {"/model/vocab", null, "model.vocab"},
       {"/model/merges/2", "ab", "model.merges[2]"},
       {"/model/merges/2", "a b c", "model.merges[2]"},
@@ -211,8 +215,8 @@ TEST(Tokenizer, RefusesWhatItDoesNotUnderstand) {
       {"/added_tokens/0/special", "yes", "added_tokens[0].special"},
   };
   for (const auto& [pointer, value, place] : kCases) {
-    Json json = SmallFile();
-    json[Json::json_pointer(pointer)] = value;
+    OrderedJson json = SmallFile();
+    json[OrderedJson::json_pointer(pointer)] = value;
     const std::string message = RefusedFile(json);
     EXPECT_THAT(message, HasSubstr(fmt::format(".json: {}", place))) << pointer << " = " << value;
     EXPECT_THAT(message, HasSubstr("upported")) << pointer;
@@ -228,7 +232,7 @@ TEST(Tokenizer, RefusesFilesThatAreNoTokenizer) {
                 StartsWith(file.path().string()))
         << content;
   }
-  Json json = SmallFile();
+  OrderedJson json = SmallFile();
   json["model"]["vocab"].erase("Ġ");
   json["model"]["merges"].erase(3);
   EXPECT_THAT(RefusedFile(json), HasSubstr("no token 'Ġ' for byte 0x20"));

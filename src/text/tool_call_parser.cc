@@ -7,11 +7,11 @@
 #include "base/error.h"
 #include "text/deepseek_v32_texts.h"
 #include "text/python_json.h"
+#include "text/white_space.h"
 
 namespace sluice::text {
 namespace {
 
-constexpr std::string_view kSpace = " \t\r\n";
 constexpr std::string_view kBreakBefore = "\n\n";  // part of the markup that opens a block
 // As kCallsOpen and kCallsClose, with the name that the next model generation uses.
 constexpr std::string_view kToolCallsOpen = "<｜DSML｜tool_calls>";
@@ -19,14 +19,8 @@ constexpr std::string_view kToolCallsClose = "</｜DSML｜tool_calls>";
 constexpr std::array kOpenings{kCallsOpen, kToolCallsOpen, kInvokeOpen};
 constexpr std::size_t kLongestOpening = kBreakBefore.size() + kCallsOpen.size();
 
-bool IsSpace(char c) { return kSpace.find(c) != std::string_view::npos; }
-bool AllSpace(std::string_view text) { return text.find_first_not_of(kSpace) == std::string_view::npos; }
-
-std::string_view Trimmed(std::string_view text) {
-  const std::size_t first = text.find_first_not_of(kSpace);
-  if (first == std::string_view::npos) return {};
-  return text.substr(first, text.find_last_not_of(kSpace) - first + 1);
-}
+bool IsSpace(char c) { return kWhiteSpace.find(c) != std::string_view::npos; }
+bool AllSpace(std::string_view text) { return text.find_first_not_of(kWhiteSpace) == std::string_view::npos; }
 
 // Whether `text` is the beginning of an opening and no more than that.
 bool MayOpen(std::string_view text) {

@@ -3,7 +3,7 @@
 namespace sluice::text {
 namespace {
 
-Utf8Place Lead(unsigned char byte) {
+Utf8Place PlaceOfLead(unsigned char byte) {
   if (byte < 0x80) return Utf8Place::kBetween;
   if (byte < 0xC2) return Utf8Place::kBroken;
   if (byte < 0xE0) return Utf8Place::kOneMore;
@@ -21,7 +21,7 @@ Utf8Place Step(Utf8Place place, unsigned char byte) {
   };
   switch (place) {
     case Utf8Place::kBetween:
-      return Lead(byte);
+      return PlaceOfLead(byte);
     case Utf8Place::kOneMore:
       return within(0x80, 0xBF, Utf8Place::kBetween);
     case Utf8Place::kTwoMore:

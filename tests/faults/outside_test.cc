@@ -20,13 +20,13 @@
 namespace sluice::layouts {
 namespace {
 
-constexpr Duration kSoftLimit = std::chrono::seconds(2);
+constexpr Duration kSoft = std::chrono::seconds(2);
 constexpr Duration kLong = std::chrono::seconds(60);
 
 bool Shell(const std::string& command) { return std::system((command + " 2>/dev/null").c_str()) == 0; }
 
 TEST(FaultsFromOutside, ARankThatIsStoppedAndContinuedIsNamedAndThenReadyAgain) {
-  FaultJob job(FaultSettings({}, kSoftLimit, kLong));
+  FaultJob job(FaultSettings({}, kSoft, kLong));
   kill(job.pid(1), SIGSTOP);
   Client client;
   client.Ask(job.engine());
@@ -115,7 +115,7 @@ void InOwnNetwork(const std::function<void(OwnNetwork&)>& body) {
 
 TEST(FaultsFromOutside, ARankWhoseRowsARuleOfTheFirewallEatsIsNamedAndTheJobEnds) {
   InOwnNetwork([](OwnNetwork& network) {
-    FaultJob job(FaultSettings({}, kSoftLimit, std::chrono::seconds(4)));
+    FaultJob job(FaultSettings({}, kSoft, std::chrono::seconds(4)));
     Client first;
     first.Ask(job.engine());
     ASSERT_TRUE(first.WaitUntil(Clock::now() + kLong));
@@ -136,7 +136,7 @@ TEST(FaultsFromOutside, ARankWhoseRowsARuleOfTheFirewallEatsIsNamedAndTheJobEnds
 
 TEST(FaultsFromOutside, APausedLinkIsReportedAndThenForgotten) {
   InOwnNetwork([](OwnNetwork& network) {
-    FaultJob job(FaultSettings({}, kSoftLimit, kLong));
+    FaultJob job(FaultSettings({}, kSoft, kLong));
     const std::string out = OwnNetwork::Packets(job.pid(1), job.pid(2));
     const std::string back = OwnNetwork::Packets(job.pid(2), job.pid(1));
     ASSERT_TRUE(!out.empty() && network.Block(out) && network.Block(back)) << out;

@@ -16,8 +16,6 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 using ::testing::HasSubstr;
 
-constexpr Duration kLong = seconds(20);
-
 class NcclFaultTest : public ::testing::TestWithParam<int> {};
 
 TEST_P(NcclFaultTest, TimeOutsNameThePeerEverywhere) {

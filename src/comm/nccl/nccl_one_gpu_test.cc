@@ -13,8 +13,6 @@ namespace {
 using std::chrono::milliseconds;
 using ::testing::HasSubstr;
 
-constexpr Duration kLong = std::chrono::seconds(20);
-
 class NcclOneGpuTest : public ::testing::TestWithParam<int> {
  protected:
   // Both ranks on one GPU, which NCCL itself would refuse; none of its communicators is made for messages.

@@ -10,7 +10,6 @@ namespace {
 
 using std::chrono::seconds;
 
-constexpr Duration kLong = seconds(20);
 constexpr size_t kBytes = size_t{4} << 20;
 
 class NcclStreamTest : public ::testing::TestWithParam<int> {};

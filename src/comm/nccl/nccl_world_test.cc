@@ -19,8 +19,6 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 using ::testing::HasSubstr;
 
-constexpr Duration kLong = seconds(20);
-
 std::vector<int> Sizes() {
   const int gpus = std::min(Gpus(), 8);
   if (gpus < 2) return {};
