@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <string>
 
+#include "base/clock.h"
+
 namespace sluice::serve {
 namespace {
 
