@@ -89,6 +89,7 @@ ops::cuda::Gemm LinearOperands::Launch(int64_t i) const {
   gemm.x_stride = XStride(linear_);
   gemm.w = w_.as(i % copies_ * linear_.weight_bytes());
   gemm.x_scales = x_scales_.as<float>();
+  gemm.x_scales_stride = CeilDiv(linear_.inputs, kBlock);
   gemm.w_scales = w_scales_.as<float>();
   gemm.y = y_.as();
   gemm.y_type = linear_.y_type;

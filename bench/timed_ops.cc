@@ -8,7 +8,6 @@
 
 #include "base/checked.h"
 #include "ops/cuda/check.h"
-#include "ops/cuda/packed_weights.h"
 #include "ops/cuda/quantize_rows.h"
 
 namespace sluice::bench {
@@ -44,19 +43,18 @@ std::vector<TimedCall> TimedOps::End() {
   return std::exchange(calls_, {});
 }
 
-void TimedOps::Linear(const Tensor& x, const ops::Weight& w, const Tensor& y) {
+void TimedOps::Linear(const ops::Activation& x, const ops::Weight& w, const Tensor& y) {
   if (timing_ != Timing::kNone) name_ = fmt::format("Linear [{}, {}]", w.rows(), w.cols());
   if (w.is_fp8()) TimeQuantisation(x);
   WrappedOps::Linear(x, w, y);
 }
 
-void TimedOps::GroupedLinear(const Tensor& x, const Tensor& groups, const ops::WeightGroup& weights,
+void TimedOps::GroupedLinear(const ops::Activation& x, const Tensor& groups, const ops::WeightGroup& weights,
                              const Tensor& y) {
   if (timing_ != Timing::kNone) {
     name_ = fmt::format("GroupedLinear {} x [{}, {}]", weights.count(), weights.rows(), weights.cols());
   }
-  const auto& packed = dynamic_cast<const ops::cuda::PackedGroup&>(weights).packed;
-  if (packed.dtype() == DType::kF8E4M3) TimeQuantisation(x);
+  if (weights.reads().quantized) TimeQuantisation(x);
   WrappedOps::GroupedLinear(x, groups, weights, y);
 }
 
@@ -99,8 +97,9 @@ double TimedOps::IsolatedMs(FunctionRef<void()> run) {
   return std::max(0.0, end_.MsSince(begin_) - empty_ms_);
 }
 
-void TimedOps::TimeQuantisation(const Tensor& x) {
-  if (timing_ != Timing::kIsolated || x.rows == 0) return;
+void TimedOps::TimeQuantisation(const ops::Activation& rows) {
+  const Tensor& x = rows.values;
+  if (timing_ != Timing::kIsolated || rows.forms().quantized || x.rows == 0) return;
   const int64_t blocks = CeilDiv(x.cols, ops::kQuantBlock);
   const int64_t codes = CeilDiv(x.rows * x.cols, 256) * 256;
   const int64_t bytes = codes + x.rows * blocks * SizeOf(DType::kF32);

@@ -26,9 +26,9 @@ struct TimedCall {
   bool after_exchange = false;
 };
 
-// The ops of the CUDA back end, timed one by one. What an FP8 linear takes to quantise its rows is a call of
-// its own where ops are isolated ("quantisation in linears"): the same kernel is timed beforehand, and the
-// linear's time is less that.
+// The ops of the CUDA back end, timed one by one. What an FP8 linear takes to quantise rows that do not come
+// quantised is a call of its own where ops are isolated ("quantisation in linears"): the same kernel is timed
+// beforehand, and the linear's time is less that.
 class TimedOps final : public ops::WrappedOps {
  public:
   explicit TimedOps(std::unique_ptr<ops::Ops> cuda_ops);
@@ -40,8 +40,8 @@ class TimedOps final : public ops::WrappedOps {
   // The lanes exchange rows now.
   void NoteExchange() { exchanged_ = true; }
 
-  void Linear(const Tensor& x, const ops::Weight& w, const Tensor& y) override;
-  void GroupedLinear(const Tensor& x, const Tensor& groups, const ops::WeightGroup& weights,
+  void Linear(const ops::Activation& x, const ops::Weight& w, const Tensor& y) override;
+  void GroupedLinear(const ops::Activation& x, const Tensor& groups, const ops::WeightGroup& weights,
                      const Tensor& y) override;
 
  protected:
@@ -52,7 +52,7 @@ class TimedOps final : public ops::WrappedOps {
     Event begin, end;
   };
   double IsolatedMs(FunctionRef<void()> run);
-  void TimeQuantisation(const Tensor& x);
+  void TimeQuantisation(const ops::Activation& rows);
 
   ops::cuda::Stream& stream_;
   Timing timing_ = Timing::kNone;

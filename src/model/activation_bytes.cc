@@ -68,7 +68,7 @@ class ActivationCounter {
 
   // What stays while the layers run: angles and h.
   int64_t AroundLayers() const {
-    int64_t bytes = Of(DType::kF32, mine_, c_.qk_rope_head_dim) + Rows(mine_, c_.hidden_size);
+    int64_t bytes = Of(DType::kF32, mine_, c_.qk_rope_head_dim) + BothForms(mine_, c_.hidden_size);
     if (slice_.attn_tp > 1) bytes += Of(DType::kF32, of_heads_, c_.qk_rope_head_dim);
     return SharesSelections() ? bytes + Selection() : bytes;
   }
@@ -76,7 +76,7 @@ class ActivationCounter {
   int64_t Attention(bool has_indexer) const {
     const int64_t index_queries = c_.index_n_heads * c_.index_head_dim;
     const int64_t cache_row_bytes = cache_.token_bytes(1, has_indexer ? 1 : 0);
-    int64_t bytes = Rows(mine_, c_.q_lora_rank);                  // query_low
+    int64_t bytes = BothForms(mine_, c_.q_lora_rank);             // query_low
     bytes += Rows(mine_, c_.kv_lora_rank + c_.qk_rope_head_dim);  // kv
     bytes += Of(DType::kU8, mine_, cache_row_bytes);              // my_rows
     if (slice_.lanes > 1) bytes += Of(DType::kU8, all_, cache_row_bytes);
@@ -95,7 +95,7 @@ class ActivationCounter {
     if (!slice_.dense_tp) return Mlp(mine_, c_.intermediate_size, type_);
     const auto [begin, end] = DenseCut(c_.intermediate_size, slice_.lane, slice_.lanes);
     int64_t bytes = Mlp(all_, end - begin, DType::kF32) + SumOverRanks(slice_.lanes);
-    if (slice_.lanes > 1) bytes += Rows(all_, c_.hidden_size);
+    if (slice_.lanes > 1) bytes += BothForms(all_, c_.hidden_size);
     return bytes;
   }
 
@@ -129,7 +129,7 @@ class ActivationCounter {
   int64_t Attend() const {
     const bool cut = slice_.attn_tp > 1;
     const int64_t heads = c_.num_attention_heads / slice_.attn_tp;
-    int64_t bytes = cut ? Rows(of_heads_, c_.q_lora_rank) : 0;
+    int64_t bytes = cut ? EitherForm(of_heads_, c_.q_lora_rank) : 0;
     bytes += Rows(of_heads_, heads * (c_.qk_nope_head_dim + c_.qk_rope_head_dim));  // query
     bytes += Rows(of_heads_, heads * (c_.kv_lora_rank + c_.qk_rope_head_dim));      // query_latent
     bytes += Rows(of_heads_, heads * c_.kv_lora_rank);                              // out_latent
@@ -141,8 +141,16 @@ class ActivationCounter {
     return Arena::Taken(rows * cols * SizeOf(type));
   }
   int64_t Rows(int64_t rows, int64_t cols) const { return Of(type_, rows, cols); }
+  // Rows for linears (ops::Activation).
+  int64_t Quantized(int64_t rows, int64_t cols) const {
+    return type_ == DType::kBF16 ? Of(DType::kU8, rows, ops::QuantizedRowBytes(cols)) : 0;
+  }
+  int64_t BothForms(int64_t rows, int64_t cols) const { return Rows(rows, cols) + Quantized(rows, cols); }
+  int64_t EitherForm(int64_t rows, int64_t cols) const {
+    return std::max(Rows(rows, cols), Quantized(rows, cols));
+  }
   int64_t Mlp(int64_t rows, int64_t intermediate, DType out) const {
-    return 2 * Rows(rows, intermediate) + Of(out, rows, c_.hidden_size);
+    return BothForms(rows, intermediate) + Rows(rows, intermediate) + Of(out, rows, c_.hidden_size);
   }
   int64_t MoeOf(int64_t all, int64_t mine) const {
     const MoeRows rows = MoeRowsOf(c_, slice_, all, mine);
@@ -150,20 +158,18 @@ class ActivationCounter {
     int64_t bytes = Of(DType::kF32, mine, c_.n_routed_experts);  // logits
     bytes += Of(DType::kI32, mine, 2 * c_.num_experts_per_tok);  // choices
     if (travels) bytes += Of(DType::kI32, all, 2 * c_.num_experts_per_tok);
-    const int64_t plain = Rows(rows.sent, c_.hidden_size) + Rows(rows.arrived, c_.hidden_size);
-    const int64_t wire = ops::QuantizedRowBytes(c_.hidden_size);
-    const int64_t quantized = Of(DType::kU8, mine, wire) + Of(DType::kU8, rows.sent, wire) +
-                              Of(DType::kU8, rows.arrived, wire) + Rows(rows.arrived, c_.hidden_size);
-    if (travels) bytes += std::max(plain, quantized);  // dispatch
+    if (travels) bytes += EitherForm(rows.sent, c_.hidden_size) + EitherForm(rows.arrived, c_.hidden_size);
     if (travels) bytes += Of(DType::kI32, rows.arrived, 2 * c_.num_experts_per_tok);
     bytes += Of(DType::kI32, 1, rows.pairs) + Of(DType::kI32, rows.experts, 3);
     bytes += Of(DType::kI32, rows.arrived, c_.num_experts_per_tok);  // the plan
-    bytes += 2 * Rows(rows.pairs, c_.hidden_size);                   // in, out
+    bytes += Rows(rows.pairs, c_.hidden_size);                       // out
     bytes += 2 * Rows(rows.pairs, c_.moe_intermediate_size);         // gate, up
-    bytes += Rows(rows.nodes, c_.hidden_size);                       // nodes
-    bytes += Rows(rows.returned, c_.hidden_size);                    // those that travel
-    bytes += Rows(rows.joined, c_.hidden_size);                      // nodes of the lane's rows
-    if (travels) bytes += Rows(mine, c_.hidden_size);                // out
+    bytes += std::max(EitherForm(rows.pairs, c_.hidden_size),        // in, and then in its place
+                      Quantized(rows.pairs, c_.moe_intermediate_size));
+    bytes += Rows(rows.nodes, c_.hidden_size);         // nodes
+    bytes += Rows(rows.returned, c_.hidden_size);      // those that travel
+    bytes += Rows(rows.joined, c_.hidden_size);        // nodes of the lane's rows
+    if (travels) bytes += Rows(mine, c_.hidden_size);  // out
     if (c_.n_shared_experts > 0) bytes += Mlp(mine, c_.n_shared_experts * c_.moe_intermediate_size, type_);
     return bytes;
   }

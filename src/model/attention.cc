@@ -38,7 +38,7 @@ void Attention::GatherSelection(const Pass& pass, const Selection& selection) {
 
 Tensor Attention::Forward(const Pass& pass, const AttentionWeights& attention,
                           const std::optional<IndexerWeights>& indexer, const Caches& caches,
-                          const Rotations& angles, const Tensor& h, const Selection& selection,
+                          const Rotations& angles, const ops::Activation& h, const Selection& selection,
                           const SelectionSteering& steering) const {
   ops::Ops& ops = pass.ops();
   const int64_t rows = pass.rows();
@@ -48,9 +48,12 @@ Tensor Attention::Forward(const Pass& pass, const AttentionWeights& attention,
       indexer.has_value() ? ops::IndexRowBytes(format, indexer_shape_.dim) : int64_t{0};
 
   // c_q = RMSNorm(W_qa h)
-  const Tensor query_low = pass.NewActivation(rows, attention.q_a_proj->rows());
-  ops.Linear(h, *attention.q_a_proj, query_low);
-  ops.RmsNorm(query_low, attention.q_a_layernorm, rms_norm_eps_, query_low);
+  const Tensor low = pass.NewActivation(rows, attention.q_a_proj->rows());
+  ops.Linear(h, *attention.q_a_proj, low);
+  ops::Forms read_by = attention.q_b_proj->reads();
+  if (indexer.has_value()) read_by = read_by | indexer->wq_b->reads();
+  const ops::Activation query_low = pass.NewForms(read_by, low);
+  ops.RmsNorm(low, attention.q_a_layernorm, rms_norm_eps_, query_low);
 
   // The cache rows of this lane, [latent | index key], and then of all lanes.
   const Tensor kv = pass.NewActivation(rows, shape_.latent_width());
@@ -79,13 +82,14 @@ Tensor Attention::Forward(const Pass& pass, const AttentionWeights& attention,
                   ops::ActivationType(ops.numerics()));
   }
   const Tensor partial =
-      Attend(pass, attention, caches.latents, angles.of_heads, pass.GatherHeads("gather queries", query_low),
+      Attend(pass, attention, caches.latents, angles.of_heads,
+             pass.GatherHeads("gather queries", query_low.Only(attention.q_b_proj->reads())),
              selection.of_heads, DType::kF32);
   return SumOverRanks(pass, *pass.heads(), "sum attention over heads", partial, pass.RowsOfHeads());
 }
 
 void Attention::Select(const Pass& pass, const IndexerWeights& indexer, const ops::PagedCache& index_keys,
-                       const Tensor& angles, const Tensor& h, const Tensor& query_low,
+                       const Tensor& angles, const ops::Activation& h, const ops::Activation& query_low,
                        const Tensor& selection) const {
   const Arena::Scope scratch(pass.arena());
   ops::Ops& ops = pass.ops();
@@ -103,10 +107,10 @@ void Attention::Select(const Pass& pass, const IndexerWeights& indexer, const op
 
 // o_t = W_o W_uv softmax(scale * [W_uk^T q_nope; q_pe] . [c; k_pe]) c   over S_t
 Tensor Attention::Attend(const Pass& pass, const AttentionWeights& attention, const ops::PagedCache& latents,
-                         const Tensor& angles, const Tensor& query_low, const Tensor& selection,
+                         const Tensor& angles, const ops::Activation& query_low, const Tensor& selection,
                          DType type) const {
   ops::Ops& ops = pass.ops();
-  const int64_t rows = query_low.rows;
+  const int64_t rows = query_low.rows();
   const Tensor query = pass.NewActivation(rows, attention.q_b_proj->rows());
   ops.Linear(query_low, *attention.q_b_proj, query);
   const Tensor query_latent = pass.NewActivation(rows, shape_.heads * shape_.latent_width());

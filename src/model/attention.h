@@ -59,15 +59,18 @@ class Attention {
   };
   Tensor Forward(const Pass& pass, const AttentionWeights& attention,
                  const std::optional<IndexerWeights>& indexer, const Caches& caches, const Rotations& angles,
-                 const Tensor& h, const Selection& selection, const SelectionSteering& steering) const;
+                 const ops::Activation& h, const Selection& selection,
+                 const SelectionSteering& steering) const;
 
  private:
   // I_{t,s} = sum_h w_{t,h} ReLU(q^I_{t,h} . k^I_s); S_t = top-k of I_t, for the lane's own rows.
   void Select(const Pass& pass, const IndexerWeights& indexer, const ops::PagedCache& index_keys,
-              const Tensor& angles, const Tensor& h, const Tensor& query_low, const Tensor& selection) const;
+              const Tensor& angles, const ops::Activation& h, const ops::Activation& query_low,
+              const Tensor& selection) const;
   // o = W_o W_uv softmax(...) of this lane's heads for the head group's rows, in `type`.
   Tensor Attend(const Pass& pass, const AttentionWeights& attention, const ops::PagedCache& latents,
-                const Tensor& angles, const Tensor& query_low, const Tensor& selection, DType type) const;
+                const Tensor& angles, const ops::Activation& query_low, const Tensor& selection,
+                DType type) const;
 
   ops::AttentionShape shape_;  // with the heads of one lane
   ops::IndexerShape indexer_shape_;

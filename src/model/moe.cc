@@ -18,20 +18,32 @@ ops::ExpertChoices ChoicesOf(const Tensor& both) {
   return choices;
 }
 
-// The hidden states of the plan's rows of x, each through its expert: [pairs, hidden].
-Tensor ExpertOutputs(const Pass& pass, const ExpertWeights& experts, const Tensor& x,
+// The form in which rows go to the experts of all lanes.
+const Tensor& TravellingForm(const MoeWeights& weights, const ops::Activation& h) {
+  return weights.fp8_experts ? h.quantized : h.values;
+}
+
+// What the plan's rows of x become in their experts: [pairs, hidden].
+Tensor ExpertOutputs(const Pass& pass, const ExpertWeights& experts, const ops::Activation& x,
                      const ops::ExpertPlan& plan) {
   ops::Ops& ops = pass.ops();
   const int64_t pairs = plan.rows.cols;
-  const Tensor in = pass.NewActivation(pairs, x.cols);
-  const Tensor out = pass.NewActivation(pairs, x.cols);
-  ops.TakeRows(x, plan.rows, in);
+  const Tensor out = pass.NewActivation(pairs, experts.down_proj->rows());
   const Tensor gate = pass.NewActivation(pairs, experts.gate_proj->rows());
   const Tensor up = pass.NewActivation(pairs, experts.up_proj->rows());
-  ops.GroupedLinear(in, plan.groups, *experts.gate_proj, gate);
-  ops.GroupedLinear(in, plan.groups, *experts.up_proj, up);
-  ops.SwiGlu(gate, up, gate);
-  ops.GroupedLinear(gate, plan.groups, *experts.down_proj, out);
+  {
+    // There are many of these rows: they come in one form, and their memory is used again.
+    const Arena::Scope scratch(pass.arena());
+    const ops::Forms read = experts.gate_proj->reads() | experts.up_proj->reads();
+    const Tensor& form = read.values || !x.forms().quantized ? x.values : x.quantized;
+    const Tensor in = pass.New(form.dtype, pairs, form.cols);
+    ops.TakeRows(form, plan.rows, in);
+    ops.GroupedLinear(in, plan.groups, *experts.gate_proj, gate);
+    ops.GroupedLinear(in, plan.groups, *experts.up_proj, up);
+  }
+  const ops::Activation gated = pass.NewForms(experts.down_proj->reads(), gate);
+  ops.SwiGlu(gate, up, gated);
+  ops.GroupedLinear(gated, plan.groups, *experts.down_proj, out);
   return out;
 }
 
@@ -54,7 +66,7 @@ void Moe::ResetTraffic() {
   traffic_.row_owners = 0;
 }
 
-Tensor Moe::Forward(const Pass& pass, const MoeWeights& weights, const Tensor& h) const {
+Tensor Moe::Forward(const Pass& pass, const MoeWeights& weights, const ops::Activation& h) const {
   const Tensor choices = Route(pass, weights, h);
   const bool planned = pass.split().lanes() > 1 && pass.split().rows() > kFewRows;
   std::optional<Routing> routing;
@@ -71,8 +83,8 @@ Tensor Moe::Forward(const Pass& pass, const MoeWeights& weights, const Tensor& h
   } else if (pass.split().lanes() > 1) {
     out = ByFixedSlots(pass, weights, choices, h);
   } else {
-    traffic_.row_owners += h.rows;
-    out = Nodes(pass, weights, choices, h, h.rows * shape_.top_k);  // one subtree: the root
+    traffic_.row_owners += h.rows();
+    out = Nodes(pass, weights, choices, h, h.rows() * shape_.top_k);  // one subtree: the root
   }
   if (shared.has_value()) pass.ops().Add(*shared, out);
   return out;
@@ -88,10 +100,10 @@ std::vector<ops::Subtree> Moe::SubtreesOf(int lane) const {
   return subtrees;
 }
 
-Tensor Moe::Route(const Pass& pass, const MoeWeights& weights, const Tensor& h) const {
-  const Tensor logits = pass.New(DType::kF32, h.rows, shape_.experts);
+Tensor Moe::Route(const Pass& pass, const MoeWeights& weights, const ops::Activation& h) const {
+  const Tensor logits = pass.New(DType::kF32, h.rows(), shape_.experts);
   pass.ops().Linear(h, *weights.gate, logits);
-  const Tensor mine = pass.New(DType::kI32, h.rows, 2 * shape_.top_k);
+  const Tensor mine = pass.New(DType::kI32, h.rows(), 2 * shape_.top_k);
   const ops::ExpertChoices choices = ChoicesOf(mine);
   pass.ops().Route(shape_, logits, weights.e_score_correction_bias, choices.ids, choices.weights);
   traffic_.choice_bytes += (pass.split().lanes() - 1) * mine.bytes();
@@ -106,14 +118,14 @@ Tensor Moe::OnHost(const Tensor& choices, Memory& memory) const {
   return {landing_.data(), choices.dtype, choices.rows, choices.cols, choices.stride};
 }
 
-Tensor Moe::Nodes(const Pass& pass, const MoeWeights& weights, const Tensor& choices, const Tensor& x,
-                  int64_t pairs) const {
+Tensor Moe::Nodes(const Pass& pass, const MoeWeights& weights, const Tensor& choices,
+                  const ops::Activation& x, int64_t pairs) const {
   const std::vector<ops::Subtree> subtrees = SubtreesOf(pass.lane());
-  const Tensor nodes = pass.NewActivation(x.rows * std::ssize(subtrees), x.cols);
+  const Tensor nodes = pass.NewActivation(x.rows() * std::ssize(subtrees), hidden_);
   if (weights.experts.count() == 0) return nodes;
   const ops::ExpertPlan plan{pass.New(DType::kI32, 1, pairs),
                              pass.New(DType::kI32, weights.experts.count(), 3),
-                             pass.New(DType::kI32, x.rows, shape_.top_k)};
+                             pass.New(DType::kI32, x.rows(), shape_.top_k)};
   const ops::ExpertChoices chosen = ChoicesOf(choices);
   pass.ops().PlanExperts(chosen.ids, weights.first_expert, plan);
   const Tensor y = ExpertOutputs(pass, weights.experts, x, plan);
@@ -121,44 +133,29 @@ Tensor Moe::Nodes(const Pass& pass, const MoeWeights& weights, const Tensor& cho
   return nodes;
 }
 
-Tensor Moe::Pack(const Pass& pass, const MoeWeights& weights, const Tensor& h) const {
-  if (!weights.fp8_experts) return h;
-  const Tensor packed = pass.NewBytes(h.rows, ops::QuantizedRowBytes(h.cols));
-  pass.ops().QuantizeRows(h, packed);
-  return packed;
-}
-
-Tensor Moe::Unpack(const Pass& pass, const Tensor& arrived) const {
-  if (arrived.dtype != DType::kU8) return arrived;
-  const Tensor x = pass.NewActivation(arrived.rows, hidden_);
-  pass.ops().DequantizeRows(arrived, x);
-  return x;
-}
-
 Tensor Moe::ByFixedSlots(const Pass& pass, const MoeWeights& weights, const Tensor& choices,
-                         const Tensor& h) const {
+                         const ops::Activation& h) const {
   const int lanes = pass.split().lanes();
   const int me = pass.lane();
   const std::vector<int64_t> rows = pass.RowsOfLanes();
   const auto mine = static_cast<int64_t>(SubtreesOf(me).size());
 
   // My rows to every owner; all rows to me, if I am one.
-  const Tensor packed = Pack(pass, weights, h);
+  const Tensor& sent = TravellingForm(weights, h);
   const int64_t all_rows = mine > 0 ? pass.split().rows() : 0;
-  const Tensor arrived = pass.New(packed.dtype, all_rows, packed.cols);
+  const Tensor arrived = pass.New(sent.dtype, all_rows, sent.cols);
   std::vector<std::span<const std::byte>> send;
   std::vector<int64_t> arriving;
   for (int lane = 0; lane < lanes; ++lane) {
     const bool owner = !SubtreesOf(lane).empty();
-    send.push_back(BytesOf(packed).first(owner ? static_cast<size_t>(packed.bytes()) : 0));
+    send.push_back(BytesOf(sent).first(owner ? static_cast<size_t>(sent.bytes()) : 0));
     arriving.push_back(mine > 0 ? rows[lane] : 0);
-    traffic_.row_owners += owner ? h.rows : 0;
-    traffic_.dispatch_bytes += owner && lane != me ? packed.bytes() : 0;
+    traffic_.row_owners += owner ? sent.rows : 0;
+    traffic_.dispatch_bytes += owner && lane != me ? sent.bytes() : 0;
   }
   pass.lanes().AllToAll("dispatch rows to experts", send, PartsOf(arrived, arriving));
 
-  const Tensor x = Unpack(pass, arrived);
-  const Tensor nodes = Nodes(pass, weights, choices.RowRange(0, all_rows), x,
+  const Tensor nodes = Nodes(pass, weights, choices.RowRange(0, all_rows), arrived,
                              all_rows * std::min(shape_.top_k, weights.experts.count()));
 
   // A slot for each of an owner's subtrees of each of my rows; the same for the others' rows from me.
@@ -172,24 +169,24 @@ Tensor Moe::ByFixedSlots(const Pass& pass, const MoeWeights& weights, const Tens
       subtrees.push_back({owned[s], slots + static_cast<int64_t>(s), std::ssize(owned)});
     }
     returning.push_back(rows[lane] * mine);
-    coming.push_back(h.rows * std::ssize(owned));
+    coming.push_back(sent.rows * std::ssize(owned));
     slots += coming.back();
   }
-  const Tensor found = pass.NewActivation(slots, h.cols);
+  const Tensor found = pass.NewActivation(slots, hidden_);
   ExchangeRows(pass, "return expert sums", nodes, returning, found, coming);
   traffic_.return_bytes += (nodes.rows - returning[me]) * nodes.cols * SizeOf(nodes.dtype);
-  const Tensor out = pass.NewActivation(h.rows, h.cols);
-  pass.ops().JoinSubtrees(found, ChoicesOf(choices.RowRange(FirstRow(rows, me), h.rows)).ids, leaves_,
+  const Tensor out = pass.NewActivation(sent.rows, hidden_);
+  pass.ops().JoinSubtrees(found, ChoicesOf(choices.RowRange(FirstRow(rows, me), sent.rows)).ids, leaves_,
                           subtrees, out);
   return out;
 }
 
 Tensor Moe::ByPlan(const Pass& pass, const MoeWeights& weights, const Tensor& choices, const Routing& routing,
-                   const Tensor& h) const {
+                   const ops::Activation& h) const {
   ops::Ops& ops = pass.ops();
   const int lanes = pass.split().lanes();
   const int me = pass.lane();
-  const Tensor packed = Pack(pass, weights, h);
+  const Tensor& travels = TravellingForm(weights, h);
 
   // My rows to the owners of the experts they chose; the others' rows to me.
   std::vector<std::vector<int64_t>> sent(lanes);  // my local rows, by owner
@@ -206,9 +203,9 @@ Tensor Moe::ByPlan(const Pass& pass, const MoeWeights& weights, const Tensor& ch
     received_counts.push_back(static_cast<int64_t>(from_lane.size()));
   }
   traffic_.row_owners += static_cast<int64_t>(sent_rows.size());
-  const Tensor outgoing = pass.New(packed.dtype, static_cast<int64_t>(sent_rows.size()), packed.cols);
-  ops.CopyRows(packed, sent_rows, outgoing);
-  const Tensor arrived = pass.New(packed.dtype, static_cast<int64_t>(received.size()), packed.cols);
+  const Tensor outgoing = pass.New(travels.dtype, static_cast<int64_t>(sent_rows.size()), travels.cols);
+  ops.CopyRows(travels, sent_rows, outgoing);
+  const Tensor arrived = pass.New(travels.dtype, static_cast<int64_t>(received.size()), travels.cols);
   ExchangeRows(pass, "dispatch rows to experts", outgoing, sent_counts, arrived, received_counts);
   traffic_.dispatch_bytes += (outgoing.rows - sent_counts[me]) * outgoing.cols * SizeOf(outgoing.dtype);
 
@@ -229,14 +226,13 @@ Tensor Moe::ByPlan(const Pass& pass, const MoeWeights& weights, const Tensor& ch
   }
   const Tensor chosen = pass.New(choices.dtype, arrived.rows, choices.cols);
   ops.CopyRows(choices, chosen_rows, chosen);
-  const Tensor nodes =
-      Nodes(pass, weights, chosen, Unpack(pass, arrived), routing.ChoicesIn(first_leaf, end_leaf));
-  const Tensor returned = pass.NewActivation(static_cast<int64_t>(travelling.size()), h.cols);
+  const Tensor nodes = Nodes(pass, weights, chosen, arrived, routing.ChoicesIn(first_leaf, end_leaf));
+  const Tensor returned = pass.NewActivation(static_cast<int64_t>(travelling.size()), hidden_);
   ops.CopyRows(nodes, travelling, returned);
 
   // The subtrees of my rows from every owner, then the joins up to the root.
   const auto node_count = std::ssize(tree_.nodes());
-  std::vector<int32_t> found(static_cast<size_t>(h.rows * node_count), kAbsent);
+  std::vector<int32_t> found(static_cast<size_t>(travels.rows * node_count), kAbsent);
   std::vector<int64_t> coming_counts;
   int32_t coming = 0;
   for (int owner = 0; owner < lanes; ++owner) {
@@ -253,18 +249,18 @@ Tensor Moe::ByPlan(const Pass& pass, const MoeWeights& weights, const Tensor& ch
   }
   JoinPlan plan(tree_, coming);
   std::vector<int64_t> roots;
-  for (int64_t row = 0; row < h.rows; ++row) {
+  for (int64_t row = 0; row < travels.rows; ++row) {
     const int32_t root =
         plan.Join(tree_.root(), NodeRows(found).subspan(static_cast<size_t>(row * node_count), node_count));
     SLUICE_CHECK(root != kAbsent, "row {} chose no expert", row);
     roots.push_back(root);
   }
-  const Tensor joined = pass.NewActivation(plan.rows(), h.cols);
+  const Tensor joined = pass.NewActivation(plan.rows(), hidden_);
   ExchangeRows(pass, "return expert sums", returned, returned_counts, joined.RowRange(0, coming),
                coming_counts);
   traffic_.return_bytes += (returned.rows - returned_counts[me]) * returned.cols * SizeOf(returned.dtype);
   ops.JoinNodes(plan.joins(), joined);
-  const Tensor out = pass.NewActivation(h.rows, h.cols);
+  const Tensor out = pass.NewActivation(travels.rows, hidden_);
   ops.CopyRows(joined, roots, out);
   return out;
 }

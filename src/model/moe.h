@@ -46,10 +46,9 @@ class Moe {
   // h [T, hidden], normed -> [T, hidden]: sum_k weight_k E_k(h) in the order of ExpertTree, the shared expert
   // last.
   //
-  // Every lane routes its own rows; the choices are gathered. Rows travel quantised where the experts are FP8
-  // (they would quantise them to the same values), and owners send back their largest subtrees of a row's
-  // sum.
-  Tensor Forward(const Pass& pass, const MoeWeights& weights, const Tensor& h) const;
+  // Every lane routes its own rows; the choices are gathered. Rows travel in the form that the experts read,
+  // and owners send back their largest subtrees of a row's sum. h has the forms of FormsRead.
+  Tensor Forward(const Pass& pass, const MoeWeights& weights, const ops::Activation& h) const;
 
   const ExpertTraffic& traffic() const { return traffic_; }
   void ResetTraffic();
@@ -58,20 +57,17 @@ class Moe {
   // A lane's subtrees of the rows' sums.
   std::vector<ops::Subtree> SubtreesOf(int lane) const;
   // [T of the step, 2 * top_k] I32: ids | weights of all lanes' rows, lane 0's first.
-  Tensor Route(const Pass& pass, const MoeWeights& weights, const Tensor& h) const;
+  Tensor Route(const Pass& pass, const MoeWeights& weights, const ops::Activation& h) const;
   // The choices where the host can read them, until the next call.
   Tensor OnHost(const Tensor& choices, Memory& memory) const;
   // The sums as far as this lane's experts make them: row t * S + s is subtree s of row t of x, if present.
   // `choices` are those of the rows of x; `pairs`: at least how many of them are this lane's experts.
-  Tensor Nodes(const Pass& pass, const MoeWeights& weights, const Tensor& choices, const Tensor& x,
+  Tensor Nodes(const Pass& pass, const MoeWeights& weights, const Tensor& choices, const ops::Activation& x,
                int64_t pairs) const;
   Tensor ByFixedSlots(const Pass& pass, const MoeWeights& weights, const Tensor& choices,
-                      const Tensor& h) const;
+                      const ops::Activation& h) const;
   Tensor ByPlan(const Pass& pass, const MoeWeights& weights, const Tensor& choices, const Routing& routing,
-                const Tensor& h) const;
-  // Rows of type A as they travel, and back.
-  Tensor Pack(const Pass& pass, const MoeWeights& weights, const Tensor& h) const;
-  Tensor Unpack(const Pass& pass, const Tensor& arrived) const;
+                const ops::Activation& h) const;
 
   ops::RouterShape shape_;
   int64_t hidden_;

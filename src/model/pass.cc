@@ -74,6 +74,20 @@ Tensor Pass::GatherHeads(std::string_view op, const Tensor& mine) const {
   return all;
 }
 
+ops::Activation Pass::Gather(std::string_view op, const ops::Activation& mine) const {
+  ops::Activation all;
+  if (mine.forms().values) all.values = Gather(op, mine.values);
+  if (mine.forms().quantized) all.quantized = Gather(op, mine.quantized);
+  return all;
+}
+
+ops::Activation Pass::GatherHeads(std::string_view op, const ops::Activation& mine) const {
+  ops::Activation all;
+  if (mine.forms().values) all.values = GatherHeads(op, mine.values);
+  if (mine.forms().quantized) all.quantized = GatherHeads(op, mine.quantized);
+  return all;
+}
+
 void Pass::GatherHeads(std::string_view op, const Tensor& mine, const Tensor& all) const {
   GatherFrom(*heads_, op, mine, RowsOfHeads(), all);
 }

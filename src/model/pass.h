@@ -44,12 +44,24 @@ class Pass {
     return New(ops::ActivationType(ops_.numerics()), rows, cols);
   }
   Tensor NewBytes(int64_t rows, int64_t cols) const { return New(DType::kU8, rows, cols); }
+  // Room for rows that linears read in these forms: values, if any does, in the place of `values`.
+  ops::Activation NewForms(ops::Forms forms, const Tensor& values) const {
+    ops::Activation activation;
+    if (forms.values) activation.values = values;
+    if (forms.quantized) {
+      activation.quantized = New(DType::kU8, values.rows, ops::QuantizedRowBytes(values.cols));
+    }
+    return activation;
+  }
 
   // Every lane's rows of a contiguous tensor, lane 0's first: [split().rows(), cols]. With one lane, `mine`
   // itself.
   Tensor Gather(std::string_view op, const Tensor& mine) const;
   // The same within the head group: [of_heads().size(), cols].
   Tensor GatherHeads(std::string_view op, const Tensor& mine) const;
+  // Every form that is there.
+  ops::Activation Gather(std::string_view op, const ops::Activation& mine) const;
+  ops::Activation GatherHeads(std::string_view op, const ops::Activation& mine) const;
   // Into `all`; not without a head group.
   void GatherHeads(std::string_view op, const Tensor& mine, const Tensor& all) const;
 

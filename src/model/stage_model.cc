@@ -14,6 +14,12 @@ std::vector<bool> HasIndexers(const StageWeights& weights) {
   return has;
 }
 
+ops::Forms FormsRead(const StageWeights& weights) {
+  ops::Forms forms;
+  for (const LayerWeights& layer : weights.layers) forms = forms | model::FormsRead(layer);
+  return forms;
+}
+
 }  // namespace
 
 StageModel::StageModel(const checkpoint::ModelConfig& config, const StageSlice& slice, StageWeights weights,
@@ -21,6 +27,7 @@ StageModel::StageModel(const checkpoint::ModelConfig& config, const StageSlice& 
     : config_(config),
       slice_(slice),
       weights_(std::move(weights)),
+      forms_read_(FormsRead(weights_)),
       cache_(CacheShapeOf(config, cache_format), HasIndexers(weights_), cache_pages, memory),
       attention_(config, slice.attn_tp),
       moe_(config, slice.expert_owners) {}
@@ -38,7 +45,7 @@ void StageModel::Layers(const Pass& pass, int visit, const Tensor& x, const Sele
   const auto eps = static_cast<float>(config_.rms_norm_eps);
   const Arena::Scope scratch(pass.arena());
   const Attention::Rotations angles = attention_.Angles(pass);
-  const Tensor h = pass.NewActivation(x.rows, x.cols);
+  const ops::Activation h = pass.NewForms(forms_read_, pass.NewActivation(x.rows, x.cols));
   // Where no layer shares it a selection lives as long as its layer's attention.
   const bool outlives_layers = !config_.shares_selection.empty();
   Selection selected;
@@ -57,27 +64,32 @@ void StageModel::Layers(const Pass& pass, int visit, const Tensor& x, const Sele
       recorder->SetPlace(place);
     }
     const LayerWeights& weights = weights_.layers[local];
+    if (layer == range.begin) ops.RmsNorm(x, weights.input_layernorm, eps, h);
     SelectionSteering steering;
     if (hook != nullptr) {
       steering = [&](const Tensor& chosen) { hook->on_selection(layer, pass, chosen); };
     }
     {
       const Arena::Scope of_attention(pass.arena());
-      ops.RmsNorm(x, weights.input_layernorm, eps, h);
       if (!outlives_layers) selected = attention_.NewSelection(pass);
       Attention::Caches caches{cache_.Latents(local), std::nullopt};
       if (cache_.HasIndexKeys(local)) caches.index_keys = cache_.IndexKeys(local);
-      ops.Add(
-          attention_.Forward(pass, weights.attention, weights.indexer, caches, angles, h, selected, steering),
-          x);
+      const Tensor attended =
+          attention_.Forward(pass, weights.attention, weights.indexer, caches, angles, h, selected, steering);
+      ops.AddRmsNorm(attended, x, weights.post_attention_layernorm, eps, h);
     }
     const Arena::Scope of_feed_forward(pass.arena());
-    ops.RmsNorm(x, weights.post_attention_layernorm, eps, h);
-    ops.Add(FeedForward(pass, weights, h), x);
+    const Tensor fed = FeedForward(pass, weights, h);
+    if (layer + 1 < range.end) {
+      ops.AddRmsNorm(fed, x, weights_.layers[local + 1].input_layernorm, eps, h);
+    } else {
+      ops.Add(fed, x);
+    }
   }
 }
 
-Tensor StageModel::FeedForward(const Pass& pass, const LayerWeights& weights, const Tensor& h) const {
+Tensor StageModel::FeedForward(const Pass& pass, const LayerWeights& weights,
+                               const ops::Activation& h) const {
   if (weights.moe.has_value()) return moe_.Forward(pass, *weights.moe, h);
   return slice_.dense_tp ? MlpForwardSplit(pass, *weights.mlp, h) : MlpForward(pass, *weights.mlp, h);
 }

@@ -51,11 +51,12 @@ class StageModel {
             const LogitsSink& sink) const;
 
  private:
-  Tensor FeedForward(const Pass& pass, const LayerWeights& weights, const Tensor& h) const;
+  Tensor FeedForward(const Pass& pass, const LayerWeights& weights, const ops::Activation& h) const;
 
   checkpoint::ModelConfig config_;
   StageSlice slice_;
   StageWeights weights_;
+  ops::Forms forms_read_;  // of normed rows, by any of the layers
   cache::StageCache cache_;
   Attention attention_;
   Moe moe_;

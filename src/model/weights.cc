@@ -266,6 +266,20 @@ class Loader {
 
 }  // namespace
 
+ops::Forms FormsRead(const LayerWeights& layer) {
+  ops::Forms forms = layer.attention.q_a_proj->reads() | layer.attention.kv_a_proj_with_mqa->reads();
+  if (layer.indexer) forms = forms | layer.indexer->wk->reads() | layer.indexer->weights_proj->reads();
+  const auto add = [&](const auto& gate, const auto& up) { forms = forms | gate->reads() | up->reads(); };
+  if (layer.mlp) add(layer.mlp->gate_proj, layer.mlp->up_proj);
+  if (!layer.moe) return forms;
+  const MoeWeights& moe = *layer.moe;
+  forms = forms | moe.gate->reads();
+  if (moe.shared_experts) add(moe.shared_experts->gate_proj, moe.shared_experts->up_proj);
+  if (moe.experts.count() > 0) add(moe.experts.gate_proj, moe.experts.up_proj);
+  // The experts of other lanes.
+  return forms | ops::Forms{!moe.fp8_experts, moe.fp8_experts};
+}
+
 std::pair<int64_t, int64_t> DenseCut(int64_t intermediate, int lane, int lanes) {
   const int64_t blocks = CeilDiv(intermediate, kScaleBlock);
   const auto cut = [&](int64_t at) { return std::min(intermediate, at * blocks / lanes * kScaleBlock); };

@@ -69,6 +69,9 @@ struct LayerWeights {
   std::optional<MoeWeights> moe;  // the others
 };
 
+// The forms in which the layer's attention and feed-forward read their normed rows.
+ops::Forms FormsRead(const LayerWeights& layer);
+
 // A multi-token-prediction (nextn) layer, behind the model's last: from the embedding e of the token after a
 // row's and the hidden h of the row, which model.norm has been over,
 //

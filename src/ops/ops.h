@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/sm_budget.h"
+#include "ops/activation.h"
 #include "ops/cache_format.h"
 #include "ops/expert_terms.h"
 #include "tensor/random_matrix.h"
@@ -56,6 +57,7 @@ class Weight {
   int64_t rows() const { return rows_; }  // outputs
   int64_t cols() const { return cols_; }  // inputs
   bool is_fp8() const { return is_fp8_; }
+  Forms reads() const { return {!is_fp8_, is_fp8_}; }
 
  private:
   int64_t rows_, cols_;
@@ -65,14 +67,17 @@ class Weight {
 // Weights of one shape, one after the other: the heads' absorbed projections, the experts' gates.
 class WeightGroup {
  public:
-  WeightGroup(int64_t count, int64_t rows, int64_t cols) : count_(count), rows_(rows), cols_(cols) {}
+  WeightGroup(int64_t count, int64_t rows, int64_t cols, Forms reads)
+      : count_(count), rows_(rows), cols_(cols), reads_(reads) {}
   virtual ~WeightGroup() = default;
   int64_t count() const { return count_; }
   int64_t rows() const { return rows_; }  // outputs of each
   int64_t cols() const { return cols_; }  // inputs
+  Forms reads() const { return reads_; }  // of any of them
 
  private:
   int64_t count_, rows_, cols_;
+  Forms reads_;
 };
 
 // Sizes of multi-head latent attention. latent = kv_lora_rank, rope = qk_rope_head_dim (64).
@@ -239,24 +244,29 @@ class Ops {
   virtual void Embed(const Tensor& table, int64_t first_id, std::span<const int32_t> ids,
                      const Tensor& y) = 0;
 
-  // y[T, N] = x[T, K] W[N, K]^T. x of type A.
+  // y[T, N] = x[T, K] W[N, K]^T.
   // W unquantised: one ascending fp32 FMA chain over k, then rounded to y's dtype (F32 or BF16).
-  // W FP8: x -> e4m3 per row and 128 inputs with a power-of-two scale (PowerOfTwoScale); inside a block of
-  // 128 k an ascending fp32 FMA chain p; acc = fma(p, scale_x * scale_w, acc) block by block; then -> y's
+  // W FP8: x -> e4m3 per row and 128 inputs with a power-of-two scale, if it does not come so; inside a block
+  // of 128 k an ascending fp32 FMA chain p; acc = fma(p, scale_x * scale_w, acc) block by block; then -> y's
   // dtype.
-  virtual void Linear(const Tensor& x, const Weight& w, const Tensor& y) = 0;
+  virtual void Linear(const Activation& x, const Weight& w, const Tensor& y) = 0;
 
   // Linear with a weight per contiguous range of rows: rows [begin, end) of x use weight w, for each row
   // (begin, end, w) of groups [*, 3] I32. Empty ranges are common; rows of y in none are left as they are.
-  virtual void GroupedLinear(const Tensor& x, const Tensor& groups, const WeightGroup& weights,
+  virtual void GroupedLinear(const Activation& x, const Tensor& groups, const WeightGroup& weights,
                              const Tensor& y) = 0;
 
-  // y = w * (x * rsqrt(mean(x^2) + eps)), fp32 inside, rounded once to y's dtype. x, y [T, d]; w [1, d] F32.
-  // y may be x.
-  virtual void RmsNorm(const Tensor& x, const Tensor& w, float eps, const Tensor& y) = 0;
+  // y = w * (x * rsqrt(mean(x^2) + eps)), fp32 inside, -> A, then -> e4m3 where y has that form. x, y [T, d];
+  // w [1, d] F32. y's values may be x.
+  virtual void RmsNorm(const Tensor& x, const Tensor& w, float eps, const Activation& y) = 0;
+  // x += delta as Add has it, then y = RmsNorm(x): what stands between two blocks of a layer. y's values may
+  // not be x.
+  virtual void AddRmsNorm(const Tensor& delta, const Tensor& x, const Tensor& w, float eps,
+                          const Activation& y) = 0;
 
-  // y = silu(gate) * up, fp32 inside, rounded once. All [T, n]. y may be gate.
-  virtual void SwiGlu(const Tensor& gate, const Tensor& up, const Tensor& y) = 0;
+  // y = silu(gate) * up, fp32 inside, -> A, then -> e4m3 where y has that form. All [T, n]. y's values may be
+  // gate.
+  virtual void SwiGlu(const Tensor& gate, const Tensor& up, const Activation& y) = 0;
 
   // y += x, fp32 inside, rounded once to y's dtype. The residual stream and the joins of its parts.
   virtual void Add(const Tensor& x, const Tensor& y) = 0;
@@ -266,13 +276,6 @@ class Ops {
 
   // The same where rows [1, y.rows] I32 lists the sources; below 0: the row of y is left as it is.
   virtual void TakeRows(const Tensor& x, const Tensor& rows, const Tensor& y) = 0;
-
-  // The rows of x as FP8 on the wire, QuantizedRowBytes(d) each: d e4m3 codes, then a fp32 power-of-two scale
-  // for every 128 channels, as Linear quantises them. x [T, d] of type A; rows [T, bytes] U8.
-  virtual void QuantizeRows(const Tensor& x, const Tensor& rows) = 0;
-  // y = code * scale, exact in type A. Linear with an FP8 weight gives the same bits for y as for x:
-  // quantised again it is the same values, at most with codes doubled and the scale halved.
-  virtual void DequantizeRows(const Tensor& rows, const Tensor& y) = 0;
 
   // ---- rotary positions ----
 

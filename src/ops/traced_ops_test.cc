@@ -103,7 +103,7 @@ TEST(TracedOps, NotesTheRowsOfGroups) {
   const auto traced = MakeTraced(std::make_unique<IdleOps>(), recorder);
   std::array<int32_t, 9> groups{0, 3, 0, 3, 3, 1, 3, 7, 2};
   const Tensor x{nullptr, DType::kBF16, 100, 8, 8};
-  traced->GroupedLinear(x, {groups.data(), DType::kI32, 3, 3, 3}, WeightGroup(3, 8, 8), x);
+  traced->GroupedLinear(x, {groups.data(), DType::kI32, 3, 3, 3}, WeightGroup(3, 8, 8, {true, false}), x);
   ASSERT_EQ(recorder.Events().events.size(), 1U);
   EXPECT_EQ(recorder.Events().events[0].amount, 7);
 }

@@ -15,7 +15,7 @@ class WeightList final : public WeightGroup {
   // `weights` are packed already and of one shape.
   explicit WeightList(std::vector<std::unique_ptr<Weight>> weights)
       : WeightGroup(std::ssize(weights), weights.empty() ? 0 : weights[0]->rows(),
-                    weights.empty() ? 0 : weights[0]->cols()),
+                    weights.empty() ? 0 : weights[0]->cols(), ReadBy(weights)),
         weights_(std::move(weights)) {
     for (const auto& weight : weights_) {
       SLUICE_CHECK(weight->rows() == rows() && weight->cols() == cols(),
@@ -25,6 +25,12 @@ class WeightList final : public WeightGroup {
   const Weight& operator[](int64_t at) const { return *weights_[static_cast<size_t>(at)]; }
 
  private:
+  static Forms ReadBy(const std::vector<std::unique_ptr<Weight>>& weights) {
+    Forms forms;
+    for (const auto& weight : weights) forms = forms | weight->reads();
+    return forms;
+  }
+
   std::vector<std::unique_ptr<Weight>> weights_;
 };
 

@@ -36,18 +36,22 @@ class WrappedOps : public Ops {
   void Embed(const Tensor& table, int64_t first_id, std::span<const int32_t> ids, const Tensor& y) override {
     Around("Embed", y.rows, [&] { inner_->Embed(table, first_id, ids, y); });
   }
-  void Linear(const Tensor& x, const Weight& w, const Tensor& y) override {
-    Around("Linear", x.rows, [&] { inner_->Linear(x, w, y); });
+  void Linear(const Activation& x, const Weight& w, const Tensor& y) override {
+    Around("Linear", y.rows, [&] { inner_->Linear(x, w, y); });
   }
-  void GroupedLinear(const Tensor& x, const Tensor& groups, const WeightGroup& weights,
+  void GroupedLinear(const Activation& x, const Tensor& groups, const WeightGroup& weights,
                      const Tensor& y) override {
-    Around("GroupedLinear", RowsIn(groups, x.rows), [&] { inner_->GroupedLinear(x, groups, weights, y); });
+    Around("GroupedLinear", RowsIn(groups, y.rows), [&] { inner_->GroupedLinear(x, groups, weights, y); });
   }
-  void RmsNorm(const Tensor& x, const Tensor& w, float eps, const Tensor& y) override {
+  void RmsNorm(const Tensor& x, const Tensor& w, float eps, const Activation& y) override {
     Around("RmsNorm", x.rows, [&] { inner_->RmsNorm(x, w, eps, y); });
   }
-  void SwiGlu(const Tensor& gate, const Tensor& up, const Tensor& y) override {
-    Around("SwiGlu", y.rows, [&] { inner_->SwiGlu(gate, up, y); });
+  void AddRmsNorm(const Tensor& delta, const Tensor& x, const Tensor& w, float eps,
+                  const Activation& y) override {
+    Around("AddRmsNorm", x.rows, [&] { inner_->AddRmsNorm(delta, x, w, eps, y); });
+  }
+  void SwiGlu(const Tensor& gate, const Tensor& up, const Activation& y) override {
+    Around("SwiGlu", gate.rows, [&] { inner_->SwiGlu(gate, up, y); });
   }
   void Add(const Tensor& x, const Tensor& y) override {
     Around("Add", y.rows, [&] { inner_->Add(x, y); });
@@ -57,12 +61,6 @@ class WrappedOps : public Ops {
   }
   void TakeRows(const Tensor& x, const Tensor& rows, const Tensor& y) override {
     Around("TakeRows", y.rows, [&] { inner_->TakeRows(x, rows, y); });
-  }
-  void QuantizeRows(const Tensor& x, const Tensor& rows) override {
-    Around("QuantizeRows", x.rows, [&] { inner_->QuantizeRows(x, rows); });
-  }
-  void DequantizeRows(const Tensor& rows, const Tensor& y) override {
-    Around("DequantizeRows", y.rows, [&] { inner_->DequantizeRows(rows, y); });
   }
   void RopeAngles(std::span<const RowPlace> places, std::span<const float> inv_freq,
                   const Tensor& out) override {

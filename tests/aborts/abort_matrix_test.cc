@@ -300,7 +300,8 @@ TEST(AbortMatrix, AWaitingRequestIsAbortedWithoutATrace) {
 // the order of its list, is what makes that right.
 TEST(AbortMatrix, ALaneThatLagsBehindTheResultMeetsThePagesInOrder) {
   const auto expected = FreshAnswer(kGrid, kChunk, Next());
-  constexpr int kAdds = 6;  // the last stage has two MoE layers: attention, shared expert, experts
+  // The last stage has two MoE layers: the shared expert of each, and the residual behind the second.
+  constexpr int kAdds = 3;
   StepGate gate(kGrid.world(), kAdds);
   const auto engine = StartEngine(kGrid, {.chunk_rows = kChunk, .max_running = 4}, kPages, 1, gate.Probes());
   const StepGate::Place first{kGrid.Rank(0, 0), 0, Point::kBegun};

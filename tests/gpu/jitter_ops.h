@@ -20,13 +20,13 @@ class JitterOps final : public layouts::CountingOps {
  public:
   JitterOps(std::unique_ptr<ops::Ops> inner, float size) : CountingOps(std::move(inner), log_), size_(size) {}
 
-  void Linear(const Tensor& x, const ops::Weight& w, const Tensor& y) override {
+  void Linear(const ops::Activation& x, const ops::Weight& w, const Tensor& y) override {
     if (!w.is_fp8()) return CountingOps::Linear(x, w, y);
     const OwnedTensor sums(DType::kF32, y.rows, y.cols);
     CountingOps::Linear(x, w, sums);
     Round(sums, y);
   }
-  void GroupedLinear(const Tensor& x, const Tensor& groups, const ops::WeightGroup& weights,
+  void GroupedLinear(const ops::Activation& x, const Tensor& groups, const ops::WeightGroup& weights,
                      const Tensor& y) override {
     const OwnedTensor sums(DType::kF32, y.rows, y.cols);
     CountingOps::GroupedLinear(x, groups, weights, sums);

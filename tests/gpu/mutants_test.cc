@@ -108,7 +108,9 @@ struct OneExpertFewer : Mutant {
 };
 struct GateAndUpSwapped : Mutant {
   using Mutant::Mutant;
-  void SwiGlu(const Tensor& gate, const Tensor& up, const Tensor& y) override { Mutant::SwiGlu(up, gate, y); }
+  void SwiGlu(const Tensor& gate, const Tensor& up, const ops::Activation& y) override {
+    Mutant::SwiGlu(up, gate, y);
+  }
 };
 struct PositionsOffByOne : Mutant {
   using Mutant::Mutant;

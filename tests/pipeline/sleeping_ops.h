@@ -27,7 +27,8 @@ class SleepingOps final : public ops::Ops {
     return std::make_unique<ops::Weight>(raw.rows, raw.cols, false);
   }
   std::unique_ptr<ops::WeightGroup> PackGroup(std::span<const ops::RawMatrix> raws) override {
-    return std::make_unique<ops::WeightGroup>(std::ssize(raws), raws[0].rows, raws[0].cols);
+    return std::make_unique<ops::WeightGroup>(std::ssize(raws), raws[0].rows, raws[0].cols,
+                                              ops::Forms{true, false});
   }
   void RopeAngles(std::span<const ops::RowPlace> places, std::span<const float>, const Tensor&) override {
     const Deadline begin = Clock::now();
@@ -49,15 +50,15 @@ class SleepingOps final : public ops::Ops {
   }
 
   void Embed(const Tensor&, int64_t, std::span<const int32_t>, const Tensor&) override {}
-  void Linear(const Tensor&, const ops::Weight&, const Tensor&) override {}
-  void GroupedLinear(const Tensor&, const Tensor&, const ops::WeightGroup&, const Tensor&) override {}
-  void RmsNorm(const Tensor&, const Tensor&, float, const Tensor&) override {}
-  void SwiGlu(const Tensor&, const Tensor&, const Tensor&) override {}
+  void Linear(const ops::Activation&, const ops::Weight&, const Tensor&) override {}
+  void GroupedLinear(const ops::Activation&, const Tensor&, const ops::WeightGroup&, const Tensor&) override {
+  }
+  void RmsNorm(const Tensor&, const Tensor&, float, const ops::Activation&) override {}
+  void AddRmsNorm(const Tensor&, const Tensor&, const Tensor&, float, const ops::Activation&) override {}
+  void SwiGlu(const Tensor&, const Tensor&, const ops::Activation&) override {}
   void Add(const Tensor&, const Tensor&) override {}
   void CopyRows(const Tensor&, std::span<const int64_t>, const Tensor&) override {}
   void TakeRows(const Tensor&, const Tensor&, const Tensor&) override {}
-  void QuantizeRows(const Tensor&, const Tensor&) override {}
-  void DequantizeRows(const Tensor&, const Tensor&) override {}
   void AbsorbQuery(const ops::AttentionShape&, const Tensor&, const ops::WeightGroup&, const Tensor&,
                    const Tensor&) override {}
   void LatentRows(const ops::AttentionShape&, const Tensor&, const Tensor&, float, const Tensor&,

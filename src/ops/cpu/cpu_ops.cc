@@ -21,6 +21,11 @@ namespace {
 
 const PackedWeight& Packed(const Weight& weight) { return static_cast<const PackedWeight&>(weight); }
 
+// The form of x that a weight reads.
+const Tensor& FormFor(const Weight& w, const Activation& x) {
+  return w.is_fp8() && x.forms().quantized ? x.quantized : x.values;
+}
+
 std::byte* PageAt(const PagedCache& cache, PageTable pages, int64_t position, int64_t row_bytes) {
   return cache.base + static_cast<int64_t>(pages[position / kPageTokens]) * kPageTokens * row_bytes;
 }
@@ -48,31 +53,38 @@ class CpuOps final : public Ops {
             [&](int64_t begin, int64_t end) { EmbedRows(table, first_id, ids, y, begin, end); });
   }
 
-  void Linear(const Tensor& x, const Weight& w, const Tensor& y) override {
-    CheckLinear(x, w, y);
-    const LinearJob job{x, &Packed(w), y};
+  void Linear(const Activation& x, const Weight& w, const Tensor& y) override {
+    const LinearJob job{FormFor(w, x), &Packed(w), y};
+    CheckLinear(job);
     RunLinears({&job, 1}, pool_);
   }
 
-  void GroupedLinear(const Tensor& x, const Tensor& groups, const WeightGroup& weights,
+  void GroupedLinear(const Activation& x, const Tensor& groups, const WeightGroup& weights,
                      const Tensor& y) override {
     std::vector<LinearJob> jobs;
     for (int64_t g = 0; g < groups.rows; ++g) {
       const auto* group = groups.Row<const int32_t>(g);
       const int64_t rows = group[1] - group[0];
       if (rows == 0) continue;
-      jobs.push_back(
-          {x.RowRange(group[0], rows), &Packed(ListOf(weights)[group[2]]), y.RowRange(group[0], rows)});
-      CheckLinear(jobs.back().x, *jobs.back().weight, jobs.back().y);
+      const PackedWeight& weight = Packed(ListOf(weights)[group[2]]);
+      jobs.push_back({FormFor(weight, x).RowRange(group[0], rows), &weight, y.RowRange(group[0], rows)});
+      CheckLinear(jobs.back());
     }
     RunLinears(jobs, pool_);
   }
 
-  void RmsNorm(const Tensor& x, const Tensor& w, float eps, const Tensor& y) override {
+  void RmsNorm(const Tensor& x, const Tensor& w, float eps, const Activation& y) override {
     ForRows(x.rows, x.cols, [&](int64_t begin, int64_t end) { RmsNormRows(x, w, eps, y, begin, end); });
   }
-  void SwiGlu(const Tensor& gate, const Tensor& up, const Tensor& y) override {
-    ForRows(y.rows, y.cols, [&](int64_t begin, int64_t end) { SwiGluRows(gate, up, y, begin, end); });
+  void AddRmsNorm(const Tensor& delta, const Tensor& x, const Tensor& w, float eps,
+                  const Activation& y) override {
+    ForRows(x.rows, 2 * x.cols, [&](int64_t begin, int64_t end) {
+      AddRows(delta, x, begin, end);
+      RmsNormRows(x, w, eps, y, begin, end);
+    });
+  }
+  void SwiGlu(const Tensor& gate, const Tensor& up, const Activation& y) override {
+    ForRows(gate.rows, gate.cols, [&](int64_t begin, int64_t end) { SwiGluRows(gate, up, y, begin, end); });
   }
   void Add(const Tensor& x, const Tensor& y) override {
     ForRows(x.rows, x.cols, [&](int64_t begin, int64_t end) { AddRows(x, y, begin, end); });
@@ -97,15 +109,6 @@ class CpuOps final : public Ops {
     });
   }
 
-  void QuantizeRows(const Tensor& x, const Tensor& rows) override {
-    SLUICE_CHECK(rows.cols == QuantizedRowBytes(x.cols));
-    ForRows(x.rows, 2 * x.cols, [&](int64_t begin, int64_t end) { QuantizeRowsRange(x, rows, begin, end); });
-  }
-  void DequantizeRows(const Tensor& rows, const Tensor& y) override {
-    SLUICE_CHECK(rows.cols == QuantizedRowBytes(y.cols));
-    ForRows(y.rows, y.cols, [&](int64_t begin, int64_t end) { DequantizeRowsRange(rows, y, begin, end); });
-  }
-
   void RopeAngles(std::span<const RowPlace> places, std::span<const float> inv_freq,
                   const Tensor& out) override {
     ForRows(std::ssize(places), 32 * out.cols, [&](int64_t begin, int64_t end) {
@@ -119,7 +122,7 @@ class CpuOps final : public Ops {
     for (int64_t h = 0; h < shape.heads; ++h) {
       jobs.push_back({q.ColRange(h * shape.query_width(), shape.nope), &Packed(ListOf(up_keys)[h]),
                       q_latent.ColRange(h * shape.latent_width(), shape.latent)});
-      CheckLinear(jobs.back().x, *jobs.back().weight, jobs.back().y);
+      CheckLinear(jobs.back());
     }
     RunLinears(jobs, pool_);
     ForRows(q.rows, 4 * shape.heads * shape.rope,
@@ -139,7 +142,7 @@ class CpuOps final : public Ops {
     for (int64_t h = 0; h < shape.heads; ++h) {
       jobs.push_back({o_latent.ColRange(h * shape.latent, shape.latent), &Packed(ListOf(up_values)[h]),
                       o.ColRange(h * shape.value, shape.value)});
-      CheckLinear(jobs.back().x, *jobs.back().weight, jobs.back().y);
+      CheckLinear(jobs.back());
     }
     RunLinears(jobs, pool_);
   }
@@ -258,9 +261,11 @@ class CpuOps final : public Ops {
                       [&](int64_t i) { body(i * step, std::min((i + 1) * step, rows)); });
   }
 
-  static void CheckLinear(const Tensor& x, const Weight& w, const Tensor& y) {
-    SLUICE_CHECK(x.cols == w.cols() && y.cols == w.rows() && x.rows == y.rows,
-                 "x is {} x {}, W {} x {}, y {} x {}", x.rows, x.cols, w.rows(), w.cols(), y.rows, y.cols);
+  static void CheckLinear(const LinearJob& job) {
+    const auto& [x, w, y] = job;
+    const int64_t cols = x.dtype == DType::kU8 ? QuantizedRowBytes(w->cols()) : w->cols();
+    SLUICE_CHECK(x.cols == cols && y.cols == w->rows() && x.rows == y.rows,
+                 "x is {} x {}, W {} x {}, y {} x {}", x.rows, x.cols, w->rows(), w->cols(), y.rows, y.cols);
   }
   void CheckIndexer(const IndexerShape& shape) const {
     SLUICE_CHECK(numerics_ == Numerics::kExact || std::has_single_bit(static_cast<uint64_t>(shape.dim)),

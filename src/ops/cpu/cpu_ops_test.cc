@@ -3,8 +3,8 @@
 #include <gtest/gtest.h>
 
 #include "ops/cpu/op_world.h"
-#include "tensor/simd_targets.h"
 #include "ops/reference/reference_ops.h"
+#include "tensor/simd_targets.h"
 // After targets.h, which chooses the instruction sets:
 #include "hwy/highway.h"
 
@@ -85,37 +85,57 @@ TEST_P(CpuOpsTest, ASumOfExpertsHasTheSameBitsHoweverManyLanesMadeIt) {
   }
 }
 
-// What a row loses on its way to an expert it would have lost there.
-TEST(QuantizedRows, AnFp8LinearGivesTheBitsOfTheRowsItself) {
+// An op that makes several forms of its rows makes the bits of ops that make one each; and an FP8 linear
+// quantises values to the bits that come quantised.
+TEST(Activations, HaveEqualBitsInEveryFormAndInWhatFp8LinearsMakeOfThem) {
+  ComputePool pool(1);
+  for (const auto& ops : {MakeCpuOps(Numerics::kFp8, pool), MakeReferenceOps(Numerics::kFp8)}) {
+    for (const uint64_t seed : {1, 2, 3}) {
+      OpWorld world(Numerics::kFp8, kRows, seed);
+      const auto outputs = world.Run(*ops, 0, kRows);
+      const auto expect_equal = [&](const std::string& a, const std::string& b) {
+        const Tensor& one = outputs.at(a);
+        EXPECT_EQ(std::memcmp(one.data, outputs.at(b).view().data, one.bytes()), 0)
+            << ops->name() << ": " << a << ", " << b;
+      };
+      for (const std::string name : {"rms_norm", "swiglu", "add_rms_norm"}) {
+        expect_equal(name, name + "_values");
+        expect_equal(name + "_quantized", name + "_quantized_alone");
+        expect_equal("linear_of_" + name + "_values", "linear_of_" + name + "_both");
+        expect_equal("linear_of_" + name + "_values", "linear_of_" + name + "_quantized");
+      }
+      expect_equal("add", "add_rms_norm_sum");
+    }
+  }
+}
+
+// Blocks whose largest magnitude rounds to the edge of a scale (224 of 448), or is tiny, or nothing: SwiGLU
+// with a gate so large that its sigmoid is 1 makes them.
+TEST(Activations, HaveTheScalesOfLinearsAtTheirEdges) {
   ComputePool pool(1);
   const auto ops = MakeCpuOps(Numerics::kFp8, pool);
-  for (const uint64_t seed : {1, 2, 3}) {
-    OpWorld world(Numerics::kFp8, kRows, seed);
-    const auto outputs = world.Run(*ops, 0, kRows);
-    const Tensor direct = outputs.at("linear_fp8").view();
-    const Tensor over_the_wire = outputs.at("linear_of_dequantized").view();
-    EXPECT_EQ(std::memcmp(direct.data, over_the_wire.data, direct.bytes()), 0);
-  }
-  // Blocks whose largest magnitude rounds to the edge of a scale (224 of 448), or is tiny, or nothing.
-  for (const float largest : {224.0F, 224.5F, 225.0F, 448.0F, 1e-30F, 0.0F, 3e38F}) {
-    OwnedTensor x(DType::kBF16, 1, 2 * kQuantBlock);
-    for (int64_t i = 0; i < 2 * kQuantBlock; ++i) {
-      StoreFloat(x, 0, i, largest * (i % 7 == 0 ? 1.0F : 1.0F / static_cast<float>(3 + i)));
+  constexpr int64_t kWidth = 2 * kQuantBlock;
+  for (const float largest : {224.0F, 224.5F, 225.0F, 448.0F, 1e-30F, 0.0F, 3e37F}) {
+    OwnedTensor gate(DType::kBF16, 1, kWidth);
+    OwnedTensor up(DType::kBF16, 1, kWidth);
+    for (int64_t i = 0; i < kWidth; ++i) {
+      StoreFloat(gate, 0, i, 128.0F);
+      StoreFloat(up, 0, i, largest / 128.0F * (i % 7 == 0 ? 1.0F : 1.0F / static_cast<float>(3 + i)));
     }
-    OwnedTensor weight(DType::kF8E4M3, 3, 2 * kQuantBlock);
-    for (int64_t i = 0; i < 6 * kQuantBlock; ++i)
+    OwnedTensor weight(DType::kF8E4M3, 3, kWidth);
+    for (int64_t i = 0; i < 3 * kWidth; ++i)
       weight.view().At<uint8_t>(0, i) = static_cast<uint8_t>(i * 37 % 0x7e);
     const float scales[] = {0.5F, 2.0F};
-    const auto packed = ops->Pack({DType::kF8E4M3, 3, 2 * kQuantBlock, weight.view().data, scales});
-    OwnedTensor rows(DType::kU8, 1, QuantizedRowBytes(2 * kQuantBlock));
-    OwnedTensor back(DType::kBF16, 1, 2 * kQuantBlock);
-    ops->QuantizeRows(x, rows);
-    ops->DequantizeRows(rows, back);
-    OwnedTensor direct(DType::kF32, 1, 3);
-    OwnedTensor over_the_wire(DType::kF32, 1, 3);
-    ops->Linear(x, *packed, direct);
-    ops->Linear(back, *packed, over_the_wire);
-    EXPECT_EQ(std::memcmp(direct.view().data, over_the_wire.view().data, 12), 0) << largest;
+    const auto packed = ops->Pack({DType::kF8E4M3, 3, kWidth, weight.view().data, scales});
+    const OwnedTensor values(DType::kBF16, 1, kWidth);
+    const OwnedTensor quantized(DType::kU8, 1, QuantizedRowBytes(kWidth));
+    ops->SwiGlu(gate, up, {values, quantized});
+    EXPECT_EQ(LoadFloat(values, 0, 0), ToFloat(ToBF16(largest)));
+    const OwnedTensor of_values(DType::kF32, 1, 3);
+    const OwnedTensor of_codes(DType::kF32, 1, 3);
+    ops->Linear(values, *packed, of_values);
+    ops->Linear({{}, quantized}, *packed, of_codes);
+    EXPECT_EQ(std::memcmp(of_values.view().data, of_codes.view().data, 12), 0) << largest;
   }
 }
 

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cstring>
+#include <type_traits>
 
 #include "ops/cpu/rows.h"
 #include "tensor/simd_targets.h"
@@ -23,23 +24,52 @@ void Embed(const Tensor& table, int64_t first_id, std::span<const int32_t> ids, 
   });
 }
 
-void RmsNorm(const Tensor& x, const Tensor& w, float eps, const Tensor& y, int64_t begin, int64_t end) {
-  WithTypes(x.dtype, y.dtype, [&]<class In, class Out>(In, Out) {
-    for (int64_t t = begin; t < end; ++t) {
-      const V factor = hn::Set(D(), InverseRms(x.Row<const In>(t), x.cols, eps));
+// Row `row` of y, of `cols` channels that are rounded to In, in every form that it has. fill(column, n, to)
+// computes n channels from `column` on.
+template <class In, class Fill>
+HWY_INLINE void StoreForms(const Activation& y, int64_t row, int64_t cols, const Fill& fill) {
+  if (!y.forms().quantized) {
+    WithType(y.values.dtype, [&]<class Out>(Out) { fill(0, cols, y.values.Row<Out>(row)); });
+    return;
+  }
+  auto* codes = y.quantized.Row<F8E4M3>(row);
+  auto* scales = y.quantized.Row<std::byte>(row) + cols;
+  float values[kQuantBlock];
+  for (int64_t column = 0; column < cols; column += kQuantBlock, scales += 4) {
+    const int64_t n = HWY_MIN(kQuantBlock, cols - column);
+    fill(column, n, values);
+    if constexpr (std::is_same_v<In, BF16>) RoundRowToBF16(values, n);
+    if (y.forms().values) {
       Map(
-          x.cols, [factor](V v, V weight) { return hn::Mul(weight, hn::Mul(v, factor)); }, y.Row<Out>(t),
-          x.Row<const In>(t), w.Row<const float>(0));
+          n, [](V v) { return v; }, y.values.Row<In>(row) + column, static_cast<const float*>(values));
+    }
+    const float scale = QuantizeBlock(values, n, codes + column);
+    std::memcpy(scales, &scale, 4);
+  }
+}
+
+void RmsNorm(const Tensor& x, const Tensor& w, float eps, const Activation& y, int64_t begin, int64_t end) {
+  WithType(x.dtype, [&]<class In>(In) {
+    for (int64_t t = begin; t < end; ++t) {
+      const In* row = x.Row<const In>(t);
+      const V factor = hn::Set(D(), InverseRms(row, x.cols, eps));
+      StoreForms<In>(y, t, x.cols, [&](int64_t column, int64_t n, auto* to) {
+        Map(
+            n, [factor](V v, V weight) { return hn::Mul(weight, hn::Mul(v, factor)); }, to, row + column,
+            w.Row<const float>(0) + column);
+      });
     }
   });
 }
 
-void SwiGlu(const Tensor& gate, const Tensor& up, const Tensor& y, int64_t begin, int64_t end) {
-  WithTypes(gate.dtype, y.dtype, [&]<class In, class Out>(In, Out) {
+void SwiGlu(const Tensor& gate, const Tensor& up, const Activation& y, int64_t begin, int64_t end) {
+  WithType(gate.dtype, [&]<class In>(In) {
     for (int64_t t = begin; t < end; ++t) {
-      Map(
-          y.cols, [](V g, V u) { return hn::Mul(hn::Mul(g, Sigmoid(g)), u); }, y.Row<Out>(t),
-          gate.Row<const In>(t), up.Row<const In>(t));
+      StoreForms<In>(y, t, gate.cols, [&](int64_t column, int64_t n, auto* to) {
+        Map(
+            n, [](V g, V u) { return hn::Mul(hn::Mul(g, Sigmoid(g)), u); }, to,
+            gate.Row<const In>(t) + column, up.Row<const In>(t) + column);
+      });
     }
   });
 }
@@ -93,40 +123,6 @@ void JoinNodes(std::span<const NodeJoin> joins, const Tensor& nodes, int64_t beg
   });
 }
 
-void Quantize(const Tensor& x, const Tensor& rows, int64_t begin, int64_t end) {
-  float values[kQuantBlock];
-  WithType(x.dtype, [&]<class In>(In) {
-    for (int64_t t = begin; t < end; ++t) {
-      auto* codes = rows.Row<F8E4M3>(t);
-      std::byte* scales = rows.Row<std::byte>(t) + x.cols;
-      for (int64_t block = 0; block < x.cols; block += kQuantBlock, scales += 4) {
-        const int64_t n = HWY_MIN(kQuantBlock, x.cols - block);
-        Map(
-            n, [](V v) { return v; }, values, x.Row<const In>(t) + block);
-        const float scale = QuantizeBlock(values, n, codes + block);
-        std::memcpy(scales, &scale, 4);
-      }
-    }
-  });
-}
-
-void Dequantize(const Tensor& rows, const Tensor& y, int64_t begin, int64_t end) {
-  WithType(y.dtype, [&]<class Out>(Out) {
-    for (int64_t t = begin; t < end; ++t) {
-      const auto* codes = rows.Row<const F8E4M3>(t);
-      const std::byte* scales = rows.Row<const std::byte>(t) + y.cols;
-      for (int64_t block = 0; block < y.cols; block += kQuantBlock, scales += 4) {
-        float scale = 0.0F;
-        std::memcpy(&scale, scales, 4);
-        const V factor = hn::Set(D(), scale);
-        Map(
-            HWY_MIN(kQuantBlock, y.cols - block), [factor](V v) { return hn::Mul(v, factor); },
-            y.Row<Out>(t) + block, codes + block);
-      }
-    }
-  });
-}
-
 // p = sigmoid(logits), choice = p + bias.
 void Gate(const float* logits, const float* bias, int64_t n, float* p, float* choice) {
   Map(
@@ -154,8 +150,6 @@ HWY_EXPORT(SwiGlu);
 HWY_EXPORT(Add);
 HWY_EXPORT(SumTerms);
 HWY_EXPORT(JoinNodes);
-HWY_EXPORT(Quantize);
-HWY_EXPORT(Dequantize);
 HWY_EXPORT(Gate);
 HWY_EXPORT(ExpArray);
 
@@ -163,10 +157,11 @@ void EmbedRows(const Tensor& table, int64_t first_id, std::span<const int32_t> i
                int64_t begin, int64_t end) {
   HWY_DYNAMIC_DISPATCH(Embed)(table, first_id, ids, y, begin, end);
 }
-void RmsNormRows(const Tensor& x, const Tensor& w, float eps, const Tensor& y, int64_t begin, int64_t end) {
+void RmsNormRows(const Tensor& x, const Tensor& w, float eps, const Activation& y, int64_t begin,
+                 int64_t end) {
   HWY_DYNAMIC_DISPATCH(RmsNorm)(x, w, eps, y, begin, end);
 }
-void SwiGluRows(const Tensor& gate, const Tensor& up, const Tensor& y, int64_t begin, int64_t end) {
+void SwiGluRows(const Tensor& gate, const Tensor& up, const Activation& y, int64_t begin, int64_t end) {
   HWY_DYNAMIC_DISPATCH(SwiGlu)(gate, up, y, begin, end);
 }
 void AddRows(const Tensor& x, const Tensor& y, int64_t begin, int64_t end) {
@@ -178,12 +173,6 @@ void SumTermsRows(const Tensor& y, std::span<const ExpertTerm> terms, std::span<
 }
 void JoinNodesColumns(std::span<const NodeJoin> joins, const Tensor& nodes, int64_t begin, int64_t end) {
   HWY_DYNAMIC_DISPATCH(JoinNodes)(joins, nodes, begin, end);
-}
-void QuantizeRowsRange(const Tensor& x, const Tensor& rows, int64_t begin, int64_t end) {
-  HWY_DYNAMIC_DISPATCH(Quantize)(x, rows, begin, end);
-}
-void DequantizeRowsRange(const Tensor& rows, const Tensor& y, int64_t begin, int64_t end) {
-  HWY_DYNAMIC_DISPATCH(Dequantize)(rows, y, begin, end);
 }
 void GateRow(std::span<const float> logits, const float* bias, float* p, float* choice) {
   HWY_DYNAMIC_DISPATCH(Gate)(logits.data(), bias, static_cast<int64_t>(logits.size()), p, choice);

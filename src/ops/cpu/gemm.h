@@ -41,7 +41,7 @@ class PackedWeight final : public Weight {
 
 // y = x W^T for rows that share a weight.
 struct LinearJob {
-  Tensor x;
+  Tensor x;  // values; for an FP8 weight also the quantised form of an Activation
   const PackedWeight* weight = nullptr;
   Tensor y;
 };

@@ -6,6 +6,7 @@
 #define HWY_TARGET_INCLUDE "ops/cpu/gemm_kernel.cc"
 #include "hwy/foreach_target.h"
 // After foreach_target.h:
+#include <cstring>
 #include <type_traits>
 
 #include "ops/cpu/microkernel-inl.h"
@@ -26,15 +27,20 @@ void PackRows(const Tensor& x, const PackedRows& packed, int64_t block) {
   const int64_t rows = packed.RowsOfBlock(block);
   float* out = packed.Values(block);
   float* scales = packed.Scales(block);
+  const bool quantized = x.dtype == DType::kU8;
   const auto pack = [&]<class In>(In) {
     for (int64_t k = 0; k < packed.k; k += kQuantBlock) {
       const int64_t n = HWY_MIN(kQuantBlock, packed.k - k);
       float values[kRowBlock][kQuantBlock];
       for (int64_t r = 0; r < rows; ++r) {
         const In* row = x.Row<const In>(block * kRowBlock + r) + k;
-        if (scales == nullptr) {
+        if (scales == nullptr || quantized) {
           Map(
               n, [](V v) { return v; }, values[r], row);
+          if (quantized) {
+            const auto* of_row = x.Row<const std::byte>(block * kRowBlock + r) + packed.k;
+            std::memcpy(&scales[k / kQuantBlock * rows + r], of_row + 4 * (k / kQuantBlock), sizeof(float));
+          }
           continue;
         }
         const float scale = PowerOfTwoScale(LargestMagnitude(row, n));
@@ -52,7 +58,7 @@ void PackRows(const Tensor& x, const PackedRows& packed, int64_t block) {
       }
     }
   };
-  if (x.dtype == DType::kF8E4M3) {
+  if (x.dtype == DType::kF8E4M3 || quantized) {
     pack(F8E4M3{});
   } else {
     WithType(x.dtype, pack);

@@ -25,7 +25,8 @@ struct PackedRows {
   }
 };
 
-// Fills block `block` of `packed` from the rows of x (F32, BF16 or, unscaled, F8_E4M3).
+// Fills block `block` of `packed` from the rows of x: F32, BF16, U8 as an Activation has them quantised, or,
+// unscaled, F8_E4M3.
 void PackRowBlock(const Tensor& x, const PackedRows& packed, int64_t block);
 
 // A unit of work: some row blocks times some panels of a weight.

@@ -91,15 +91,16 @@ class OpWorld {
     ops.Linear(rows_of(x_), *fp8_weight, result("linear_fp8", type, kOutputs));
     ops.RmsNorm(rows_of(x_), norm_, 1e-6F, result("rms_norm", type, kWidth));
     ops.SwiGlu(rows_of(x_), rows_of(up_), result("swiglu", type, kWidth));
-    const Tensor sum = result("add", type, kWidth);
-    std::memcpy(sum.data, rows_of(up_).data, sum.bytes());
-    ops.Add(rows_of(x_), sum);
-    const Tensor quantized = result("quantize_rows", DType::kU8, QuantizedRowBytes(kWidth));
-    ops.QuantizeRows(rows_of(x_), quantized);
-    const Tensor dequantized = result("dequantize_rows", type, kWidth);
-    ops.DequantizeRows(quantized, dequantized);
+    const auto up_again = [&](const char* name) -> Tensor {
+      const Tensor copy = result(name, type, kWidth);
+      std::memcpy(copy.data, rows_of(up_).data, copy.bytes());
+      return copy;
+    };
+    ops.Add(rows_of(x_), up_again("add"));
+    const Tensor sum = up_again("add_rms_norm_sum");
+    ops.AddRmsNorm(rows_of(x_), sum, norm_, 1e-6F, result("add_rms_norm", type, kWidth));
     if (numerics_ == Numerics::kFp8) {
-      ops.Linear(dequantized, *fp8_weight, result("linear_of_dequantized", type, kOutputs));
+      RunQuantized(ops, rows_of(x_), rows_of(up_), *fp8_weight, type, result);
     }
     const Tensor angles = result("angles", DType::kF32, 2 * std::ssize(inv_freq_));
     ops.RopeAngles(places, inv_freq_, angles);
@@ -157,6 +158,31 @@ class OpWorld {
   }
 
  private:
+  // Ops that make rows in both forms and in the quantised one alone, and an FP8 linear of either.
+  template <typename Result>
+  void RunQuantized(Ops& ops, const Tensor& x, const Tensor& up, const Weight& weight, DType type,
+                    const Result& result) {
+    const auto quantized = [&](const std::string& name) -> Tensor {
+      return result(name, DType::kU8, QuantizedRowBytes(kWidth));
+    };
+    const auto made = [&](const std::string& name, const auto& make) {
+      const Activation both(result(name + "_values", type, kWidth), quantized(name + "_quantized"));
+      const Activation alone({}, quantized(name + "_quantized_alone"));
+      make(both);
+      make(alone);
+      ops.Linear(both.values, weight, result("linear_of_" + name + "_values", type, kOutputs));
+      ops.Linear(both, weight, result("linear_of_" + name + "_both", type, kOutputs));
+      ops.Linear(alone, weight, result("linear_of_" + name + "_quantized", type, kOutputs));
+    };
+    made("rms_norm", [&](const Activation& y) { ops.RmsNorm(x, norm_, 1e-6F, y); });
+    made("swiglu", [&](const Activation& y) { ops.SwiGlu(x, up, y); });
+    made("add_rms_norm", [&](const Activation& y) {
+      const OwnedTensor sum(type, x.rows, kWidth);
+      std::memcpy(sum.view().data, up.data, up.bytes());
+      ops.AddRmsNorm(x, sum, norm_, 1e-6F, y);
+    });
+  }
+
   // Every row through its experts: summed at once, and by two lanes that hold leaves [0, 7) and [7, 16),
   // whose subtrees are joined.
   static constexpr ExpertLeaves kLeaves{kExperts, kMostLeaves};

@@ -12,8 +12,9 @@ namespace sluice::ops::cpu {
 
 void EmbedRows(const Tensor& table, int64_t first_id, std::span<const int32_t> ids, const Tensor& y,
                int64_t begin, int64_t end);
-void RmsNormRows(const Tensor& x, const Tensor& w, float eps, const Tensor& y, int64_t begin, int64_t end);
-void SwiGluRows(const Tensor& gate, const Tensor& up, const Tensor& y, int64_t begin, int64_t end);
+void RmsNormRows(const Tensor& x, const Tensor& w, float eps, const Activation& y, int64_t begin,
+                 int64_t end);
+void SwiGluRows(const Tensor& gate, const Tensor& up, const Activation& y, int64_t begin, int64_t end);
 void AddRows(const Tensor& x, const Tensor& y, int64_t begin, int64_t end);
 void SumTermsRows(const Tensor& y, std::span<const ExpertTerm> terms, std::span<const int64_t> offsets,
                   const Tensor& out, int64_t begin, int64_t end);
@@ -26,8 +27,6 @@ void JoinSubtreesRange(const Tensor& nodes, const Tensor& ids, const ExpertLeave
                        std::span<const SubtreeRows> subtrees, const Tensor& out, int64_t begin, int64_t end);
 // Not by rows: the pairs of an expert come from all of them.
 void PlanExperts(const Tensor& ids, int64_t first_expert, const ExpertPlan& plan);
-void QuantizeRowsRange(const Tensor& x, const Tensor& rows, int64_t begin, int64_t end);
-void DequantizeRowsRange(const Tensor& rows, const Tensor& y, int64_t begin, int64_t end);
 void RouteRows(const RouterShape& shape, const Tensor& logits, const Tensor& bias, const Tensor& ids,
                const Tensor& weights, int64_t begin, int64_t end);
 

@@ -5,7 +5,6 @@
 #include "ops/cuda/check.h"
 #include "ops/cuda/copy_rows.h"
 #include "ops/cuda/device.h"
-#include "ops/cuda/quantize_rows.h"
 #include "ops/cuda/reserved.h"
 #include "ops/cuda/rms_norm.h"
 #include "ops/cuda/swiglu.h"
@@ -25,6 +24,32 @@ Memory& ChosenMemory(int device) {
   Check(cudaSetDevice(device), "choosing GPU {}", device);
   return memory;
 }
+
+// x [T, inputs] in a form that a weight of `reads` multiplies, y [T, outputs].
+void CheckOperands(const Activation& x, Forms reads, int64_t outputs, int64_t inputs, const Tensor& y) {
+  const bool codes = reads.quantized && x.forms().quantized;
+  const Tensor& form = codes ? x.quantized : x.values;
+  SLUICE_CHECK(form.dtype == (codes ? DType::kU8 : DType::kBF16), "activations of {}", NameOf(form.dtype));
+  SLUICE_CHECK(
+      form.cols == (codes ? QuantizedRowBytes(inputs) : inputs) && form.rows == y.rows && y.cols == outputs,
+      "x is {} x {}, W {} x {}, y {} x {}", form.rows, form.cols, outputs, inputs, y.rows, y.cols);
+}
+
+// Where a kernel that makes rows puts those forms that y has.
+template <typename Work>
+void FormsOf(const Activation& y, int64_t width, Work& work) {
+  if (y.forms().values) {
+    SLUICE_CHECK(y.values.dtype == DType::kBF16 && y.values.cols == width);
+    work.y = y.values.data;
+    work.y_stride = y.values.stride;
+  }
+  if (y.forms().quantized) {
+    SLUICE_CHECK(y.quantized.cols == QuantizedRowBytes(width));
+    work.quantized = InOneRow(y.quantized.data, y.quantized.stride, width);
+  }
+}
+// What tells one op from another in a graph.
+const void* AnyOf(const Activation& y) { return y.forms().values ? y.values.data : y.quantized.data; }
 
 }  // namespace
 
@@ -130,14 +155,25 @@ void CudaOps::Embed(const Tensor& table, int64_t first_id, std::span<const int32
   Run(work, y.data, "Embed of {} rows of {}", work.rows, work.width);
 }
 
-void CudaOps::Multiply(const Tensor& x, const PackedWeights& weights, int64_t weight_count,
-                       const Tensor* groups, const Tensor& y) {
-  SLUICE_CHECK(x.dtype == DType::kBF16, "activations of {}", NameOf(x.dtype));
-  if (x.rows == 0) return;
+QuantizedRows CudaOps::Quantized(const Activation& x, int64_t inputs) {
+  if (x.forms().quantized) return InOneRow(x.quantized.data, x.quantized.stride, inputs);
+  const Tensor& values = x.values;
+  const QuantizedBytes bytes = BytesOfQuantized(values.rows, inputs);
+  std::byte* space = Workspace(bytes.total());
+  const QuantizedRows quantized{space + bytes.scales, inputs, reinterpret_cast<float*>(space),
+                                CeilDiv(inputs, kQuantBlock)};
+  Run(QuantizeRows{values.rows, inputs, values.data, values.stride, quantized}, quantized.codes,
+      "quantising {} rows of {}", values.rows, inputs);
+  return quantized;
+}
+
+void CudaOps::Multiply(const Activation& x, int64_t inputs, const PackedWeights& weights,
+                       int64_t weight_count, const Tensor* groups, const Tensor& y) {
+  if (y.rows == 0) return;
   Gemm gemm;
   gemm.type = weights.dtype();
-  gemm.rows = x.rows;
-  gemm.inputs = x.cols;
+  gemm.rows = y.rows;
+  gemm.inputs = inputs;
   gemm.outputs = y.cols;
   gemm.weights = weight_count;
   gemm.w = weights.data();
@@ -145,60 +181,75 @@ void CudaOps::Multiply(const Tensor& x, const PackedWeights& weights, int64_t we
   gemm.y_type = y.dtype;
   gemm.y_stride = y.stride;
   if (gemm.type == DType::kF8E4M3) {
-    const QuantizedBytes bytes = BytesOfQuantized(x.rows, x.cols);
-    std::byte* space = Workspace(bytes.total());
-    const QuantizedRows quantized{space + bytes.scales, x.cols, reinterpret_cast<float*>(space),
-                                  CeilDiv(x.cols, kQuantBlock)};
-    Run(cuda::QuantizeRows{x.rows, x.cols, x.data, x.stride, quantized}, quantized.codes,
-        "quantising {} rows of {}", x.rows, x.cols);
+    const QuantizedRows quantized = Quantized(x, inputs);
     gemm.x = quantized.codes;
-    gemm.x_stride = x.cols;
+    gemm.x_stride = quantized.codes_stride;
     gemm.x_scales = quantized.scales;
+    gemm.x_scales_stride = quantized.scales_stride;
     gemm.w_scales = weights.scales();
   } else {
-    gemm.x = x.data;
-    gemm.x_stride = x.stride;
+    gemm.x = x.values.data;
+    gemm.x_stride = x.values.stride;
   }
   if (groups != nullptr) {
     gemm.groups = groups->Row<const RowGroup>(0);
     gemm.group_count = static_cast<int32_t>(groups->rows);
   }
-  RunTiles(gemm, y.data, "Linear [{}, {}] x {} of [{}, {}]", x.rows, x.cols, weight_count, y.cols, x.cols);
+  RunTiles(gemm, y.data, "Linear [{}, {}] x {} of [{}, {}]", y.rows, inputs, weight_count, y.cols, inputs);
 }
 
-void CudaOps::Linear(const Tensor& x, const Weight& w, const Tensor& y) {
-  SLUICE_CHECK(x.cols == w.cols() && y.cols == w.rows() && x.rows == y.rows,
-               "x is {} x {}, W {} x {}, y {} x {}", x.rows, x.cols, w.rows(), w.cols(), y.rows, y.cols);
-  Multiply(x, dynamic_cast<const PackedWeight&>(w).packed, 1, nullptr, y);
+void CudaOps::Linear(const Activation& x, const Weight& w, const Tensor& y) {
+  CheckOperands(x, w.reads(), w.rows(), w.cols(), y);
+  Multiply(x, w.cols(), dynamic_cast<const PackedWeight&>(w).packed, 1, nullptr, y);
 }
 
-void CudaOps::GroupedLinear(const Tensor& x, const Tensor& groups, const WeightGroup& weights,
+void CudaOps::GroupedLinear(const Activation& x, const Tensor& groups, const WeightGroup& weights,
                             const Tensor& y) {
   static_assert(sizeof(RowGroup) == 3 * sizeof(int32_t));
   SLUICE_CHECK(groups.cols == 3 && groups.contiguous() && groups.dtype == DType::kI32);
-  SLUICE_CHECK(x.cols == weights.cols() && y.cols == weights.rows() && x.rows == y.rows);
+  CheckOperands(x, weights.reads(), weights.rows(), weights.cols(), y);
   if (groups.rows == 0) return;
-  Multiply(x, dynamic_cast<const PackedGroup&>(weights).packed, weights.count(), &groups, y);
+  Multiply(x, weights.cols(), dynamic_cast<const PackedGroup&>(weights).packed, weights.count(), &groups, y);
 }
 
-void CudaOps::RmsNorm(const Tensor& x, const Tensor& w, float eps, const Tensor& y) {
-  SLUICE_CHECK(x.dtype == DType::kBF16 && y.dtype == DType::kBF16 && w.dtype == DType::kF32);
+void CudaOps::Norm(const Tensor* delta, const Tensor& x, const Tensor& w, float eps, const Activation& y) {
+  SLUICE_CHECK(x.dtype == DType::kBF16 && w.dtype == DType::kF32);
   cuda::RmsNorm work;
   work.rows = x.rows;
   work.width = x.cols;
   work.x = x.data;
   work.x_stride = x.stride;
+  if (delta != nullptr) {
+    SLUICE_CHECK(delta->dtype == DType::kBF16 && delta->cols == x.cols && delta->rows == x.rows);
+    work.delta = delta->data;
+    work.delta_stride = delta->stride;
+  }
   work.weight = w.Row<const float>(0);
   work.eps = eps;
-  work.y = y.data;
-  work.y_stride = y.stride;
-  Run(work, y.data, "RmsNorm of {} rows of {}", x.rows, x.cols);
+  FormsOf(y, x.cols, work);
+  Run(work, AnyOf(y), "{} of {} rows of {}", delta == nullptr ? "RmsNorm" : "AddRmsNorm", x.rows, x.cols);
 }
 
-void CudaOps::SwiGlu(const Tensor& gate, const Tensor& up, const Tensor& y) {
-  SLUICE_CHECK(gate.dtype == DType::kBF16 && up.dtype == DType::kBF16 && y.dtype == DType::kBF16);
-  cuda::SwiGlu work{y.rows, y.cols, gate.data, gate.stride, up.data, up.stride, y.data, y.stride, {}};
-  Run(work, y.data, "SwiGlu of {} rows of {}", y.rows, y.cols);
+void CudaOps::RmsNorm(const Tensor& x, const Tensor& w, float eps, const Activation& y) {
+  Norm(nullptr, x, w, eps, y);
+}
+
+void CudaOps::AddRmsNorm(const Tensor& delta, const Tensor& x, const Tensor& w, float eps,
+                         const Activation& y) {
+  Norm(&delta, x, w, eps, y);
+}
+
+void CudaOps::SwiGlu(const Tensor& gate, const Tensor& up, const Activation& y) {
+  SLUICE_CHECK(gate.dtype == DType::kBF16 && up.dtype == DType::kBF16);
+  cuda::SwiGlu work;
+  work.rows = gate.rows;
+  work.width = gate.cols;
+  work.gate = gate.data;
+  work.gate_stride = gate.stride;
+  work.up = up.data;
+  work.up_stride = up.stride;
+  FormsOf(y, gate.cols, work);
+  Run(work, AnyOf(y), "SwiGlu of {} rows of {}", gate.rows, gate.cols);
 }
 
 void CudaOps::Add(const Tensor& x, const Tensor& y) {
@@ -223,18 +274,6 @@ void CudaOps::TakeRows(const Tensor& x, const Tensor& rows, const Tensor& y) {
   const cuda::TakeRows work{y.rows, y.cols * element,  x.data, x.stride * element, rows.Row<const int32_t>(0),
                             y.data, y.stride * element};
   Run(work, y.data, "TakeRows of {} rows of {}", work.rows, y.cols);
-}
-
-void CudaOps::QuantizeRows(const Tensor& x, const Tensor& rows) {
-  SLUICE_CHECK(rows.cols == QuantizedRowBytes(x.cols));
-  cuda::QuantizeRows work{x.rows, x.cols, x.data, x.stride, OnTheWire(rows.data, rows.stride, x.cols)};
-  Run(work, rows.data, "QuantizeRows of {} rows of {}", x.rows, x.cols);
-}
-
-void CudaOps::DequantizeRows(const Tensor& rows, const Tensor& y) {
-  SLUICE_CHECK(rows.cols == QuantizedRowBytes(y.cols));
-  cuda::DequantizeRows work{y.rows, y.cols, OnTheWire(rows.data, rows.stride, y.cols), y.data, y.stride};
-  Run(work, y.data, "DequantizeRows of {} rows of {}", y.rows, y.cols);
 }
 
 std::unique_ptr<Ops> MakeCudaOps(int device) { return std::make_unique<CudaOps>(device); }

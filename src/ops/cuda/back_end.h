@@ -13,6 +13,7 @@
 #include "ops/cuda/index_scores_kernel.h"
 #include "ops/cuda/packed_weights.h"
 #include "ops/cuda/pass_lists.h"
+#include "ops/cuda/quantize_rows.h"
 #include "ops/cuda/staging.h"
 #include "ops/cuda/stream.h"
 #include "ops/ops.h"
@@ -41,16 +42,16 @@ class CudaOps final : public Ops {
   std::unique_ptr<Weight> Pack(const RawMatrix& raw) override;
   std::unique_ptr<WeightGroup> PackGroup(std::span<const RawMatrix> raws) override;
   void Embed(const Tensor& table, int64_t first_id, std::span<const int32_t> ids, const Tensor& y) override;
-  void Linear(const Tensor& x, const Weight& w, const Tensor& y) override;
-  void GroupedLinear(const Tensor& x, const Tensor& groups, const WeightGroup& weights,
+  void Linear(const Activation& x, const Weight& w, const Tensor& y) override;
+  void GroupedLinear(const Activation& x, const Tensor& groups, const WeightGroup& weights,
                      const Tensor& y) override;
-  void RmsNorm(const Tensor& x, const Tensor& w, float eps, const Tensor& y) override;
-  void SwiGlu(const Tensor& gate, const Tensor& up, const Tensor& y) override;
+  void RmsNorm(const Tensor& x, const Tensor& w, float eps, const Activation& y) override;
+  void AddRmsNorm(const Tensor& delta, const Tensor& x, const Tensor& w, float eps,
+                  const Activation& y) override;
+  void SwiGlu(const Tensor& gate, const Tensor& up, const Activation& y) override;
   void Add(const Tensor& x, const Tensor& y) override;
   void CopyRows(const Tensor& x, std::span<const int64_t> source, const Tensor& y) override;
   void TakeRows(const Tensor& x, const Tensor& rows, const Tensor& y) override;
-  void QuantizeRows(const Tensor& x, const Tensor& rows) override;
-  void DequantizeRows(const Tensor& rows, const Tensor& y) override;
 
   void RopeAngles(std::span<const RowPlace> places, std::span<const float> inv_freq,
                   const Tensor& out) override;
@@ -142,9 +143,13 @@ class CudaOps final : public Ops {
     return Put(std::span<const T>(values));
   }
 
-  // y = x W^T for the rows of each group, or for all with weight 0 (groups null).
-  void Multiply(const Tensor& x, const PackedWeights& weights, int64_t weight_count, const Tensor* groups,
-                const Tensor& y);
+  // y = x W^T for the rows of each group, or for all with weight 0 (groups null). K inputs.
+  void Multiply(const Activation& x, int64_t inputs, const PackedWeights& weights, int64_t weight_count,
+                const Tensor* groups, const Tensor& y);
+  // The codes and scales of x: its quantised form, or values quantised into the workspace.
+  QuantizedRows Quantized(const Activation& x, int64_t inputs);
+  // With a delta x += delta first.
+  void Norm(const Tensor* delta, const Tensor& x, const Tensor& w, float eps, const Activation& y);
   // y_h = x_h W_h^T for each head h of a row; heads lie `x_step` and `y_step` columns apart.
   void MultiplyHeads(const char* op, const Tensor& x, int64_t x_step, const WeightGroup& weights,
                      const Tensor& y, int64_t y_step);

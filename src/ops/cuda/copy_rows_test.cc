@@ -13,11 +13,11 @@ struct Case {
   int64_t cols, in_gap, out_gap;
 };
 
-// Hidden rows, rows of the wire (7,392 bytes, and 788 = 656 + 132, of which 132 are copied), logits of a
+// Hidden rows, rows of the wire (7,424 bytes, and 788 = 656 + 132, of which 132 are copied), logits of a
 // shard into a column range, single bytes at odd places.
 TEST_F(Copies, AreTheBytes) {
   for (const Case& c :
-       {Case{DType::kBF16, 7168, 0, 0}, Case{DType::kU8, 7392, 16, 32}, Case{DType::kU8, 132, 656, 0},
+       {Case{DType::kBF16, 7168, 0, 0}, Case{DType::kU8, 7424, 16, 32}, Case{DType::kU8, 132, 656, 0},
         Case{DType::kF32, 1616, 0, 6468}, Case{DType::kU8, 77, 1, 2}, Case{DType::kI32, 8, 0, 32}}) {
     constexpr int64_t kRows = 130;
     std::mt19937_64 random(2);

@@ -57,9 +57,10 @@ cudaError_t EnqueueWithShape(const Gemm& gemm, int shape, TileCounter tiles, int
                gemm.inputs);
   SLUICE_CHECK(gemm.inputs * SizeOf(gemm.type) % 16 == 0 && gemm.x_stride * SizeOf(gemm.type) % 16 == 0,
                "rows of {} and {} elements are not whole units of 16 bytes", gemm.inputs, gemm.x_stride);
-  SLUICE_CHECK(!fp8 || (std::max(gemm.rows, gemm.weights * CeilDiv(gemm.outputs, 128)) <=
-                        kMost / CeilDiv(gemm.inputs, 128)),
-               "scales of {} rows of {}", gemm.rows, gemm.inputs);
+  SLUICE_CHECK(!fp8 || (gemm.weights * CeilDiv(gemm.outputs, 128) <= kMost / CeilDiv(gemm.inputs, 128) &&
+                        gemm.x_scales_stride >= CeilDiv(gemm.inputs, 128) &&
+                        gemm.rows <= kMost / gemm.x_scales_stride),
+               "scales of {} rows of {}, {} apart", gemm.rows, gemm.inputs, gemm.x_scales_stride);
   SLUICE_CHECK(!fp8 || (gemm.x_scales != nullptr && gemm.w_scales != nullptr), "FP8 without scales");
   SLUICE_CHECK(gemm.group_count >= 0 && gemm.group_count <= kMostGroups, "{} groups", gemm.group_count);
   SLUICE_CHECK(gemm.batches == 1 || (gemm.groups == nullptr && gemm.batches <= gemm.weights && !fp8 &&
@@ -82,6 +83,7 @@ cudaError_t EnqueueWithShape(const Gemm& gemm, int shape, TileCounter tiles, int
   launched.x_step = static_cast<int32_t>(gemm.x_step);
   launched.y_step = gemm.y_step;
   launched.x_scales = gemm.x_scales;
+  launched.x_scales_stride = static_cast<int32_t>(gemm.x_scales_stride);
   launched.w_scales = gemm.w_scales;
   launched.y = gemm.y;
   launched.y_stride = gemm.y_stride;

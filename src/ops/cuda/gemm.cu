@@ -41,7 +41,7 @@ class Scales {
   // A row beyond the group takes the last one's scale: its sums are not stored.
   __device__ Scales(const LaunchedGemm& gemm, const Tile& tile, int32_t row, int32_t output) : gemm_(gemm) {
     const int32_t output_blocks = (gemm.outputs + 127) / 128;
-    for (int i = 0; i < 2; ++i) x_[i] = min(row + 8 * i, tile.end - 1) * gemm.blocks;
+    for (int i = 0; i < 2; ++i) x_[i] = min(row + 8 * i, tile.end - 1) * gemm.x_scales_stride;
 #pragma unroll
     for (int wave = 0; wave < kWaves; ++wave) {
       const int32_t block = min((output + wave * kN) / 128, output_blocks - 1);

@@ -34,6 +34,7 @@ struct Gemm {
   const void* w = nullptr;
   // FP8 only: of x [T, ceil(K / 128)], of the weights [weights, ceil(N / 128), ceil(K / 128)].
   const float* x_scales = nullptr;
+  int64_t x_scales_stride = 0;  // floats from row to row
   const float* w_scales = nullptr;
   // The same linear for several column ranges of x and y, the heads of a row: batch b multiplies columns
   // [b * x_step, b * x_step + K) with weight b into columns [b * y_step, b * y_step + N) of y. 1: one range,

@@ -45,6 +45,7 @@ struct LaunchedGemm {
   int32_t x_box = 0;  // rows that a copy of x brings; fewer than the tile's where there are no more
   int64_t y_step = 0;
   const float* x_scales = nullptr;
+  int32_t x_scales_stride = 0;
   const float* w_scales = nullptr;
   void* y = nullptr;
   int64_t y_stride = 0;

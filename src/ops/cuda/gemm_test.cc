@@ -114,6 +114,7 @@ class Products {
     gemm.x_stride = operands_.inputs;
     gemm.w = w_.data();
     gemm.x_scales = x_scales_.data() + first * operands_.blocks;
+    gemm.x_scales_stride = operands_.blocks;
     gemm.w_scales = w_scales_.data();
     gemm.y_type = y_type;
     gemm.y_stride = width;

@@ -70,7 +70,7 @@ cudaError_t Enqueue(const LatentRows& work, cudaStream_t stream) {
   }
   if (work.rows == 0) return cudaSuccess;
   const auto blocks = static_cast<unsigned>((work.rows + kWarps - 1) / kWarps);
-  const int64_t k_pe_at = work.bf16_cache ? 2 * work.latent : QuantizedRowBytes(work.latent);
+  const int64_t k_pe_at = work.bf16_cache ? 2 * work.latent : ScaledCodeBytes(work.latent);
   LatentKernel<<<blocks, 32 * kWarps, 0, stream>>>(work, static_cast<int>(k_pe_at));
   return cudaGetLastError();
 }

@@ -35,7 +35,9 @@ class PackedWeight final : public Weight {
 class PackedGroup final : public WeightGroup {
  public:
   PackedGroup(std::span<const RawMatrix> raws, Memory& memory)
-      : WeightGroup(std::ssize(raws), raws[0].rows, raws[0].cols), packed(raws, memory) {}
+      : WeightGroup(std::ssize(raws), raws[0].rows, raws[0].cols,
+                    {raws[0].dtype != DType::kF8E4M3, raws[0].dtype == DType::kF8E4M3}),
+        packed(raws, memory) {}
   const PackedWeights packed;
 };
 

@@ -4,12 +4,12 @@
 
 #include <cstdint>
 
-// Rows as FP8 and back: Ops::QuantizeRows, Ops::DequantizeRows, and what Ops::Linear makes of its input. Per
-// row and 128 channels scale = PowerOfTwoScale(largest magnitude), codes = e4m3(x / scale).
+// Rows as FP8 linears read them, made of rows of bf16: per row and 128 channels
+// scale = PowerOfTwoScale(largest magnitude), codes = e4m3(x / scale).
 namespace sluice::ops::cuda {
 
-// Where the codes of rows and their scales lie, in device memory. A wide form for gemm.h: codes [T, K] with a
-// stride that is a multiple of 16, scales [T, ceil(K / 128)]. The wire form has both in one row (OnTheWire).
+// Where the codes of rows and their scales lie, in device memory: codes [T, K], scales [T, ceil(K / 128)].
+// gemm.h wants codes whose stride is a multiple of 16.
 struct QuantizedRows {
   void* codes = nullptr;     // e4m3, aligned to 8 bytes
   int64_t codes_stride = 0;  // bytes from row to row, a multiple of 8
@@ -17,8 +17,9 @@ struct QuantizedRows {
   int64_t scales_stride = 0;  // floats from row to row
 };
 
-// QuantizedRowBytes(width) each, `stride` bytes from row to row, a multiple of 8: codes, then scales.
-inline QuantizedRows OnTheWire(void* rows, int64_t stride, int64_t width) {
+// Both in one row, as the quantised form of an Activation has them: codes, then scales; `stride` bytes from
+// row to row, a multiple of 8.
+inline QuantizedRows InOneRow(void* rows, int64_t stride, int64_t width) {
   return {rows, stride, reinterpret_cast<float*>(static_cast<char*>(rows) + width), stride / 4};
 }
 
@@ -31,17 +32,7 @@ struct QuantizeRows {
   QuantizedRows out;
 };
 
-// y = code * scale, exact in bf16.
-struct DequantizeRows {
-  int64_t rows = 0;
-  int64_t width = 0;
-  QuantizedRows in;   // only read
-  void* y = nullptr;  // [T, width] bf16
-  int64_t y_stride = 0;
-};
-
 // cudaErrorInvalidValue for arguments outside the limits above.
 cudaError_t Enqueue(const QuantizeRows& work, cudaStream_t stream);
-cudaError_t Enqueue(const DequantizeRows& work, cudaStream_t stream);
 
 }  // namespace sluice::ops::cuda

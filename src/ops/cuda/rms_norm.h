@@ -6,13 +6,13 @@
 
 #include "ops/cuda/quantize_rows.h"
 
-// Ops::RmsNorm, and what stands before and behind it in a layer, in one launch:
+// Ops::RmsNorm and Ops::AddRmsNorm in one launch:
 //
 //   x = bf16(x + delta)                                      if there is a delta
 //   y = bf16(weight * (x * rsqrt(mean(x^2) + eps)))
 //   codes, scales = y as QuantizeRows has it                 if they are wanted
 //
-// The bits are those of Add, RmsNorm and QuantizeRows one after the other. The sum of squares runs over a
+// The bits are those of Add, RmsNorm and a quantisation one after the other. The sum of squares runs over a
 // thread's channels and then in one fixed tree: a row's bits depend on that row alone.
 namespace sluice::ops::cuda {
 

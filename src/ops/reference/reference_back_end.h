@@ -19,16 +19,16 @@ class ReferenceOps final : public Ops {
   std::unique_ptr<Weight> Pack(const RawMatrix& raw) override;
   std::unique_ptr<WeightGroup> PackGroup(std::span<const RawMatrix> raws) override;
   void Embed(const Tensor& table, int64_t first_id, std::span<const int32_t> ids, const Tensor& y) override;
-  void Linear(const Tensor& x, const Weight& w, const Tensor& y) override;
-  void GroupedLinear(const Tensor& x, const Tensor& groups, const WeightGroup& weights,
+  void Linear(const Activation& x, const Weight& w, const Tensor& y) override;
+  void GroupedLinear(const Activation& x, const Tensor& groups, const WeightGroup& weights,
                      const Tensor& y) override;
-  void RmsNorm(const Tensor& x, const Tensor& w, float eps, const Tensor& y) override;
-  void SwiGlu(const Tensor& gate, const Tensor& up, const Tensor& y) override;
+  void RmsNorm(const Tensor& x, const Tensor& w, float eps, const Activation& y) override;
+  void AddRmsNorm(const Tensor& delta, const Tensor& x, const Tensor& w, float eps,
+                  const Activation& y) override;
+  void SwiGlu(const Tensor& gate, const Tensor& up, const Activation& y) override;
   void Add(const Tensor& x, const Tensor& y) override;
   void CopyRows(const Tensor& x, std::span<const int64_t> source, const Tensor& y) override;
   void TakeRows(const Tensor& x, const Tensor& rows, const Tensor& y) override;
-  void QuantizeRows(const Tensor& x, const Tensor& rows) override;
-  void DequantizeRows(const Tensor& rows, const Tensor& y) override;
   void RopeAngles(std::span<const RowPlace> places, std::span<const float> inv_freq,
                   const Tensor& out) override;
   void AbsorbQuery(const AttentionShape& shape, const Tensor& q, const WeightGroup& up_keys,

@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <span>
+#include <utility>
+#include <vector>
 
 #include "ops/host_matrix.h"
 #include "ops/reference/reference_back_end.h"
@@ -43,15 +46,8 @@ class ReferenceWeight final : public Weight {
   std::vector<float> scales;
 };
 
-Row Multiply(Row x, const ReferenceWeight& w) {
+Row Multiply(Row x, std::span<const float> x_scales, const ReferenceWeight& w) {
   Row y(w.rows(), 0.0);
-  std::vector<float> x_scales;
-  if (w.is_fp8()) {
-    for (int64_t k = 0; k < w.cols(); k += kQuantBlock) {
-      const int64_t size = std::min(kQuantBlock, w.cols() - k);
-      x_scales.push_back(QuantizeBlock(std::span(x).subspan(k, size)));
-    }
-  }
   for (int64_t n = 0; n < w.rows(); ++n) {
     for (int64_t k = 0; k < w.cols(); ++k) {
       const double scale = w.is_fp8() ? static_cast<double>(x_scales[k / kQuantBlock]) * w.Scale(n, k) : 1.0;
@@ -59,6 +55,44 @@ Row Multiply(Row x, const ReferenceWeight& w) {
     }
   }
   return y;
+}
+
+// x becomes its codes' values; returns their scales.
+std::vector<float> Quantize(std::span<double> x) {
+  std::vector<float> scales;
+  for (size_t k = 0; k < x.size(); k += kQuantBlock) {
+    scales.push_back(QuantizeBlock(x.subspan(k, std::min<size_t>(kQuantBlock, x.size() - k))));
+  }
+  return scales;
+}
+
+Row Multiply(Row x, const ReferenceWeight& w) {
+  const std::vector<float> scales = w.is_fp8() ? Quantize(x) : std::vector<float>();
+  return Multiply(std::move(x), scales, w);
+}
+
+// Row `row` of an Activation's quantised form: the values of K codes and, in front of what fills the row,
+// their scales.
+Row LoadQuantized(const Tensor& quantized, int64_t row, int64_t cols, std::vector<float>& scales) {
+  const auto* codes = quantized.Row<const F8E4M3>(row);
+  Row x;
+  for (int64_t k = 0; k < cols; ++k) x.push_back(ToFloat(codes[k]));
+  scales.resize((cols + kQuantBlock - 1) / kQuantBlock);
+  std::memcpy(scales.data(), quantized.Row<const std::byte>(row) + cols, 4 * scales.size());
+  return x;
+}
+
+// Rounds to `type`, and then to e4m3, in the forms that y has.
+void StoreForms(const Activation& y, DType type, int64_t row, Row values) {
+  if (y.forms().values) StoreRow(y.values, row, values);
+  if (!y.forms().quantized) return;
+  for (double& value : values) {
+    value = type == DType::kBF16 ? RoundToBF16(static_cast<float>(value)) : static_cast<float>(value);
+  }
+  const std::vector<float> scales = Quantize(values);
+  auto* codes = y.quantized.Row<F8E4M3>(row);
+  for (size_t k = 0; k < values.size(); ++k) codes[k] = ToF8E4M3(static_cast<float>(values[k]));
+  std::memcpy(y.quantized.Row<std::byte>(row) + values.size(), scales.data(), 4 * scales.size());
 }
 
 }  // namespace
@@ -80,12 +114,21 @@ void ReferenceOps::Embed(const Tensor& table, int64_t first_id, std::span<const 
   }
 }
 
-void ReferenceOps::Linear(const Tensor& x, const Weight& w, const Tensor& y) {
+void ReferenceOps::Linear(const Activation& x, const Weight& w, const Tensor& y) {
   const auto& weight = dynamic_cast<const ReferenceWeight&>(w);
-  for (int64_t t = 0; t < x.rows; ++t) StoreRow(y, t, Multiply(LoadRow(x, t), weight));
+  const bool quantized = w.is_fp8() && x.forms().quantized;
+  for (int64_t t = 0; t < y.rows; ++t) {
+    if (quantized) {
+      std::vector<float> scales;
+      const Row row = LoadQuantized(x.quantized, t, w.cols(), scales);
+      StoreRow(y, t, Multiply(row, scales, weight));
+    } else {
+      StoreRow(y, t, Multiply(LoadRow(x.values, t), weight));
+    }
+  }
 }
 
-void ReferenceOps::GroupedLinear(const Tensor& x, const Tensor& groups, const WeightGroup& weights,
+void ReferenceOps::GroupedLinear(const Activation& x, const Tensor& groups, const WeightGroup& weights,
                                  const Tensor& y) {
   for (int64_t g = 0; g < groups.rows; ++g) {
     const auto* group = groups.Row<const int32_t>(g);
@@ -94,23 +137,28 @@ void ReferenceOps::GroupedLinear(const Tensor& x, const Tensor& groups, const We
   }
 }
 
-void ReferenceOps::RmsNorm(const Tensor& x, const Tensor& w, float eps, const Tensor& y) {
+void ReferenceOps::RmsNorm(const Tensor& x, const Tensor& w, float eps, const Activation& y) {
   for (int64_t t = 0; t < x.rows; ++t) {
     Row row = LoadRow(x, t);
     double squares = 0.0;
     for (const double value : row) squares += value * value;
     const double factor = 1.0 / std::sqrt(squares / static_cast<double>(x.cols) + eps);
     for (int64_t i = 0; i < x.cols; ++i) row[i] *= factor * w.At<float>(0, i);
-    StoreRow(y, t, row);
+    StoreForms(y, x.dtype, t, std::move(row));
   }
 }
 
-void ReferenceOps::SwiGlu(const Tensor& gate, const Tensor& up, const Tensor& y) {
+void ReferenceOps::AddRmsNorm(const Tensor& delta, const Tensor& x, const Tensor& w, float eps,
+                              const Activation& y) {
+  Add(delta, x);
+  RmsNorm(x, w, eps, y);
+}
+
+void ReferenceOps::SwiGlu(const Tensor& gate, const Tensor& up, const Activation& y) {
   for (int64_t t = 0; t < gate.rows; ++t) {
-    for (int64_t i = 0; i < gate.cols; ++i) {
-      const double g = LoadFloat(gate, t, i);
-      StoreFloat(y, t, i, static_cast<float>(g / (1.0 + std::exp(-g)) * LoadFloat(up, t, i)));
-    }
+    Row row = LoadRow(gate, t);
+    for (int64_t i = 0; i < gate.cols; ++i) row[i] *= LoadFloat(up, t, i) / (1.0 + std::exp(-row[i]));
+    StoreForms(y, gate.dtype, t, std::move(row));
   }
 }
 
@@ -132,29 +180,6 @@ void ReferenceOps::TakeRows(const Tensor& x, const Tensor& rows, const Tensor& y
   for (int64_t i = 0; i < y.rows; ++i) {
     const int64_t source = rows.At<int32_t>(0, i);
     if (source >= 0) CopyRows(x, {&source, 1}, y.RowRange(i, 1));
-  }
-}
-
-void ReferenceOps::QuantizeRows(const Tensor& x, const Tensor& rows) {
-  for (int64_t t = 0; t < x.rows; ++t) {
-    Row values = LoadRow(x, t);
-    std::byte* scales = rows.Row<std::byte>(t) + x.cols;
-    for (int64_t block = 0; block < x.cols; block += kQuantBlock, scales += 4) {
-      const int64_t size = std::min(kQuantBlock, x.cols - block);
-      const float scale = QuantizeBlock(std::span(values).subspan(block, size));
-      std::memcpy(scales, &scale, 4);
-    }
-    for (int64_t i = 0; i < x.cols; ++i) rows.Row<F8E4M3>(t)[i] = ToF8E4M3(static_cast<float>(values[i]));
-  }
-}
-
-void ReferenceOps::DequantizeRows(const Tensor& rows, const Tensor& y) {
-  for (int64_t t = 0; t < y.rows; ++t) {
-    for (int64_t i = 0; i < y.cols; ++i) {
-      float scale = 0.0F;
-      std::memcpy(&scale, rows.Row<std::byte>(t) + y.cols + 4 * (i / kQuantBlock), 4);
-      StoreFloat(y, t, i, ToFloat(rows.Row<F8E4M3>(t)[i]) * scale);
-    }
   }
 }
 
