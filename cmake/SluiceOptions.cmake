@@ -9,7 +9,9 @@ find_package(fmt REQUIRED)
 add_library(sluice_options INTERFACE)
 target_include_directories(sluice_options INTERFACE "${PROJECT_SOURCE_DIR}/src")
 target_compile_options(sluice_options INTERFACE
-  -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion -Werror
+  -Wall -Wextra -Wpedantic -Wconversion -Wno-sign-conversion -Werror
+  # Of sources that are compiled together (Unity.cmake) none is the other's header.
+  $<IF:$<AND:$<BOOL:$<TARGET_PROPERTY:UNITY_BUILD>>,$<CXX_COMPILER_ID:GNU>>,-Wshadow=local,-Wshadow>
   # One answer: the compiler may not fuse a*b+c on its own, fusing is written out (docs/numerics.md).
   -ffp-contract=off -fno-fast-math)
 target_link_libraries(sluice_options INTERFACE Threads::Threads fmt::fmt)

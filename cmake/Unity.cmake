@@ -9,9 +9,9 @@ option(SLUICE_UNITY "Compile several sources of a room at a time, in release bui
 function(sluice_unity target)
   if(SLUICE_UNITY AND SLUICE_PRECOMPILED)
     set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 8)
-    # A source that is compiled with others is no header, and what it declares is no global of theirs. The last: g++ 12
-    # sees accesses beyond a string's bounds that are not there, the more so the more it has inlined.
+    # The first takes a source that is compiled with others for a header. The second: g++ 12 sees accesses beyond a
+    # string's bounds that are not there, the more so the more it has inlined.
     target_compile_options(${target} PRIVATE
-      $<$<CXX_COMPILER_ID:GNU>:-Wno-subobject-linkage -Wno-shadow -Wshadow=local -Wno-array-bounds>)
+      $<$<CXX_COMPILER_ID:GNU>:-Wno-subobject-linkage -Wno-array-bounds>)
   endif()
 endfunction()
