@@ -1,14 +1,16 @@
 // What does it cost that every rank notes every op?
 //
-// Two jobs of the same model and layout in one process, one that notes ops and one that does not, take turns
-// with prompts and answers of the same lengths. What counts is the processor time of the whole process, which
-// others on the machine disturb less than the clock on the wall. Printed: the median of the ratios of
-// neighbours, and their quartiles; then the time of noting one op, from a loop of its own. Usage: trace_bench
-// [MODEL [PROMPT [ANSWER [ROUNDS]]]]; without a model random:small.
+// Three jobs of the same model and layout in one process take turns with prompts and answers of the same
+// lengths: one that notes ops and two that do not, of which one is the measure of what mere chance does,
+// where in memory a job lies for one. What counts is the processor time of the whole process, which others on
+// the machine disturb less than the clock on the wall. Printed: the medians of the ratios to the first, and
+// their quartiles; then the time of noting one op, from a loop of its own. Usage: trace_bench [MODEL [PROMPT
+// [ANSWER [ROUNDS]]]]; without a model random:small.
 #include <fmt/format.h>
 #include <time.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdlib>
 #include <string>
 #include <vector>
@@ -73,32 +75,39 @@ double NsOfOneNote() {
   return static_cast<double>(ProcessorNs() - begin) / kNotes;
 }
 
-void Measure(const Setup& setup) {
-  const std::shared_ptr<const checkpoint::Checkpoint> checkpoint = checkpoint::Checkpoint::Open(setup.model);
-  Side with(setup, checkpoint, trace::kDefaultEvents);
-  Side without(setup, checkpoint, 0);
-  with.Run(0);
-  without.Run(0);
-  const uint64_t before = with.events();
-  std::vector<double> ratios;
-  double total_ns = 0.0;
-  for (int round = 1; round <= setup.rounds; ++round) {
-    const bool first = round % 2 == 0;
-    const int64_t one = (first ? with : without).Run(round);
-    const int64_t other = (first ? without : with).Run(round);
-    ratios.push_back(first ? static_cast<double>(one) / static_cast<double>(other)
-                           : static_cast<double>(other) / static_cast<double>(one));
-    total_ns += static_cast<double>(first ? one : other);
-  }
+// Median and quartiles, sorted in place.
+std::string Spread(std::vector<double>& ratios) {
   std::sort(ratios.begin(), ratios.end());
   const auto at = [&](double share) {
     return 100.0 * (ratios[static_cast<size_t>(share * static_cast<double>(ratios.size() - 1))] - 1.0);
   };
+  return fmt::format("{:+.2f} % (quartiles {:+.2f} % and {:+.2f} %)", at(0.5), at(0.25), at(0.75));
+}
+
+void Measure(const Setup& setup) {
+  const std::shared_ptr<const checkpoint::Checkpoint> checkpoint = checkpoint::Checkpoint::Open(setup.model);
+  Side without(setup, checkpoint, 0);
+  Side with(setup, checkpoint, trace::kDefaultEvents);
+  Side control(setup, checkpoint, 0);
+  const std::array sides{&without, &with, &control};
+  for (Side* side : sides) side->Run(0);
+  const uint64_t before = with.events();
+  std::vector<double> noted, same;
+  double total_ns = 0.0;
+  for (int round = 1; round <= setup.rounds; ++round) {
+    std::array<double, sides.size()> ns{};
+    for (size_t turn = 0; turn < sides.size(); ++turn) {
+      const size_t i = (static_cast<size_t>(round) + turn) % sides.size();
+      ns[i] = static_cast<double>(sides[i]->Run(round));
+    }
+    noted.push_back(ns[1] / ns[0]);
+    same.push_back(ns[2] / ns[0]);
+    total_ns += ns[1];
+  }
   fmt::print(
-      "{}: prompt {}, answer {}, pp 2 x tp 2, {} rounds: processor time with ops noted {:+.2f} % (quartiles "
-      "{:+.2f} "
-      "% and {:+.2f} %)\n",
-      setup.model, setup.prompt, setup.answer, setup.rounds, at(0.5), at(0.25), at(0.75));
+      "{}: prompt {}, answer {}, pp 2 x tp 2, {} rounds, processor time against a job that notes nothing\n",
+      setup.model, setup.prompt, setup.answer, setup.rounds);
+  fmt::print("a job that notes every op: {}\nanother that notes nothing: {}\n", Spread(noted), Spread(same));
   const double note_ns = NsOfOneNote();
   const double events = static_cast<double>(with.events() - before) * 4.0;  // of four ranks
   fmt::print("one note takes {:.1f} ns; {:.0f} events a request: {:.3f} % of its processor time\n", note_ns,
