@@ -1,5 +1,8 @@
 #include "ops/cuda/back_end.h"
 
+#include <algorithm>
+#include <thread>
+
 #include "base/checked.h"
 #include "ops/cuda/add.h"
 #include "ops/cuda/check.h"
@@ -11,6 +14,9 @@
 
 namespace sluice::ops::cuda {
 namespace {
+
+// More do not load faster (docs/performance.md).
+constexpr int kMostUploadThreads = 4;
 
 int SmsOf(int device) {
   int sms = 0;
@@ -93,6 +99,7 @@ LaunchRecord CudaOps::ScoringLaunches() {
 }
 
 void CudaOps::Reserve(const OpLimits& limits) {
+  upload_.reset();  // weights are there before steps are
   const Reserved bytes = ReservedFor(limits, sms_);
   Workspace(bytes.workspace);
   staging_.Fix(bytes.staging);
@@ -137,12 +144,20 @@ TileCounter CudaOps::NextCounter() {
   return reinterpret_cast<TileCounter>(counters_.data()) + next_counter_++ % kCounters * kCounterNumbers;
 }
 
+Upload& CudaOps::upload() {
+  if (upload_ == nullptr) {
+    const int cores = static_cast<int>(std::thread::hardware_concurrency());
+    upload_ = std::make_unique<Upload>(memory_, std::clamp(cores, 1, kMostUploadThreads));
+  }
+  return *upload_;
+}
+
 std::unique_ptr<Weight> CudaOps::Pack(const RawMatrix& raw) {
-  return std::make_unique<PackedWeight>(raw, memory_);
+  return std::make_unique<PackedWeight>(raw, memory_, upload());
 }
 
 std::unique_ptr<WeightGroup> CudaOps::PackGroup(std::span<const RawMatrix> raws) {
-  return std::make_unique<PackedGroup>(raws, memory_);
+  return std::make_unique<PackedGroup>(raws, memory_, upload());
 }
 
 void CudaOps::Embed(const Tensor& table, int64_t first_id, std::span<const int32_t> ids, const Tensor& y) {

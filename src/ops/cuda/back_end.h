@@ -17,6 +17,7 @@
 #include "ops/cuda/staging.h"
 #include "ops/cuda/stream.h"
 #include "ops/ops.h"
+#include "tensor/upload.h"
 
 namespace sluice::ops::cuda {
 
@@ -99,6 +100,8 @@ class CudaOps final : public Ops {
   int64_t ops_enqueued() const { return ops_enqueued_; }
 
  private:
+  Upload& upload();
+
   // Places and page tables of an op in device memory.
   struct PlacesOnDevice {
     const int32_t* sequences = nullptr;    // [T]
@@ -166,6 +169,7 @@ class CudaOps final : public Ops {
   Stream stream_;
   const int sms_;  // of the device
   SmBudget budget_;
+  std::unique_ptr<Upload> upload_;  // while weights are packed
   Staging staging_;
   PassLists pass_lists_{memory_, staging_};
   Graphs graphs_{stream_, [this] { pass_lists_.Bring(); }};

@@ -60,9 +60,10 @@ TEST_F(FindNaNTest, AWeightWithOneIsRefusedByItsPlace) {
     return RawMatrix{DType::kF8E4M3, kRows, kCols, codes.data(), scales.data()};
   };
   const std::vector<RawMatrix> group{raw(good), raw(bad)};
-  EXPECT_NO_THROW(PackedWeights(std::span(group).first(1), DeviceMemory(0)));
+  Upload upload(DeviceMemory(0), 2);
+  EXPECT_NO_THROW(PackedWeights(std::span(group).first(1), DeviceMemory(0), upload));
   try {
-    const PackedWeights packed(group, DeviceMemory(0));
+    const PackedWeights packed(group, DeviceMemory(0), upload);
     ADD_FAILURE() << "taken";
   } catch (const Error& error) {
     EXPECT_EQ(error.kind(), ErrorKind::kModelFiles);

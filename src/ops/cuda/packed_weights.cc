@@ -41,7 +41,7 @@ void RefuseNaN(const std::byte* codes, int64_t count, int64_t rows, int64_t cols
 
 }  // namespace
 
-PackedWeights::PackedWeights(std::span<const RawMatrix> raws, Memory& memory)
+PackedWeights::PackedWeights(std::span<const RawMatrix> raws, Memory& memory, Upload& upload)
     : dtype_(raws[0].dtype == DType::kF8E4M3 ? DType::kF8E4M3 : DType::kBF16) {
   const int64_t rows = raws[0].rows;
   const int64_t cols = raws[0].cols;
@@ -56,6 +56,7 @@ PackedWeights::PackedWeights(std::span<const RawMatrix> raws, Memory& memory)
   const int64_t scale_bytes = CeilDiv(rows, kQuantBlock) * CeilDiv(cols, kQuantBlock) * SizeOf(DType::kF32);
   data_ = Buffer(std::ssize(raws) * bytes, memory);
   if (fp8) scales_ = Buffer(std::ssize(raws) * scale_bytes, memory);
+  std::vector<Upload::Span> stored;
   for (int64_t i = 0; i < std::ssize(raws); ++i) {
     const RawMatrix& raw = raws[static_cast<size_t>(i)];
     SLUICE_CHECK(raw.rows == rows && raw.cols == cols, "weights of a group differ in shape");
@@ -71,14 +72,15 @@ PackedWeights::PackedWeights(std::span<const RawMatrix> raws, Memory& memory)
       if (fp8) fill.scales = reinterpret_cast<float*>(scales_.data() + i * scale_bytes);
       Check(Enqueue(fill, nullptr), "making a random weight of {} x {}", rows, cols);
     } else if (fp8) {
-      memory.Copy(raw.data, to, bytes);
-      memory.Copy(raw.scales, scales_.data() + i * scale_bytes, scale_bytes);
+      stored.push_back({raw.data, to, bytes});
+      stored.push_back({raw.scales, scales_.data() + i * scale_bytes, scale_bytes});
     } else if (raw.dtype == DType::kBF16) {
-      memory.Copy(raw.data, to, bytes);
+      stored.push_back({raw.data, to, bytes});
     } else {
       memory.Copy(ToBF16(raw).data(), to, bytes);
     }
   }
+  if (!stored.empty()) upload.Copy(stored);
   if (raws[0].random) {
     Check(cudaStreamSynchronize(nullptr), "making random weights of {} x {}", rows, cols);
   } else if (fp8) {

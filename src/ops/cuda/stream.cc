@@ -38,7 +38,12 @@ Gate::~Gate() { cudaFreeHost(word_); }
 
 void Gate::Open() { std::atomic_ref(*word_).store(1); }
 
-Stream::Stream() { Check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "creating a stream"); }
+Stream::Stream() {
+  Check(cudaGetDevice(&device_), "asking for the device");
+  Check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "creating a stream");
+}
+
+void Stream::Use() const { Check(cudaSetDevice(device_), "choosing GPU {}", device_); }
 
 Stream::~Stream() {
   cudaStreamSynchronize(stream_);
@@ -62,6 +67,7 @@ void Stream::WaitFor(const Gate& gate) {
 }
 
 void Stream::Copy(const void* from, void* to, int64_t bytes) {
+  Use();
   Check(cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), cudaMemcpyDefault, stream_),
         "a copy of {} bytes", bytes);
 }
@@ -78,6 +84,7 @@ void Stream::Call(std::function<void()> what) {
 
 void Stream::Finish() {
   if (settle_) settle_();
+  Use();
   Check(cudaStreamSynchronize(stream_), "an op enqueued before");
 }
 

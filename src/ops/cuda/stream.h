@@ -27,7 +27,8 @@ class Gate {
   uint32_t* word_ = nullptr;  // of pinned memory: 1 when it is open
 };
 
-// A stream of the current device, independent of the legacy stream; gone, after its work, with this object.
+// A stream of the current device, for any thread; independent of the legacy stream; gone, after its work,
+// with this object.
 class Stream final : public WorkStream {
  public:
   Stream();
@@ -46,6 +47,10 @@ class Stream final : public WorkStream {
   void SetBeforeFinish(std::function<void()> settle) override { settle_ = std::move(settle); }
 
  private:
+  // A thread that uses the device for the first time would otherwise make a context on another one.
+  void Use() const;
+
+  int device_ = 0;
   cudaStream_t stream_ = nullptr;
   std::function<void()> settle_;
 };
