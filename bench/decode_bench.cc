@@ -84,7 +84,7 @@ class Decoder {
     op_limits.recorded_layers = config.num_hidden_layers * std::ssize(options.batches);
     ops_->Reserve(op_limits);
     arena_.Reserve(model::ActivationBytes(config, ops_->numerics(), format, slice, limits));
-    world_->SetFence([this] { ops_->Finish(); });
+    world_->SetFence([this](const StreamMark* mark) { ops_->FinishUpTo(mark); });
     x_ = OwnedTensor(DType::kBF16, limits.rows, config.hidden_size, ops_->memory());
     graphs_ = std::make_unique<pipeline::DecodeGraphs>(*model_, *ops_, arena_, parallel::Grid{}, kSplit);
     graphs_->Record(options.batches, 0);

@@ -60,8 +60,8 @@ RankStage::RankStage(const StageOptions& options)
                  limits.rows *
                      (config.hidden_size * SizeOf(DType::kBF16) + config.index_topk * SizeOf(DType::kI32)));
   world_->SetRecorder(&recorder_);
-  world_->SetFence([this] {
-    ops_->Finish();
+  world_->SetFence([this](const StreamMark* mark) {
+    ops_->FinishUpTo(mark);
     ops_->NoteExchange();
   });
   pages_.resize(static_cast<size_t>(pages));

@@ -104,8 +104,23 @@ class Communicator {
   // that must not run out of memory later begins with one of each kind.
   virtual bool ConnectsWhenUsed() const { return false; }
   // Called before a transfer of the host's form starts: returns when the buffers of this rank are as the
-  // calls before it left them, for back ends that only enqueue their work (Ops::Finish).
-  void SetFence(std::function<void()> fence) { fence_ = std::move(fence); }
+  // calls before it left them, for back ends that only enqueue their work: as those before a mark did, where
+  // one is given (Ops::FinishUpTo).
+  using FenceCall = std::function<void(const StreamMark*)>;
+  void SetFence(FenceCall fence) { fence_ = std::move(fence); }
+
+  // Until its end transfers that start wait for what stood before `mark` alone, and what was enqueued since
+  // is done meanwhile: it must touch none of their buffers. Null: for everything.
+  class Behind {
+   public:
+    Behind(Communicator& group, const StreamMark* mark) : group_(group) { group_.mark_ = mark; }
+    ~Behind() { group_.mark_ = nullptr; }
+    Behind(const Behind&) = delete;
+    Behind& operator=(const Behind&) = delete;
+
+   private:
+    Communicator& group_;
+  };
 
   // Names this rank's waits; may be null.
   void SetRecorder(trace::Recorder* recorder) { recorder_ = recorder; }
@@ -113,7 +128,7 @@ class Communicator {
 
  protected:
   void Fence() const {
-    if (fence_) fence_();
+    if (fence_) fence_(mark_);
   }
 
   std::atomic<int64_t> bytes_sent_ = 0;
@@ -124,7 +139,8 @@ class Communicator {
   void Mesh(std::string_view op, std::span<const std::span<const std::byte>> send,
             std::span<const std::span<std::byte>> receive);
 
-  std::function<void()> fence_;
+  FenceCall fence_;
+  const StreamMark* mark_ = nullptr;
   uint64_t collectives_ = 0;  // counted alike on every rank: the tag of the next collective
 };
 

@@ -154,7 +154,8 @@ TEST_F(StagedCommunicatorTest, AloneNothingIsStaged) {
 TEST_F(StagedCommunicatorTest, EveryCopyIsBehindTheFence) {
   auto world = World(2, BackEnd::kThreads);
   std::array<std::atomic<int>, 2> fences = {};
-  for (int rank = 0; rank < 2; ++rank) world[rank]->SetFence([&fences, rank] { ++fences[rank]; });
+  for (int rank = 0; rank < 2; ++rank)
+    world[rank]->SetFence([&fences, rank](const StreamMark*) { ++fences[rank]; });
   OnAllRanks(2, [&](int rank) {
     const Buffer mine = Put(Part(rank, 0, 8));
     const Buffer other(8, device_);

@@ -67,6 +67,10 @@ class TestStream final : public WorkStream {
     Call([done]() mutable { done.Open(); });
     done.Waiter()();
   }
+  void FinishUpTo(const StreamMark& mark) override {
+    if (settle_) settle_();
+    dynamic_cast<const TestGate&>(mark).Waiter()();
+  }
   void SetBeforeFinish(std::function<void()> settle) override { settle_ = std::move(settle); }
 
  private:

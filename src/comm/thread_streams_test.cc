@@ -192,6 +192,39 @@ TEST_F(ThreadStreams, ReceivesThatHoldSmsHaveTheHostsFormAlone) {
   EXPECT_FALSE(holding[1]->ReceiveOn(stream, 0, 1, Bytes(rows))->WaitOn(stream));
 }
 
+// The host's form behind a mark: what stands behind the mark does not hold it up, what stands before it does.
+TEST_F(ThreadStreams, ACollectiveBehindAMarkWaitsForNoMoreThanThat) {
+  constexpr int kRanks = 3;
+  auto world = World(kRanks);
+  OnAllRanks(kRanks, [&](int rank) {
+    std::vector<int> mine(100, 0), all(100 * kRanks, 1);
+    TestStream stream;
+    bool for_all = false;
+    world[rank]->SetFence([&](const StreamMark* mark) {
+      for_all = for_all || mark == nullptr;
+      if (mark != nullptr) stream.FinishUpTo(*mark);
+    });
+    const std::vector<int64_t> bytes(kRanks, std::ssize(Bytes(mine)));
+    stream.Call([&] {
+      std::this_thread::sleep_for(milliseconds(5));
+      std::fill(mine.begin(), mine.end(), rank + 10);
+    });
+    const auto made = stream.Record();
+    {
+      Held later(stream);  // for as long as the collective takes
+      const Communicator::Behind behind(*world[rank], made.get());
+      world[rank]->AllGather("gather", Bytes(mine), Bytes(all), bytes);
+    }
+    EXPECT_FALSE(for_all);
+    std::vector<int> expected;
+    for (int peer = 0; peer < kRanks; ++peer) expected.insert(expected.end(), 100, peer + 10);
+    EXPECT_EQ(all, expected);
+    world[rank]->AllGather("gather", Bytes(mine), Bytes(all), bytes);
+    EXPECT_TRUE(for_all);
+    world[rank]->SetFence(nullptr);
+  });
+}
+
 // A pipeline of four ranks, whose hosts never wait but at the end, at random paces: every stage adds its own.
 TEST_F(ThreadStreams, APipelineOfHostsThatRunAhead) {
   constexpr int kRanks = 4;

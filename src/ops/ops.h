@@ -202,6 +202,10 @@ class Ops {
   // An op may only be enqueued when its call returns. Waits until all of them are complete, and throws what
   // went wrong in one of them.
   virtual void Finish() {}
+  // A point behind the ops called so far; null where the host can only wait for all of them.
+  virtual std::unique_ptr<StreamMark> Mark() { return nullptr; }
+  // Finish of the ops before the mark; those called since go on meanwhile. All of them for null.
+  virtual void FinishUpTo(const StreamMark*) { Finish(); }
   // Where ops are enqueued; null where they are complete when their call returns.
   virtual WorkStream* stream() { return nullptr; }
   // What the kernels of the ops called from now on leave to others. Changes no bit of any result; ignored

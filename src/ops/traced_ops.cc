@@ -17,6 +17,10 @@ class TracedOps final : public WrappedOps {
     if (stream() == nullptr) return WrappedOps::Finish();
     Around("Finish", 0, [&] { WrappedOps::Finish(); });
   }
+  void FinishUpTo(const StreamMark* mark) override {
+    if (stream() == nullptr) return WrappedOps::FinishUpTo(mark);
+    Around("Finish", 0, [&] { WrappedOps::FinishUpTo(mark); });
+  }
 
  protected:
   void Around(const char* op, int64_t rows, FunctionRef<void()> run) override {

@@ -21,6 +21,8 @@ class WrappedOps : public Ops {
   Numerics numerics() const override { return inner_->numerics(); }
   Memory& memory() override { return inner_->memory(); }
   void Finish() override { inner_->Finish(); }
+  std::unique_ptr<StreamMark> Mark() override { return inner_->Mark(); }
+  void FinishUpTo(const StreamMark* mark) override { inner_->FinishUpTo(mark); }
   WorkStream* stream() override { return inner_->stream(); }
   void SetSmBudget(SmBudget budget) override { inner_->SetSmBudget(budget); }
   void Reserve(const OpLimits& limits) override { inner_->Reserve(limits); }

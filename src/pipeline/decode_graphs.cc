@@ -52,7 +52,7 @@ void DecodeGraphs::Record(const std::vector<int64_t>& recordable, int rank,
                           const std::vector<bool>& hands_selection) {
   const auto still = [&](int group_rank, int size) {
     auto group = comm::MakeStill(group_rank, size);
-    group->SetFence([this] { ops_.Finish(); });
+    group->SetFence([this](const StreamMark* mark) { ops_.FinishUpTo(mark); });
     return group;
   };
   const int lane = grid_.LaneOf(rank);

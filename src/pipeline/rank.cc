@@ -96,7 +96,7 @@ Rank::Rank(RankOptions options, std::unique_ptr<model::StageModel> stage, ops::O
       arena_(ops.memory()),
       graphs_(*stage_, ops, arena_, options_.grid, options_.split_mode) {
   for (comm::Communicator* each : {&world_, lanes_.get(), heads_.get()}) {
-    if (each != nullptr) each->SetFence([&ops] { ops.Finish(); });
+    if (each != nullptr) each->SetFence([&ops](const StreamMark* mark) { ops.FinishUpTo(mark); });
   }
   ops.SetSmBudget(options_.sm_reserve.has_value() ? SmBudget{*options_.sm_reserve} : hop_.budget());
   world_.SetRecorder(&recorder_);

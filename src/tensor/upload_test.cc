@@ -23,6 +23,7 @@ class LateStream final : public WorkStream {
   void Finish() override {
     for (const auto& copy : std::exchange(copies_, {})) copy();
   }
+  void FinishUpTo(const StreamMark&) override { Finish(); }
   void SetBeforeFinish(std::function<void()>) override {}
 
  private:

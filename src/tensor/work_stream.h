@@ -26,6 +26,8 @@ class WorkStream {
   virtual void Call(std::function<void()> what) = 0;
   // The host waits until everything put here is done.
   virtual void Finish() = 0;
+  // The same of what stood before a mark of this stream; what stands behind it goes on meanwhile.
+  virtual void FinishUpTo(const StreamMark& mark) = 0;
   // Called before the host waits for this stream: returns when what the stream waits for is sure to come, or
   // throws. Null: nothing.
   virtual void SetBeforeFinish(std::function<void()> settle) = 0;

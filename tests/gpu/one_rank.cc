@@ -26,7 +26,7 @@ OneRank::OneRank(const std::string& model, const std::string& ops, ops::CacheFor
   model_ = std::make_unique<model::StageModel>(config, slice, model::LoadStage(*checkpoint_, *ops_, slice),
                                                format, pages, ops_->memory());
   world_ = std::move(comm::MakeThreadWorld(1, std::chrono::seconds(60), ops_->memory()).front());
-  world_->SetFence([this] { ops_->Finish(); });
+  world_->SetFence([this](const StreamMark* mark) { ops_->FinishUpTo(mark); });
   arena_ = std::make_unique<Arena>(ops_->memory());
   pages_.resize(static_cast<size_t>(pages));
   std::iota(pages_.begin(), pages_.end(), 0);

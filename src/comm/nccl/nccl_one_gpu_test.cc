@@ -104,7 +104,7 @@ TEST_P(NcclOneGpuTest, ARankAloneCopiesOnItsDeviceBehindTheFence) {
   EXPECT_EQ(&world->memory(), &HostMemory());
   EXPECT_EQ(world->sms_of_receives(), 0);
   int fences = 0;
-  world->SetFence([&] { ++fences; });
+  world->SetFence([&](const StreamMark*) { ++fences; });
   const DeviceBytes mine(0, Part(0, 0, 300));
   const DeviceBytes all(0, size_t{300});
   world->AllGather("gather", mine.span(), all.span(), std::vector<int64_t>{300});

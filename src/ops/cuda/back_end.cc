@@ -85,6 +85,19 @@ void CudaOps::Finish() {
   if (graphs_.Active()) graphs_.Cut();
   if (graphs_.Records()) return;  // nothing was computed
   stream_.Finish();
+  CheckScores();
+}
+
+// A graph's piece is launched as a whole, when it ends.
+std::unique_ptr<StreamMark> CudaOps::Mark() { return graphs_.Active() ? nullptr : stream_.Record(); }
+
+void CudaOps::FinishUpTo(const StreamMark* mark) {
+  if (mark == nullptr) return Finish();
+  stream_.FinishUpTo(*mark);
+  CheckScores();
+}
+
+void CudaOps::CheckScores() const {
   if (not_a_number_[0] >= 0) {
     Fail(ErrorKind::kInternal, "the index score of row {} and position {} is not a number", not_a_number_[0],
          not_a_number_[1]);

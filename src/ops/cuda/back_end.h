@@ -32,6 +32,8 @@ class CudaOps final : public Ops {
   Numerics numerics() const override { return Numerics::kFp8; }
   Memory& memory() override { return memory_; }
   void Finish() override;
+  std::unique_ptr<StreamMark> Mark() override;
+  void FinishUpTo(const StreamMark* mark) override;
   WorkStream* stream() override { return &stream_; }
   void SetSmBudget(SmBudget budget) override { budget_ = budget; }
   void Reserve(const OpLimits& limits) override;
@@ -158,6 +160,7 @@ class CudaOps final : public Ops {
                      const Tensor& y, int64_t y_step);
   // Greedy (target null) or the log-probability of a token, and the `top` most likely, of one row.
   Sampled Likely(const Tensor& row, const int32_t* target, int32_t top);
+  void CheckScores() const;
   // Device memory for the inside of one op; what an earlier op put there is gone. Throws Error(kInternal)
   // beyond what was reserved.
   std::byte* Workspace(int64_t bytes);

@@ -67,7 +67,7 @@ class OfDevice final : public Memory {
   Memory& Landing() override { return PinnedMemory(device_); }
   std::unique_ptr<WorkStream> NewStream() override {
     Use();
-    return std::make_unique<Stream>();
+    return std::make_unique<Stream>(/*for_copies=*/true);
   }
 
   int64_t allocations() const { return allocations_; }
@@ -79,7 +79,7 @@ class OfDevice final : public Memory {
   cudaStream_t OfThread() const {
     thread_local std::array<std::unique_ptr<Stream>, kMostDevices> streams;
     auto& mine = streams[static_cast<size_t>(device_)];
-    if (mine == nullptr) mine = std::make_unique<Stream>();
+    if (mine == nullptr) mine = std::make_unique<Stream>(/*for_copies=*/true);
     return *mine;
   }
 

@@ -38,9 +38,13 @@ Gate::~Gate() { cudaFreeHost(word_); }
 
 void Gate::Open() { std::atomic_ref(*word_).store(1); }
 
-Stream::Stream() {
+Stream::Stream(bool for_copies) {
   Check(cudaGetDevice(&device_), "asking for the device");
-  Check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "creating a stream");
+  int least = 0;
+  int greatest = 0;
+  Check(cudaDeviceGetStreamPriorityRange(&least, &greatest), "asking for the priorities of streams");
+  Check(cudaStreamCreateWithPriority(&stream_, cudaStreamNonBlocking, for_copies ? greatest : least),
+        "creating a stream");
 }
 
 void Stream::Use() const { Check(cudaSetDevice(device_), "choosing GPU {}", device_); }
@@ -86,6 +90,12 @@ void Stream::Finish() {
   if (settle_) settle_();
   Use();
   Check(cudaStreamSynchronize(stream_), "an op enqueued before");
+}
+
+void Stream::FinishUpTo(const StreamMark& mark) {
+  if (settle_) settle_();
+  Use();
+  Check(cudaEventSynchronize(dynamic_cast<const Event&>(mark).get()), "an op enqueued before");
 }
 
 }  // namespace sluice::ops::cuda

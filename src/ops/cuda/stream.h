@@ -31,7 +31,9 @@ class Gate {
 // with this object.
 class Stream final : public WorkStream {
  public:
-  Stream();
+  // `for_copies`: its kernels, those of the driver's for copies within the device, come before those of other
+  // streams where an SM is free for either.
+  explicit Stream(bool for_copies = false);
   ~Stream() override;
   Stream(const Stream&) = delete;
   Stream& operator=(const Stream&) = delete;
@@ -44,6 +46,7 @@ class Stream final : public WorkStream {
   void Copy(const void* from, void* to, int64_t bytes) override;
   void Call(std::function<void()> what) override;
   void Finish() override;
+  void FinishUpTo(const StreamMark& mark) override;
   void SetBeforeFinish(std::function<void()> settle) override { settle_ = std::move(settle); }
 
  private:
