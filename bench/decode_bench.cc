@@ -75,14 +75,15 @@ class Decoder {
     const int64_t most = std::ranges::max(options.batches);
     model::StageSlice slice;
     slice.layers = {{0, config.num_hidden_layers}};
-    const model::PassLimits limits = model::LargestPass(
+    model::PassLimits limits = model::LargestPass(
         {std::max(options.context, most), most, pages_each_ * ops::kPageTokens}, 1, kSplit);
     model_ = std::make_unique<model::StageModel>(config, slice, model::LoadStage(*checkpoint_, *ops_, slice),
                                                  format, most * pages_each_, ops_->memory());
+    limits.fp8_experts = model_->fp8_experts();
     ops::OpLimits op_limits = model::OpLimitsOf(config, slice, limits);
     op_limits.graph_rows = most;
     op_limits.recorded_layers = config.num_hidden_layers * std::ssize(options.batches);
-    ops_->Reserve(op_limits);
+    model_->Reserve(*ops_, op_limits);
     arena_.Reserve(model::ActivationBytes(config, ops_->numerics(), format, slice, limits));
     world_->SetFence([this](const StreamMark* mark) { ops_->FinishUpTo(mark); });
     x_ = OwnedTensor(DType::kBF16, limits.rows, config.hidden_size, ops_->memory());

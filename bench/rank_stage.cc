@@ -50,12 +50,12 @@ RankStage::RankStage(const StageOptions& options)
   slice.first = slice.last = false;  // layers alone
   layers_ = slice.layers.front();
   const int64_t pages = CeilDiv(options.prompt, ops::kPageTokens);
-  const model::PassLimits limits =
+  model::PassLimits limits =
       model::LargestPass({options.chunk, 1, options.prompt}, options.lanes, parallel::SplitMode::kInterleave);
   model_ = std::make_unique<model::StageModel>(config, slice, model::LoadStage(*checkpoint_, *ops_, slice),
                                                format, pages, ops_->memory());
-  model_->ReserveLanding(options.chunk, ops_->memory().Landing());
-  ops_->Reserve(model::OpLimitsOf(config, slice, limits));
+  limits.fp8_experts = model_->fp8_experts();
+  model_->Reserve(*ops_, model::OpLimitsOf(config, slice, limits));
   arena_.Reserve(model::ActivationBytes(config, ops_->numerics(), format, slice, limits) +
                  limits.rows *
                      (config.hidden_size * SizeOf(DType::kBF16) + config.index_topk * SizeOf(DType::kI32)));

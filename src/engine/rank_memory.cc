@@ -1,5 +1,8 @@
 #include "engine/rank_memory.h"
 
+#include <algorithm>
+#include <functional>
+
 #include "engine/rank_host.h"
 #include "model/shapes.h"
 #include "model/weight_bytes.h"
@@ -27,12 +30,16 @@ std::vector<RankMemory> MemoryOfRanks(const JobSettings& settings, const checkpo
   const auto& config = checkpoint.config();
   const ops::Numerics numerics = NumericsOf(settings.numerics, checkpoint.is_fp8());
   const ops::CacheFormat format = CacheFormatOf(settings, checkpoint.is_fp8());
+  const std::vector<bool> fp8_experts = model::Fp8Experts(checkpoint, numerics);
   std::vector<RankMemory> ranks;
   std::set<std::string> counted;
   for (int rank = 0; rank < settings.grid.world(); ++rank) {
     const pipeline::RankOptions options = RankOptionsOf(settings, config, rank);
     const model::StageSlice slice = pipeline::SliceOf(options);
-    const pipeline::PassMemory pass = pipeline::PassMemoryOf(options, config, numerics, format);
+    const bool all_fp8 = std::ranges::all_of(slice.layers, [&](const parallel::LayerRange& range) {
+      return std::all_of(fp8_experts.begin() + range.begin, fp8_experts.begin() + range.end, std::identity());
+    });
+    const pipeline::PassMemory pass = pipeline::PassMemoryOf(options, config, numerics, format, all_fp8);
     model::StageSlice answering = slice;
     answering.nextn = false;
     std::set<std::string>* held = threads ? &counted : nullptr;

@@ -62,6 +62,7 @@ class ActivationCounter {
         cache_(CacheShapeOf(config, cache_format)),
         all_(limits.step.rows),
         mine_(limits.rows),
+        fp8_experts_(limits.fp8_experts),
         of_heads_(slice.attn_tp == 1 ? mine_ : std::min(all_, slice.attn_tp * mine_)) {}
 
   int64_t Embed() const { return Rows(all_, c_.hidden_size) + Rows(mine_, c_.hidden_size); }
@@ -81,14 +82,15 @@ class ActivationCounter {
     bytes += Of(DType::kU8, mine_, cache_row_bytes);              // my_rows
     if (slice_.lanes > 1) bytes += Of(DType::kU8, all_, cache_row_bytes);
     if (!SharesSelections()) bytes += Selection();
-    int64_t select = 0;
+    int64_t index_scratch = 0;
     if (has_indexer) {
-      bytes += Rows(mine_, c_.index_head_dim);                 // index_key
-      select += Rows(mine_, index_queries);                    // index_query
-      select += Of(query_type_, mine_, index_queries);         // queries
-      select += 2 * Of(DType::kF32, mine_, c_.index_n_heads);  // gate_logits, gates
+      bytes += Rows(mine_, c_.index_head_dim);                    // index_key
+      bytes += Of(query_type_, mine_, index_queries);             // queries
+      bytes += Of(DType::kF32, mine_, c_.index_n_heads);          // gates
+      index_scratch += Rows(mine_, index_queries);                // index_query
+      index_scratch += Of(DType::kF32, mine_, c_.index_n_heads);  // gate_logits
     }
-    return bytes + std::max(select, Attend());
+    return bytes + std::max(index_scratch, Attend());
   }
 
   int64_t DenseMlp() const {
@@ -130,12 +132,13 @@ class ActivationCounter {
     const bool cut = slice_.attn_tp > 1;
     const int64_t heads = c_.num_attention_heads / slice_.attn_tp;
     int64_t bytes = cut ? EitherForm(of_heads_, c_.q_lora_rank) : 0;
-    bytes += Rows(of_heads_, heads * (c_.qk_nope_head_dim + c_.qk_rope_head_dim));  // query
-    bytes += Rows(of_heads_, heads * (c_.kv_lora_rank + c_.qk_rope_head_dim));      // query_latent
-    bytes += Rows(of_heads_, heads * c_.kv_lora_rank);                              // out_latent
-    bytes += Rows(of_heads_, heads * c_.v_head_dim);                                // heads
-    bytes += Of(cut ? DType::kF32 : type_, of_heads_, c_.hidden_size);              // out
-    return cut ? bytes + SumOverRanks(slice_.attn_tp) : bytes;
+    bytes += Rows(of_heads_, heads * (c_.kv_lora_rank + c_.qk_rope_head_dim));  // query_latent
+    const int64_t query = Rows(of_heads_, heads * (c_.qk_nope_head_dim + c_.qk_rope_head_dim));
+    int64_t behind = Rows(of_heads_, heads * c_.kv_lora_rank);           // out_latent
+    behind += Rows(of_heads_, heads * c_.v_head_dim);                    // heads
+    behind += Of(cut ? DType::kF32 : type_, of_heads_, c_.hidden_size);  // out
+    if (cut) behind += SumOverRanks(slice_.attn_tp);
+    return bytes + std::max(query, behind);
   }
   static int64_t Of(DType type, int64_t rows, int64_t cols) {
     return Arena::Taken(rows * cols * SizeOf(type));
@@ -158,13 +161,17 @@ class ActivationCounter {
     int64_t bytes = Of(DType::kF32, mine, c_.n_routed_experts);  // logits
     bytes += Of(DType::kI32, mine, 2 * c_.num_experts_per_tok);  // choices
     if (travels) bytes += Of(DType::kI32, all, 2 * c_.num_experts_per_tok);
-    if (travels) bytes += EitherForm(rows.sent, c_.hidden_size) + EitherForm(rows.arrived, c_.hidden_size);
+    // Rows travel, and are taken, in the form that the experts read.
+    const auto for_experts = [&](int64_t count) {
+      return fp8_experts_ ? Quantized(count, c_.hidden_size) : EitherForm(count, c_.hidden_size);
+    };
+    if (travels) bytes += for_experts(rows.sent) + for_experts(rows.arrived);
     if (travels) bytes += Of(DType::kI32, rows.arrived, 2 * c_.num_experts_per_tok);
     bytes += Of(DType::kI32, 1, rows.pairs) + Of(DType::kI32, rows.experts, 3);
     bytes += Of(DType::kI32, rows.arrived, c_.num_experts_per_tok);  // the plan
     bytes += Rows(rows.pairs, c_.hidden_size);                       // out
     bytes += 2 * Rows(rows.pairs, c_.moe_intermediate_size);         // gate, up
-    bytes += std::max(EitherForm(rows.pairs, c_.hidden_size),        // in, and then in its place
+    bytes += std::max(for_experts(rows.pairs),                       // in, and then in its place
                       Quantized(rows.pairs, c_.moe_intermediate_size));
     bytes += Rows(rows.nodes, c_.hidden_size);         // nodes
     bytes += Rows(rows.returned, c_.hidden_size);      // those that travel
@@ -182,8 +189,9 @@ class ActivationCounter {
   const DType type_;
   const DType query_type_;
   const cache::CacheShape cache_;
-  const int64_t all_;       // rows of the step
-  const int64_t mine_;      // of the lane
+  const int64_t all_;   // rows of the step
+  const int64_t mine_;  // of the lane
+  const bool fp8_experts_;
   const int64_t of_heads_;  // of its head group
 };
 
@@ -243,13 +251,9 @@ ops::OpLimits OpLimitsOf(const checkpoint::ModelConfig& config, const StageSlice
   linear(of_heads,
          std::max(config.q_lora_rank, config.num_attention_heads / slice.attn_tp * config.v_head_dim));
   linear(std::min(kSlabRows, all), config.hidden_size);
-  if (kinds.dense) {
-    linear(slice.dense_tp ? all : mine, std::max(config.hidden_size, config.intermediate_size));
-  }
-  if (kinds.moe) {
-    linear(moe.pairs, std::max(config.hidden_size, config.moe_intermediate_size));
-    linear(mine, config.n_shared_experts * config.moe_intermediate_size);
-  }
+  // What stands behind a SwiGLU gets rows that are quantised, and so do experts of FP8.
+  if (kinds.dense && slice.dense_tp) linear(all, config.hidden_size);
+  if (kinds.moe && !limits.fp8_experts) linear(moe.pairs, config.hidden_size);
   most.top_k = config.index_topk;
   most.experts = config.n_routed_experts;
   most.vocabulary = config.vocab_size;

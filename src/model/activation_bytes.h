@@ -13,7 +13,8 @@ namespace sluice::model {
 // The largest pass of a lane.
 struct PassLimits {
   step::StepLimits step;
-  int64_t rows = 0;  // of the step's that are the lane's own
+  int64_t rows = 0;          // of the step's that are the lane's own
+  bool fp8_experts = false;  // in every layer of the slice that has experts (MoeWeights)
 };
 PassLimits LargestPass(const step::StepLimits& step, int lanes, parallel::SplitMode mode);
 

@@ -1,7 +1,10 @@
 #include "model/activation_bytes.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <functional>
 #include <thread>
 
 #include "base/compute_pool.h"
@@ -47,8 +50,13 @@ class Stage {
 
   int64_t Bound(const step::Step& step, int lane) const {
     const step::StepLimits limits{step.rows(), std::ssize(step.sequences), 4096};
-    return ActivationBytes(checkpoint_.config(), numerics(), format_, SliceOf(lane),
-                           LargestPass(limits, layout_.lanes, layout_.split));
+    PassLimits pass = LargestPass(limits, layout_.lanes, layout_.split);
+    pass.fp8_experts = fp8_experts();
+    return ActivationBytes(checkpoint_.config(), numerics(), format_, SliceOf(lane), pass);
+  }
+  // As a plan knows it, before anything is loaded.
+  bool fp8_experts() const {
+    return std::ranges::all_of(Fp8Experts(checkpoint_, numerics()), std::identity());
   }
 
  private:
@@ -71,6 +79,7 @@ class Stage {
       if (layer.moe) biases.push_back(layer.moe->e_score_correction_bias);
     }
     StageModel stage(checkpoint_.config(), SliceOf(lane), std::move(weights), format_, /*cache_pages=*/64);
+    EXPECT_EQ(stage.fp8_experts(), fp8_experts());
     std::vector<int> of_heads;
     for (int member = 0; member < layout_.attn_tp; ++member) {
       of_heads.push_back(lane / layout_.attn_tp * layout_.attn_tp + member);
@@ -184,6 +193,34 @@ TEST_P(ActivationBytesTest, MostOfItIsUsedWhereTheRouterChoosesOneLanesExperts) 
   const step::Step step = StepOf({300}, 150, true);
   EXPECT_GE(static_cast<double>(stage.Peaks({step})[0][1]),
             kUsed * static_cast<double>(stage.Bound(step, 0)));
+}
+
+// Most of what a lane takes are rows of its experts, and an FP8 row is half as long as one of bf16.
+TEST(ActivationBytes, RowsForExpertsOfFp8AreCountedAsTheyTravel) {
+  const auto checkpoint = checkpoint::Checkpoint::Open("random:v3.2?layers=4&dense=1");
+  const auto& config = checkpoint->config();
+  const auto fp8 = Fp8Experts(*checkpoint, ops::Numerics::kFp8);
+  EXPECT_THAT(fp8, testing::Each(true));
+  EXPECT_EQ(Fp8Experts(*checkpoint, ops::Numerics::kExact), (std::vector<bool>{true, false, false, false}));
+  StageSlice slice;
+  slice.layers = {{0, 4}};
+  slice.lanes = slice.expert_owners = 8;
+  slice.first = slice.last = false;
+  PassLimits limits = LargestPass({8192, 1, 65536}, 8, parallel::SplitMode::kInterleave);
+  const auto bytes = [&](bool fp8_experts) {
+    limits.fp8_experts = fp8_experts;
+    return ActivationBytes(config, ops::Numerics::kFp8, ops::CacheFormat::kFp8, slice, limits);
+  };
+  // 1,024 rows to 8 owners each, 8,192 that arrive, 65,536 pairs of a row and an expert.
+  const int64_t rows = 8 * 1024 + 8192 + 65536;
+  EXPECT_EQ(bytes(false) - bytes(true),
+            rows * (2 * config.hidden_size - ops::QuantizedRowBytes(config.hidden_size)));
+  const auto inputs = [&](bool fp8_experts) {
+    limits.fp8_experts = fp8_experts;
+    return OpLimitsOf(config, slice, limits).linear_inputs;
+  };
+  EXPECT_EQ(inputs(false), 65536 * config.hidden_size);
+  EXPECT_EQ(inputs(true), 1024 * config.num_attention_heads * config.v_head_dim);
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, ActivationBytesTest, testing::ValuesIn(Cases()),

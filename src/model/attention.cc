@@ -67,54 +67,68 @@ Tensor Attention::Forward(const Pass& pass, const AttentionWeights& attention,
     ops.IndexKeyRows(indexer_shape_, index_key, indexer->k_norm_weight, indexer->k_norm_bias, angles.mine,
                      my_rows.ColRange(latent_bytes, index_bytes));
   }
-  const Tensor all_rows = pass.Gather("all-gather latents and index keys", my_rows);
+  // What needs no other lane's rows is computed while they come.
+  const Pass::Gathering rows_of_lanes = pass.BeginGather("all-gather latents and index keys", my_rows);
+  std::optional<IndexQueries> index;
+  if (indexer.has_value()) index = QueriesOfIndexer(pass, *indexer, angles.mine, h, query_low);
+  std::optional<Tensor> query_latent;
+  if (pass.heads() == nullptr) query_latent = LatentQueries(pass, attention, angles.mine, query_low);
+  const Tensor all_rows = rows_of_lanes.End();
   ops.WriteLatents(all_rows.ColRange(0, latent_bytes), pass.gathered(), pass.pages(), caches.latents);
   if (indexer.has_value()) {
     ops.WriteIndexKeys(all_rows.ColRange(latent_bytes, index_bytes), pass.gathered(), pass.pages(),
                        caches.index_keys.value());
-    Select(pass, *indexer, *caches.index_keys, angles.mine, h, query_low, selection.mine);
+    ops.SelectKeys(indexer_shape_, index->queries, index->gates, *caches.index_keys, pass.mine(),
+                   pass.pages(), selection.mine);
     if (steering) steering(selection.mine);
     GatherSelection(pass, selection);
   }
 
-  if (pass.heads() == nullptr) {
-    return Attend(pass, attention, caches.latents, angles.mine, query_low, selection.mine,
+  if (query_latent.has_value()) {
+    return Attend(pass, attention, caches.latents, *query_latent, selection.mine,
                   ops::ActivationType(ops.numerics()));
   }
+  const ops::Activation low_of_heads =
+      pass.GatherHeads("gather queries", query_low.Only(attention.q_b_proj->reads()));
   const Tensor partial =
-      Attend(pass, attention, caches.latents, angles.of_heads,
-             pass.GatherHeads("gather queries", query_low.Only(attention.q_b_proj->reads())),
+      Attend(pass, attention, caches.latents, LatentQueries(pass, attention, angles.of_heads, low_of_heads),
              selection.of_heads, DType::kF32);
   return SumOverRanks(pass, *pass.heads(), "sum attention over heads", partial, pass.RowsOfHeads());
 }
 
-void Attention::Select(const Pass& pass, const IndexerWeights& indexer, const ops::PagedCache& index_keys,
-                       const Tensor& angles, const ops::Activation& h, const ops::Activation& query_low,
-                       const Tensor& selection) const {
-  const Arena::Scope scratch(pass.arena());
+Attention::IndexQueries Attention::QueriesOfIndexer(const Pass& pass, const IndexerWeights& indexer,
+                                                    const Tensor& angles, const ops::Activation& h,
+                                                    const ops::Activation& query_low) const {
   ops::Ops& ops = pass.ops();
   const int64_t rows = pass.rows();
+  const DType query_type = ops.numerics() == ops::Numerics::kExact ? DType::kF32 : DType::kF8E4M3;
+  const IndexQueries made{pass.New(query_type, rows, indexer.wq_b->rows()),
+                          pass.New(DType::kF32, rows, indexer_shape_.heads)};
+  const Arena::Scope scratch(pass.arena());
   const Tensor index_query = pass.NewActivation(rows, indexer.wq_b->rows());
   ops.Linear(query_low, *indexer.wq_b, index_query);
   const Tensor gate_logits = pass.New(DType::kF32, rows, indexer_shape_.heads);
   ops.Linear(h, *indexer.weights_proj, gate_logits);
-  const DType query_type = ops.numerics() == ops::Numerics::kExact ? DType::kF32 : DType::kF8E4M3;
-  const Tensor queries = pass.New(query_type, rows, index_query.cols);
-  const Tensor gates = pass.New(DType::kF32, rows, indexer_shape_.heads);
-  ops.IndexQueries(indexer_shape_, index_query, gate_logits, angles, queries, gates);
-  ops.SelectKeys(indexer_shape_, queries, gates, index_keys, pass.mine(), pass.pages(), selection);
+  ops.IndexQueries(indexer_shape_, index_query, gate_logits, angles, made.queries, made.gates);
+  return made;
+}
+
+Tensor Attention::LatentQueries(const Pass& pass, const AttentionWeights& attention, const Tensor& angles,
+                                const ops::Activation& query_low) const {
+  const int64_t rows = query_low.rows();
+  const Tensor query_latent = pass.NewActivation(rows, shape_.heads * shape_.latent_width());
+  const Arena::Scope scratch(pass.arena());
+  const Tensor query = pass.NewActivation(rows, attention.q_b_proj->rows());
+  pass.ops().Linear(query_low, *attention.q_b_proj, query);
+  pass.ops().AbsorbQuery(shape_, query, *attention.up_keys, angles, query_latent);
+  return query_latent;
 }
 
 // o_t = W_o W_uv softmax(scale * [W_uk^T q_nope; q_pe] . [c; k_pe]) c   over S_t
 Tensor Attention::Attend(const Pass& pass, const AttentionWeights& attention, const ops::PagedCache& latents,
-                         const Tensor& angles, const ops::Activation& query_low, const Tensor& selection,
-                         DType type) const {
+                         const Tensor& query_latent, const Tensor& selection, DType type) const {
   ops::Ops& ops = pass.ops();
-  const int64_t rows = query_low.rows();
-  const Tensor query = pass.NewActivation(rows, attention.q_b_proj->rows());
-  ops.Linear(query_low, *attention.q_b_proj, query);
-  const Tensor query_latent = pass.NewActivation(rows, shape_.heads * shape_.latent_width());
-  ops.AbsorbQuery(shape_, query, *attention.up_keys, angles, query_latent);
+  const int64_t rows = query_latent.rows;
   const Tensor out_latent = pass.NewActivation(rows, shape_.heads * shape_.latent);
   ops.SparseAttention(shape_, query_latent, latents, pass.of_heads(), pass.pages(), selection, softmax_scale_,
                       out_latent);

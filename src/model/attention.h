@@ -63,14 +63,19 @@ class Attention {
                  const SelectionSteering& steering) const;
 
  private:
-  // I_{t,s} = sum_h w_{t,h} ReLU(q^I_{t,h} . k^I_s); S_t = top-k of I_t, for the lane's own rows.
-  void Select(const Pass& pass, const IndexerWeights& indexer, const ops::PagedCache& index_keys,
-              const Tensor& angles, const ops::Activation& h, const ops::Activation& query_low,
-              const Tensor& selection) const;
+  // q^I and w of the lane's own rows: I_{t,s} = sum_h w_{t,h} ReLU(q^I_{t,h} . k^I_s).
+  struct IndexQueries {
+    Tensor queries;  // [T, index_heads * index_dim]
+    Tensor gates;    // [T, index_heads] F32
+  };
+  IndexQueries QueriesOfIndexer(const Pass& pass, const IndexerWeights& indexer, const Tensor& angles,
+                                const ops::Activation& h, const ops::Activation& query_low) const;
+  // [W_uk^T q_nope; q_pe] of this lane's heads: [rows, heads * latent width].
+  Tensor LatentQueries(const Pass& pass, const AttentionWeights& attention, const Tensor& angles,
+                       const ops::Activation& query_low) const;
   // o = W_o W_uv softmax(...) of this lane's heads for the head group's rows, in `type`.
   Tensor Attend(const Pass& pass, const AttentionWeights& attention, const ops::PagedCache& latents,
-                const Tensor& angles, const ops::Activation& query_low, const Tensor& selection,
-                DType type) const;
+                const Tensor& query_latent, const Tensor& selection, DType type) const;
 
   ops::AttentionShape shape_;  // with the heads of one lane
   ops::IndexerShape indexer_shape_;

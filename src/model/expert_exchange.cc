@@ -5,32 +5,45 @@
 namespace sluice::model {
 
 Routing::Routing(const ExpertTree& tree, const Tensor& choices, const std::vector<int64_t>& rows_of_lanes)
-    : first_row_{0}, choices_(static_cast<size_t>(tree.leaves())) {
+    : ids_(choices.ColRange(0, choices.cols / 2)), first_row_{0}, chosen_(static_cast<size_t>(ids_.rows)) {
   for (const int64_t rows : rows_of_lanes) first_row_.push_back(first_row_.back() + rows);
-  const Tensor ids = choices.ColRange(0, choices.cols / 2);
-  chosen_.reserve(static_cast<size_t>(ids.rows));
-  for (int64_t row = 0; row < ids.rows; ++row) {
+  const auto [first_expert, experts] = tree.ExpertsOf(0, tree.leaves());
+  std::vector<LeafSet> leaf_of;  // of each expert
+  for (int64_t expert = first_expert; expert < experts; ++expert) {
+    const int64_t leaf = tree.LeafOf(expert);
+    leaf_of.push_back(LeavesBetween(leaf, leaf + 1));
+  }
+  for (int64_t row = 0; row < ids_.rows; ++row) {
     LeafSet leaves = 0;
-    for (const int32_t id : std::span(ids.Row<const int32_t>(row), static_cast<size_t>(ids.cols))) {
-      const int64_t leaf = tree.LeafOf(id);
-      leaves |= LeavesBetween(leaf, leaf + 1);
-      ++choices_[static_cast<size_t>(leaf)];
-    }
-    chosen_.push_back(leaves);
+    const auto* ids = ids_.Row<const int32_t>(row);
+    for (int64_t k = 0; k < ids_.cols; ++k) leaves |= leaf_of[static_cast<size_t>(ids[k])];
+    chosen_[static_cast<size_t>(row)] = leaves;
   }
 }
 
-int64_t Routing::ChoicesIn(int64_t first, int64_t end) const {
-  return std::accumulate(choices_.begin() + first, choices_.begin() + end, int64_t{0});
+int64_t Routing::ChoicesOf(int64_t first, int64_t end) const {
+  int32_t count = 0;
+  const auto low = static_cast<uint32_t>(first);
+  const auto width = static_cast<uint32_t>(end - first);
+  for (int64_t row = 0; row < ids_.rows; ++row) {
+    const auto* ids = ids_.Row<const int32_t>(row);
+    for (int64_t k = 0; k < ids_.cols; ++k) {
+      count += static_cast<uint32_t>(ids[k]) - low < width ? 1 : 0;
+    }
+  }
+  return count;
 }
 
 std::vector<int64_t> RowsFor(const ExpertTree& tree, const Routing& routing, int lane, int owner) {
   const auto [first_leaf, end_leaf] = tree.Owned(owner);
   const LeafSet owned = LeavesBetween(first_leaf, end_leaf);
-  std::vector<int64_t> rows;
+  std::vector<int64_t> rows(static_cast<size_t>(routing.RowsOf(lane)));
+  size_t found = 0;
   for (int64_t row = 0; row < routing.RowsOf(lane); ++row) {
-    if ((routing.LeavesOf(lane, row) & owned) != 0) rows.push_back(row);
+    rows[found] = row;
+    found += (routing.LeavesOf(lane, row) & owned) != 0 ? 1 : 0;
   }
+  rows.resize(found);
   return rows;
 }
 
@@ -51,8 +64,9 @@ int64_t FirstRow(const std::vector<int64_t>& rows, int part) {
 
 void ExchangeRows(const Pass& pass, std::string_view op, const Tensor& from,
                   const std::vector<int64_t>& from_counts, const Tensor& to,
-                  const std::vector<int64_t>& to_counts) {
+                  const std::vector<int64_t>& to_counts, const StreamMark* made) {
   const auto send = PartsOf(from, from_counts);
+  const comm::Communicator::Behind behind(pass.lanes(), made);
   pass.lanes().AllToAll(op, std::vector<std::span<const std::byte>>(send.begin(), send.end()),
                         PartsOf(to, to_counts));
 }

@@ -27,29 +27,24 @@ inline LeafSet LeavesBelow(const ExpertTree& tree, int32_t node) {
   return LeavesBetween(tree.nodes()[node].first_leaf, tree.nodes()[node].end_leaf);
 }
 
-// Which leaves every row of the step chose experts of: rows of all lanes, lane 0's first. While the host
-// plans a layer the device waits, so each choice is looked at once, here.
+// Which leaves every row of the step chose experts of: rows of all lanes, lane 0's first. What the device can
+// do while the host plans a layer is not much, so each choice is looked at once, here, and no row's way
+// through the loops is a branch.
 class Routing {
  public:
-  // `choices` [T of the step, 2 * top_k] I32 in host memory: ids | weights.
+  // `choices` [T of the step, 2 * top_k] I32 in host memory, which stay: ids | weights.
   Routing(const ExpertTree& tree, const Tensor& choices, const std::vector<int64_t>& rows_of_lanes);
 
   int64_t FirstRowOf(int lane) const { return first_row_[lane]; }
   int64_t RowsOf(int lane) const { return first_row_[lane + 1] - first_row_[lane]; }
   LeafSet LeavesOf(int lane, int64_t local_row) const { return chosen_[first_row_[lane] + local_row]; }
-  // How many choices of all rows are experts of leaves [first, end).
-  int64_t ChoicesIn(int64_t first, int64_t end) const;
+  // How many choices of all rows are experts [first, end).
+  int64_t ChoicesOf(int64_t first, int64_t end) const;
 
  private:
+  Tensor ids_;                      // [T, top_k]
   std::vector<int64_t> first_row_;  // of each lane, and the end
   std::vector<LeafSet> chosen_;     // of each row
-  std::vector<int64_t> choices_;    // of each leaf's experts
-};
-
-// A row of some lane, by its local number there.
-struct LaneRow {
-  int lane = 0;
-  int64_t row = 0;
 };
 
 // The rows of `lane` that chose an expert of `owner`, ascending: what `lane` sends to `owner`.
@@ -61,10 +56,11 @@ std::vector<std::span<std::byte>> PartsOf(const Tensor& tensor, const std::vecto
 int64_t FirstRow(const std::vector<int64_t>& rows, int part);
 
 // Sends rows of `from` to the lanes in order, from_counts[lane] to each, and receives to_counts[lane] rows
-// from each into `to`. Both contiguous and of one dtype and width.
+// from each into `to`. Both contiguous and of one dtype and width. `made`: a mark behind which no op touches
+// them (Ops::Mark); null: the rows are as all ops called so far leave them.
 void ExchangeRows(const Pass& pass, std::string_view op, const Tensor& from,
                   const std::vector<int64_t>& from_counts, const Tensor& to,
-                  const std::vector<int64_t>& to_counts);
+                  const std::vector<int64_t>& to_counts, const StreamMark* made = nullptr);
 
 // Rows of a tensor of nodes that hold the value of each tree node of one token, or kAbsent.
 using NodeRows = std::span<const int32_t>;

@@ -67,24 +67,23 @@ void Moe::ResetTraffic() {
 }
 
 Tensor Moe::Forward(const Pass& pass, const MoeWeights& weights, const ops::Activation& h) const {
-  const Tensor choices = Route(pass, weights, h);
-  const bool planned = pass.split().lanes() > 1 && pass.split().rows() > kFewRows;
-  std::optional<Routing> routing;
-  if (planned) {
-    pass.ops().Finish();
-    routing.emplace(tree_, OnHost(choices, pass.ops().memory()), pass.RowsOfLanes());
-  }
-  // What waits for no other lane comes before what does: the device has it to do while the host plans.
+  const Pass::Gathering choices_of_lanes =
+      pass.BeginGather("all-gather expert choices", Route(pass, weights, h));
+  // It waits for no other lane: the device has it to do while the host waits for the choices, and plans.
   std::optional<Tensor> shared;
   if (weights.shared_experts.has_value()) shared = MlpForward(pass, *weights.shared_experts, h);
+  const Tensor choices = choices_of_lanes.End();
   Tensor out;
-  if (planned) {
-    out = ByPlan(pass, weights, choices, *routing, h);
+  if (pass.split().lanes() > 1 && pass.split().rows() > kFewRows) {
+    // The gathered choices are there: End is the host's.
+    out = ByPlan(pass, weights, choices,
+                 Routing(tree_, OnHost(choices, pass.ops().memory()), pass.RowsOfLanes()), h);
   } else if (pass.split().lanes() > 1) {
     out = ByFixedSlots(pass, weights, choices, h);
   } else {
     traffic_.row_owners += h.rows();
-    out = Nodes(pass, weights, choices, h, h.rows() * shape_.top_k);  // one subtree: the root
+    // One subtree: the root.
+    out = Nodes(pass, weights, choices, h, PlanFor(pass, weights, choices, h.rows() * shape_.top_k));
   }
   if (shared.has_value()) pass.ops().Add(*shared, out);
   return out;
@@ -107,7 +106,7 @@ Tensor Moe::Route(const Pass& pass, const MoeWeights& weights, const ops::Activa
   const ops::ExpertChoices choices = ChoicesOf(mine);
   pass.ops().Route(shape_, logits, weights.e_score_correction_bias, choices.ids, choices.weights);
   traffic_.choice_bytes += (pass.split().lanes() - 1) * mine.bytes();
-  return pass.Gather("all-gather expert choices", mine);
+  return mine;
 }
 
 Tensor Moe::OnHost(const Tensor& choices, Memory& memory) const {
@@ -118,18 +117,23 @@ Tensor Moe::OnHost(const Tensor& choices, Memory& memory) const {
   return {landing_.data(), choices.dtype, choices.rows, choices.cols, choices.stride};
 }
 
-Tensor Moe::Nodes(const Pass& pass, const MoeWeights& weights, const Tensor& choices,
-                  const ops::Activation& x, int64_t pairs) const {
-  const std::vector<ops::Subtree> subtrees = SubtreesOf(pass.lane());
-  const Tensor nodes = pass.NewActivation(x.rows() * std::ssize(subtrees), hidden_);
-  if (weights.experts.count() == 0) return nodes;
+std::optional<ops::ExpertPlan> Moe::PlanFor(const Pass& pass, const MoeWeights& weights,
+                                            const Tensor& choices, int64_t pairs) const {
+  if (weights.experts.count() == 0) return std::nullopt;
   const ops::ExpertPlan plan{pass.New(DType::kI32, 1, pairs),
                              pass.New(DType::kI32, weights.experts.count(), 3),
-                             pass.New(DType::kI32, x.rows(), shape_.top_k)};
-  const ops::ExpertChoices chosen = ChoicesOf(choices);
-  pass.ops().PlanExperts(chosen.ids, weights.first_expert, plan);
-  const Tensor y = ExpertOutputs(pass, weights.experts, x, plan);
-  pass.ops().SumExperts(y, plan.pairs, chosen, leaves_, subtrees, nodes);
+                             pass.New(DType::kI32, choices.rows, shape_.top_k)};
+  pass.ops().PlanExperts(ChoicesOf(choices).ids, weights.first_expert, plan);
+  return plan;
+}
+
+Tensor Moe::Nodes(const Pass& pass, const MoeWeights& weights, const Tensor& choices,
+                  const ops::Activation& x, const std::optional<ops::ExpertPlan>& plan) const {
+  const std::vector<ops::Subtree> subtrees = SubtreesOf(pass.lane());
+  const Tensor nodes = pass.NewActivation(x.rows() * std::ssize(subtrees), hidden_);
+  if (!plan.has_value()) return nodes;
+  const Tensor y = ExpertOutputs(pass, weights.experts, x, *plan);
+  pass.ops().SumExperts(y, plan->pairs, ChoicesOf(choices), leaves_, subtrees, nodes);
   return nodes;
 }
 
@@ -155,8 +159,10 @@ Tensor Moe::ByFixedSlots(const Pass& pass, const MoeWeights& weights, const Tens
   }
   pass.lanes().AllToAll("dispatch rows to experts", send, PartsOf(arrived, arriving));
 
-  const Tensor nodes = Nodes(pass, weights, choices.RowRange(0, all_rows), arrived,
-                             all_rows * std::min(shape_.top_k, weights.experts.count()));
+  const Tensor chosen = choices.RowRange(0, all_rows);
+  const Tensor nodes =
+      Nodes(pass, weights, chosen, arrived,
+            PlanFor(pass, weights, chosen, all_rows * std::min(shape_.top_k, weights.experts.count())));
 
   // A slot for each of an owner's subtrees of each of my rows; the same for the others' rows from me.
   std::vector<int64_t> returning;
@@ -192,41 +198,51 @@ Tensor Moe::ByPlan(const Pass& pass, const MoeWeights& weights, const Tensor& ch
   std::vector<std::vector<int64_t>> sent(lanes);  // my local rows, by owner
   std::vector<int64_t> sent_rows;
   std::vector<int64_t> sent_counts;
-  std::vector<LaneRow> received;
-  std::vector<int64_t> received_counts;
   for (int lane = 0; lane < lanes; ++lane) {
     sent[lane] = RowsFor(tree_, routing, me, lane);
     sent_rows.insert(sent_rows.end(), sent[lane].begin(), sent[lane].end());
     sent_counts.push_back(static_cast<int64_t>(sent[lane].size()));
-    const std::vector<int64_t> from_lane = RowsFor(tree_, routing, lane, me);
-    for (const int64_t row : from_lane) received.push_back({lane, row});
-    received_counts.push_back(static_cast<int64_t>(from_lane.size()));
   }
   traffic_.row_owners += static_cast<int64_t>(sent_rows.size());
   const Tensor outgoing = pass.New(travels.dtype, static_cast<int64_t>(sent_rows.size()), travels.cols);
   ops.CopyRows(travels, sent_rows, outgoing);
-  const Tensor arrived = pass.New(travels.dtype, static_cast<int64_t>(received.size()), travels.cols);
-  ExchangeRows(pass, "dispatch rows to experts", outgoing, sent_counts, arrived, received_counts);
-  traffic_.dispatch_bytes += (outgoing.rows - sent_counts[me]) * outgoing.cols * SizeOf(outgoing.dtype);
-
-  // The subtrees of what arrived that are present travel back, row by row.
-  const auto [first_leaf, end_leaf] = tree_.Owned(me);
-  const std::vector<int32_t> subtrees = tree_.Subtrees(first_leaf, end_leaf);
-  std::vector<int64_t> chosen_rows;
-  std::vector<int64_t> travelling;  // rows of nodes
-  std::vector<int64_t> returned_counts(lanes, 0);
-  for (const LaneRow& at : received) {
-    const LeafSet leaves = routing.LeavesOf(at.lane, at.row);
-    for (size_t s = 0; s < subtrees.size(); ++s) {
-      if ((leaves & LeavesBelow(tree_, subtrees[s])) == 0) continue;
-      travelling.push_back(std::ssize(chosen_rows) * std::ssize(subtrees) + static_cast<int64_t>(s));
-      ++returned_counts[at.lane];
-    }
-    chosen_rows.push_back(routing.FirstRowOf(at.lane) + at.row);
+  const auto made = ops.Mark();
+  std::vector<int64_t> chosen_rows;  // those that arrive, by lane
+  std::vector<int64_t> received_counts;
+  for (int lane = 0; lane < lanes; ++lane) {
+    const std::vector<int64_t> from_lane = RowsFor(tree_, routing, lane, me);
+    for (const int64_t row : from_lane) chosen_rows.push_back(routing.FirstRowOf(lane) + row);
+    received_counts.push_back(static_cast<int64_t>(from_lane.size()));
   }
+  const Tensor arrived = pass.New(travels.dtype, std::ssize(chosen_rows), travels.cols);
+
+  // The experts' plan follows from the choices: the device makes it while rows travel.
+  const auto [first_leaf, end_leaf] = tree_.Owned(me);
+  const auto [first_expert, end_expert] = tree_.ExpertsOf(first_leaf, end_leaf);
   const Tensor chosen = pass.New(choices.dtype, arrived.rows, choices.cols);
   ops.CopyRows(choices, chosen_rows, chosen);
-  const Tensor nodes = Nodes(pass, weights, chosen, arrived, routing.ChoicesIn(first_leaf, end_leaf));
+  const auto experts = PlanFor(pass, weights, chosen, routing.ChoicesOf(first_expert, end_expert));
+  ExchangeRows(pass, "dispatch rows to experts", outgoing, sent_counts, arrived, received_counts, made.get());
+  traffic_.dispatch_bytes += (outgoing.rows - sent_counts[me]) * outgoing.cols * SizeOf(outgoing.dtype);
+  const Tensor nodes = Nodes(pass, weights, chosen, arrived, experts);
+
+  // The subtrees of what arrived that are present travel back, row by row. They, and the joins below, are
+  // listed while the device computes the experts.
+  const std::vector<int32_t> subtrees = tree_.Subtrees(first_leaf, end_leaf);
+  std::vector<int64_t> travelling;  // rows of nodes
+  std::vector<int64_t> returned_counts;
+  int64_t at = 0;  // of arrived
+  for (int lane = 0; lane < lanes; ++lane) {
+    const auto before = std::ssize(travelling);
+    for (int64_t i = 0; i < received_counts[lane]; ++i, ++at) {
+      const LeafSet leaves = routing.LeavesOf(lane, chosen_rows[at] - routing.FirstRowOf(lane));
+      for (size_t s = 0; s < subtrees.size(); ++s) {
+        if ((leaves & LeavesBelow(tree_, subtrees[s])) == 0) continue;
+        travelling.push_back(at * std::ssize(subtrees) + static_cast<int64_t>(s));
+      }
+    }
+    returned_counts.push_back(std::ssize(travelling) - before);
+  }
   const Tensor returned = pass.NewActivation(static_cast<int64_t>(travelling.size()), hidden_);
   ops.CopyRows(nodes, travelling, returned);
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <atomic>
+#include <optional>
 
 #include "checkpoint/model_config.h"
 #include "model/expert_exchange.h"
@@ -56,14 +57,18 @@ class Moe {
  private:
   // A lane's subtrees of the rows' sums.
   std::vector<ops::Subtree> SubtreesOf(int lane) const;
-  // [T of the step, 2 * top_k] I32: ids | weights of all lanes' rows, lane 0's first.
+  // [T, 2 * top_k] I32 of the lane's rows: ids | weights.
   Tensor Route(const Pass& pass, const MoeWeights& weights, const ops::Activation& h) const;
   // The choices where the host can read them, until the next call.
   Tensor OnHost(const Tensor& choices, Memory& memory) const;
+  // Which of the rows that made these choices go to which of this lane's experts; `pairs`: at least how many
+  // of the choices are those. Nothing on a lane without experts.
+  std::optional<ops::ExpertPlan> PlanFor(const Pass& pass, const MoeWeights& weights, const Tensor& choices,
+                                         int64_t pairs) const;
   // The sums as far as this lane's experts make them: row t * S + s is subtree s of row t of x, if present.
-  // `choices` are those of the rows of x; `pairs`: at least how many of them are this lane's experts.
+  // `choices` are those of the rows of x, and `plan` is theirs.
   Tensor Nodes(const Pass& pass, const MoeWeights& weights, const Tensor& choices, const ops::Activation& x,
-               int64_t pairs) const;
+               const std::optional<ops::ExpertPlan>& plan) const;
   Tensor ByFixedSlots(const Pass& pass, const MoeWeights& weights, const Tensor& choices,
                       const ops::Activation& h) const;
   Tensor ByPlan(const Pass& pass, const MoeWeights& weights, const Tensor& choices, const Routing& routing,

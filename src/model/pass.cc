@@ -60,11 +60,18 @@ std::vector<int64_t> Pass::RowsOfHeads() const {
   return rows;
 }
 
-Tensor Pass::Gather(std::string_view op, const Tensor& mine) const {
-  if (lanes_.size() == 1) return mine;
-  const Tensor all = New(mine.dtype, split_.rows(), mine.cols);
-  GatherFrom(lanes_, op, mine, RowsOfLanes(), all);
-  return all;
+Tensor Pass::Gather(std::string_view op, const Tensor& mine) const { return BeginGather(op, mine).End(); }
+
+Pass::Gathering Pass::BeginGather(std::string_view op, const Tensor& mine) const {
+  if (lanes_.size() == 1) return {*this, op, mine, mine, nullptr};
+  return {*this, op, mine, New(mine.dtype, split_.rows(), mine.cols), ops_.Mark()};
+}
+
+Tensor Pass::Gathering::End() const {
+  if (pass_.lanes_.size() == 1) return all_;
+  const comm::Communicator::Behind made(pass_.lanes_, made_.get());
+  GatherFrom(pass_.lanes_, op_, mine_, pass_.RowsOfLanes(), all_);
+  return all_;
 }
 
 Tensor Pass::GatherHeads(std::string_view op, const Tensor& mine) const {

@@ -1,7 +1,9 @@
 #pragma once
 
+#include <memory>
 #include <span>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "comm/communicator.h"
@@ -59,6 +61,10 @@ class Pass {
   Tensor Gather(std::string_view op, const Tensor& mine) const;
   // The same within the head group: [of_heads().size(), cols].
   Tensor GatherHeads(std::string_view op, const Tensor& mine) const;
+  // A gather in two halves, for ops to be called in between: they are computed while this lane waits for the
+  // others. End exchanges what `mine` was at the beginning.
+  class Gathering;
+  Gathering BeginGather(std::string_view op, const Tensor& mine) const;
   // Every form that is there.
   ops::Activation Gather(std::string_view op, const ops::Activation& mine) const;
   ops::Activation GatherHeads(std::string_view op, const ops::Activation& mine) const;
@@ -76,6 +82,24 @@ class Pass {
   std::vector<ops::RowPlace> gathered_;
   std::span<const ops::RowPlace> of_heads_;  // a stretch of gathered_: the group's lanes are neighbours
   std::vector<ops::PageTable> pages_;
+};
+
+class Pass::Gathering {
+ public:
+  // Every lane's rows; once.
+  Tensor End() const;
+
+ private:
+  friend class Pass;
+  const Pass& pass_;
+  std::string_view op_;
+  Tensor mine_;
+  Tensor all_;  // taken at the beginning: memory that ops in between let go of is still theirs at the end
+  std::unique_ptr<StreamMark> made_;  // mine
+
+  Gathering(const Pass& pass, std::string_view op, const Tensor& mine, const Tensor& all,
+            std::unique_ptr<StreamMark> made)
+      : pass_(pass), op_(op), mine_(mine), all_(all), made_(std::move(made)) {}
 };
 
 // The bytes of a contiguous tensor.

@@ -1,5 +1,6 @@
 #include "model/stage_model.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "model/mlp.h"
@@ -31,6 +32,17 @@ StageModel::StageModel(const checkpoint::ModelConfig& config, const StageSlice& 
       cache_(CacheShapeOf(config, cache_format), HasIndexers(weights_), cache_pages, memory),
       attention_(config, slice.attn_tp),
       moe_(config, slice.expert_owners) {}
+
+bool StageModel::fp8_experts() const {
+  return std::ranges::all_of(weights_.layers, [](const LayerWeights& layer) {
+    return !layer.moe.has_value() || layer.moe->fp8_experts;
+  });
+}
+
+void StageModel::Reserve(ops::Ops& ops, const ops::OpLimits& limits) {
+  ops.Reserve(limits);
+  if (!ops.memory().OnHost()) moe_.ReserveLanding(limits.places, ops.memory().Landing());
+}
 
 void StageModel::Embed(const Pass& pass, const Tensor& x) const {
   SLUICE_CHECK(slice_.first);

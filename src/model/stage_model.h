@@ -33,8 +33,12 @@ class StageModel {
   const ExpertTraffic& expert_traffic() const { return moe_.traffic(); }
   void ResetExpertTraffic() { moe_.ResetTraffic(); }
 
-  // Host memory for what the host has to read of a device; see Moe::ReserveLanding.
-  void ReserveLanding(int64_t rows, Memory& landing) { moe_.ReserveLanding(rows, landing); }
+  // Whether all layers that have experts take their rows quantised (MoeWeights).
+  bool fp8_experts() const;
+
+  // Before the first pass, where none may take memory: `ops` take what passes within `limits` need inside,
+  // and the host what it has to read of a device (Moe::ReserveLanding).
+  void Reserve(ops::Ops& ops, const ops::OpLimits& limits);
 
   // First stage only: x [T, hidden] = embeddings of the lane's rows.
   void Embed(const Pass& pass, const Tensor& x) const;

@@ -81,6 +81,19 @@ float ValueAt(const ops::RawMatrix& raw, int64_t row, int64_t col) {
   return value * raw.scales[row / kScaleBlock * blocks_across + col / kScaleBlock];
 }
 
+// Whether all gate and up projections of the experts below `prefix` are FP8 weights to a back end.
+bool AreFp8Experts(const checkpoint::Checkpoint& checkpoint, ops::Numerics numerics,
+                   const std::string& prefix) {
+  if (numerics != ops::Numerics::kFp8) return false;
+  for (int64_t e = 0; e < checkpoint.config().n_routed_experts; ++e) {
+    for (const char* name : {"gate_proj", "up_proj"}) {
+      const std::string weight = fmt::format("{}experts.{}.{}.weight", prefix, e, name);
+      if (!checkpoint.Has(checkpoint::ScaleName(weight))) return false;
+    }
+  }
+  return true;
+}
+
 // kv_b_proj of some heads, absorbed.
 struct UpWeights {
   std::unique_ptr<ops::WeightGroup> keys;    // per head W_uk^T [latent, nope]
@@ -189,13 +202,7 @@ class Loader {
     const auto [first_leaf, end_leaf] = tree.Owned(lane);
     const auto [first, end] = tree.ExpertsOf(first_leaf, end_leaf);
     weights.first_expert = first;
-    weights.fp8_experts = ops_.numerics() == ops::Numerics::kFp8;
-    for (int64_t e = 0; e < config.n_routed_experts; ++e) {
-      for (const char* name : {"gate_proj", "up_proj"}) {
-        const auto stored = checkpoint_.Get(fmt::format("{}experts.{}.{}.weight", prefix, e, name));
-        weights.fp8_experts = weights.fp8_experts && stored.dtype == DType::kF8E4M3;
-      }
-    }
+    weights.fp8_experts = AreFp8Experts(checkpoint_, ops_.numerics(), prefix);
     const auto group = [&](const char* name) {
       std::vector<std::string> tensors;
       std::vector<ops::RawMatrix> raws;
@@ -265,6 +272,16 @@ class Loader {
 };
 
 }  // namespace
+
+std::vector<bool> Fp8Experts(const checkpoint::Checkpoint& checkpoint, ops::Numerics numerics) {
+  const checkpoint::ModelConfig& config = checkpoint.config();
+  std::vector<bool> fp8;
+  for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
+    fp8.push_back(config.IsDense(layer) ||
+                  AreFp8Experts(checkpoint, numerics, fmt::format("model.layers.{}.mlp.", layer)));
+  }
+  return fp8;
+}
 
 ops::Forms FormsRead(const LayerWeights& layer) {
   ops::Forms forms = layer.attention.q_a_proj->reads() | layer.attention.kv_a_proj_with_mqa->reads();

@@ -69,6 +69,10 @@ struct LayerWeights {
   std::optional<MoeWeights> moe;  // the others
 };
 
+// Of each layer of the model, MoeWeights::fp8_experts as LoadStage will have it; true of dense layers, which
+// have none.
+std::vector<bool> Fp8Experts(const checkpoint::Checkpoint& checkpoint, ops::Numerics numerics);
+
 // The forms in which the layer's attention and feed-forward read their normed rows.
 ops::Forms FormsRead(const LayerWeights& layer);
 

@@ -62,9 +62,10 @@ model::StageSlice SliceOf(const RankOptions& options) {
 }
 
 PassMemory PassMemoryOf(const RankOptions& options, const checkpoint::ModelConfig& config,
-                        ops::Numerics numerics, ops::CacheFormat cache_format) {
+                        ops::Numerics numerics, ops::CacheFormat cache_format, bool fp8_experts) {
   const model::StageSlice slice = SliceOf(options);
-  const model::PassLimits limits = LimitsOf(options);
+  model::PassLimits limits = LimitsOf(options);
+  limits.fp8_experts = fp8_experts;
   const std::vector<int64_t> graphs = GraphsOf(options);
   ops::OpLimits ops = model::OpLimitsOf(config, slice, limits);
   ops.graph_rows = graphs.empty() ? 0 : graphs.back();
@@ -107,12 +108,11 @@ Rank::Rank(RankOptions options, std::unique_ptr<model::StageModel> stage, ops::O
 }
 
 void Rank::ReserveMemory() {
-  const PassMemory memory =
-      PassMemoryOf(options_, stage_->config(), ops_.numerics(), stage_->cache().shape().format);
-  ops_.Reserve(memory.ops);
+  const PassMemory memory = PassMemoryOf(options_, stage_->config(), ops_.numerics(),
+                                         stage_->cache().shape().format, stage_->fp8_experts());
+  stage_->Reserve(ops_, memory.ops);
   arena_.Reserve(memory.activations);
   hop_.Reserve(LimitsOf(options_).rows);
-  stage_->ReserveLanding(options_.largest_step.rows, ops_.memory().Landing());
   if (ops_.HasGraphs()) RecordGraphs();
   if (ops_.stream() != nullptr) hop_.UseStream(*ops_.stream());
 }

@@ -52,13 +52,14 @@ model::StageSlice SliceOf(const RankOptions& options);
 
 // What a rank takes for its passes when it starts, in bytes of its back end's memory and, for the inside of
 // ops, as limits.
+// `fp8_experts`: see model::PassLimits.
 struct PassMemory {
   int64_t activations = 0;  // its arena
   int64_t hop = 0;          // rows on their way to it and from it, and where graphs have them
   ops::OpLimits ops;
 };
 PassMemory PassMemoryOf(const RankOptions& options, const checkpoint::ModelConfig& config,
-                        ops::Numerics numerics, ops::CacheFormat cache_format);
+                        ops::Numerics numerics, ops::CacheFormat cache_format, bool fp8_experts);
 
 // Tells the controller why this rank ends. A controller that is gone as well is not an error.
 void ReportFailure(comm::Channel& control, const Failure& failure);
