@@ -88,6 +88,15 @@ __device__ inline void StoreSixteen(uint32_t address, const uint4& value) {
                : "memory");
 }
 
+// Four matrices of 8 rows of 16 bytes, lane l having the address of row l % 8 of matrix l / 8. Of matrix i it
+// gets in values[i] the bytes 4 (l % 4) and on of row l / 4.
+__device__ inline void LoadMatrices(uint32_t address, uint32_t (&values)[4]) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(values[0]), "=r"(values[1]), "=r"(values[2]), "=r"(values[3])
+               : "r"(address)
+               : "memory");
+}
+
 // ---- tensor copy: a box of a two-dimensional tensor to shared memory; outside the tensor it reads zeros
 // ----
 
@@ -215,6 +224,20 @@ SLUICE_WGMMA(WgmmaBf16, "m64n256k16.f32.bf16.bf16", 128, 128, 129, 130, "1, 1, 0
 SLUICE_WGMMA(WgmmaBf16Columns, "m64n64k16.f32.bf16.bf16", 32, 32, 33, 34, "1, 1, 0, 1")
 SLUICE_WGMMA(WgmmaBf16Columns, "m64n128k16.f32.bf16.bf16", 64, 64, 65, 66, "1, 1, 0, 1")
 
+// n = 64; k = 16 bf16 values, the first operand in registers: those of queries (16 w + l / 4 + 8 (i % 2)) and
+// channels 8 (i / 2) + 2 (l % 4) and the next in a[i].
+__device__ inline void WgmmaBf16(float (&d)[32], const uint32_t (&a)[4], uint64_t b, bool accumulate) {
+  asm volatile(
+      "{\n"
+      ".reg .pred p;\n"
+      "setp.ne.b32 p, %37, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {" SLUICE_PLACES_32
+      "}, {%32, %33, %34, %35}, %36, p, 1, 1, 0;\n"
+      "}\n"
+      : SLUICE_REGISTERS_32
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(static_cast<int>(accumulate)));
+}
+
 #undef SLUICE_WGMMA
 #undef SLUICE_REGISTERS_128
 #undef SLUICE_REGISTERS_64
@@ -278,6 +301,13 @@ __device__ inline void SendWord(uint32_t rank, int32_t* word, int32_t value, uin
                "r"(value), "r"(AddressIn(rank, barrier))
                : "memory");
 }
+
+// ---- launches that follow one another (LaunchBehind in sparse_attention_launch.h) ----
+
+// Once all blocks have said so or are done, the next launch's blocks may take what room there is.
+__device__ inline void LetDependentsStart() { asm volatile("griddepcontrol.launch_dependents;" ::: "memory"); }
+// Until the launch before is done and what it wrote can be seen.
+__device__ inline void WaitForEarlierGrids() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
 
 // ---- registers of a warpgroup ----
 

@@ -1,5 +1,6 @@
 #include "ops/cuda/sparse_attention.h"
 
+#include <algorithm>
 #include <limits>
 #include <numbers>
 
@@ -10,25 +11,38 @@
 namespace sluice::ops::cuda {
 namespace {
 
-// Clusters of 4 or 8 blocks lie inside a GPC, whose SMs are no multiple of either: of an H200's 132 SMs they
-// can have 120.
-int64_t ClusteredSms(int sms) { return int64_t{sms} * 120 / 132; }
+// Of a row and 64 heads: so few are shared by several SMs.
+int64_t MostFewItems(int sms) { return sms / 2; }
 
-// Of a row and 64 heads: so many may be shared by clusters.
-int64_t MostFewItems(int sms) { return ClusteredSms(sms) / 4; }
-
-// Blocks for each: as many as there is room for at once. With a second turn clusters take as long as a
-// single block does with an item (docs/kernels.md).
+// Blocks of threads that share an item's channels: as many as there is room for at once.
 int32_t Parts(int64_t items, int sms) {
-  if (items <= ClusteredSms(sms) / 8) return 8;
-  return items <= MostFewItems(sms) ? 4 : 1;
+  for (const int32_t parts : {8, 4}) {
+    if (items * parts <= sms) return parts;
+  }
+  return 2;
+}
+
+// Blocks of keys for each block of threads that makes scores, so that all run at once.
+int32_t StretchBlocks(const SparseAttention& work, int sms) {
+  const int64_t blocks = CeilDiv(work.top_k, kScoredKeys);
+  return static_cast<int32_t>(CeilDiv(blocks, std::min(blocks, sms / work.rows)));
+}
+
+cudaError_t EnqueueFew(LaunchedAttention launched, int sms, cudaStream_t stream) {
+  launched.stretch_blocks = StretchBlocks(launched.work, sms);
+  launched.parts = Parts(launched.work.rows * launched.head_groups, sms);
+  launched.workspace = static_cast<uint8_t*>(launched.work.workspace);
+  for (const auto launch : {LaunchScores, LaunchWeights, LaunchValues}) {
+    if (const cudaError_t error = launch(launched, stream); error != cudaSuccess) return error;
+  }
+  return cudaSuccess;
 }
 
 bool IsAligned(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % 16 == 0; }
 
 }  // namespace
 
-int64_t WorkspaceBytes(int sms) { return MostFewItems(sms) * kWeightsBytes; }
+int64_t WorkspaceBytes(int sms) { return MostFewItems(sms) * kItemBytes; }
 
 cudaError_t Enqueue(const SparseAttention& work, TileCounter tiles, int sms, cudaStream_t stream) {
   SLUICE_CHECK(work.format == CacheFormat::kFp8 || work.format == CacheFormat::kBf16,
@@ -53,9 +67,7 @@ cudaError_t Enqueue(const SparseAttention& work, TileCounter tiles, int sms, cud
   SLUICE_CHECK(items <= std::numeric_limits<int32_t>::max(), "{} rows", work.rows);
   launched.exponent_scale = static_cast<float>(work.scale * std::numbers::log2e);
   launched.tiles = tiles;
-  launched.parts = Parts(items, sms);
-  launched.weights = static_cast<uint8_t*>(work.workspace);
-  if (launched.parts > 1) return LaunchFew(launched, stream);
+  if (items <= MostFewItems(sms)) return EnqueueFew(launched, sms, stream);
   return Launch(launched, sms, stream);
 }
 

@@ -16,15 +16,41 @@ struct LaunchedAttention {
   int32_t head_groups = 0;      // of kTileHeads, the last perhaps smaller
   float exponent_scale = 0.0F;  // scale * log2 e
   int32_t* tiles = nullptr;
-  int32_t parts = 1;           // blocks that share 64 heads of a row: 1, 4 or 8
-  uint8_t* weights = nullptr;  // with parts: bf16 of each row and head group
+  // Few rows only:
+  int32_t stretch_blocks = 0;    // blocks of keys whose scores one block of threads makes
+  int32_t parts = 0;             // blocks of threads that share the channels of 64 heads: 2, 4 or 8
+  uint8_t* workspace = nullptr;  // kItemBytes for each row and head group
 };
 
-inline constexpr int64_t kWeightsBytes = kMostAttended * kTileHeads * 2;
+// Of 64 heads: scores of a block of keys in fp32, and in their place weights; with the largest of each block.
+inline constexpr int64_t kScoredKeys = 64;
+inline constexpr int64_t kScoredBlockBytes = kTileHeads * kScoredKeys * 4;
+inline constexpr int64_t kItemBytes = kMostAttended / kScoredKeys * (kScoredBlockBytes + kTileHeads * 4);
 
 // One block on each SM, which takes whole rows.
 cudaError_t Launch(const LaunchedAttention& launched, int sms, cudaStream_t stream);
-// `parts` blocks for each row and head group.
-cudaError_t LaunchFew(const LaunchedAttention& launched, cudaStream_t stream);
+
+// Few rows, one after the other: scores, weights, values.
+cudaError_t LaunchScores(const LaunchedAttention& launched, cudaStream_t stream);
+cudaError_t LaunchWeights(const LaunchedAttention& launched, cudaStream_t stream);
+cudaError_t LaunchValues(const LaunchedAttention& launched, cudaStream_t stream);
+
+// A launch whose blocks may start while those of the launch before it, which is of the same call, still run:
+// the kernel waits for what that one wrote (WaitForEarlierGrids).
+inline cudaError_t LaunchBehind(void (*kernel)(LaunchedAttention), const LaunchedAttention& launched,
+                                unsigned blocks, unsigned threads, size_t shared_bytes, cudaStream_t stream) {
+  cudaLaunchAttribute early{};
+  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  early.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(blocks);
+  config.blockDim = dim3(threads);
+  config.dynamicSmemBytes = shared_bytes;
+  config.stream = stream;
+  config.attrs = &early;
+  config.numAttrs = 1;
+  void* arguments[] = {const_cast<LaunchedAttention*>(&launched)};
+  return cudaLaunchKernelExC(&config, reinterpret_cast<const void*>(kernel), arguments);
+}
 
 }  // namespace sluice::ops::cuda

@@ -1,0 +1,222 @@
+#include <cmath>
+
+#include "ops/cuda/attention_math.cuh"
+#include "ops/cuda/hopper.cuh"
+#include "ops/cuda/latent_gather.cuh"
+#include "ops/cuda/ring.cuh"
+#include "ops/cuda/sparse_attention_few.cuh"
+#include "ops/cuda/sparse_attention_launch.h"
+
+// Few rows, first launch: scores. A block of threads has some of a row's blocks of keys and all its heads, 128
+// or 64. One warpgroup gathers keys, two multiply them with queries that they keep in registers: with 128
+// heads each has 64 of them, with 64 the two take the blocks of keys in turn.
+namespace sluice::ops::cuda {
+namespace {
+
+constexpr int kMathThreads = 256;
+constexpr int kMathWarps = kMathThreads / 32;
+constexpr int kThreads = kMathThreads + kGatherThreads;
+constexpr int kSlots = 3;
+constexpr int kSteps = static_cast<int>(kLatentWidth) / 16;  // of 16 channels
+
+struct ScoreShared {
+  // Of keys. To begin with the queries of a warpgroup lie in the second slot, those of the other in the third.
+  alignas(1024) uint8_t panels[kSlots][kPanels][kPanelBytes];
+  alignas(16) float scales[kSlots][kBlockKeys][kQuantBlocks];  // of the codes
+  uint64_t full[kSlots];
+  uint64_t empty[kSlots];
+  uint64_t queries_taken;
+};
+
+// A row's blocks [first, first + count).
+struct Stretch {
+  int32_t row;
+  int32_t first;
+  int32_t count;
+};
+
+// ---- keys ----
+
+template <bool kFp8>
+__device__ void BringKeys(const SparseAttention& work, const Stretch& stretch, ScoreShared& shared) {
+  const int32_t first_position = FirstPosition(work, stretch.row, stretch.first, stretch.count);
+  KeyRows rows(work, {stretch.row, 0, static_cast<int32_t>(work.top_k)}, stretch.first);
+  const int blocks = BlocksWithKeys(first_position);
+  Ring<kSlots> next;
+  const auto open = [&](int block) {
+    if (block == 1) Wait(&shared.queries_taken, 0);
+    Wait(&shared.empty[next.slot], next.parity ^ 1);
+  };
+  if constexpr (kFp8) {
+    const auto copy = [&](int block) {
+      if (block < blocks) {
+        const int32_t row = rows.Next();
+        open(block);
+        CopyCodes(work, row, shared.panels[next.slot], shared.scales[next.slot]);
+        next.Next();
+      }
+      EndCopyGroup();
+    };
+    copy(0);
+    Ring<kSlots> slot;
+#pragma unroll 1
+    for (int block = 0; block < blocks; ++block) {
+      copy(block + 1);
+      WaitForCopyGroups<1>();
+      __syncwarp();
+#pragma unroll 1
+      for (int quarter = 0; quarter < kQuantBlocks; ++quarter) {
+        DequantizeQuarter(quarter, shared.panels[slot.slot], shared.scales[slot.slot]);
+      }
+      FenceShared();
+      Arrive(&shared.full[slot.slot]);
+      slot.Next();
+    }
+  } else {
+#pragma unroll 1
+    for (int block = 0; block < blocks; ++block) {
+      const int32_t row = rows.Next();
+      open(block);
+      for (int half = 0; half < 2; ++half) CopyValues(work, row, half, shared.panels[next.slot]);
+      ArriveAfterCopies(&shared.full[next.slot]);
+      next.Next();
+    }
+  }
+}
+
+// ---- scores ----
+
+// A warp's 16 queries as the registers of wgmma's first operand, by way of the panels.
+__device__ void TakeQueries(const SparseAttention& work, int row, int head_group,
+                            uint8_t (*panels)[kPanelBytes], uint32_t (&queries)[kSteps][4]) {
+  constexpr int kWarpQueries = 16;
+  constexpr int kPieces = kPanels * 8;  // of 16 bytes
+  const int lane = Lane();
+  const int first = static_cast<int>(threadIdx.x % 128 / 32) * kWarpQueries;
+  const auto* q = static_cast<const uint8_t*>(work.q_latent) + 2 * row * work.q_stride;
+#pragma unroll 4
+  for (int i = lane; i < kWarpQueries * kPieces; i += 32) {
+    const int query = first + i / kPieces;
+    const int piece = i % kPieces;
+    const int64_t head = head_group * kTileHeads + query;
+    const bool present = head < work.heads;
+    CopySixteen(q + (present ? head * (2 * kLatentWidth) : 0) + 16 * piece,
+                panels[piece / 8] + PlaceInPanel(query, piece % 8), present);
+  }
+  WaitForCopies();
+  __syncwarp();
+  const uint32_t at = SharedAddress(panels) + (first + lane % 16) * 128;
+#pragma unroll
+  for (int step = 0; step < kSteps; ++step) {
+    const int piece = step % 4 * 2 + lane / 16;
+    LoadMatrices(at + step / 4 * kPanelBytes + (piece ^ (lane & 7)) * 16, queries[step]);
+  }
+  __syncwarp();
+}
+
+__device__ void Score(const LaunchedAttention& launched, const Stretch& stretch, ScoreShared& shared) {
+  const SparseAttention& work = launched.work;
+  const int32_t first_position = FirstPosition(work, stretch.row, stretch.first, stretch.count);
+  const int half = static_cast<int>(threadIdx.x / 128);
+  const bool in_turn = launched.head_groups == 1;
+  const int head_group = in_turn ? 0 : half;
+  uint32_t queries[kSteps][4];
+  TakeQueries(work, stretch.row, head_group, shared.panels[1 + half], queries);
+  if (Lane() == 0) Arrive(&shared.queries_taken);
+  const int blocks = BlocksWithKeys(first_position);
+  int32_t keys_of_last = 0;
+  for (int i = 0; i < 2; ++i) {
+    const int ordinal = (stretch.first + blocks - 1) * kBlockKeys + 32 * i + Lane();
+    const bool present = blocks > 0 && ordinal < work.top_k &&
+                         __ldg(work.selection + stretch.row * work.selection_stride + ordinal) >= 0;
+    keys_of_last += __popc(__ballot_sync(~0U, present));
+  }
+  const int item = stretch.row * launched.head_groups + head_group;
+  Ring<kSlots> slot;
+#pragma unroll 1
+  for (int block = 0; block < blocks; ++block, slot.Next()) {
+    if (in_turn && block % 2 != half) continue;
+    Wait(&shared.full[slot.slot], slot.parity);
+    FenceShared();
+    float s[32];
+    Pin(s);
+    const uint64_t keys = TileDescriptor(shared.panels[slot.slot]);
+    WgmmaFence();
+#pragma unroll
+    for (int step = 0; step < kSteps; ++step) {
+      WgmmaBf16(s, queries[step], keys + step / 4 * (kPanelBytes / 16) + step % 4 * 2, step > 0);
+    }
+    WgmmaCommit();
+    WgmmaWait<0>();
+    Pin(s);
+    __syncwarp();
+    if (Lane() == 0) Arrive(&shared.empty[slot.slot]);
+    if (block + 1 == blocks) MaskScores(keys_of_last, s);
+    auto* to = reinterpret_cast<float4*>(BlockInMemory(launched, item, stretch.first + block)) +
+               threadIdx.x % 128;
+#pragma unroll
+    for (int j = 0; j < 8; ++j) to[128 * j] = {s[4 * j], s[4 * j + 1], s[4 * j + 2], s[4 * j + 3]};
+    float* largest = LargestInMemory(launched, item, stretch.first + block);
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const float exponent = __fmul_rn(LargestOfBlock(s, i), launched.exponent_scale);
+      if (Lane() % 4 == 0) largest[HeadOf(i)] = exponent;
+    }
+  }
+}
+
+template <bool kFp8>
+__global__ void __launch_bounds__(kThreads, 1) ScoreKernel(const LaunchedAttention launched) {
+  extern __shared__ uint8_t memory[];
+  ScoreShared& shared = *reinterpret_cast<ScoreShared*>(memory + (-SharedAddress(memory) & 1023U));
+  LetDependentsStart();
+  const auto number = static_cast<int>(blockIdx.x);
+  const int stretches = static_cast<int>(gridDim.x) / static_cast<int>(launched.work.rows);
+  const Stretch stretch{number / stretches, number % stretches * launched.stretch_blocks,
+                        launched.stretch_blocks};
+  if (threadIdx.x == 0) {
+    for (int i = 0; i < kSlots; ++i) {
+      InitBarrier(&shared.full[i], kGatherThreads);
+      InitBarrier(&shared.empty[i], kMathWarps / (launched.head_groups == 1 ? 2 : 1));
+    }
+    InitBarrier(&shared.queries_taken, kMathWarps);
+    FenceBarrierInit();
+  }
+  __syncthreads();
+  constexpr int kGatherRegisters = 88;
+  constexpr int kMathRegisters = 208;
+  static_assert(kGatherThreads * kGatherRegisters + kMathThreads * kMathRegisters <=
+                kThreads * 168);  // 168: compiled for
+  if (threadIdx.x >= kMathThreads) {
+    GiveRegisters<kGatherRegisters>();
+    BringKeys<kFp8>(launched.work, stretch, shared);
+  } else {
+    TakeRegisters<kMathRegisters>();
+    Score(launched, stretch, shared);
+  }
+}
+
+template <bool kFp8>
+cudaError_t LaunchAs(const LaunchedAttention& launched, cudaStream_t stream) {
+  constexpr int kBytes = static_cast<int>(sizeof(ScoreShared)) + 1024;
+  static_assert(kBytes <= 227 * 1024);
+  if (const cudaError_t error =
+          cudaFuncSetAttribute(ScoreKernel<kFp8>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
+      error != cudaSuccess) {
+    return error;
+  }
+  const auto row_blocks = static_cast<unsigned>((launched.work.top_k + kBlockKeys - 1) / kBlockKeys);
+  const unsigned stretches = (row_blocks + launched.stretch_blocks - 1) / launched.stretch_blocks;
+  ScoreKernel<kFp8>
+      <<<static_cast<unsigned>(launched.work.rows) * stretches, kThreads, kBytes, stream>>>(launched);
+  return cudaGetLastError();
+}
+
+}  // namespace
+
+cudaError_t LaunchScores(const LaunchedAttention& launched, cudaStream_t stream) {
+  return launched.work.format == CacheFormat::kFp8 ? LaunchAs<true>(launched, stream)
+                                                   : LaunchAs<false>(launched, stream);
+}
+
+}  // namespace sluice::ops::cuda

@@ -1,0 +1,314 @@
+#include <cuda_bf16.h>
+
+#include <cmath>
+
+#include "ops/cuda/attention_math.cuh"
+#include "ops/cuda/hopper.cuh"
+#include "ops/cuda/latent_gather.cuh"
+#include "ops/cuda/sparse_attention_few.cuh"
+#include "ops/cuda/sparse_attention_launch.h"
+
+// Few rows, third launch: values. A block of threads has 64 heads of a row and some channels of all its keys,
+// which it multiplies with the weights in the order in which one block would, so the sums are those of
+// sparse_attention.cu, bit for bit. Values are gathered while the launches before are still at the weights.
+namespace sluice::ops::cuda {
+namespace {
+
+constexpr int kGatherGroups = 2;  // warpgroups, which take the blocks of keys in turn
+constexpr int kOwnBlocks = kMostBlocks / kGatherGroups;
+
+template <int kParts>
+struct Split {
+  static constexpr int kChannels = static_cast<int>(kLatent) / kParts;
+  static constexpr int kValuePanels = kChannels / 64;
+  static constexpr int kRawPanels = kValuePanels == 1 ? 1 : kValuePanels / 2;  // of codes
+  static constexpr int kScales = kChannels <= kQuantBlock ? 1 : kChannels / kQuantBlock;
+  static constexpr int kStagePanels = 1 + kValuePanels;
+  static constexpr int kStages = 25 / kStagePanels;
+  static constexpr int kMathGroups = kValuePanels == 1 ? 1 : 2;  // warpgroups, which share the channels
+  static constexpr int kMathPanels = kValuePanels / kMathGroups;
+  static constexpr int kGatherThreadsOfAll = kGatherThreads * kGatherGroups;
+  static constexpr int kMathThreads = 128 * kMathGroups;
+  static constexpr int kThreads = kGatherThreadsOfAll + kMathThreads + 32;
+  // Blocks that a gathering warpgroup has under way. A stage is left when the math is at the next block,
+  // which has to be there by then.
+  static constexpr int kAhead = (kStages - 2) / kGatherGroups;
+  static_assert(kAhead >= 1 && kGatherGroups * kAhead <= kStages - 2);
+};
+
+template <int kParts>
+struct ValueShared {
+  // Of a block of keys: weights, then values.
+  alignas(1024) uint8_t panels[Split<kParts>::kStages][Split<kParts>::kStagePanels][kPanelBytes];
+  struct Softmax {
+    float sums[kTileHeads];
+    float rescale[kTileHeads];
+  };
+  Softmax softmax[Split<kParts>::kStages];
+  float scales[Split<kParts>::kStages][kBlockKeys][Split<kParts>::kScales];  // of codes
+  int32_t rows[kGatherGroups * kGatherWarps][kOwnBlocks * kWarpKeys];        // of the cache, a warp's own
+  uint64_t full[Split<kParts>::kStages];
+  uint64_t empty[Split<kParts>::kStages];
+};
+
+// Where in the ring a block is.
+template <int kStages>
+struct Stage {
+  int slot;
+  uint32_t parity;
+  __device__ explicit Stage(int block)
+      : slot(block % kStages), parity(static_cast<uint32_t>(block / kStages) & 1U) {}
+};
+
+// ---- values ----
+
+// The rows of all keys of a warp, into shared memory.
+__device__ void FindRows(const SparseAttention& work, int row, int group, int32_t* rows) {
+  constexpr int kEach = kOwnBlocks * kWarpKeys / 32;
+  const int lane = Lane();
+  const int32_t* selection = work.selection + row * work.selection_stride;
+  const int32_t* pages = work.page_tables + work.sequences[row] * work.table_stride;
+  int32_t found[kEach];
+#pragma unroll
+  for (int i = 0; i < kEach; ++i) {
+    const int block = (2 * i + lane / kWarpKeys) * kGatherGroups + group;
+    const int ordinal = block * kBlockKeys + GatherWarp() * kWarpKeys + lane % kWarpKeys;
+    found[i] = ordinal < work.top_k ? __ldg(selection + ordinal) : -1;
+  }
+#pragma unroll
+  for (int i = 0; i < kEach; ++i) {
+    constexpr int32_t kPage = static_cast<int32_t>(kPageTokens);
+    if (found[i] >= 0) found[i] = __ldg(pages + found[i] / kPage) * kPage + found[i] % kPage;
+  }
+#pragma unroll
+  for (int i = 0; i < kEach; ++i) rows[32 * i + lane] = found[i];
+  __syncwarp();
+}
+
+// Some channels of a warp's 16 keys, as bf16.
+template <int kParts>
+__device__ void BringValuePanels(const SparseAttention& work, const int32_t* rows, int part,
+                                 uint8_t (*panels)[kPanelBytes], uint64_t* full) {
+  constexpr int kLanes = 8 * Split<kParts>::kValuePanels;  // for one key
+  const int lane = Lane();
+  const int piece = lane % kLanes;
+  const uint8_t* from =
+      static_cast<const uint8_t*>(work.latents) + 2 * part * Split<kParts>::kChannels + 16 * piece;
+#pragma unroll
+  for (int i = 0; i < kWarpKeys * kLanes / 32; ++i) {
+    const int key = i * (32 / kLanes) + lane / kLanes;
+    const int32_t row = rows[key];
+    CopySixteen(from + max(row, 0) * (2 * kLatentWidth),
+                panels[piece / 8] + PlaceInPanel(GatherWarp() * kWarpKeys + key, piece % 8), row >= 0);
+  }
+  ArriveAfterCopies(full);
+}
+
+// The same of codes, which DequantizePanels takes from the last of the panels.
+template <int kParts>
+__device__ void BringCodesOfPart(const SparseAttention& work, const int32_t* rows, int part,
+                                 uint8_t (*raw)[kPanelBytes], float (*scales)[Split<kParts>::kScales]) {
+  constexpr int kLanes = 4 * Split<kParts>::kValuePanels;  // for one key
+  const int lane = Lane();
+  const int piece = lane % kLanes;
+  const auto* latents = static_cast<const uint8_t*>(work.latents);
+  const int channel = part * Split<kParts>::kChannels;
+#pragma unroll
+  for (int i = 0; i < kWarpKeys * kLanes / 32; ++i) {
+    const int key = i * (32 / kLanes) + lane / kLanes;
+    const int32_t row = rows[key];
+    CopySixteen(latents + int64_t{max(row, 0)} * kCodesRowBytes + channel + 16 * piece,
+                raw[piece / 8] + PlaceInPanel(GatherWarp() * kWarpKeys + key, piece % 8), row >= 0);
+  }
+  if (lane < kWarpKeys) {
+    const int32_t row = rows[lane];
+    const uint8_t* from =
+        latents + int64_t{max(row, 0)} * kCodesRowBytes + kLatent + channel / kQuantBlock * 4;
+#pragma unroll
+    for (int i = 0; i < Split<kParts>::kScales; ++i) {
+      CopyFour(from + 4 * i, &scales[GatherWarp() * kWarpKeys + lane][i], row >= 0);
+    }
+  }
+}
+
+template <bool kFp8, int kParts>
+__device__ void BringValues(const SparseAttention& work, int row, int part, int group,
+                            ValueShared<kParts>& shared) {
+  using Split = Split<kParts>;
+  using Stage = Stage<Split::kStages>;
+  const int32_t first_position = FirstPosition(work, row, 0, kMostBlocks);
+  int32_t* rows = shared.rows[group * kGatherWarps + GatherWarp()];
+  FindRows(work, row, group, rows);
+  const int blocks = BlocksWithKeys(first_position);
+  const auto open = [&](int block) {
+    const Stage stage(block);
+    Wait(&shared.empty[stage.slot], stage.parity ^ 1);
+    return stage.slot;
+  };
+  if constexpr (kFp8) {
+    constexpr int kRaw = 1 + Split::kValuePanels - Split::kRawPanels;
+    const auto copy = [&](int own) {
+      const int block = own * kGatherGroups + group;
+      if (block < blocks) {
+        const int slot = open(block);
+        BringCodesOfPart<kParts>(work, rows + own * kWarpKeys, part, shared.panels[slot] + kRaw,
+                                 shared.scales[slot]);
+      }
+      EndCopyGroup();
+    };
+    for (int own = 0; own < Split::kAhead; ++own) copy(own);
+    for (int own = 0; own * kGatherGroups + group < blocks; ++own) {
+      copy(own + Split::kAhead);
+      WaitForCopyGroups<Split::kAhead>();
+      __syncwarp();
+      const int slot = Stage(own * kGatherGroups + group).slot;
+      const float(*scales)[Split::kScales] = shared.scales[slot];
+      DequantizePanels<Split::kValuePanels>(shared.panels[slot] + kRaw, shared.panels[slot] + 1,
+                                            [&](int key, int piece) { return scales[key][piece / 8]; });
+      FenceShared();
+      Arrive(&shared.full[slot]);
+    }
+  } else {
+    for (int own = 0; own * kGatherGroups + group < blocks; ++own) {
+      const int slot = open(own * kGatherGroups + group);
+      BringValuePanels<kParts>(work, rows + own * kWarpKeys, part, shared.panels[slot] + 1,
+                               &shared.full[slot]);
+    }
+  }
+}
+
+// ---- weights: one thread's work ----
+
+template <int kParts>
+__device__ void BringWeights(const LaunchedAttention& launched, int item, int blocks,
+                             ValueShared<kParts>& shared) {
+  WaitForEarlierGrids();
+  FenceAsync();
+  for (int block = 0; block < blocks; ++block) {
+    const Stage<Split<kParts>::kStages> stage(block);
+    const auto& weighed = *reinterpret_cast<const WeighedBlock*>(BlockInMemory(launched, item, block));
+    auto& softmax = shared.softmax[stage.slot];
+    uint64_t* full = &shared.full[stage.slot];
+    Wait(&shared.empty[stage.slot], stage.parity ^ 1);
+    ArriveExpecting(full, kPanelBytes + sizeof(softmax));
+    CopyBytes(weighed.weights, shared.panels[stage.slot][0], kPanelBytes, full);
+    CopyBytes(weighed.sums, &softmax, sizeof(softmax), full);
+  }
+}
+
+// ---- math ----
+
+// o (1 / sum) of a warpgroup's channels.
+template <int kParts>
+__device__ void Accumulate(const LaunchedAttention& launched, int item, int part, int group,
+                           ValueShared<kParts>& shared) {
+  using Split = Split<kParts>;
+  constexpr int kPanelsOfGroup = Split::kMathPanels;
+  constexpr uint64_t kSixteenKeys = 16 * 128 / 16;
+  const SparseAttention& work = launched.work;
+  const int row = item / launched.head_groups;
+  const int blocks = BlocksWithKeys(FirstPosition(work, row, 0, kMostBlocks));
+  float o[32 * kPanelsOfGroup];
+  float sums[2] = {};
+  int before = 0;
+  for (int block = 0; block < blocks; ++block) {
+    const Stage<Split::kStages> stage(block);
+    Wait(&shared.full[stage.slot], stage.parity);
+    FenceShared();
+    const auto& softmax = shared.softmax[stage.slot];
+    const float rescale[2] = {softmax.rescale[HeadOf(0)], softmax.rescale[HeadOf(1)]};
+#pragma unroll
+    for (int i = 0; i < 2; ++i) sums[i] = __fmaf_rn(sums[i], rescale[i], softmax.sums[HeadOf(i)]);
+    if (block > 0 && __any_sync(~0U, rescale[0] != 1.0F || rescale[1] != 1.0F)) {
+      WgmmaWait<0>();
+      Pin(o);
+#pragma unroll
+      for (int i = 0; i < 32 * kPanelsOfGroup; ++i) o[i] = __fmul_rn(o[i], rescale[i % 4 / 2]);
+      Pin(o);
+    }
+    const uint64_t weights = TileDescriptor(shared.panels[stage.slot][0]);
+    const uint64_t values = ColumnsDescriptor(shared.panels[stage.slot][1 + group * kPanelsOfGroup]);
+    WgmmaFence();
+#pragma unroll
+    for (int k = 0; k < kBlockKeys / 16; ++k) {
+      WgmmaBf16Columns(o, weights + 2 * k, values + k * kSixteenKeys, block > 0 || k > 0);
+    }
+    WgmmaCommit();
+    if (block > 0) {
+      WgmmaWait<1>();  // for the block before
+      __syncwarp();
+      if (Lane() == 0) Arrive(&shared.empty[before]);
+    }
+    before = stage.slot;
+  }
+  WgmmaWait<0>();
+  Pin(o);
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    const int64_t head = item % launched.head_groups * kTileHeads + HeadOf(i);
+    auto* to = static_cast<__nv_bfloat16*>(work.o_latent) + row * work.o_stride + head * kLatent +
+               part * Split::kChannels + group * (64 * kPanelsOfGroup);
+    const float factor = __frcp_rn(sums[i]);
+    StoreRow<8 * kPanelsOfGroup>(head < work.heads, to, [&](int j) -> float2 {
+      if (blocks == 0) return {0.0F, 0.0F};
+      return {__fmul_rn(o[4 * j + 2 * i], factor), __fmul_rn(o[4 * j + 2 * i + 1], factor)};
+    });
+  }
+}
+
+template <bool kFp8, int kParts>
+__global__ void __launch_bounds__(Split<kParts>::kThreads, 1) ValueKernel(const LaunchedAttention launched) {
+  using Split = Split<kParts>;
+  extern __shared__ uint8_t memory[];
+  auto& shared = *reinterpret_cast<ValueShared<kParts>*>(memory + (-SharedAddress(memory) & 1023U));
+  const auto item = static_cast<int>(blockIdx.x) / kParts;
+  const auto part = static_cast<int>(blockIdx.x) % kParts;
+  if (threadIdx.x == 0) {
+    for (int i = 0; i < Split::kStages; ++i) {
+      InitBarrier(&shared.full[i], kGatherThreads + 1);
+      InitBarrier(&shared.empty[i], Split::kMathThreads / 32);
+    }
+    FenceBarrierInit();
+  }
+  __syncthreads();
+  const int group = static_cast<int>(threadIdx.x / 128);
+  const int row = item / launched.head_groups;
+  if (group < kGatherGroups) {
+    BringValues<kFp8, kParts>(launched.work, row, part, group, shared);
+  } else if (group < kGatherGroups + Split::kMathGroups) {
+    Accumulate<kParts>(launched, item, part, group - kGatherGroups, shared);
+  } else {
+    const int blocks = BlocksWithKeys(FirstPosition(launched.work, row, 0, kMostBlocks));
+    if (threadIdx.x % 32 == 0) BringWeights<kParts>(launched, item, blocks, shared);
+  }
+}
+
+template <bool kFp8, int kParts>
+cudaError_t LaunchAs(const LaunchedAttention& launched, cudaStream_t stream) {
+  constexpr int kBytes = static_cast<int>(sizeof(ValueShared<kParts>)) + 1024;
+  static_assert(kBytes <= 227 * 1024);
+  if (const cudaError_t error = cudaFuncSetAttribute(ValueKernel<kFp8, kParts>,
+                                                     cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
+      error != cudaSuccess) {
+    return error;
+  }
+  const auto items = static_cast<unsigned>(launched.work.rows) * launched.head_groups;
+  return LaunchBehind(ValueKernel<kFp8, kParts>, launched, items * kParts, Split<kParts>::kThreads, kBytes,
+                      stream);
+}
+
+template <bool kFp8>
+cudaError_t LaunchFrom(const LaunchedAttention& launched, cudaStream_t stream) {
+  if (launched.parts == 8) return LaunchAs<kFp8, 8>(launched, stream);
+  if (launched.parts == 4) return LaunchAs<kFp8, 4>(launched, stream);
+  return LaunchAs<kFp8, 2>(launched, stream);
+}
+
+}  // namespace
+
+cudaError_t LaunchValues(const LaunchedAttention& launched, cudaStream_t stream) {
+  return launched.work.format == CacheFormat::kFp8 ? LaunchFrom<true>(launched, stream)
+                                                   : LaunchFrom<false>(launched, stream);
+}
+
+}  // namespace sluice::ops::cuda
