@@ -144,7 +144,7 @@ __device__ void Score(const LaunchedAttention& launched, const Stretch& stretch,
     WgmmaFence();
 #pragma unroll
     for (int step = 0; step < kSteps; ++step) {
-      WgmmaBf16(s, queries[step], keys + step / 4 * (kPanelBytes / 16) + step % 4 * 2, step > 0);
+      WgmmaBf16(s, queries[step], Advance(keys, step / 4 * kPanelBytes + step % 4 * 32), step > 0);
     }
     WgmmaCommit();
     WgmmaWait<0>();

@@ -14,9 +14,6 @@
 namespace sluice::ops::cuda {
 namespace {
 
-constexpr int kGatherGroups = 2;  // warpgroups, which take the blocks of keys in turn
-constexpr int kOwnBlocks = kMostBlocks / kGatherGroups;
-
 template <int kParts>
 struct Split {
   static constexpr int kChannels = static_cast<int>(kLatent) / kParts;
@@ -26,6 +23,8 @@ struct Split {
   static constexpr int kStagePanels = 1 + kValuePanels;
   static constexpr int kStages = 25 / kStagePanels;
   static constexpr int kMathGroups = kValuePanels == 1 ? 1 : 2;  // warpgroups, which share the channels
+  static constexpr int kGatherGroups = kParts == 2 ? 2 : 4;  // warpgroups, which take the blocks of keys in turn
+  static constexpr int kOwnBlocks = kMostBlocks / kGatherGroups;
   static constexpr int kMathPanels = kValuePanels / kMathGroups;
   static constexpr int kGatherThreadsOfAll = kGatherThreads * kGatherGroups;
   static constexpr int kMathThreads = 128 * kMathGroups;
@@ -46,7 +45,7 @@ struct ValueShared {
   };
   Softmax softmax[Split<kParts>::kStages];
   float scales[Split<kParts>::kStages][kBlockKeys][Split<kParts>::kScales];  // of codes
-  int32_t rows[kGatherGroups * kGatherWarps][kOwnBlocks * kWarpKeys];        // of the cache, a warp's own
+  int32_t rows[Split<kParts>::kGatherGroups * kGatherWarps][Split<kParts>::kOwnBlocks * kWarpKeys];  // of the cache, a warp's own
   uint64_t full[Split<kParts>::kStages];
   uint64_t empty[Split<kParts>::kStages];
 };
@@ -63,22 +62,30 @@ struct Stage {
 // ---- values ----
 
 // The rows of all keys of a warp, into shared memory.
+template <int kParts>
 __device__ void FindRows(const SparseAttention& work, int row, int group, int32_t* rows) {
-  constexpr int kEach = kOwnBlocks * kWarpKeys / 32;
+  constexpr int kGroups = Split<kParts>::kGatherGroups;
+  constexpr int kEach = Split<kParts>::kOwnBlocks * kWarpKeys / 32;
   const int lane = Lane();
   const int32_t* selection = work.selection + row * work.selection_stride;
   const int32_t* pages = work.page_tables + work.sequences[row] * work.table_stride;
   int32_t found[kEach];
 #pragma unroll
   for (int i = 0; i < kEach; ++i) {
-    const int block = (2 * i + lane / kWarpKeys) * kGatherGroups + group;
+    const int block = (2 * i + lane / kWarpKeys) * kGroups + group;
     const int ordinal = block * kBlockKeys + GatherWarp() * kWarpKeys + lane % kWarpKeys;
-    found[i] = ordinal < work.top_k ? __ldg(selection + ordinal) : -1;
+    const auto last = static_cast<int>(work.top_k) - 1;
+    found[i] = __ldg(selection + min(ordinal, last));
+    if (ordinal > last) found[i] = -1;
   }
+  // Pages of all keys at once: loads under a condition would follow one another.
+  constexpr int32_t kPage = static_cast<int32_t>(kPageTokens);
+  int32_t page[kEach];
+#pragma unroll
+  for (int i = 0; i < kEach; ++i) page[i] = __ldg(pages + max(found[i], 0) / kPage);
 #pragma unroll
   for (int i = 0; i < kEach; ++i) {
-    constexpr int32_t kPage = static_cast<int32_t>(kPageTokens);
-    if (found[i] >= 0) found[i] = __ldg(pages + found[i] / kPage) * kPage + found[i] % kPage;
+    if (found[i] >= 0) found[i] = page[i] * kPage + found[i] % kPage;
   }
 #pragma unroll
   for (int i = 0; i < kEach; ++i) rows[32 * i + lane] = found[i];
@@ -136,9 +143,10 @@ __device__ void BringValues(const SparseAttention& work, int row, int part, int 
                             ValueShared<kParts>& shared) {
   using Split = Split<kParts>;
   using Stage = Stage<Split::kStages>;
+  constexpr int kGatherGroups = Split::kGatherGroups;
   const int32_t first_position = FirstPosition(work, row, 0, kMostBlocks);
   int32_t* rows = shared.rows[group * kGatherWarps + GatherWarp()];
-  FindRows(work, row, group, rows);
+  FindRows<kParts>(work, row, group, rows);
   const int blocks = BlocksWithKeys(first_position);
   const auto open = [&](int block) {
     const Stage stage(block);
@@ -273,10 +281,10 @@ __global__ void __launch_bounds__(Split<kParts>::kThreads, 1) ValueKernel(const 
   __syncthreads();
   const int group = static_cast<int>(threadIdx.x / 128);
   const int row = item / launched.head_groups;
-  if (group < kGatherGroups) {
+  if (group < Split::kGatherGroups) {
     BringValues<kFp8, kParts>(launched.work, row, part, group, shared);
-  } else if (group < kGatherGroups + Split::kMathGroups) {
-    Accumulate<kParts>(launched, item, part, group - kGatherGroups, shared);
+  } else if (group < Split::kGatherGroups + Split::kMathGroups) {
+    Accumulate<kParts>(launched, item, part, group - Split::kGatherGroups, shared);
   } else {
     const int blocks = BlocksWithKeys(FirstPosition(launched.work, row, 0, kMostBlocks));
     if (threadIdx.x % 32 == 0) BringWeights<kParts>(launched, item, blocks, shared);

@@ -20,12 +20,10 @@ struct References {
   float own;
 };
 __device__ References FollowReference(const LaunchedAttention& launched, int item, int block, int head) {
-  float largest[kMostBlocks];
+  float largest[kMostBlocks];  // read at once: loads under a condition would follow one another
   const float* from = LargestInMemory(launched, item, 0) + head;
 #pragma unroll
-  for (int i = 0; i < kMostBlocks; ++i) {
-    largest[i] = i <= block ? __ldcg(from + i * kTileHeads) : -INFINITY;
-  }
+  for (int i = 0; i < kMostBlocks; ++i) largest[i] = __ldcg(from + min(i, block) * kTileHeads);
   References at{-INFINITY, -INFINITY};
 #pragma unroll
   for (int i = 0; i < kMostBlocks; ++i) {
