@@ -264,20 +264,6 @@ __device__ inline uint32_t ClusterRank() {
   asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
   return rank;
 }
-// Every thread of the cluster, in turn. What was written before the one is seen after the other.
-__device__ inline void ArriveAtCluster() { asm volatile("barrier.cluster.arrive.release;" ::: "memory"); }
-__device__ inline void WaitForCluster() { asm volatile("barrier.cluster.wait.acquire;" ::: "memory"); }
-// To the same place in the shared memory of block `rank`.
-__device__ inline void StoreAt(uint32_t rank, const float* shared, float value) {
-  asm volatile(
-      "{\n"
-      ".reg .b32 there;\n"
-      "mapa.shared::cluster.u32 there, %0, %1;\n"
-      "st.shared::cluster.f32 [there], %2;\n"
-      "}\n" ::"r"(SharedAddress(shared)),
-      "r"(rank), "f"(value)
-      : "memory");
-}
 // All threads of all blocks of the cluster meet; it orders no memory but initialised barriers
 // (FenceBarrierInit).
 __device__ inline void MeetCluster() {
@@ -305,7 +291,9 @@ __device__ inline void SendWord(uint32_t rank, int32_t* word, int32_t value, uin
 // ---- launches that follow one another (LaunchBehind in sparse_attention_launch.h) ----
 
 // Once all blocks have said so or are done, the next launch's blocks may take what room there is.
-__device__ inline void LetDependentsStart() { asm volatile("griddepcontrol.launch_dependents;" ::: "memory"); }
+__device__ inline void LetDependentsStart() {
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+}
 // Until the launch before is done and what it wrote can be seen.
 __device__ inline void WaitForEarlierGrids() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
 

@@ -51,12 +51,12 @@ struct SparseAttention {
   int64_t workspace_bytes = 0;         // at least WorkspaceBytes(sms)
 };
 
-// What Enqueue needs beside its operands, whatever the number of rows and heads: some 8 MB on 132 SMs.
+// What Enqueue needs beside its operands, whatever the number of rows and heads: some 35 MB on 132 SMs.
 int64_t WorkspaceBytes(int sms);
 
 // Enqueues it with one block on each of `sms` SMs (SmBudget), which take their tiles from the counter
-// (gemm.h), or, where rows are few, with clusters of blocks for each row. Nothing is
-// allocated. Returns what CUDA says; throws Error(kInternal) for arguments outside the limits above.
+// (gemm.h), or, where rows are few, as three launches of at most so many blocks (of the second, more small
+// ones). Nothing is allocated. Returns what CUDA says; throws Error(kInternal) for arguments outside the limits above.
 cudaError_t Enqueue(const SparseAttention& work, TileCounter tiles, int sms, cudaStream_t stream);
 
 }  // namespace sluice::ops::cuda

@@ -6,7 +6,7 @@
 
 #include "ops/cuda/sparse_attention.h"
 
-// Between sparse_attention.cc, which checks and plans, and the kernel in sparse_attention.cu.
+// Between sparse_attention.cc, which checks and plans, and the kernels.
 namespace sluice::ops::cuda {
 
 inline constexpr int64_t kTileHeads = 64;  // of one row in one tile

@@ -7,8 +7,8 @@
 #include "ops/cuda/sparse_attention_few.cuh"
 #include "ops/cuda/sparse_attention_launch.h"
 
-// Few rows, first launch: scores. A block of threads has some of a row's blocks of keys and all its heads, 128
-// or 64. One warpgroup gathers keys, two multiply them with queries that they keep in registers: with 128
+// Few rows, first launch: scores. A block of threads has some of a row's blocks of keys and all its heads,
+// 128 or 64. One warpgroup gathers keys, two multiply them with queries that they keep in registers: with 128
 // heads each has 64 of them, with 64 the two take the blocks of keys in turn.
 namespace sluice::ops::cuda {
 namespace {
@@ -20,7 +20,8 @@ constexpr int kSlots = 3;
 constexpr int kSteps = static_cast<int>(kLatentWidth) / 16;  // of 16 channels
 
 struct ScoreShared {
-  // Of keys. To begin with the queries of a warpgroup lie in the second slot, those of the other in the third.
+  // Of keys. To begin with the queries of a warpgroup lie in the second slot, those of the other in the
+  // third.
   alignas(1024) uint8_t panels[kSlots][kPanels][kPanelBytes];
   alignas(16) float scales[kSlots][kBlockKeys][kQuantBlocks];  // of the codes
   uint64_t full[kSlots];
@@ -152,8 +153,8 @@ __device__ void Score(const LaunchedAttention& launched, const Stretch& stretch,
     __syncwarp();
     if (Lane() == 0) Arrive(&shared.empty[slot.slot]);
     if (block + 1 == blocks) MaskScores(keys_of_last, s);
-    auto* to = reinterpret_cast<float4*>(BlockInMemory(launched, item, stretch.first + block)) +
-               threadIdx.x % 128;
+    auto* to =
+        reinterpret_cast<float4*>(BlockInMemory(launched, item, stretch.first + block)) + threadIdx.x % 128;
 #pragma unroll
     for (int j = 0; j < 8; ++j) to[128 * j] = {s[4 * j], s[4 * j + 1], s[4 * j + 2], s[4 * j + 3]};
     float* largest = LargestInMemory(launched, item, stretch.first + block);

@@ -23,7 +23,8 @@ struct Split {
   static constexpr int kStagePanels = 1 + kValuePanels;
   static constexpr int kStages = 25 / kStagePanels;
   static constexpr int kMathGroups = kValuePanels == 1 ? 1 : 2;  // warpgroups, which share the channels
-  static constexpr int kGatherGroups = kParts == 2 ? 2 : 4;  // warpgroups, which take the blocks of keys in turn
+  static constexpr int kGatherGroups =
+      kParts == 2 ? 2 : 4;  // warpgroups, which take the blocks of keys in turn
   static constexpr int kOwnBlocks = kMostBlocks / kGatherGroups;
   static constexpr int kMathPanels = kValuePanels / kMathGroups;
   static constexpr int kGatherThreadsOfAll = kGatherThreads * kGatherGroups;
@@ -45,7 +46,8 @@ struct ValueShared {
   };
   Softmax softmax[Split<kParts>::kStages];
   float scales[Split<kParts>::kStages][kBlockKeys][Split<kParts>::kScales];  // of codes
-  int32_t rows[Split<kParts>::kGatherGroups * kGatherWarps][Split<kParts>::kOwnBlocks * kWarpKeys];  // of the cache, a warp's own
+  int32_t rows[Split<kParts>::kGatherGroups * kGatherWarps]
+              [Split<kParts>::kOwnBlocks * kWarpKeys];  // of the cache, a warp's own
   uint64_t full[Split<kParts>::kStages];
   uint64_t empty[Split<kParts>::kStages];
 };
