@@ -65,7 +65,9 @@ class ActivationCounter {
         fp8_experts_(limits.fp8_experts),
         of_heads_(slice.attn_tp == 1 ? mine_ : std::min(all_, slice.attn_tp * mine_)) {}
 
-  int64_t Embed() const { return Rows(all_, c_.hidden_size) + Rows(mine_, c_.hidden_size); }
+  int64_t Embed() const {
+    return slice_.lanes == 1 ? 0 : Rows(all_, c_.hidden_size) + Rows(mine_, c_.hidden_size);
+  }
 
   // What stays while the layers run: angles and h.
   int64_t AroundLayers() const {
@@ -113,7 +115,7 @@ class ActivationCounter {
     int64_t bytes = Rows(std::min(slab, mine_), c_.hidden_size);
     if (slice_.lanes > 1) bytes += 2 * Rows(slab, c_.hidden_size);
     bytes += Of(DType::kF32, slab, range.end - range.begin);
-    if (slice_.lane > 0) return bytes;
+    if (slice_.lane > 0 || slice_.lanes == 1) return bytes;
     for (int lane = 0; lane < slice_.lanes; ++lane) {
       const VocabularyRange part = VocabularyOf(c_.vocab_size, lane, slice_.lanes);
       bytes += Of(DType::kF32, slab, part.end - part.begin);
@@ -257,6 +259,7 @@ ops::OpLimits OpLimitsOf(const checkpoint::ModelConfig& config, const StageSlice
   most.top_k = config.index_topk;
   most.experts = config.n_routed_experts;
   most.vocabulary = config.vocab_size;
+  most.logits_rows = slice.last ? std::min(kSlabRows, all) : 0;
   return most;
 }
 

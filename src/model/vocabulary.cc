@@ -17,6 +17,11 @@ int LaneOfToken(int32_t token, int64_t vocab_size, int lanes) {
 
 void Embed(const Pass& pass, const Tensor& embed_tokens, int64_t vocab_size, const Tensor& x) {
   const int lanes = pass.split().lanes();
+  if (lanes == 1) {
+    for (const int32_t token : pass.tokens()) LaneOfToken(token, vocab_size, lanes);  // inside the vocabulary
+    pass.ops().Embed(embed_tokens, 0, pass.tokens(), x);
+    return;
+  }
   const VocabularyRange mine = VocabularyOf(vocab_size, pass.lane(), lanes);
   // What I look up, destination lane by destination lane, and what each lane looks up for me.
   std::vector<int32_t> ids;
@@ -101,6 +106,10 @@ void Head(const Pass& pass, const Tensor& norm, float eps, const ops::Weight& lm
 
     const Tensor part = pass.New(DType::kF32, rows, lm_head.rows());
     ops.Linear(normed, lm_head, part);
+    if (lanes == 1) {
+      sink(static_cast<int64_t>(begin), part);
+      continue;
+    }
     std::vector<std::span<const std::byte>> send(lanes);
     std::vector<std::span<std::byte>> receive(lanes);
     send[0] = BytesOf(part);

@@ -159,8 +159,8 @@ struct TokenBias {
 // added; what is not allowed cannot be chosen. Log-probabilities are reported from the row as it was.
 struct LogitAdjust {
   float repetition_penalty = 1.0F;  // finite and above 0
-  std::vector<int32_t> repeated;    // ascending
-  std::vector<TokenBias> biases;    // ascending by token
+  std::vector<int32_t> repeated;    // ascending, each token once
+  std::vector<TokenBias> biases;    // ascending by token, each once
   std::vector<uint32_t> allowed;    // bit t % 32 of word t / 32: token t may be chosen; no words: all may
   bool empty() const { return repeated.empty() && biases.empty() && allowed.empty(); }
   bool operator==(const LogitAdjust&) const = default;
@@ -188,6 +188,7 @@ struct OpLimits {
   int64_t top_k = 0;          // keys of a row's selection
   int64_t experts = 0;        // of a layer on this rank
   int64_t vocabulary = 0;
+  int64_t logits_rows = 0;      // that are sampled, or looked at for log-probabilities, by one call
   int64_t graph_rows = 0;       // of the largest step that is recorded; 0: none is
   int64_t recorded_layers = 0;  // of the model, in all recordings together
 };

@@ -182,30 +182,64 @@ step::StepResult Rank::ReadOut(const step::Step& step, const model::Pass& pass, 
 
   stage_->Head(pass, x, wanted, [&](int64_t first, const Tensor& logits) {
     const trace::ScopedSpan span(&recorder_, trace::SpanKind::kSample);
-    for (int64_t i = 0; i < logits.rows; ++i) {
-      const ops::RowPlace place = places[wanted[first + i]];
-      const step::StepSequence& sequence = step.sequences[place.sequence];
-      step::SequenceResult& into = result.sequences[place.sequence];
-      const Tensor row = logits.RowRange(i, 1);
-      const int64_t index = place.position - sequence.first_position;
-      const bool last = index + 1 == static_cast<int64_t>(sequence.tokens.size());
-      if (sequence.return_logits) {
-        ops_.Finish();
-        const HostCopy copy(row, ops_.memory());
-        const auto* values = copy.view().Row<const float>(0);
-        into.logits.insert(into.logits.end(), values, values + row.cols);
-      }
-      if (sequence.prompt_logprobs) {
-        const int32_t target = sequence.targets[index];
-        into.prompt_logprobs.push_back(
-            ops_.Logprobs(row, {&target, 1}, sequence.sampling.top_logprobs).front());
-      }
-      if (sequence.sample && last) {
-        const int64_t position = place.position + 1;
-        into.sampled = true;
-        into.token = ops_.Sample(row, {&sequence.sampling, 1}, {&sequence.adjust, 1}, {&position, 1}).front();
-      }
+    const auto place_of = [&](int64_t row) { return places[wanted[first + row]]; };
+    const auto sequence_of = [&](int64_t row) -> const step::StepSequence& {
+      return step.sequences[place_of(row).sequence];
+    };
+    const auto index_of = [&](int64_t row) {
+      return place_of(row).position - sequence_of(row).first_position;
+    };
+    for (int64_t row = 0; row < logits.rows; ++row) {
+      if (!sequence_of(row).return_logits) continue;
+      ops_.Finish();
+      const HostCopy copy(logits.RowRange(row, 1), ops_.memory());
+      const auto* values = copy.view().Row<const float>(0);
+      std::vector<float>& into = result.sequences[place_of(row).sequence].logits;
+      into.insert(into.end(), values, values + logits.cols);
     }
+    // Neighbouring rows that want the same go together: in a step of decodes these are all.
+    const auto runs = [&](const auto& fits, const auto& of_run) {
+      for (int64_t row = 0; row < logits.rows;) {
+        const int64_t begin = row;
+        while (row < logits.rows && fits(begin, row)) ++row;
+        if (row > begin) of_run(begin, row - begin);
+        if (row == begin) ++row;
+      }
+    };
+    const auto scored = [&](int64_t begin, int64_t row) {
+      return sequence_of(row).prompt_logprobs &&
+             sequence_of(row).sampling.top_logprobs == sequence_of(begin).sampling.top_logprobs;
+    };
+    runs(scored, [&](int64_t begin, int64_t count) {
+      std::vector<int32_t> targets;
+      for (int64_t row = begin; row < begin + count; ++row) {
+        targets.push_back(sequence_of(row).targets[index_of(row)]);
+      }
+      const auto likely =
+          ops_.Logprobs(logits.RowRange(begin, count), targets, sequence_of(begin).sampling.top_logprobs);
+      for (int64_t i = 0; i < count; ++i) {
+        result.sequences[place_of(begin + i).sequence].prompt_logprobs.push_back(likely[i]);
+      }
+    });
+    const auto sampled = [&](int64_t, int64_t row) {
+      return sequence_of(row).sample && index_of(row) + 1 == std::ssize(sequence_of(row).tokens);
+    };
+    runs(sampled, [&](int64_t begin, int64_t count) {
+      std::vector<ops::SamplingParams> params;
+      std::vector<ops::LogitAdjust> adjusts;
+      std::vector<int64_t> positions;
+      for (int64_t row = begin; row < begin + count; ++row) {
+        params.push_back(sequence_of(row).sampling);
+        adjusts.push_back(sequence_of(row).adjust);
+        positions.push_back(place_of(row).position + 1);
+      }
+      const auto tokens = ops_.Sample(logits.RowRange(begin, count), params, adjusts, positions);
+      for (int64_t i = 0; i < count; ++i) {
+        step::SequenceResult& into = result.sequences[place_of(begin + i).sequence];
+        into.sampled = true;
+        into.token = tokens[i];
+      }
+    });
   });
   return result;
 }

@@ -115,6 +115,7 @@ void CudaOps::Reserve(const OpLimits& limits) {
   upload_.reset();  // weights are there before steps are
   const Reserved bytes = ReservedFor(limits, sms_);
   Workspace(bytes.workspace);
+  ReserveAnswers(bytes.answers);
   staging_.Fix(bytes.staging);
   if (bytes.graph_lists > 0) pass_lists_.Fix(bytes.graph_lists);
   most_positions_ = limits.positions;

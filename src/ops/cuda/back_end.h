@@ -8,12 +8,14 @@
 #include <vector>
 
 #include "ops/cuda/check.h"
+#include "ops/cuda/draw_tokens.h"
 #include "ops/cuda/gemm.h"
 #include "ops/cuda/graphs.h"
 #include "ops/cuda/index_scores_kernel.h"
 #include "ops/cuda/packed_weights.h"
 #include "ops/cuda/pass_lists.h"
 #include "ops/cuda/quantize_rows.h"
+#include "ops/cuda/sampling.h"
 #include "ops/cuda/staging.h"
 #include "ops/cuda/stream.h"
 #include "ops/ops.h"
@@ -22,8 +24,8 @@
 namespace sluice::ops::cuda {
 
 // The ops of one rank on one GPU; each enqueues on the rank's stream and returns. Spread over back_end.cc
-// (weights, projections, elementwise), back_end_attention.cc (rotary positions, caches, attention, indexer)
-// and back_end_experts.cc (router, sums, sampling).
+// (weights, projections, elementwise), back_end_attention.cc (rotary positions, caches, attention, indexer),
+// back_end_experts.cc (router, sums) and back_end_sampling.cc.
 class CudaOps final : public Ops {
  public:
   explicit CudaOps(int device);
@@ -100,6 +102,8 @@ class CudaOps final : public Ops {
   // Pieces of graphs that were launched, and ops that were enqueued one by one, since the start.
   int64_t graph_launches() const { return graphs_.launches(); }
   int64_t ops_enqueued() const { return ops_enqueued_; }
+  // Lists that were brought to the device and answers that were brought back, since the start.
+  int64_t copies() const { return staging_.copies() + answers_brought_; }
 
  private:
   Upload& upload();
@@ -158,8 +162,13 @@ class CudaOps final : public Ops {
   // y_h = x_h W_h^T for each head h of a row; heads lie `x_step` and `y_step` columns apart.
   void MultiplyHeads(const char* op, const Tensor& x, int64_t x_step, const WeightGroup& weights,
                      const Tensor& y, int64_t y_step);
-  // Greedy (target null) or the log-probability of a token, and the `top` most likely, of one row.
-  Sampled Likely(const Tensor& row, const int32_t* target, int32_t top);
+  // What is wanted of each row, with the tokens of those that are drawn; adjusts by Draw::adjusted_row. Waits
+  // for it.
+  std::vector<Sampled> ReadOut(const Tensor& logits, std::span<const WantedOfRow> wanted,
+                               std::span<const Draw> draws, std::span<const LogitAdjust* const> adjusted);
+  void AdjustLogits(const Tensor& logits, std::span<const Draw> draws,
+                    std::span<const LogitAdjust* const> adjusted, float* to);
+  void ReserveAnswers(int64_t bytes);
   void CheckScores() const;
   // Device memory for the inside of one op; what an earlier op put there is gone. Throws Error(kInternal)
   // beyond what was reserved.
@@ -185,8 +194,10 @@ class CudaOps final : public Ops {
   std::vector<Brought> brought_;
   int64_t most_positions_ = 0;  // of a sequence, in a recorded pass
   int64_t ops_enqueued_ = 0;
+  int64_t answers_brought_ = 0;
   Buffer workspace_;
-  bool reserved_ = false;  // workspace_ and staging_ grow no more
+  Buffer answers_;         // pinned: what sampling brings back
+  bool reserved_ = false;  // workspace_, answers_ and staging_ grow no more
   Buffer counters_;
   Buffer scoring_counter_;  // 0 between launches
   int64_t next_counter_ = 0;

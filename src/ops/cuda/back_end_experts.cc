@@ -6,10 +6,7 @@
 #include "ops/cuda/expert_sum.h"
 #include "ops/cuda/expert_tree_sum.h"
 #include "ops/cuda/join_ranges.h"
-#include "ops/cuda/reserved.h"
 #include "ops/cuda/route.h"
-#include "ops/cuda/sampling.h"
-#include "ops/sampling.h"
 
 namespace sluice::ops::cuda {
 
@@ -125,79 +122,6 @@ void CudaOps::JoinNodes(std::span<const NodeJoin> joins, const Tensor& nodes) {
   work.nodes = nodes.data;
   work.nodes_stride = nodes.stride;
   Run(work, nodes.data, "JoinNodes of {} joins", joins.size());
-}
-
-std::vector<Sampled> CudaOps::Sample(const Tensor& logits, std::span<const SamplingParams> params,
-                                     std::span<const LogitAdjust> adjusts,
-                                     std::span<const int64_t> positions) {
-  std::vector<Sampled> sampled;
-  for (int64_t t = 0; t < logits.rows; ++t) {
-    const Tensor row = logits.RowRange(t, 1);
-    if (params[t].temperature <= 0.0F && adjusts[t].empty() && params[t].top_logprobs <= kMostLogprobs) {
-      sampled.push_back(Likely(row, nullptr, params[t].top_logprobs));
-      continue;
-    }
-    Finish();
-    const HostCopy copy(row, memory_);
-    sampled.push_back(SampleRow({copy.view().Row<const float>(0), static_cast<size_t>(row.cols)}, params[t],
-                                adjusts[t], positions[t]));
-  }
-  return sampled;
-}
-
-std::vector<Sampled> CudaOps::Logprobs(const Tensor& logits, std::span<const int32_t> targets, int32_t top) {
-  std::vector<Sampled> result;
-  for (int64_t t = 0; t < logits.rows; ++t) {
-    const Tensor row = logits.RowRange(t, 1);
-    if (targets[t] < 0) {
-      result.push_back({-1, 0.0F, {}});
-    } else if (top <= kMostLogprobs) {
-      result.push_back(Likely(row, &targets[t], top));
-    } else {
-      Finish();
-      const HostCopy copy(row, memory_);
-      result.push_back(
-          LogprobRow({copy.view().Row<const float>(0), static_cast<size_t>(row.cols)}, targets[t], top));
-    }
-  }
-  return result;
-}
-
-Sampled CudaOps::Likely(const Tensor& row, const int32_t* target, int32_t top) {
-  top = std::clamp<int32_t>(top, 0, static_cast<int32_t>(row.cols));
-  const auto vocabulary = static_cast<int32_t>(row.cols);
-  const LikelihoodSpace at = SpaceOfLikelihoods(vocabulary, top);
-  std::byte* space = Workspace(at.total);
-  auto* out = reinterpret_cast<int32_t*>(space + at.out);
-  auto* probabilities = reinterpret_cast<float*>(out) + 2;
-  Likelihoods work;
-  work.rows = 1;
-  work.vocabulary = vocabulary;
-  work.logits = row.Row<const float>(0);
-  work.logits_stride = row.stride;
-  if (target != nullptr) {
-    ReserveLists(SizeOf(DType::kI32), 1);
-    work.targets = Put(std::span(target, 1));
-  }
-  work.top = top;
-  work.workspace = space + at.inside;
-  work.greedy = out;
-  work.log_sum = reinterpret_cast<double*>(space);
-  work.faults = out + 1;
-  work.logprobs = probabilities;
-  work.top_logprobs = probabilities + 1;
-  work.top_ids = out + 3 + top;
-  Run(work, out, "the likelihoods of {} tokens", vocabulary);
-  Finish();
-  const HostCopy copy({out, DType::kI32, 1, at.words, at.words}, memory_);
-  const auto* ids = copy.view().Row<const int32_t>(0);
-  const auto* values = copy.view().Row<const float>(0);
-  if (ids[1] >= 0) {
-    Fail(ErrorKind::kInternal, "the logit of token {} is not finite", ids[1]);
-  }
-  Sampled result{target != nullptr ? *target : ids[0], values[2], {}};
-  for (int32_t i = 0; i < top; ++i) result.top.push_back({ids[3 + top + i], values[3 + i]});
-  return result;
 }
 
 }  // namespace sluice::ops::cuda

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/checked.h"
+#include "ops/cuda/draw_tokens.h"
 #include "ops/cuda/gemm.h"
 #include "ops/cuda/index_scores.h"
 #include "ops/cuda/sampling.h"
@@ -37,7 +38,8 @@ int64_t StagedBytes(const OpLimits& limits) {
   const int64_t listed = (limits.list + 1) * static_cast<int64_t>(sizeof(NodeJoin) + sizeof(int64_t));
   const int64_t groups = limits.experts * static_cast<int64_t>(sizeof(RowGroup));
   constexpr int64_t kMostLists = 4;
-  return std::max({placed, listed, groups, GraphListBytes(limits)}) + kMostLists * Staging::kAlignment;
+  return std::max({placed, listed, groups, GraphListBytes(limits), kAdjustListBytes}) +
+         kMostLists * Staging::kAlignment;
 }
 
 }  // namespace
@@ -50,21 +52,25 @@ QuantizedBytes BytesOfQuantized(int64_t rows, int64_t inputs) {
   return {Aligned(rows * CeilDiv(inputs, kQuantBlock) * SizeOf(DType::kF32)), rows * inputs};
 }
 
-LikelihoodSpace SpaceOfLikelihoods(int64_t vocabulary, int32_t top) {
-  LikelihoodSpace space;
-  space.words = 3 + 2 * top;
-  space.out = Staging::kAlignment;
-  space.inside = space.out + Aligned(space.words * SizeOf(DType::kI32));
-  space.total = space.inside + LikelihoodsBytes(1, static_cast<int32_t>(vocabulary), top);
+SamplingSpace SpaceOfSampling(int64_t rows, int64_t drawn, int64_t adjusted, int64_t vocabulary,
+                              int32_t top) {
+  const auto words = static_cast<int32_t>(vocabulary);
+  SamplingSpace space;
+  space.out_bytes = rows * (3 + 2 * top) * SizeOf(DType::kI32);
+  space.log_sum = Aligned(space.out_bytes);
+  space.inside = space.log_sum + Aligned(rows * static_cast<int64_t>(sizeof(double)));
+  space.adjusted = space.inside + Aligned(std::max(LikelihoodsBytes(rows, words), DrawBytes(drawn, words)));
+  space.total = space.adjusted + adjusted * vocabulary * SizeOf(DType::kF32);
   return space;
 }
 
 Reserved ReservedFor(const OpLimits& limits, int sms) {
   const int64_t quantized = BytesOfQuantized(CeilDiv(limits.linear_inputs, kQuantBlock), kQuantBlock).total();
   const auto top = static_cast<int32_t>(std::min<int64_t>(kMostLogprobs, limits.vocabulary));
-  const int64_t workspace = std::max({quantized, ScoreBytes(limits), WorkspaceBytes(sms),
-                                      SpaceOfLikelihoods(limits.vocabulary, top).total});
-  return {workspace, Staging::SizeFor(StagedBytes(limits)), GraphListBytes(limits)};
+  const int64_t drawn = std::min(limits.logits_rows, limits.sequences);
+  const SamplingSpace sampling = SpaceOfSampling(limits.logits_rows, drawn, drawn, limits.vocabulary, top);
+  const int64_t workspace = std::max({quantized, ScoreBytes(limits), WorkspaceBytes(sms), sampling.total});
+  return {workspace, sampling.out_bytes, Staging::SizeFor(StagedBytes(limits)), GraphListBytes(limits)};
 }
 
 int64_t ReservedBytes(const OpLimits& limits, int sms) {

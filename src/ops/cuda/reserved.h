@@ -26,17 +26,25 @@ struct QuantizedBytes {
 };
 QuantizedBytes BytesOfQuantized(int64_t rows, int64_t inputs);
 
-// What comes back of a row's likelihoods with `top` tokens, and what computes them. log_sum | out | inside.
-struct LikelihoodSpace {
-  int64_t words = 0;  // of out: greedy, fault, the token's log-probability, then the likeliest and theirs
-  int64_t out = 0;    // where it begins
+// Lists by which rows of logits are adjusted that are brought to the device at once: a row's are less, with
+// any vocabulary that there is.
+inline constexpr int64_t kAdjustListBytes = int64_t{8} << 20;
+
+// What comes back of rows of logits with `top` likeliest tokens each, and where it is computed. out | log_sum
+// | inside | adjusted.
+struct SamplingSpace {
+  int64_t out_bytes = 0;  // from the beginning
+  int64_t log_sum = 0;
   int64_t inside = 0;
+  int64_t adjusted = 0;
   int64_t total = 0;
 };
-LikelihoodSpace SpaceOfLikelihoods(int64_t vocabulary, int32_t top);
+// `drawn` of the rows are not greedy, and the logits of `adjusted` are adjusted.
+SamplingSpace SpaceOfSampling(int64_t rows, int64_t drawn, int64_t adjusted, int64_t vocabulary, int32_t top);
 
 struct Reserved {
   int64_t workspace = 0;
+  int64_t answers = 0;  // of pinned host memory
   int64_t staging = 0;
   int64_t graph_lists = 0;  // of a recorded pass
 };

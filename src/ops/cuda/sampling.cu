@@ -1,3 +1,4 @@
+#include "ops/cuda/block_reduce.cuh"
 #include "ops/cuda/ordered_key.cuh"
 #include "ops/cuda/sampling.h"
 
@@ -5,108 +6,137 @@ namespace sluice::ops::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kWarps = kThreads / 32;
 constexpr int kTokens = 1024;  // of a block whose exponentials are summed before blocks are merged
 constexpr int kOfThread = kTokens / kThreads;
 
+constexpr int kGathered = 2048;
+
 struct Part {
   double sum = 0.0;      // of exp(logit - largest) over the block; 0 where nothing is finite
-  float largest = 0.0F;  // -infinity where nothing is finite
+  uint64_t largest = 0;  // key
   int32_t fault = -1;    // the lowest token that is NaN or +infinity
 };
 
 __host__ __device__ int32_t PartsOf(int32_t vocabulary) { return (vocabulary + kTokens - 1) / kTokens; }
-// Every block's greedy token is wanted, whatever `top`.
-__host__ __device__ int32_t KeysOf(int32_t top) { return top > 1 ? top : 1; }
-
-// Workspace: parts [rows, parts], then keys [rows, parts, KeysOf(top)], each block's largest, descending.
-__host__ __device__ Part* PartsIn(const Likelihoods& work) { return static_cast<Part*>(work.workspace); }
-__host__ __device__ uint64_t* KeysIn(const Likelihoods& work) {
-  return reinterpret_cast<uint64_t*>(PartsIn(work) + work.rows * PartsOf(work.vocabulary));
-}
-
-// The largest over the block; every thread calls it and gets it.
-__device__ uint64_t LargestOfBlock(uint64_t key, uint64_t* shared) {
-  key = LargestOfWarp(key);
-  __syncthreads();
-  if (threadIdx.x % 32 == 0) shared[threadIdx.x / 32] = key;
-  __syncthreads();
-  return LargestOfWarp(shared[threadIdx.x % kWarps]);
-}
-
-__device__ double SumOfBlock(double value, double* shared) {
-  for (int step = 16; step > 0; step /= 2) value += __shfl_xor_sync(~0U, value, step);
-  __syncthreads();
-  if (threadIdx.x % 32 == 0) shared[threadIdx.x / 32] = value;
-  __syncthreads();
-  value = shared[threadIdx.x % kWarps];
-  for (int step = kWarps / 2; step > 0; step /= 2) value += __shfl_xor_sync(~0U, value, step);
-  return value;
-}
 
 // One block of threads for each row and block of 1,024 tokens.
 __global__ void __launch_bounds__(kThreads) PartsKernel(const Likelihoods work) {
-  __shared__ uint64_t shared_keys[kWarps];
-  __shared__ double shared_sums[kWarps];
+  __shared__ uint64_t shared_keys[kThreads / 32];
+  __shared__ uint64_t shared_faults[kThreads / 32];
+  __shared__ double shared_sums[kThreads / 32];
   const int64_t row = blockIdx.x;
-  const int64_t part = row * gridDim.y + blockIdx.y;
   const float* logits = work.logits + row * work.logits_stride;
   const auto first = static_cast<int32_t>(blockIdx.y * kTokens + threadIdx.x);
   float values[kOfThread];
-  uint64_t keys[kOfThread];  // 0: no token, or taken
+  uint64_t largest = 0;
   uint64_t fault = 0;
   for (int i = 0; i < kOfThread; ++i) {
     const int32_t token = first + i * kThreads;
     const bool inside = token < work.vocabulary;
     values[i] = inside ? logits[token] : -INFINITY;
-    keys[i] = inside ? KeyOf(values[i], token) : 0;
+    if (inside) largest = max(largest, KeyOf(values[i], token));
     if (!(values[i] < INFINITY)) fault = max(fault, KeyOf(0.0F, token));  // of these the lowest id
   }
-  fault = LargestOfBlock(fault, shared_keys);
-  for (int k = 0; k < KeysOf(work.top); ++k) {
-    uint64_t largest = 0;
-    for (const uint64_t key : keys) largest = max(largest, key);
-    largest = LargestOfBlock(largest, shared_keys);
-    for (uint64_t& key : keys) {
-      if (key == largest) key = 0;
+  largest = LargestOfBlock<kThreads>(largest, shared_keys);
+  if (__syncthreads_or(static_cast<int>(fault != 0)) != 0) {
+    fault = LargestOfBlock<kThreads>(fault, shared_faults);
+  }
+  const float top = ValueOf(largest);
+  double sum = 0.0;
+  if (top > -INFINITY) {
+    for (const float value : values) sum += exp(static_cast<double>(value) - static_cast<double>(top));
+  }
+  sum = SumOfBlock<kThreads>(sum, shared_sums);
+  if (threadIdx.x == 0) {
+    static_cast<Part*>(work.workspace)[row * gridDim.y + blockIdx.y] = {sum, largest,
+                                                                        fault == 0 ? -1 : IdOf(fault)};
+  }
+}
+
+// The `count` largest keys of a row, one after the other, by all threads of the block. Of so many parts at
+// most do any of these come, and none is below the least of these parts' largest.
+template <typename Take>
+__device__ void ForLargest(const Part* parts, int32_t part_count, const float* logits, int32_t vocabulary,
+                           uint64_t largest, int32_t count, const Take& take) {
+  __shared__ uint64_t shared_keys[kThreads / 32];
+  __shared__ uint64_t gathered[kGathered];
+  __shared__ int32_t gathered_count;
+  __shared__ int32_t chosen[kMostLogprobs];  // parts
+  __shared__ int32_t chosen_count;
+  uint64_t least = largest;
+  for (int k = 1; k < min(count, part_count); ++k) {
+    uint64_t next = 0;
+    for (int p = threadIdx.x; p < part_count; p += kThreads) {
+      if (parts[p].largest < least) next = max(next, parts[p].largest);
     }
-    if (threadIdx.x == 0) KeysIn(work)[part * KeysOf(work.top) + k] = largest;
-    if (k == 0) {
-      const float top = ValueOf(largest);
-      double sum = 0.0;
-      if (top > -INFINITY) {
-        for (const float value : values) sum += exp(static_cast<double>(value) - static_cast<double>(top));
+    least = LargestOfBlock<kThreads>(next, shared_keys);
+  }
+  if (part_count < count) least = 0;
+  if (threadIdx.x == 0) gathered_count = 0, chosen_count = 0;
+  __syncthreads();
+  for (int p = threadIdx.x; p < part_count; p += kThreads) {
+    if (parts[p].largest >= least) chosen[atomicAdd(&chosen_count, 1)] = p;
+  }
+  __syncthreads();
+  const int32_t chosen_parts = chosen_count;
+  const auto for_keys = [&](const auto& with) {
+    for (int c = 0; c < chosen_parts; ++c) {
+#pragma unroll
+      for (int i = 0; i < kOfThread; ++i) {
+        const int32_t token = chosen[c] * kTokens + i * kThreads + static_cast<int32_t>(threadIdx.x);
+        if (token >= vocabulary) continue;
+        const uint64_t key = KeyOf(logits[token], token);
+        if (key >= least) with(key);
       }
-      sum = SumOfBlock(sum, shared_sums);
-      if (threadIdx.x == 0) PartsIn(work)[part] = {sum, top, fault == 0 ? -1 : IdOf(fault)};
     }
+  };
+  for_keys([&](uint64_t key) {
+    const int32_t at = atomicAdd(&gathered_count, 1);
+    if (at < kGathered) gathered[at] = key;
+  });
+  __syncthreads();
+  const int32_t found = gathered_count;
+  for (int k = 0; k < count; ++k) {
+    take(k, largest);
+    if (k + 1 == count) break;
+    uint64_t next = 0;
+    const auto look = [&](uint64_t key) {
+      if (key < largest) next = max(next, key);
+    };
+    if (found <= kGathered) {
+      for (int i = threadIdx.x; i < found; i += kThreads) look(gathered[i]);
+    } else {
+      for_keys(look);  // many equals
+    }
+    largest = LargestOfBlock<kThreads>(next, shared_keys);
   }
 }
 
 // One block of threads for each row: merges its parts in order, then takes the largest of all.
 __global__ void __launch_bounds__(kThreads) MergeKernel(const Likelihoods work) {
-  __shared__ uint64_t shared_keys[kWarps];
+  __shared__ uint64_t shared_keys[kThreads / 32];
   __shared__ double log_sum;
   __shared__ double chunk[kThreads];
   const int64_t row = blockIdx.x;
   const int32_t parts = PartsOf(work.vocabulary);
-  const int keys_of_part = KeysOf(work.top);
-  const Part* part = PartsIn(work) + row * parts;
-  const uint64_t* keys = KeysIn(work) + row * parts * keys_of_part;
+  const WantedOfRow wanted = work.wanted[row];
+  const Part* part = static_cast<const Part*>(work.workspace) + row * parts;
+  const float* logits = work.logits + row * work.logits_stride;
 
   uint64_t largest = 0;
   uint64_t fault = 0;
   for (int p = threadIdx.x; p < parts; p += kThreads) {
-    largest = max(largest, keys[p * keys_of_part]);
+    largest = max(largest, part[p].largest);
     if (part[p].fault >= 0) fault = max(fault, KeyOf(0.0F, part[p].fault));
   }
-  largest = LargestOfBlock(largest, shared_keys);
-  fault = LargestOfBlock(fault, shared_keys);
+  largest = LargestOfBlock<kThreads>(largest, shared_keys);
+  fault = LargestOfBlock<kThreads>(fault, shared_keys);
   const double top = ValueOf(largest);
   double sum = 0.0;  // of thread 0
   for (int begin = 0; begin < parts; begin += kThreads) {
     const int p = begin + static_cast<int>(threadIdx.x);
-    chunk[threadIdx.x] = p < parts && part[p].sum > 0.0 ? part[p].sum * exp(part[p].largest - top) : 0.0;
+    chunk[threadIdx.x] =
+        p < parts && part[p].sum > 0.0 ? part[p].sum * exp(ValueOf(part[p].largest) - top) : 0.0;
     __syncthreads();
     for (int i = 0; i < kThreads && threadIdx.x == 0; ++i) sum += chunk[i];
     __syncthreads();
@@ -116,33 +146,25 @@ __global__ void __launch_bounds__(kThreads) MergeKernel(const Likelihoods work) 
   const auto logprob = [](float logit) { return static_cast<float>(static_cast<double>(logit) - log_sum); };
   if (threadIdx.x == 0) {
     const int32_t greedy = IdOf(largest);
-    const int32_t target = work.targets == nullptr ? greedy : work.targets[row];
+    const int32_t target = wanted.target == WantedOfRow::kGreedy ? greedy : wanted.target;
     work.greedy[row] = greedy;
     work.log_sum[row] = log_sum;
-    work.logprobs[row] = target < 0 ? 0.0F : logprob(work.logits[row * work.logits_stride + target]);
+    work.logprobs[row] = target < 0 ? 0.0F : logprob(logits[target]);
     const bool none = !(top > -INFINITY);
     work.faults[row] = fault != 0 ? IdOf(fault) : none ? work.vocabulary : -1;
   }
-  // What comes next is the largest key below the last one taken.
-  for (int k = 0; k < work.top; ++k) {
-    if (threadIdx.x == 0) {
-      work.top_ids[row * work.top + k] = IdOf(largest);
-      work.top_logprobs[row * work.top + k] = logprob(ValueOf(largest));
-    }
-    if (k + 1 == work.top) break;
-    uint64_t next = 0;
-    for (int i = threadIdx.x; i < parts * keys_of_part; i += kThreads) {
-      if (keys[i] < largest) next = max(next, keys[i]);
-    }
-    largest = LargestOfBlock(next, shared_keys);
-  }
+  if (wanted.top == 0) return;
+  ForLargest(part, parts, logits, work.vocabulary, largest, wanted.top, [&](int k, uint64_t key) {
+    if (threadIdx.x != 0) return;
+    work.top_ids[row * work.top + k] = IdOf(key);
+    work.top_logprobs[row * work.top + k] = logprob(ValueOf(key));
+  });
 }
 
 }  // namespace
 
-int64_t LikelihoodsBytes(int64_t rows, int32_t vocabulary, int32_t top) {
-  return rows * PartsOf(vocabulary) *
-         static_cast<int64_t>(sizeof(Part) + sizeof(uint64_t) * static_cast<size_t>(KeysOf(top)));
+int64_t LikelihoodsBytes(int64_t rows, int32_t vocabulary) {
+  return rows * PartsOf(vocabulary) * static_cast<int64_t>(sizeof(Part));
 }
 
 cudaError_t Enqueue(const Likelihoods& work, cudaStream_t stream) {

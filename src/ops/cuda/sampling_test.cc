@@ -13,19 +13,26 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 class Sampling : public OnGpu {
  protected:
   // What the kernels say of rows [first, first + count), in host order.
+  // `targets`: of all rows, -1 for none; none at all: the greedy tokens'.
   static Outputs Run(const Input& logits, int64_t first, int64_t count, int64_t vocabulary, int32_t top,
-                     const OnDevice<int32_t>* targets = nullptr) {
+                     const std::vector<int32_t>& targets = {}) {
+    std::vector<WantedOfRow> wanted(static_cast<size_t>(count), {WantedOfRow::kGreedy, top});
+    for (int64_t t = 0; t < count && !targets.empty(); ++t) {
+      const int32_t target = targets[first + t];
+      wanted[t].target = target < 0 ? WantedOfRow::kNone : target;
+    }
+    const OnDevice<WantedOfRow> on_wanted(wanted);
     const Output greedy(DType::kI32, count, 1), log_sum(DType::kU8, count, 8),
         logprobs(DType::kF32, count, 1), top_ids(DType::kI32, count, top),
         top_logprobs(DType::kF32, count, top), faults(DType::kI32, count, 1);
     const auto words = static_cast<int32_t>(vocabulary);
-    const Output workspace(DType::kU8, 1, LikelihoodsBytes(count, words, top));
+    const Output workspace(DType::kU8, 1, LikelihoodsBytes(count, words));
     Likelihoods work;
     work.rows = count;
     work.vocabulary = words;
     work.logits = logits.Row<float>(first);
     work.logits_stride = logits.stride();
-    work.targets = targets == nullptr ? nullptr : targets->data() + first;
+    work.wanted = on_wanted.data();
     work.top = top;
     work.workspace = workspace.data();
     work.greedy = greedy.data<int32_t>();
@@ -69,7 +76,6 @@ TEST_F(Sampling, SaysWhatTheHostSays) {
       targets.push_back(t % 7 == 6 ? -1 : static_cast<int32_t>(random() % c.vocabulary));
     }
     const Input on_logits(logits, 64);
-    const OnDevice<int32_t> on_targets(targets);
     Outputs truth;
     truth["greedy"] = OwnedTensor(DType::kI32, c.rows, 1);
     truth["log_sum"] = OwnedTensor(DType::kU8, c.rows, 8);
@@ -90,7 +96,7 @@ TEST_F(Sampling, SaysWhatTheHostSays) {
         truth["top_logprobs"].view().At<float>(t, k) = greedy.top[k].logprob;
       }
     }
-    const Outputs all = Run(on_logits, 0, c.rows, c.vocabulary, c.top, &on_targets);
+    const Outputs all = Run(on_logits, 0, c.rows, c.vocabulary, c.top, targets);
     // Sums in double, as on the host: its last bits alone may differ. (-infinity where the token cannot be.)
     int64_t different = 0;
     for (int64_t t = 0; t < c.rows; ++t) {
@@ -114,7 +120,7 @@ TEST_F(Sampling, SaysWhatTheHostSays) {
     EXPECT_LE(different, c.rows * (c.top + 1) / 100);
     for (const char* name : {"greedy", "top_ids", "faults"}) ExpectEqualBits(all.at(name), truth[name], name);
     for (const int64_t first : {int64_t{0}, int64_t{2}, c.rows - 1}) {
-      for (const auto& [name, tensor] : Run(on_logits, first, 1, c.vocabulary, c.top, &on_targets)) {
+      for (const auto& [name, tensor] : Run(on_logits, first, 1, c.vocabulary, c.top, targets)) {
         ExpectEqualBits(tensor, all.at(name).view().RowRange(first, 1), name + " of a row alone");
       }
     }

@@ -63,6 +63,7 @@ void Staging::PutAt(std::span<const std::byte> bytes, std::byte* to) {
     std::memcpy(pinned_ + used_, bytes.data(), bytes.size());
     Check(cudaMemcpyAsync(to, pinned_ + used_, bytes.size(), cudaMemcpyHostToDevice, stream_),
           "a list of {} bytes", size);
+    ++copies_;
   }
   used_ += CeilDiv(size, kAlignment) * kAlignment;
 }

@@ -44,6 +44,7 @@ class Staging {
   }
   // The same at a place in device memory that the caller has.
   void PutAt(std::span<const std::byte> bytes, std::byte* to);
+  int64_t copies() const { return copies_; }  // since the start
 
  private:
   void Grow(int64_t size);
@@ -54,6 +55,7 @@ class Staging {
   std::byte* pinned_ = nullptr;
   Buffer device_;  // the place of each byte of pinned_
   int64_t used_ = 0;
+  int64_t copies_ = 0;
   bool fixed_ = false;
 };
 
