@@ -39,6 +39,9 @@ cudaError_t Enqueue(const IndexScores& work, TileCounter counter, int sms, cudaS
       MapOf(work.queries, DType::kF8E4M3, work.rows * work.heads, kIndexDim, kIndexDim, kQueryBox);
   const CUtensorMap keys = MapOf(work.cache, DType::kF8E4M3, work.cache_pages * kPageLines, kLine, kLine,
                                  static_cast<int>(kPageLines));
+  if (work.group_count == 1 && work.rows * work.heads <= kFewColumns && !work.fixed_tiles) {
+    return LaunchFew(work, queries, keys, sms, stream);
+  }
   return Launch(work, counter, queries, keys, sms, stream);
 }
 

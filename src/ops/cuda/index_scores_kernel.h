@@ -54,4 +54,9 @@ struct IndexScores {
 cudaError_t Launch(const IndexScores& work, TileCounter counter, const CUtensorMap& queries,
                    const CUtensorMap& keys, int sms, cudaStream_t stream);
 
+// The same to the bit for a single group of up to kFewColumns heads x rows, sooner.
+inline constexpr int kFewColumns = 128;
+cudaError_t LaunchFew(const IndexScores& work, const CUtensorMap& queries, const CUtensorMap& keys, int sms,
+                      cudaStream_t stream);
+
 }  // namespace sluice::ops::cuda

@@ -201,6 +201,13 @@ TEST_P(IndexSelect, ARowKeepsItsBitsInAnyCompanyPagesAndOnAnySms) {
   expect_equal(Select(world, 0, world.rows(), 2048, Sms() - 1), 0, "on one SM less");
   for (int64_t t = 0; t < world.rows(); ++t) expect_equal(Select(world, t, 1, 2048, Sms()), t, "alone");
   expect_equal(Select(world, 1, 20, 2048, Sms()), 1, "with another partner");
+  // Few rows of one sequence have a kernel of their own; on few SMs a block has more pages than places.
+  for (const int64_t count : {1, 2, 3, 4}) {
+    for (const int sms : {Sms(), 3}) {
+      expect_equal(Select(world, 24, count, 2048, sms), 24, "with few of its sequence");
+      expect_equal(Select(elsewhere, 0, count, 2048, sms), 0, "with few of its sequence in other pages");
+    }
+  }
 }
 
 // Rows of every size at which the selection changes its way, and of every kind that a guess from a sample can

@@ -2,6 +2,7 @@
 
 #include "ops/cuda/hopper.cuh"
 #include "ops/cuda/index_scores_kernel.h"
+#include "ops/cuda/index_sums.cuh"
 #include "ops/cuda/ring.cuh"
 
 // What a block of the scoring kernel scores. The pages that each group of rows sees, group after group, are
@@ -9,7 +10,6 @@
 // tile. Lengths are read from the positions in device memory, so a launch is the same one whatever they are.
 namespace sluice::ops::cuda {
 
-inline constexpr int kPageKeys = 64;
 inline constexpr int kMostRows = kQueryColumns / 32;  // of a group
 inline constexpr int kMostShare = 32;                 // pages; a lane looks up one
 inline constexpr int kLeastShare = 8;
