@@ -118,5 +118,41 @@ TEST_F(Norms, FusedAreTheThreeOpsOneAfterTheOther) {
   }
 }
 
+// Rows by the hundred are loaded in another order than few.
+TEST_F(Norms, OfManyRowsHaveTheBitsOfFew) {
+  constexpr int64_t kWidth = 7168;
+  constexpr int64_t kMany = 600;
+  std::mt19937_64 random(8);
+  const OwnedTensor x = Random(random, DType::kBF16, kMany, kWidth, 2.0F);
+  const Input delta(Random(random, DType::kBF16, kMany, kWidth, 1.0F));
+  const Input weight(Random(random, DType::kF32, 1, kWidth, 1.0F));
+  const auto run = [&](int64_t first, int64_t count) {
+    const Output sum(x.view().RowRange(first, count), 0);
+    const Output y(DType::kBF16, count, kWidth);
+    RmsNorm norm;
+    norm.rows = count;
+    norm.width = kWidth;
+    norm.x = sum.data();
+    norm.x_stride = sum.stride();
+    norm.delta = delta.Row(first);
+    norm.delta_stride = delta.stride();
+    norm.weight = weight.Row<float>(0);
+    norm.eps = 1e-6F;
+    norm.y = y.data();
+    norm.y_stride = y.stride();
+    Must(Enqueue(norm, nullptr));
+    Outputs out;
+    out["sum"] = sum.Get();
+    out["y"] = y.Get();
+    return out;
+  };
+  const Outputs all = run(0, kMany);
+  for (const int64_t first : {0, 250, 500}) {
+    for (const auto& [name, tensor] : run(first, 100)) {
+      ExpectEqualBits(tensor, all.at(name).view().RowRange(first, 100), name);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace sluice::ops::cuda

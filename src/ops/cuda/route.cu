@@ -6,7 +6,7 @@ namespace sluice::ops::cuda {
 namespace {
 
 constexpr int kWarps = 4;
-constexpr int kOfLane = kMostExperts / 32;
+constexpr int kFewExperts = 256;  // with which a warp does a fraction of the work that the most need
 
 __device__ float SumOfTwoLargest(const float* values, int count) {
   float first = values[0];
@@ -36,10 +36,12 @@ __device__ uint32_t KeptGroups(const Route& work, const float* choice, int lane)
   return __ballot_sync(~0U, lane < work.groups && above < work.top_groups);
 }
 
-// One warp for each row.
+// One warp for each row; up to kExperts.
+template <int kExperts>
 __global__ void __launch_bounds__(32 * kWarps) RouteKernel(const Route work) {
-  __shared__ float shared_p[kWarps][kMostExperts];
-  __shared__ float shared_choice[kWarps][kMostExperts];
+  constexpr int kOfLane = kExperts / 32;
+  __shared__ float shared_p[kWarps][kExperts];
+  __shared__ float shared_choice[kWarps][kExperts];
   const auto warp = static_cast<int>(threadIdx.x / 32);
   const auto lane = static_cast<int>(threadIdx.x % 32);
   const int64_t row = static_cast<int64_t>(blockIdx.x) * kWarps + warp;
@@ -98,7 +100,11 @@ cudaError_t Enqueue(const Route& work, cudaStream_t stream) {
   if (!IsLegal(work)) return cudaErrorInvalidValue;
   if (work.rows == 0) return cudaSuccess;
   const auto blocks = static_cast<unsigned>((work.rows + kWarps - 1) / kWarps);
-  RouteKernel<<<blocks, 32 * kWarps, 0, stream>>>(work);
+  if (work.experts <= kFewExperts) {
+    RouteKernel<kFewExperts><<<blocks, 32 * kWarps, 0, stream>>>(work);
+  } else {
+    RouteKernel<kMostExperts><<<blocks, 32 * kWarps, 0, stream>>>(work);
+  }
   return cudaGetLastError();
 }
 
