@@ -2,8 +2,8 @@
 //
 //   decode_bench --model 'random:v3.2?layers=4&dense=1' --context 8192 --batch 1,16,64,128 --json FILE
 //
-// The whole of a model with few layers of real width, below the engine: embedding, layers, head, a greedy
-// token of each row as a rank samples it (pipeline/rank.cc). One prompt is computed, and every sequence gets
+// The whole of a model with few layers of real width, below the engine: embedding, layers, head, a token
+// of each row as a rank samples it (pipeline/rank.cc). One prompt is computed, and every sequence gets
 // a copy of its cache on pages of its own. Medians of the steps after the first few. "isolated" is every op
 // of the layers alone on the device, its kernels back to back (timed_ops.h): what the layers take without
 // gaps.
@@ -12,6 +12,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
+#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <numeric>
@@ -45,6 +46,9 @@ struct Options {
   std::vector<int64_t> batches = {1, 16, 64, 128};
   int steps = 20;
   std::string cache = "fp8_e4m3";
+  float temperature = 0.0F;
+  float top_p = 1.0F;
+  bool ops = false;
   std::string json;
 };
 
@@ -122,12 +126,14 @@ class Decoder {
     std::vector<int64_t> wanted(static_cast<size_t>(batch));
     std::iota(wanted.begin(), wanted.end(), 0);
     model_->Head(pass, x, wanted, [&](int64_t, const Tensor& logits) {
-      const ops::SamplingParams greedy;
-      const ops::LogitAdjust none;
-      const int64_t position = options_.context + done + 1;
-      for (int64_t row = 0; row < logits.rows; ++row) {
-        ops_->Sample(logits.RowRange(row, 1), {&greedy, 1}, {&none, 1}, {&position, 1});
-      }
+      const auto rows = static_cast<size_t>(logits.rows);
+      ops::SamplingParams params;
+      params.temperature = options_.temperature;
+      params.top_p = options_.top_p;
+      const std::vector<ops::SamplingParams> of_rows(rows, params);
+      const std::vector<ops::LogitAdjust> none(rows);
+      const std::vector<int64_t> positions(rows, options_.context + done + 1);
+      ops_->Sample(logits, of_rows, none, positions);
     });
     ops_->Finish();
     times.sampling_ms = Milliseconds(Clock::now() - read_out).count();
@@ -190,6 +196,21 @@ double MedianOf(const std::vector<Times>& all, double Times::*which) {
   return Median(std::move(values));
 }
 
+// The layers' ops of one step, those that take longest first.
+void PrintOps(nlohmann::json ops) {
+  std::stable_sort(ops.begin(), ops.end(), [](const nlohmann::json& a, const nlohmann::json& b) {
+    const auto key = [](const nlohmann::json& op) {
+      return std::pair(op.at("batch").get<int64_t>(), -op.at("isolated_ms").get<double>());
+    };
+    return key(a) < key(b);
+  });
+  fmt::print("\n| batch | op | calls | isolated, us |\n| ---: | --- | ---: | ---: |\n");
+  for (const nlohmann::json& op : ops) {
+    fmt::print("| {} | {} | {} | {:.1f} |\n", op.at("batch").get<int64_t>(), op.at("op").get<std::string>(),
+               op.at("calls").get<int>(), 1e3 * op.at("isolated_ms").get<double>());
+  }
+}
+
 void Run(const Options& options) {
   Decoder decoder(options);
   Sensors sensors;
@@ -200,6 +221,8 @@ void Run(const Options& options) {
                            {"context", options.context},
                            {"cache", options.cache},
                            {"steps", options.steps},
+                           {"temperature", options.temperature},
+                           {"top_p", options.top_p},
                            {"lines", nlohmann::json::array()}};
   fmt::print("{}, driver {}, {}, context {}\n\n", gpu, sensors.DriverVersion(), options.model,
              options.context);
@@ -208,12 +231,18 @@ void Run(const Options& options) {
       "host ms | head and sampling, ms | MHz, lowest | W, highest |\n"
       "| ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n");
   for (const int64_t batch : options.batches) {
+    decoder.Step(batch, 0, Decoder::Launch::kOps, Timing::kIsolated);
+    const Times alone = decoder.Step(batch, 1, Decoder::Launch::kOps, Timing::kIsolated);
     double isolated_ms = 0.0;
-    for (int i = 0; i < 2; ++i) {  // the second counts
-      isolated_ms = 0.0;
-      for (const TimedCall& call : decoder.Step(batch, i, Decoder::Launch::kOps, Timing::kIsolated).calls) {
-        isolated_ms += call.ms;
-      }
+    std::map<std::string, std::pair<int, double>> of_op;  // calls and milliseconds
+    for (const TimedCall& call : alone.calls) {
+      isolated_ms += call.ms;
+      of_op[call.op].first += 1;
+      of_op[call.op].second += call.ms;
+    }
+    for (const auto& [op, calls] : of_op) {
+      report["ops"].push_back(
+          {{"batch", batch}, {"op", op}, {"calls", calls.first}, {"isolated_ms", calls.second}});
     }
     for (const auto launch : {Decoder::Launch::kOps, Decoder::Launch::kGraph}) {
       std::vector<Times> all;
@@ -244,6 +273,7 @@ void Run(const Options& options) {
                                  {"watts", reading.most_watts}});
     }
   }
+  if (options.ops) PrintOps(report["ops"]);
   WriteFigures(options.json, report);
 }
 
@@ -259,6 +289,9 @@ int main(int argc, char** argv) {
       ->delimiter(',')
       ->check(CLI::PositiveNumber);
   app.add_option("--steps", options.steps, "Steps that are timed.")->check(CLI::PositiveNumber);
+  app.add_flag("--ops", options.ops, "Also a table of the layers' ops, each alone on the device.");
+  app.add_option("--temperature", options.temperature, "Of every row; 0: greedy.");
+  app.add_option("--top-p", options.top_p, "Of every row.");
   app.add_option("--kv-cache-dtype", options.cache, "")->check(CLI::IsMember({"bf16", "fp8_e4m3"}));
   sluice::bench::AddJsonFlag(app, options.json);
   CLI11_PARSE(app, argc, argv);
