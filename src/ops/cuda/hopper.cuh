@@ -72,8 +72,13 @@ __device__ inline void WaitForCopyGroups() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kGroups) : "memory");
 }
 
-// ---- 16 bytes at a shared address, loaded and stored where it is written ----
+// ---- 8 or 16 bytes at a shared address, loaded and stored where it is written ----
 
+__device__ inline uint2 LoadEight(uint32_t address) {
+  uint2 value;
+  asm volatile("ld.shared.v2.b32 {%0, %1}, [%2];" : "=r"(value.x), "=r"(value.y) : "r"(address) : "memory");
+  return value;
+}
 __device__ inline uint4 LoadSixteen(uint32_t address) {
   uint4 value;
   asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"

@@ -4,6 +4,7 @@
 
 #include "ops/cuda/attention_math.cuh"
 #include "ops/cuda/hopper.cuh"
+#include "ops/cuda/key_copies.cuh"
 #include "ops/cuda/ring.cuh"
 #include "ops/cuda/sparse_attention_launch.h"
 #include "ops/cuda/sparse_attention_tiles.cuh"
@@ -49,17 +50,21 @@ __device__ void ScoreBlock(const SparseAttention& work, int32_t row, int slot, u
   uint8_t(*panels)[kPanelBytes] = shared.keys[slot];
   if constexpr (kFp8) {
     for (int half = 0; half < 2; ++half) Wait(&shared.keys_empty[slot][half], parity ^ 1);
-    CopyCodes(work, row, panels, shared.scales[slot]);
-    WaitForCopies();
+    CopyKeyCodes(work, row, panels, shared.scales[slot]);
+    WaitForCopyGroups<1>();
     __syncwarp();
 #pragma unroll 1
-    for (int quarter = 0; quarter < kQuantBlocks; ++quarter)
-      DequantizeQuarter(quarter, panels, shared.scales[slot]);
+    for (int quarter = 0; quarter < kQuantBlocks; ++quarter) {
+      DequantizeKeyQuarter(quarter, panels, shared.scales[slot]);
+      if (quarter > 0) continue;
+      WaitForCopies();  // of the other quarters
+      __syncwarp();
+    }
   } else {
 #pragma unroll 1
     for (int half = 0; half < 2; ++half) {
       Wait(&shared.keys_empty[slot][half], parity ^ 1);
-      CopyValues(work, row, half, panels);
+      CopyKeyValues(work, row, half, panels);
       EndCopyGroup();
     }
     WaitForCopyGroups<1>();

@@ -1,0 +1,141 @@
+#pragma once
+
+#include <cuda_bf16.h>
+
+#include "ops/cuda/hopper.cuh"
+#include "ops/cuda/latent_gather.cuh"
+
+// How a warpgroup of sparse_attention.cu copies and dequantises a block of keys. What the kernels for few
+// rows do in latent_gather.cuh gives the same values in the same places; there it has not been replaced by
+// this yet.
+namespace sluice::ops::cuda {
+
+// A warp's 16 keys as it copies them: 128 bytes of four keys at once, 8 lanes for each. So the addresses of
+// four copies serve for all. `row` of each key in its lane.
+class KeyCopies {
+ public:
+  __device__ KeyCopies(const SparseAttention& work, int64_t row_bytes, int32_t row) {
+    const int lane = static_cast<int>(threadIdx.x % 32);
+    place_ = Opaque(PlaceInPanel(GatherWarp() * kWarpKeys + lane / 8, lane % 8));
+#pragma unroll
+    for (int i = 0; i < kCopies; ++i) {
+      const int32_t cache_row = __shfl_sync(~0U, row, kCopyKeys * i + lane / 8);
+      present_[i] = cache_row >= 0;
+      from_[i] = static_cast<const uint8_t*>(work.latents) + max(cache_row, 0) * row_bytes + 16 * (lane % 8);
+    }
+  }
+  // From byte `offset` of their rows of the cache to their rows of the panel.
+  __device__ void Copy(int offset, uint8_t* panel) const {
+#pragma unroll
+    for (int i = 0; i < kCopies; ++i) {
+      CopySixteen(from_[i] + offset, panel + PlaceBelow(place_, kCopyKeys * i), present_[i]);
+    }
+  }
+
+ private:
+  static constexpr int kCopyKeys = 4;
+  static constexpr int kCopies = kWarpKeys / kCopyKeys;
+  int place_;
+  bool present_[kCopies];
+  const uint8_t* from_[kCopies];
+};
+
+// The keys, `row` of each in its lane, from a bf16 cache: the values' channels of one half, with the
+// second the rotated ones.
+__device__ inline void CopyKeyValues(const SparseAttention& work, int32_t row, int half,
+                                     uint8_t (*panels)[kPanelBytes]) {
+  const KeyCopies keys(work, 2 * kLatentWidth, row);
+#pragma unroll
+  for (int i = 0; i < kHalfPanels; ++i) {
+    const int panel = half * kHalfPanels + i;
+    keys.Copy(128 * panel, panels[panel]);
+  }
+  if (half == 1) keys.Copy(2 * kLatent, panels[kRotatedPanel]);
+}
+
+// The same from an FP8 cache. Codes go into the warp's rows of the second half's panels, 128 channels in
+// each, and are dequantised from there (DequantizeKeyQuarter): nothing waits in registers. Scales and
+// the first quarter are a group of copies, and the rest, which comes while that quarter is dequantised,
+// another.
+__device__ inline void CopyKeyCodes(const SparseAttention& work, int32_t row, uint8_t (*panels)[kPanelBytes],
+                                    float (*scales)[kQuantBlocks]) {
+  const KeyCopies keys(work, kCodesRowBytes, row);
+  const int lane = static_cast<int>(threadIdx.x % 32);
+  if (lane < kWarpKeys) {
+    CopySixteen(static_cast<const uint8_t*>(work.latents) + int64_t{max(row, 0)} * kCodesRowBytes + kLatent,
+                scales[GatherWarp() * kWarpKeys + lane], row >= 0);
+  }
+#pragma unroll
+  for (int quarter = 0; quarter < kQuantBlocks; ++quarter) {
+    keys.Copy(kQuantBlock * quarter, panels[kHalfPanels + quarter]);
+    if (quarter == 0) EndCopyGroup();
+  }
+  keys.Copy(kCodesRowBytes - 2 * kRotated, panels[kRotatedPanel]);
+  EndCopyGroup();
+}
+
+// Two codes as bf16, times a power of two: exact. `kPick` puts each code into the lower byte of a half,
+// copies of its sign bit into the upper one. Shifted by four places, what is not masked away is the code's
+// bits in the places of bf16's, and that is its value times 2^-120.
+template <uint32_t kPick>
+__device__ uint32_t DequantizePair(uint32_t codes, __nv_bfloat162 scale) {
+  uint32_t signed_codes;
+  asm("prmt.b32 %0, %1, 0, %2;" : "=r"(signed_codes) : "r"(codes), "n"(kPick));
+  const uint32_t bits = signed_codes << 4 & 0x87f087f0U;
+  const __nv_bfloat162 half = __float2bfloat162_rn(0x1p60F);
+  const __nv_bfloat162 value = __hmul2(__hmul2(reinterpret_cast<const __nv_bfloat162&>(bits), half), scale);
+  return reinterpret_cast<const uint32_t&>(value);
+}
+__device__ inline uint4 DequantizeEight(uint2 codes, __nv_bfloat162 scale) {
+  constexpr uint32_t kLow = 0x9180, kHigh = 0xb3a2;  // 8: the sign of the byte
+  return {DequantizePair<kLow>(codes.x, scale), DequantizePair<kHigh>(codes.x, scale),
+          DequantizePair<kLow>(codes.y, scale), DequantizePair<kHigh>(codes.y, scale)};
+}
+
+// A warp's 16 keys, in rows `warp` * 16 and on of kWide panels of 64 channels, from their codes, of which a
+// row of a raw panel has 128; kWide 1: 64. A raw panel may be one of the panels. scale_of(key, piece): of 16
+// codes.
+template <int kWide, class ScaleOf>
+__device__ void DequantizeWarpPanels(const uint8_t (*raw)[kPanelBytes], uint8_t (*panels)[kPanelBytes],
+                                     ScaleOf&& scale_of) {
+  constexpr int kLanes = 4 * kWide;  // for one key
+  constexpr int kLoadKeys = 32 / kLanes;
+  constexpr int kLoads = kWarpKeys / kLoadKeys;
+  const int warp = GatherWarp();
+  const int lane = static_cast<int>(threadIdx.x % 32);
+  const int piece = lane % kLanes;
+  const int first_key = warp * kWarpKeys + lane / kLanes;
+  // The place of key first_key + kLoadKeys i, from that of first_key: the bits of the two do not meet.
+  const auto place_of = [](uint32_t first, int i) {
+    return (first ^ (kLoadKeys * i % 8 * 16)) + kLoadKeys * 128 * i;
+  };
+  // Lanes of neighbouring panels, and of neighbouring keys, begin with different halves of their 16 codes, so
+  // that loads and stores meet all banks.
+  const int swapped = kWide > 1 ? (piece / 4 + lane / kLanes) % 2 : 0;
+  uint2 first[kLoads], second[kLoads];
+  float scales[kLoads];
+  const uint32_t from = SharedAddress(raw[piece / 8]) + PlaceInPanel(first_key, piece % 8) + 8 * swapped;
+#pragma unroll
+  for (int i = 0; i < kLoads; ++i) {
+    first[i] = LoadEight(place_of(from, i));
+    second[i] = LoadEight(place_of(from, i) ^ 8);
+    scales[i] = scale_of(first_key + kLoadKeys * i, piece);
+  }
+  __syncwarp();  // all have read what some write over
+  const uint32_t to = SharedAddress(panels[piece / 4]) + PlaceInPanel(first_key, piece % 4 * 2 + swapped);
+#pragma unroll
+  for (int i = 0; i < kLoads; ++i) {
+    const __nv_bfloat162 factor = __float2bfloat162_rn(__fmul_rn(scales[i], 0x1p60F));
+    StoreSixteen(place_of(to, i), DequantizeEight(first[i], factor));
+    StoreSixteen(place_of(to, i) ^ 16, DequantizeEight(second[i], factor));
+  }
+}
+
+// Quarters in turn, once the warp's codes are there: the last lies where it is dequantised to.
+__device__ inline void DequantizeKeyQuarter(int quarter, uint8_t (*panels)[kPanelBytes],
+                                            const float (*scales)[kQuantBlocks]) {
+  DequantizeWarpPanels<2>(panels + kHalfPanels + quarter, panels + 2 * quarter,
+                          [&](int key, int) { return scales[key][quarter]; });
+}
+
+}  // namespace sluice::ops::cuda
