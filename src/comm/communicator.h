@@ -62,12 +62,17 @@ class Communicator {
   virtual std::unique_ptr<Transfer> Receive(int from, uint64_t tag, std::span<std::byte> buffer) = 0;
 
   // The stream's form: the buffer is as it should be when what `stream` holds now is done, and the host does
-  // not wait for that. A pair of ranks posts such transfers in the same order on both sides. Either form
-  // meets either. By default the host's form.
+  // not wait for that. A pair of ranks posts such transfers in the same order on both sides, in this form on
+  // both. By default the host's form.
   virtual std::unique_ptr<Transfer> SendOn(WorkStream& stream, int to, uint64_t tag,
                                            std::span<const std::byte> buffer);
   virtual std::unique_ptr<Transfer> ReceiveOn(WorkStream& stream, int from, uint64_t tag,
                                               std::span<std::byte> buffer);
+
+  // At start, for back ends that write into a receiver's memory: what `from` sends in the stream's form may
+  // come to `buffer`, all of what one Memory::Allocate of memory() returned, until this rank ends. ReceiveOn
+  // then takes buffers that begin where one of these does.
+  virtual void OfferBuffer(int /*from*/, std::span<std::byte> /*buffer*/) {}
 
   // The group made of `members` (group ranks of this one, ascending, this rank among them). Every member must
   // call with the same list, in the same order relative to other Subgroup calls; no bytes move.

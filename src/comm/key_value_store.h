@@ -4,6 +4,7 @@
 #include <map>
 #include <mutex>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/clock.h"
@@ -17,6 +18,22 @@ class KeyValueStore {
   virtual void Set(const std::string& key, const std::vector<char>& value) = 0;
   // Waits until somebody has set the key. Throws Error(kRankLost) naming it when nobody has within `timeout`.
   virtual std::vector<char> Get(const std::string& key, Duration timeout) = 0;
+};
+
+// Another's keys that begin with `prefix`, as a store.
+class PrefixedStore final : public KeyValueStore {
+ public:
+  PrefixedStore(KeyValueStore& inner, std::string prefix) : inner_(inner), prefix_(std::move(prefix)) {}
+  void Set(const std::string& key, const std::vector<char>& value) override {
+    inner_.Set(prefix_ + key, value);
+  }
+  std::vector<char> Get(const std::string& key, Duration timeout) override {
+    return inner_.Get(prefix_ + key, timeout);
+  }
+
+ private:
+  KeyValueStore& inner_;
+  const std::string prefix_;
 };
 
 // A store in this process; thread-safe.

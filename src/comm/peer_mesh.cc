@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <random>
+#include <set>
 #include <utility>
 
 #include "base/error.h"
@@ -30,6 +31,14 @@ std::vector<char> RandomNumber() {
   std::vector<char> number(16);
   for (char& byte : number) byte = static_cast<char>(random());
   return number;
+}
+
+std::vector<int> AllBut(int rank, int size) {
+  std::vector<int> others;
+  for (int peer = 0; peer < size; ++peer) {
+    if (peer != rank) others.push_back(peer);
+  }
+  return others;
 }
 
 struct Invitation {
@@ -74,26 +83,34 @@ int Identify(Channel& channel, const std::vector<char>& number, Duration timeout
 }  // namespace
 
 PeerMesh::PeerMesh(int rank, int size, KeyValueStore& store, const std::string& bind, Duration timeout)
+    : PeerMesh(rank, size, AllBut(rank, size), store, bind, timeout) {}
+
+PeerMesh::PeerMesh(int rank, int size, std::span<const int> peers, KeyValueStore& store,
+                   const std::string& bind, Duration timeout)
     : rank_(rank), channels_(static_cast<size_t>(size)) {
   SLUICE_CHECK(rank >= 0 && rank < size && timeout > Duration(0), "rank {} of {}", rank, size);
   const Deadline deadline = Clock::now() + timeout;
   Listener listener(Address{"", AddressOf(bind), 0});
   const std::vector<char> number = RandomNumber();
   store.Set(Key(rank), EncodeInvitation({listener.address().ToString(), number}));
-  for (int peer = 0; peer < rank; ++peer) Connect(peer, store, deadline);
-  const auto missing = [&] {
-    return static_cast<int>(std::find(channels_.begin() + rank + 1, channels_.end(), nullptr) -
-                            channels_.begin());
-  };
-  while (missing() < size) {
+  std::set<int> missing;  // those that connect to this one
+  for (const int peer : peers) {
+    SLUICE_CHECK(peer >= 0 && peer < size && peer != rank, "rank {} of {} has no peer {}", rank, size, peer);
+    if (peer < rank) {
+      Connect(peer, store, deadline);
+    } else {
+      missing.insert(peer);
+    }
+  }
+  while (!missing.empty()) {
     auto channel = listener.Accept("a rank that connects", Left(deadline));
     if (channel == nullptr) {
       if (Clock::now() < deadline) continue;
-      Fail(ErrorKind::kRankLost, "rank {} did not connect to rank {} within {} ms", missing(), rank,
+      Fail(ErrorKind::kRankLost, "rank {} did not connect to rank {} within {} ms", *missing.begin(), rank,
            std::chrono::duration_cast<milliseconds>(timeout).count());
     }
     const int peer = Identify(*channel, number, std::min<Duration>(kFirstFrame, Left(deadline)));
-    if (peer <= rank || peer >= size || channels_[peer] != nullptr) continue;
+    if (missing.erase(peer) == 0) continue;
     channel->SetPeer(fmt::format("rank {}", peer));
     channels_[peer] = std::move(channel);
   }

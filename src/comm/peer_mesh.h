@@ -3,6 +3,7 @@
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <thread>
 #include <vector>
@@ -13,8 +14,8 @@
 
 namespace sluice::comm {
 
-// Frames between any two ranks of a world, for a data plane whose transfers cannot say who is there: a
-// channel to every other rank and a thread that reads it.
+// Frames between ranks of a world, for a data plane whose transfers cannot say who is there: a
+// channel to every peer and a thread that reads it.
 class PeerMesh {
  public:
   // Both are called on the thread that reads `peer`, frames in the order they were sent; they must not block
@@ -28,6 +29,9 @@ class PeerMesh {
   // nothing is encrypted. Returns once all are connected. Throws Error(kNetwork) when `bind` is no address of
   // this host, Error(kRankLost) naming the rank that did not come within `timeout`.
   PeerMesh(int rank, int size, KeyValueStore& store, const std::string& bind, Duration timeout);
+  // Connects to `peers` alone, each of which names this rank among its own.
+  PeerMesh(int rank, int size, std::span<const int> peers, KeyValueStore& store, const std::string& bind,
+           Duration timeout);
   ~PeerMesh();
   PeerMesh(const PeerMesh&) = delete;
   PeerMesh& operator=(const PeerMesh&) = delete;
@@ -45,7 +49,7 @@ class PeerMesh {
   void Read(int peer);
 
   const int rank_;
-  std::vector<std::unique_ptr<Channel>> channels_;  // per rank; null for this one
+  std::vector<std::unique_ptr<Channel>> channels_;  // per rank; null for who is no peer
   std::vector<std::thread> readers_;
   std::atomic<bool> closing_ = false;
   OnFrame on_frame_;

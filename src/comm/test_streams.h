@@ -6,9 +6,12 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <thread>
 #include <utility>
 
+#include "base/error.h"
+#include "tensor/device_sharing.h"
 #include "tensor/memory.h"
 
 // Streams for tests where there is no device: each a thread that does what was put there, in order.
@@ -39,6 +42,42 @@ class TestGate final : public StreamMark {
   std::shared_ptr<State> state_ = std::make_shared<State>();
 };
 
+// A mark that is recorded again and again; a stream waits for the latest record when it is told to. To wait
+// for one that was never recorded is an error here.
+class TestSharedMark final : public StreamMark {
+ public:
+  struct State {
+    std::mutex mutex;
+    std::condition_variable reached;
+    int64_t records = 0;
+    int64_t passed = 0;
+    void Reach() {
+      std::lock_guard lock(mutex);
+      ++passed;
+      reached.notify_all();
+    }
+  };
+  TestSharedMark() = default;
+  explicit TestSharedMark(std::shared_ptr<State> state) : state_(std::move(state)) {}
+  const std::shared_ptr<State>& state() const { return state_; }
+  std::shared_ptr<State> Record() {
+    std::lock_guard lock(state_->mutex);
+    ++state_->records;
+    return state_;
+  }
+  std::function<void()> Waiter() const {
+    std::lock_guard lock(state_->mutex);
+    SLUICE_CHECK(state_->records > 0, "a stream waits for a mark that nobody has recorded");
+    return [state = state_, latest = state_->records] {
+      std::unique_lock lock_of_stream(state->mutex);
+      state->reached.wait(lock_of_stream, [&] { return state->passed >= latest; });
+    };
+  }
+
+ private:
+  std::shared_ptr<State> state_ = std::make_shared<State>();
+};
+
 class TestStream final : public WorkStream {
  public:
   TestStream() : thread_([this] { Run(); }) {}
@@ -52,7 +91,10 @@ class TestStream final : public WorkStream {
     Call([gate = *mark]() mutable { gate.Open(); });
     return mark;
   }
-  void WaitFor(const StreamMark& mark) override { Call(dynamic_cast<const TestGate&>(mark).Waiter()); }
+  void WaitFor(const StreamMark& mark) override {
+    const auto* shared = dynamic_cast<const TestSharedMark*>(&mark);
+    Call(shared != nullptr ? shared->Waiter() : dynamic_cast<const TestGate&>(mark).Waiter());
+  }
   void Copy(const void* from, void* to, int64_t bytes) override {
     Call([=] { std::memcpy(to, from, static_cast<size_t>(bytes)); });
   }
@@ -91,6 +133,53 @@ class TestStream final : public WorkStream {
   std::deque<std::function<void()>> work_;
   std::function<void()> settle_;
   std::thread thread_;  // last: it uses everything above
+};
+
+// Shares the host's memory between "processes" that are threads: a name is an address.
+class TestSharing final : public DeviceSharing {
+ public:
+  explicit TestSharing(std::string host = "here", std::string device = "0")
+      : host_(std::move(host)), device_(std::move(device)) {}
+  void Refuse(std::string words) { refusal_ = std::move(words); }
+
+  std::string Host() override { return host_; }
+  std::string Device() override { return device_; }
+  std::string WhyNotTo(const std::string& device) override {
+    return device.starts_with("far") ? "GPU " + device_ + " cannot reach the memory of GPU " + device : "";
+  }
+  Name NameOf(const std::byte* memory) override { return BytesOf(memory); }
+  std::shared_ptr<std::byte> Open(const Name& memory) override {
+    if (!refusal_.empty()) throw Error(ErrorKind::kInternal, refusal_);
+    return {Named<std::byte*>(memory), [](std::byte*) {}};
+  }
+  std::unique_ptr<StreamMark> NewMark() override { return std::make_unique<TestSharedMark>(); }
+  void Record(WorkStream& stream, StreamMark& mark) override {
+    stream.Call([record = dynamic_cast<TestSharedMark&>(mark).Record()] { record->Reach(); });
+  }
+  Name NameOf(const StreamMark& mark) override {
+    return BytesOf(&dynamic_cast<const TestSharedMark&>(mark).state());
+  }
+  std::unique_ptr<StreamMark> OpenMark(const Name& mark) override {
+    return std::make_unique<TestSharedMark>(*Named<const std::shared_ptr<TestSharedMark::State>*>(mark));
+  }
+
+ private:
+  template <typename T>
+  static Name BytesOf(T value) {
+    const auto* bytes = reinterpret_cast<const std::byte*>(&value);
+    return {bytes, bytes + sizeof(T)};
+  }
+  template <typename T>
+  static T Named(const Name& name) {
+    T value;
+    SLUICE_CHECK(name.size() == sizeof(T), "a name of {} bytes", name.size());
+    std::memcpy(&value, name.data(), sizeof(T));
+    return value;
+  }
+
+  const std::string host_;
+  const std::string device_;
+  std::string refusal_;
 };
 
 // The host's memory with such streams; what asks OnHost hears that it is a device's.

@@ -66,7 +66,9 @@ int64_t Hop::BufferBytes(int64_t rows) const {
 
 void Hop::Reserve(int64_t rows) {
   for (int64_t i = 0; i < MostBuffers(grid_, max_in_flight_); ++i) {
-    free_.emplace_back(BufferBytes(rows), world_.memory());
+    const Buffer& buffer = free_.emplace_back(BufferBytes(rows), world_.memory());
+    if (grid_.stages == 1) continue;
+    world_.OfferBuffer(upstream_, {buffer.data(), static_cast<size_t>(buffer.bytes())});
   }
   reserved_ = true;
   reserved_bytes_ = BufferBytes(rows);

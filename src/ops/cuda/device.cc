@@ -7,6 +7,7 @@
 #include <mutex>
 
 #include "ops/cuda/check.h"
+#include "ops/cuda/sharing.h"
 #include "ops/cuda/stream.h"
 
 namespace sluice::ops::cuda {
@@ -69,6 +70,7 @@ class OfDevice final : public Memory {
     Use();
     return std::make_unique<Stream>(/*for_copies=*/true);
   }
+  DeviceSharing& sharing() { return sharing_; }
 
   int64_t allocations() const { return allocations_; }
 
@@ -84,6 +86,7 @@ class OfDevice final : public Memory {
   }
 
   const int device_;
+  CudaSharing sharing_{device_};
   std::atomic<int64_t> allocations_ = 0;
 };
 
@@ -133,6 +136,7 @@ OfDevice& MemoryOnDevice(int device) {
 }  // namespace
 
 Memory& DeviceMemory(int device) { return MemoryOnDevice(device); }
+DeviceSharing& SharingOf(int device) { return MemoryOnDevice(device).sharing(); }
 
 void LeaveDevice(int device) {
   CheckDevice(device);

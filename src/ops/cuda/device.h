@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "ops/ops.h"
+#include "tensor/device_sharing.h"
 
 // The GPU back end as the engine sees it. A build without a CUDA toolkit has the same functions; there they
 // throw Error(kUsage) saying so.
@@ -19,6 +20,10 @@ void CheckDevice(int device);
 
 // The memory of a GPU; lives as long as the process. Throws as CheckDevice.
 Memory& DeviceMemory(int device);
+
+// That memory, and marks on the GPU's streams, as other processes of the host are shown them. Lives as long
+// and throws as DeviceMemory.
+DeviceSharing& SharingOf(int device);
 
 // The host's memory, which GPU `device` copies from and to without another copy on the way. Taking it is
 // slow: it is for buffers that are used again. Lives as long as the process. Throws as CheckDevice.

@@ -6,6 +6,7 @@
 
 #include "ops/cuda/check.h"
 #include "ops/cuda/driver.h"
+#include "ops/cuda/event.h"
 
 namespace sluice::ops::cuda {
 namespace {
@@ -14,16 +15,6 @@ void CheckDriver(CUresult result, const char* what) {
   if (result == CUDA_SUCCESS) return;
   Fail(ErrorKind::kInternal, "the GPU refused {}: CUDA error {}", what, static_cast<int>(result));
 }
-
-class Event final : public StreamMark {
- public:
-  Event() { Check(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), "creating an event"); }
-  ~Event() override { cudaEventDestroy(event_); }
-  cudaEvent_t get() const { return event_; }
-
- private:
-  cudaEvent_t event_ = nullptr;
-};
 
 }  // namespace
 

@@ -15,6 +15,7 @@ namespace {
 int Devices() { return 0; }
 void CheckDevice(int) { Refuse(); }
 Memory& DeviceMemory(int) { Refuse(); }
+DeviceSharing& SharingOf(int) { Refuse(); }
 Memory& PinnedMemory(int) { Refuse(); }
 void LeaveDevice(int) { Refuse(); }
 MemoryInfo MemoryOf(int) { Refuse(); }

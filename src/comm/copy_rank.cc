@@ -1,0 +1,416 @@
+#include "comm/copy_rank.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/wire.h"
+
+namespace sluice::comm {
+namespace {
+
+enum CopyWord : uint16_t {
+  kBuffer = 48,
+  kMark = 49,
+  kFree = 50,
+  kCopied = 51,
+  kCopyFailed = 52,
+  kCopyLeave = 53,
+};
+
+// For which somebody who has given up waits for a copy to end.
+constexpr Duration kLongestGivenUp = std::chrono::seconds(2);
+
+template <typename T>
+std::shared_ptr<T> TakeFirst(std::map<uint64_t, std::deque<std::shared_ptr<T>>>& of, uint64_t tag) {
+  const auto found = of.find(tag);
+  if (found == of.end()) return nullptr;
+  auto first = std::move(found->second.front());
+  found->second.pop_front();
+  if (found->second.empty()) of.erase(found);
+  return first;
+}
+
+}  // namespace
+
+class CopyRank::CopyTransfer final : public Transfer {
+ public:
+  CopyTransfer(std::shared_ptr<CopyRank> rank, std::shared_ptr<Half> half)
+      : rank_(std::move(rank)), half_(std::move(half)) {}
+  ~CopyTransfer() override {
+    try {
+      if (!waited_) rank_->Await(*half_, [this] { return half_->done; });
+    } catch (const Error&) {
+      // The failure is the rank's. What is on a stream may still use the buffer.
+      std::unique_lock lock(rank_->board_->mutex);
+      rank_->board_->changed.wait_for(lock, kLongestGivenUp,
+                                      [this] { return half_->done || !half_->enqueued; });
+    }
+    rank_->GiveLane(*half_);
+  }
+  void Wait() override {
+    rank_->ThrowIfFailed();
+    if (!waited_) rank_->Await(*half_, [this] { return half_->done; });
+    waited_ = true;
+    rank_->GiveLane(*half_);
+  }
+  bool WaitOn(WorkStream& stream) override {
+    if (half_->sending) return false;
+    rank_->Await(*half_, [this] { return half_->enqueued; });
+    std::unique_lock lock(rank_->board_->mutex);
+    const std::shared_ptr<Lane> lane = half_->lane;
+    if (lane == nullptr) return true;  // the transfer is complete
+    lock.unlock();
+    stream.WaitFor(*lane->copied);
+    rank_->GiveLane(*half_);
+    return true;
+  }
+  bool Begun() override {
+    std::lock_guard lock(rank_->board_->mutex);
+    return half_->sending || half_->enqueued;
+  }
+
+ private:
+  const std::shared_ptr<CopyRank> rank_;
+  const std::shared_ptr<Half> half_;
+  bool waited_ = false;
+};
+
+CopyRank::CopyRank(int rank, int size, std::span<const int> peers, KeyValueStore& store,
+                   const std::string& bind, Memory& memory, DeviceSharing& sharing, Duration timeout,
+                   std::function<void(const std::string&)> on_failure)
+    : rank_(rank),
+      timeout_(timeout),
+      memory_(memory),
+      sharing_(sharing),
+      on_failure_(std::move(on_failure)),
+      mesh_(rank, size, peers, store, bind, timeout) {
+  for (const int peer : peers) {
+    peers_[peer].copies = memory_.NewStream();
+    peers_[peer].arrivals = memory_.NewStream();
+  }
+  mesh_.Start([this](int peer, const Frame& frame) { Hear(peer, frame); },
+              [this](int peer, const std::string& words) { HearLost(peer, words); });
+}
+
+CopyRank::~CopyRank() {
+  for (auto& [peer, of] : peers_) {
+    try {
+      mesh_.Send(peer, {kCopyLeave, 0, 0, {}});
+    } catch (const Error&) {
+      // That rank is gone already.
+    }
+  }
+  mesh_.Close();
+  if (!failed_) return;
+  // What they wait for may never come, and they would wait for it.
+  for (auto& [peer, of] : peers_) {
+    static_cast<void>(of.copies.release());
+    static_cast<void>(of.arrivals.release());
+  }
+}
+
+void CopyRank::OfferBuffer(int from, std::span<std::byte> buffer) {
+  auto lane = std::make_shared<Lane>();
+  lane->free = sharing_.NewMark();
+  WireWriter writer;
+  writer.PutList(std::span<const std::byte>(sharing_.NameOf(buffer.data())));
+  writer.PutList(std::span<const std::byte>(sharing_.NameOf(*lane->free)));
+  {
+    std::lock_guard lock(board_->mutex);
+    peers_.at(from).own_buffers.push_back(buffer);
+    peers_.at(from).own_lanes.push_back(std::move(lane));
+  }
+  Tell(from, kBuffer, 0, writer.Take());
+}
+
+std::unique_ptr<Transfer> CopyRank::SendOn(WorkStream& stream, int to, uint64_t tag,
+                                           std::span<const std::byte> buffer) {
+  Peer& peer = peers_.at(to);
+  auto half = std::make_shared<Half>();
+  half->peer = to;
+  half->sending = true;
+  half->data = const_cast<std::byte*>(buffer.data());  // a send only reads
+  half->bytes = buffer.size();
+  half->ready = stream.Record();
+  std::unique_lock lock(board_->mutex);
+  const auto freed = peer.freed.find(tag);
+  if (failed_ || freed == peer.freed.end()) {
+    if (!failed_) peer.sends[tag].push_back(half);
+  } else {
+    const Free free = freed->second.front();
+    freed->second.pop_front();
+    if (freed->second.empty()) peer.freed.erase(freed);
+    lock.unlock();
+    Enqueue(peer, tag, half, free);
+  }
+  return std::make_unique<CopyTransfer>(shared_from_this(), std::move(half));
+}
+
+std::unique_ptr<Transfer> CopyRank::ReceiveOn(WorkStream& stream, int from, uint64_t tag,
+                                              std::span<std::byte> buffer) {
+  Peer& peer = peers_.at(from);
+  const auto offered = std::find_if(peer.own_buffers.begin(), peer.own_buffers.end(),
+                                    [&](const auto& own) { return own.data() == buffer.data(); });
+  SLUICE_CHECK(offered != peer.own_buffers.end() && buffer.size() <= offered->size(),
+               "rank {} receives {} bytes into memory that it has not offered to rank {}", rank_,
+               buffer.size(), from);
+  const uint32_t lane = TakeLane(from, buffer.size());
+  auto half = std::make_shared<Half>();
+  half->peer = from;
+  half->bytes = buffer.size();
+  half->lane = peer.own_lanes[lane];
+  sharing_.Record(stream, *half->lane->free);
+  WireWriter writer;
+  writer.Put<uint64_t>(buffer.size());
+  writer.Put(static_cast<uint32_t>(offered - peer.own_buffers.begin()));
+  writer.Put(lane);
+  {
+    std::lock_guard lock(board_->mutex);
+    if (!failed_) peer.receives[tag].push_back(half);
+  }
+  Tell(from, kFree, tag, writer.Take());
+  return std::make_unique<CopyTransfer>(shared_from_this(), std::move(half));
+}
+
+// As many as buffers were offered, so with one transfer for a buffer there is a free one, or soon: a buffer
+// whose rows are on their way already may be posted again.
+uint32_t CopyRank::TakeLane(int from, size_t bytes) {
+  Half waiting;
+  waiting.peer = from;
+  waiting.bytes = bytes;
+  waiting.enqueued = true;
+  auto& lanes = peers_.at(from).own_lanes;
+  uint32_t taken = 0;
+  Await(waiting, [&] {
+    const auto idle = std::find_if(lanes.begin(), lanes.end(), [](const auto& lane) { return !lane->busy; });
+    if (idle == lanes.end()) return false;
+    (*idle)->busy = true;
+    taken = static_cast<uint32_t>(idle - lanes.begin());
+    return true;
+  });
+  return taken;
+}
+
+void CopyRank::GiveLane(Half& half) {
+  std::lock_guard lock(board_->mutex);
+  half.waits_put = true;
+  half.EndLane();
+  board_->changed.notify_all();
+}
+
+// The copy, the mark that the receiver's streams wait for, and only then the word that it is recorded.
+void CopyRank::Enqueue(Peer& peer, uint64_t tag, const std::shared_ptr<Half>& send, const Free& free) {
+  if (free.bytes != send->bytes) {
+    return FailAll(ErrorKind::kInternal,
+                   fmt::format("rank {} sends {} bytes and rank {} expects {} under tag {}", rank_,
+                               send->bytes, send->peer, free.bytes, tag),
+                   true);
+  }
+  {
+    std::lock_guard together(peer.enqueuing);
+    const Lane& lane = *peer.lanes.at(free.lane);
+    peer.copies->WaitFor(*send->ready);
+    peer.copies->WaitFor(*lane.free);
+    peer.copies->Copy(send->data, peer.buffers.at(free.buffer).get(), static_cast<int64_t>(send->bytes));
+    sharing_.Record(*peer.copies, *lane.copied);
+    peer.copies->Call([board = board_, send] {
+      std::lock_guard lock(board->mutex);
+      send->done = true;
+      board->changed.notify_all();
+    });
+    std::lock_guard lock(board_->mutex);
+    send->ready.reset();
+    send->enqueued = true;
+  }
+  WireWriter writer;
+  writer.Put(free.lane);
+  Tell(send->peer, kCopied, tag, writer.Take());
+}
+
+void CopyRank::Hear(int peer, const Frame& frame) {
+  if (failed_) return;
+  try {
+    switch (frame.type) {
+      case kBuffer:
+        return HearBuffer(peer, frame);
+      case kMark:
+        return HearMark(peer, frame);
+      case kFree:
+        return HearFree(peer, frame);
+      case kCopied:
+        return HearCopied(peer, frame);
+      case kCopyFailed: {
+        WireReader reader(frame.payload.bytes());
+        const auto kind = reader.Get<ErrorKind>();
+        const std::string sentence = reader.GetString();
+        reader.Done();
+        return FailAll(kind, sentence, false);
+      }
+      case kCopyLeave: {
+        std::lock_guard lock(board_->mutex);
+        peers_.at(peer).left = true;
+        board_->changed.notify_all();
+        return;
+      }
+      default:
+        Fail(ErrorKind::kRankLost, "rank {} sent a frame of unknown type {}", peer, frame.type);
+    }
+  } catch (const Error& error) {
+    FailAll(error.kind(), error.what(), true);
+  }
+}
+
+void CopyRank::HearBuffer(int peer, const Frame& frame) {
+  WireReader reader(frame.payload.bytes());
+  const auto memory = reader.GetList<std::byte>();
+  const auto mark = reader.GetList<std::byte>();
+  reader.Done();
+  auto buffer = sharing_.Open(memory);
+  auto lane = std::make_shared<Lane>();
+  lane->free = sharing_.OpenMark(mark);
+  lane->copied = sharing_.NewMark();
+  WireWriter writer;
+  writer.PutList(std::span<const std::byte>(sharing_.NameOf(*lane->copied)));
+  uint64_t number = 0;
+  {
+    std::lock_guard lock(board_->mutex);
+    Peer& of = peers_.at(peer);
+    number = of.lanes.size();
+    of.buffers.push_back(std::move(buffer));
+    of.lanes.push_back(std::move(lane));
+  }
+  Tell(peer, kMark, number, writer.Take());
+}
+
+void CopyRank::HearMark(int peer, const Frame& frame) {
+  WireReader reader(frame.payload.bytes());
+  const auto name = reader.GetList<std::byte>();
+  reader.Done();
+  auto mark = sharing_.OpenMark(name);
+  std::lock_guard lock(board_->mutex);
+  peers_.at(peer).own_lanes.at(frame.step)->copied = std::move(mark);
+}
+
+void CopyRank::HearFree(int peer, const Frame& frame) {
+  WireReader reader(frame.payload.bytes());
+  Free free;
+  free.bytes = reader.Get<uint64_t>();
+  free.buffer = reader.Get<uint32_t>();
+  free.lane = reader.Get<uint32_t>();
+  reader.Done();
+  Peer& of = peers_.at(peer);
+  std::shared_ptr<Half> send;
+  {
+    std::lock_guard lock(board_->mutex);
+    send = TakeFirst(of.sends, frame.step);
+    if (send == nullptr) {
+      of.freed[frame.step].push_back(free);
+      return;
+    }
+  }
+  Enqueue(of, frame.step, send, free);
+}
+
+void CopyRank::HearCopied(int peer, const Frame& frame) {
+  WireReader reader(frame.payload.bytes());
+  const auto lane = reader.Get<uint32_t>();
+  reader.Done();
+  Peer& of = peers_.at(peer);
+  std::shared_ptr<Half> receive;
+  {
+    std::lock_guard lock(board_->mutex);
+    receive = TakeFirst(of.receives, frame.step);
+    if (receive == nullptr || of.own_lanes.at(lane) != receive->lane) {
+      Fail(ErrorKind::kRankLost, "rank {} has copied to rank {} what it did not wait for, under tag {}", peer,
+           rank_, frame.step);
+    }
+  }
+  of.arrivals->WaitFor(*receive->lane->copied);
+  of.arrivals->Call([board = board_, receive] {
+    std::lock_guard lock(board->mutex);
+    receive->done = true;
+    receive->EndLane();
+    board->changed.notify_all();
+  });
+  std::lock_guard lock(board_->mutex);
+  receive->enqueued = true;
+  board_->changed.notify_all();
+}
+
+void CopyRank::Tell(int peer, uint16_t word, uint64_t step, std::vector<std::byte> payload) {
+  if (failed_) return;
+  try {
+    mesh_.Send(peer, {word, step, 0, std::move(payload)});
+  } catch (const Error& error) {
+    HearLost(peer, error.what());
+  }
+}
+
+// A rank that has left in good order has nothing to hear, and whoever waits for it learns so.
+void CopyRank::HearLost(int peer, const std::string& words) {
+  {
+    std::lock_guard lock(board_->mutex);
+    if (peers_.at(peer).left) return;
+  }
+  FailAll(ErrorKind::kRankLost,
+          fmt::format("rank {} lost its data connection to rank {}: {}", rank_, peer, words), true);
+}
+
+template <typename Reached>
+void CopyRank::Await(const Half& half, const Reached& reached) {
+  const Deadline deadline = Clock::now() + timeout_;
+  std::unique_lock lock(board_->mutex);
+  const Peer& peer = peers_.at(half.peer);
+  bool done = false;
+  board_->changed.wait_until(lock, deadline, [&] {
+    done = !failed_ && reached();
+    return done || failed_ || (peer.left && !half.enqueued);
+  });
+  if (done) return;
+  const bool left = peer.left && !half.enqueued;
+  lock.unlock();
+  ThrowIfFailed();
+  FailAll(ErrorKind::kRankLost,
+          left
+              ? fmt::format("rank {} has ended and will not {} the {} bytes that rank {} waits for",
+                            half.peer, VerbOf(half), half.bytes, rank_)
+              : fmt::format("rank {} did not {} {} bytes {}", half.peer, VerbOf(half), half.bytes, TooLate()),
+          true);
+  ThrowIfFailed();
+}
+
+std::string CopyRank::TooLate() const {
+  return fmt::format("within {} ms; rank {} has stopped waiting",
+                     std::chrono::duration_cast<std::chrono::milliseconds>(timeout_).count(), rank_);
+}
+
+void CopyRank::FailAll(ErrorKind kind, const std::string& sentence, bool tell) {
+  {
+    std::lock_guard lock(board_->mutex);
+    if (failed_) return;
+    failure_kind_ = kind;
+    failure_ = sentence;
+    failed_ = true;
+    board_->changed.notify_all();
+  }
+  WireWriter writer;
+  writer.Put(kind);
+  writer.PutString(sentence);
+  const std::vector<std::byte> words = writer.Take();
+  for (auto& [peer, of] : peers_) {
+    try {
+      if (tell) mesh_.Send(peer, {kCopyFailed, 0, 0, words});
+    } catch (const Error&) {
+      // That rank is gone as well.
+    }
+  }
+  if (on_failure_) on_failure_(sentence);
+}
+
+void CopyRank::ThrowIfFailed() {
+  if (!failed_) return;
+  std::lock_guard lock(board_->mutex);
+  throw Error(failure_kind_, failure_);
+}
+
+}  // namespace sluice::comm
