@@ -33,6 +33,11 @@ GpuPlacement Threads(const LayoutFlags& f, int64_t world) {
          "leave one of them out",
          *f.gpu_id_step, f.base_gpu_id);
   }
+  if (f.hop_receive == "plane") {
+    Fail(ErrorKind::kUsage,
+         "--hop-receive plane is for ranks as processes, between which there is a data plane: add --ranks "
+         "processes, or leave it out");
+  }
   return {};
 }
 
@@ -40,11 +45,17 @@ GpuPlacement Processes(const LayoutFlags& f, int64_t world, int64_t own_gpus) {
   const int64_t here = world / f.nnodes;
   const int64_t step = f.gpu_id_step.value_or(1);
   const bool own = step > 0 || here == 1;
-  if (f.hop_receive != "copy") {
+  if (f.hop_receive == "sm") {
     Fail(ErrorKind::kUsage,
-         "--hop-receive {} is for ranks as threads of one process, to compare: add --ranks threads, or leave "
-         "it out",
-         f.hop_receive);
+         "--hop-receive sm is for ranks as threads of one process, to compare: add --ranks threads, or leave "
+         "it out");
+  }
+  if (f.hop_receive == "copy" && f.nnodes > 1 && f.pp > 1) {
+    Fail(ErrorKind::kUsage,
+         "--hop-receive copy has GPUs copy into one another's memory, and of {} stages on {} hosts some are "
+         "on "
+         "different ones: use --hop-receive auto",
+         f.pp, f.nnodes);
   }
   if (own && own_gpus < here) {
     Fail(ErrorKind::kUsage,
@@ -82,8 +93,11 @@ void AddGpuFlags(CLI::App& app, LayoutFlags& f) {
                  "With --ops cuda, SMs that kernels leave to communication: auto (what the hop holds) or a "
                  "number")
       ->group(group);
-  app.add_option("--hop-receive", f.hop_receive,
-                 "With --ops cuda, copy (a waiting receive holds no SM) or sm (it holds one, for comparison)")
+  app.add_option(
+         "--hop-receive", f.hop_receive,
+         "With --ops cuda, how rows come from the stage before: copy (the sender's GPU writes them here, "
+         "the receiver's stream waits), plane (by --data-plane), sm (a receive holds an SM; to compare) "
+         "or auto (copy where GPUs can)")
       ->group(group);
 }
 
@@ -102,10 +116,17 @@ void CheckGpuFlags(const LayoutFlags& f) {
     Fail(ErrorKind::kUsage, "--data-plane {} is not known: use auto, nccl or host", f.data_plane);
   }
   of_gpu(f.data_plane != "auto", fmt::format("--data-plane {} is about the rows of GPUs", f.data_plane));
-  if (f.hop_receive != "copy" && f.hop_receive != "sm") {
-    Fail(ErrorKind::kUsage, "--hop-receive {} is not known: use copy or sm", f.hop_receive);
+  if (f.hop_receive != "auto" && f.hop_receive != "copy" && f.hop_receive != "plane" &&
+      f.hop_receive != "sm") {
+    Fail(ErrorKind::kUsage, "--hop-receive {} is not known: use auto, copy, plane or sm", f.hop_receive);
   }
-  of_gpu(f.hop_receive == "sm", "--hop-receive sm is about the SMs of a GPU");
+  of_gpu(f.hop_receive != "auto", fmt::format("--hop-receive {} is about GPUs", f.hop_receive));
+}
+
+engine::HopReceive HopReceiveOf(const LayoutFlags& f) {
+  if (f.hop_receive == "copy") return engine::HopReceive::kCopy;
+  if (f.hop_receive == "plane") return engine::HopReceive::kPlane;
+  return f.hop_receive == "sm" ? engine::HopReceive::kHoldsSm : engine::HopReceive::kAuto;
 }
 
 std::optional<int> SmReserveOf(const LayoutFlags& f) {

@@ -16,6 +16,9 @@ void CheckGpuFlags(const LayoutFlags& flags);
 // None for auto.
 std::optional<int> SmReserveOf(const LayoutFlags& flags);
 
+// Of --hop-receive, which CheckGpuFlags has seen.
+engine::HopReceive HopReceiveOf(const LayoutFlags& flags);
+
 // Where the ranks of a job with --ops cuda run, and what carries their rows.
 struct GpuPlacement {
   bool processes = false;  // else threads of the server, all on --base-gpu-id

@@ -88,7 +88,35 @@ TEST(GpuFlags, ProcessesAreNcclWithAGpuEachAndStagedOnASharedOne) {
       Refused(Flags([](auto& f) { f.ranks = "processes", f.gpu_id_step = 0, f.data_plane = "nccl"; }), 4, 4),
       AllOf(HasSubstr("--data-plane nccl takes no two ranks on one GPU"),
             HasSubstr("use --data-plane host")));
-  EXPECT_THAT(Refused(Flags([](auto& f) { f.hop_receive = "sm"; }), 2, 2), HasSubstr("add --ranks threads"));
+}
+
+TEST(GpuFlags, AHopReceivesAsItsRanksCan) {
+  const auto with = [](const char* how, const std::function<void(LayoutFlags&)>& set = {}) {
+    return Flags([&](auto& f) {
+      f.hop_receive = how;
+      if (set) set(f);
+    });
+  };
+  EXPECT_EQ(HopReceiveOf(Flags()), engine::HopReceive::kAuto);
+  EXPECT_EQ(HopReceiveOf(with("copy")), engine::HopReceive::kCopy);
+  EXPECT_EQ(HopReceiveOf(with("plane")), engine::HopReceive::kPlane);
+  EXPECT_EQ(HopReceiveOf(with("sm")), engine::HopReceive::kHoldsSm);
+  const auto processes = [](auto& f) { f.ranks = "processes"; };
+  const auto threads = [](auto& f) { f.ranks = "threads"; };
+  for (const char* how : {"auto", "copy", "plane"}) {
+    ExpectPlaced(with(how, processes), 2, 2, true, 1, DataPlane::kNccl);
+  }
+  for (const char* how : {"auto", "copy", "sm"}) {
+    ExpectPlaced(with(how, threads), 2, 1, false, 0, DataPlane::kHost);
+  }
+  EXPECT_THAT(Refused(with("sm"), 2, 2), HasSubstr("add --ranks threads"));
+  EXPECT_THAT(Refused(with("plane", threads), 2, 2), HasSubstr("add --ranks processes"));
+  const auto two_hosts = [](auto& f) { f.nnodes = 2, f.pp = 4; };
+  EXPECT_EQ(
+      Refused(with("copy", two_hosts), 4, 2),
+      "--hop-receive copy has GPUs copy into one another's memory, and of 4 stages on 2 hosts some are on "
+      "different ones: use --hop-receive auto");
+  ExpectPlaced(with("auto", two_hosts), 4, 2, true, 1, DataPlane::kNccl);
 }
 
 TEST(GpuFlags, SeveralHostsHaveProcesses) {
@@ -113,6 +141,8 @@ TEST(GpuFlags, WhatIsSaidOfGpusNeedsThem) {
             "--gpu-id-step 1 is about GPUs: use it with --ops cuda");
   EXPECT_THAT(refused([](auto& f) { f.data_plane = "host"; }), HasSubstr("use it with --ops cuda"));
   EXPECT_THAT(refused([](auto& f) { f.data_plane = "rdma"; }), HasSubstr("use auto, nccl or host"));
+  EXPECT_THAT(refused([](auto& f) { f.hop_receive = "copy"; }), HasSubstr("use it with --ops cuda"));
+  EXPECT_THAT(refused([](auto& f) { f.hop_receive = "rdma"; }), HasSubstr("use auto, copy, plane or sm"));
   EXPECT_THAT(refused([](auto& f) { f.ops = "cuda", f.gpu_id_step = -1; }), HasSubstr("use 0 to 64"));
   EXPECT_THAT(refused([](auto& f) { f.base_gpu_id = -1; }), HasSubstr("use 0 or more"));
   EXPECT_EQ(refused([](auto&) {}), "it works");

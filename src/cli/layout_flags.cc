@@ -208,7 +208,7 @@ engine::JobSettings SettingsOf(const LayoutFlags& f, const checkpoint::Checkpoin
   settings.gpu = static_cast<int>(std::min<int64_t>(f.base_gpu_id, std::numeric_limits<int>::max()));
   if (f.ops == "cuda") ops::cuda::CheckDevice(settings.gpu);
   settings.sm_reserve = SmReserveOf(f);
-  settings.receives_hold_sm = f.hop_receive == "sm";
+  settings.hop_receive = HopReceiveOf(f);
   settings.cache_format = CacheFormatNamed(f.kv_cache_dtype);
   settings.max_steps_in_flight =
       std::max(8, 4 * settings.grid.stages) + static_cast<int>(f.pp_async_batch_depth);

@@ -203,8 +203,7 @@ void CopyRank::Enqueue(Peer& peer, uint64_t tag, const std::shared_ptr<Half>& se
   if (free.bytes != send->bytes) {
     return FailAll(ErrorKind::kInternal,
                    fmt::format("rank {} sends {} bytes and rank {} expects {} under tag {}", rank_,
-                               send->bytes, send->peer, free.bytes, tag),
-                   true);
+                               send->bytes, send->peer, free.bytes, tag));
   }
   {
     std::lock_guard together(peer.enqueuing);
@@ -244,7 +243,7 @@ void CopyRank::Hear(int peer, const Frame& frame) {
         const auto kind = reader.Get<ErrorKind>();
         const std::string sentence = reader.GetString();
         reader.Done();
-        return FailAll(kind, sentence, false);
+        return FailAll(kind, sentence);
       }
       case kCopyLeave: {
         std::lock_guard lock(board_->mutex);
@@ -256,7 +255,7 @@ void CopyRank::Hear(int peer, const Frame& frame) {
         Fail(ErrorKind::kRankLost, "rank {} sent a frame of unknown type {}", peer, frame.type);
     }
   } catch (const Error& error) {
-    FailAll(error.kind(), error.what(), true);
+    FailAll(error.kind(), error.what());
   }
 }
 
@@ -353,7 +352,7 @@ void CopyRank::HearLost(int peer, const std::string& words) {
     if (peers_.at(peer).left) return;
   }
   FailAll(ErrorKind::kRankLost,
-          fmt::format("rank {} lost its data connection to rank {}: {}", rank_, peer, words), true);
+          fmt::format("rank {} lost its data connection to rank {}: {}", rank_, peer, words));
 }
 
 template <typename Reached>
@@ -370,12 +369,11 @@ void CopyRank::Await(const Half& half, const Reached& reached) {
   const bool left = peer.left && !half.enqueued;
   lock.unlock();
   ThrowIfFailed();
-  FailAll(ErrorKind::kRankLost,
-          left
-              ? fmt::format("rank {} has ended and will not {} the {} bytes that rank {} waits for",
-                            half.peer, VerbOf(half), half.bytes, rank_)
-              : fmt::format("rank {} did not {} {} bytes {}", half.peer, VerbOf(half), half.bytes, TooLate()),
-          true);
+  FailAll(
+      ErrorKind::kRankLost,
+      left ? fmt::format("rank {} has ended and will not {} the {} bytes that rank {} waits for", half.peer,
+                         VerbOf(half), half.bytes, rank_)
+           : fmt::format("rank {} did not {} {} bytes {}", half.peer, VerbOf(half), half.bytes, TooLate()));
   ThrowIfFailed();
 }
 
@@ -384,7 +382,8 @@ std::string CopyRank::TooLate() const {
                      std::chrono::duration_cast<std::chrono::milliseconds>(timeout_).count(), rank_);
 }
 
-void CopyRank::FailAll(ErrorKind kind, const std::string& sentence, bool tell) {
+// All peers hear it, and theirs from them.
+void CopyRank::FailAll(ErrorKind kind, const std::string& sentence) {
   {
     std::lock_guard lock(board_->mutex);
     if (failed_) return;
@@ -399,7 +398,7 @@ void CopyRank::FailAll(ErrorKind kind, const std::string& sentence, bool tell) {
   const std::vector<std::byte> words = writer.Take();
   for (auto& [peer, of] : peers_) {
     try {
-      if (tell) mesh_.Send(peer, {kCopyFailed, 0, 0, words});
+      mesh_.Send(peer, {kCopyFailed, 0, 0, words});
     } catch (const Error&) {
       // That rank is gone as well.
     }

@@ -51,7 +51,7 @@ class CopyRank : public std::enable_shared_from_this<CopyRank> {
                                    std::span<const std::byte> buffer);
   std::unique_ptr<Transfer> ReceiveOn(WorkStream& stream, int from, uint64_t tag,
                                       std::span<std::byte> buffer);
-  void Abort(std::string_view reason) { FailAll(ErrorKind::kRankLost, std::string(reason), true); }
+  void Abort(std::string_view reason) { FailAll(ErrorKind::kRankLost, std::string(reason)); }
 
  private:
   class CopyTransfer;
@@ -125,7 +125,7 @@ class CopyRank : public std::enable_shared_from_this<CopyRank> {
   // failure is thrown.
   template <typename Reached>
   void Await(const Half& half, const Reached& reached);
-  void FailAll(ErrorKind kind, const std::string& sentence, bool tell);
+  void FailAll(ErrorKind kind, const std::string& sentence);
   void ThrowIfFailed();
   std::string TooLate() const;
   static constexpr const char* VerbOf(const Half& half) { return half.sending ? "take" : "send"; }

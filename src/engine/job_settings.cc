@@ -22,13 +22,13 @@ std::string JobSettings::Description(uint64_t checkpoint_fingerprint) const {
   return fmt::format(
       "pp {} tp {} attn_tp {} virtual {} split {} layers [{}] owners {} dense_tp {} mtp {} numerics {} cache "
       "{} ops "
-      "{} plane {} pages {} "
+      "{} plane {} hop {} pages {} "
       "steps {} faults {} checkpoint {:016x}",
       grid.stages, grid.lanes, grid.attn_tp, grid.virtual_stages, static_cast<int>(split_mode),
       fmt::join(layer_sizes, ","), expert_owners, dense_tp ? 1 : 0, load_nextn ? 1 : 0,
       static_cast<int>(numerics), NumberOf(cache_format), ops,
-      data_plane == DataPlane::kNccl ? "nccl" : "host", cache_pages, max_steps_in_flight,
-      comm::Print(fault_plan), checkpoint_fingerprint);
+      data_plane == DataPlane::kNccl ? "nccl" : "host", static_cast<int>(hop_receive), cache_pages,
+      max_steps_in_flight, comm::Print(fault_plan), checkpoint_fingerprint);
 }
 
 std::string Print(const JobSettings& s) {
@@ -49,7 +49,7 @@ std::string Print(const JobSettings& s) {
       {"gpu_step", s.gpu_step},
       {"data_plane", static_cast<int>(s.data_plane)},
       {"sm_reserve", s.sm_reserve.value_or(-1)},
-      {"receives_hold_sm", s.receives_hold_sm},
+      {"hop_receive", static_cast<int>(s.hop_receive)},
       {"cache_format", NumberOf(s.cache_format)},
       {"cache_pages", s.cache_pages},
       {"max_steps_in_flight", s.max_steps_in_flight},
@@ -88,7 +88,7 @@ JobSettings ParseJobSettings(const std::string& text) {
     s.gpu_step = json.at("gpu_step");
     s.data_plane = static_cast<DataPlane>(json.at("data_plane").get<int>());
     if (const int reserve = json.at("sm_reserve"); reserve >= 0) s.sm_reserve = reserve;
-    s.receives_hold_sm = json.at("receives_hold_sm");
+    s.hop_receive = static_cast<HopReceive>(json.at("hop_receive").get<int>());
     if (const int format = json.at("cache_format"); format >= 0) {
       s.cache_format = static_cast<ops::CacheFormat>(format);
     }

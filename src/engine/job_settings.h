@@ -24,6 +24,12 @@ enum class NumericsChoice { kAuto, kExact, kFp8 };  // kAuto: fp8 for FP8 checkp
 // kNccl: NCCL, for which every rank has a GPU of its own.
 enum class DataPlane { kHost, kNccl };
 
+// How ranks on GPUs receive from the stage before. kCopy: the sender's GPU copies into the receiver's memory,
+// and the receiver's stream waits. kPlane: the data plane between processes carries rows, and hosts wait.
+// kHoldsSm: as NCCL's receives, a receive holds an SM; between threads, to compare. kAuto: kCopy where the
+// two GPUs can, else kPlane.
+enum class HopReceive { kAuto, kCopy, kPlane, kHoldsSm };
+
 // What every rank of a job must agree on, and what each host may choose for itself.
 struct JobSettings {
   std::filesystem::path model_path;  // may differ from host to host; the checkpoint's fingerprint may not
@@ -39,7 +45,7 @@ struct JobSettings {
   int gpu_step = 0;  // --gpu-id-step: from a rank of this host to the next; 0: they share one, as threads do
   DataPlane data_plane = DataPlane::kHost;       // --data-plane
   std::optional<int> sm_reserve;                 // --sm-reserve; none: auto
-  bool receives_hold_sm = false;                 // --hop-receive sm
+  HopReceive hop_receive = HopReceive::kAuto;    // --hop-receive
   std::optional<ops::CacheFormat> cache_format;  // --kv-cache-dtype; none: as the numerics have it
   int64_t cache_pages = 0;                       // pages of 64 tokens on every rank
   int max_steps_in_flight = 8;

@@ -1,8 +1,10 @@
 #include "engine/rank_host.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <spdlog/spdlog.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <utility>
@@ -10,6 +12,7 @@
 #include "comm/gloo_world.h"
 #include "comm/nccl/nccl_plane.h"
 #include "comm/ordered_channel.h"
+#include "comm/peer_copies.h"
 #include "comm/staged_communicator.h"
 #include "engine/build_id.h"
 #include "engine/faults.h"
@@ -85,7 +88,9 @@ std::string HostRank(const JobSettings& settings, int rank, const checkpoint::Ch
     pipeline::ReportFailure(control, pipeline::FailureOf(error));
     return error.what();
   }
-  return worker->Run();
+  const std::string failure = worker->Run();
+  if (probes.when_over) probes.when_over(failure);
+  return failure;
 }
 
 comm::Hello HelloOf(const JobSettings& settings, int rank, uint64_t checkpoint_fingerprint) {
@@ -108,11 +113,57 @@ std::unique_ptr<comm::Communicator> MakeDataPlane(const JobSettings& settings, i
                           ops::cuda::PinnedMemory(settings.gpu));
 }
 
+std::string RanksIn(const std::vector<int>& ranks) { return fmt::format("{}", fmt::join(ranks, ", ")); }
+
+// The same, with copies from GPU to GPU between a rank and its neighbours in the ring of stages, where they
+// are wanted and possible.
+std::unique_ptr<comm::Communicator> WithCopies(std::unique_ptr<comm::Communicator> plane,
+                                               const JobSettings& settings, int rank,
+                                               comm::KeyValueStore& store) {
+  const parallel::Grid& grid = settings.grid;
+  if (settings.ops != "cuda" || settings.hop_receive == HopReceive::kPlane || grid.stages == 1) return plane;
+  const int stage = grid.StageOf(rank);
+  const int lane = grid.LaneOf(rank);
+  std::vector<int> to, from;
+  if (stage + 1 < grid.stages || grid.virtual_stages > 1) {
+    to.push_back(grid.Rank((stage + 1) % grid.stages, lane));
+  }
+  if (stage > 0 || grid.virtual_stages > 1) {
+    from.push_back(grid.Rank((stage + grid.stages - 1) % grid.stages, lane));
+  }
+  comm::CopyEdges edges;
+  plane = comm::MakePeerCopies(std::move(plane), ops::cuda::SharingOf(settings.gpu), to, from, store,
+                               settings.data_plane_address, settings.hop_receive == HopReceive::kCopy,
+                               settings.data_plane_limit(), &edges);
+  if (!edges.to.empty()) {
+    spdlog::info("rank {}: rows go to rank {} by copies from GPU {} into its memory", rank, RanksIn(edges.to),
+                 settings.gpu);
+  }
+  for (const std::string& why : edges.not_to) {
+    spdlog::info("rank {}: rows go by the data plane, not by copies, to {}", rank, why);
+  }
+  return plane;
+}
+
 // What the driver says of this rank's GPU, once the rank has taken all that it will.
 void LogMemory(const JobSettings& settings, int rank) {
   const ops::cuda::MemoryInfo now = ops::cuda::MemoryOf(settings.gpu);
   spdlog::info("rank {} is ready: the driver reports {:.2f} GiB of GPU {} in use", rank,
                static_cast<double>(now.total_bytes - now.free_bytes) / (1 << 30), settings.gpu);
+}
+
+constexpr int kLost = 5;  // exit code
+
+void SayWhy(const JobSettings& settings, const std::string& failure) {
+  if (settings.speaks_for_node) spdlog::error("the job ended: {}", failure);
+}
+
+// A stream may wait for a mark of a process that is gone, and never end; whoever gave back what is on the
+// device would wait for it. The driver gives it back when the process ends.
+[[noreturn]] void LeaveAtOnce(const JobSettings& settings, const std::string& failure) {
+  SayWhy(settings, failure);
+  spdlog::default_logger()->flush();
+  _exit(kLost);
 }
 
 }  // namespace
@@ -128,11 +179,14 @@ int RunRankProcess(const JobSettings& settings, int rank, const std::string& joi
     ops::cuda::MemoryOf(
         settings.gpu);  // a GPU that does not start is said before anybody waits for this rank
     probes.when_ready = [&settings](int of) { LogMemory(settings, of); };
+    probes.when_over = [&settings](const std::string& failure) {
+      if (!failure.empty()) LeaveAtOnce(settings, failure);
+    };
   }
   auto joined = comm::Join(comm::ParseAddress(join_address),
                            HelloOf(settings, rank, checkpoint->fingerprint()), *secret, settings.join_limit);
   comm::JoinedStore store(*joined);
-  auto world = MakeDataPlane(settings, rank, store);
+  auto world = WithCopies(MakeDataPlane(settings, rank, store), settings, rank, store);
   comm::SayConnected(*joined);
 
   const auto faults = MakeInjector(settings, rank, RankKind::kProcess, *joined);
@@ -144,8 +198,8 @@ int RunRankProcess(const JobSettings& settings, int rank, const std::string& joi
   const std::string failure =
       HostRank(settings, rank, *checkpoint, pool, *world, *control, recorder, faults.get(), probes, nullptr);
   if (failure.empty()) return 0;
-  if (settings.speaks_for_node) spdlog::error("the job ended: {}", failure);
-  return 5;
+  SayWhy(settings, failure);
+  return kLost;
 }
 
 }  // namespace sluice::engine

@@ -24,6 +24,7 @@ struct RankProbes {
   std::function<std::unique_ptr<comm::Communicator>(int rank, comm::Communicator& world)> wrap_world;
   std::function<void(int rank, model::StageWeights&)> after_load;
   std::function<void(int rank)> when_ready;  // everything is taken, and the rank is about to say so
+  std::function<void(const std::string& failure)> when_over;  // the work; everything is still there
 };
 
 // The back end `settings` ask for. Throws Error(kUsage) for an unknown name.

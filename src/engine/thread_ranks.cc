@@ -23,7 +23,7 @@ class ThreadRanks final : public RankSet {
     Memory& memory = settings.ops == "cuda" ? ops::cuda::DeviceMemory(settings.gpu) : HostMemory();
     comm::ReceiveHold hold;
     // On one stage there is no hop: lanes take nothing but tokens from one another, on the host.
-    if (settings.receives_hold_sm && settings.grid.stages > 1) {
+    if (settings.hop_receive == HopReceive::kHoldsSm && settings.grid.stages > 1) {
       hold = {1, ops::cuda::MakeSmHolder(settings.gpu, settings.grid.world())};
     }
     auto world =

@@ -5,6 +5,10 @@
 #include <cstring>
 
 #include "base/error.h"
+#include "comm/gloo_world.h"
+#include "comm/key_value_store.h"
+#include "comm/on_all_ranks.h"
+#include "comm/peer_copies.h"
 #include "comm/test_streams.h"
 #include "comm/thread_world.h"
 #include "pipeline/hop.h"
@@ -17,10 +21,23 @@ namespace {
 constexpr int64_t kRows = 3;
 constexpr int64_t kRowBytes = 8;
 
+// What rows go by: a world of threads, or copies as between processes.
+enum class Between { kThreads, kCopies };
+
 // A pipeline of one lane, each stage with its stream, hop and recorder.
 struct Pipeline {
-  explicit Pipeline(int stages, Duration timeout = std::chrono::seconds(20)) : streams(stages) {
+  Pipeline(Between between, int stages, Duration timeout = std::chrono::seconds(20)) : streams(stages) {
     world = comm::MakeThreadWorld(stages, timeout, memory);
+    if (between == Between::kCopies) {
+      comm::LocalStore store;
+      comm::OnAllRanks(stages, [&](int stage) {
+        std::vector<int> to, from;
+        if (stage + 1 < stages) to.push_back(stage + 1);
+        if (stage > 0) from.push_back(stage - 1);
+        world[stage] = comm::MakePeerCopies(std::move(world[stage]), sharing, to, from, store,
+                                            comm::kLoopback, true, timeout, nullptr);
+      });
+    }
     for (int stage = 0; stage < stages; ++stage) {
       recorders.push_back(std::make_unique<trace::Recorder>(stage));
       world[stage]->SetRecorder(recorders[stage].get());
@@ -46,14 +63,22 @@ struct Pipeline {
   }
 
   comm::StreamMemory memory;
+  comm::TestSharing sharing;
   std::vector<std::unique_ptr<comm::Communicator>> world;
   std::vector<comm::TestStream> streams;
   std::vector<std::unique_ptr<trace::Recorder>> recorders;
   std::vector<std::unique_ptr<Hop>> hops;
 };
 
-TEST(HopOnAStream, TheHostRunsAheadOfRowsThatAreBeingComputed) {
-  Pipeline line(3);
+class HopOnAStream : public testing::TestWithParam<Between> {};
+
+INSTANTIATE_TEST_SUITE_P(Worlds, HopOnAStream, testing::Values(Between::kThreads, Between::kCopies),
+                         [](const auto& suite) {
+                           return suite.param == Between::kThreads ? "Threads" : "Copies";
+                         });
+
+TEST_P(HopOnAStream, TheHostRunsAheadOfRowsThatAreBeingComputed) {
+  Pipeline line(GetParam(), 3);
   comm::TestGate computing;
   line.streams[0].WaitFor(computing);
   for (int64_t step = 0; step < 3; ++step) line.Begin({step, 0}, static_cast<int>(10 * step));
@@ -76,9 +101,9 @@ TEST(HopOnAStream, TheHostRunsAheadOfRowsThatAreBeingComputed) {
 }
 
 // Until the sender's host has come that far, and until its rows are there: the same wait, by name.
-TEST(HopOnAStream, AHostThatWaitsNamesWhoHasNotSent) {
+TEST_P(HopOnAStream, AHostThatWaitsNamesWhoHasNotSent) {
   for (const bool sender_computes : {false, true}) {
-    Pipeline line(3);
+    Pipeline line(GetParam(), 3);
     comm::TestGate computing;
     line.streams[0].WaitFor(computing);
     if (sender_computes) line.Begin({0, 0}, 1);
@@ -104,8 +129,8 @@ TEST(HopOnAStream, AHostThatWaitsNamesWhoHasNotSent) {
 }
 
 // Else the watchdog would take rows that are there for a message that was lost.
-TEST(HopOnAStream, WhatWasTakenAndSentIsCountedBeforeTheHostIsSeenWaitingForMore) {
-  Pipeline line(3);
+TEST_P(HopOnAStream, WhatWasTakenAndSentIsCountedBeforeTheHostIsSeenWaitingForMore) {
+  Pipeline line(GetParam(), 3);
   line.hops[2]->Expect({0, 0}, kRows);
   line.Begin({0, 0}, 1);
   line.Forward(1, {0, 0});
@@ -122,8 +147,8 @@ TEST(HopOnAStream, WhatWasTakenAndSentIsCountedBeforeTheHostIsSeenWaitingForMore
   host.join();
 }
 
-TEST(HopOnAStream, ARankThatGivesUpLeavesItsStreamFree) {
-  Pipeline line(2, std::chrono::milliseconds(50));
+TEST_P(HopOnAStream, ARankThatGivesUpLeavesItsStreamFree) {
+  Pipeline line(GetParam(), 2, std::chrono::milliseconds(50));
   line.hops[1]->Expect({0, 0}, kRows);
   line.hops[1]->Expect({1, 0}, kRows);
   EXPECT_THROW(line.hops[1]->Take({0, 0}), Error);

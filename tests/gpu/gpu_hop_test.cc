@@ -159,7 +159,7 @@ std::string VerdictWhen(int rank, const std::string& op, int at_call, bool throw
   return "nothing was lost";
 }
 
-TEST_F(GpuHopTest, ARankThatStopsIsNamedThoughOnlyStreamsWaitForIt) {
+TEST_F(GpuHopTest, ARankThatStopsIsNamedWhileHostsWaitForItsRows) {
   EXPECT_THAT(VerdictWhen(0, "Embed", 5, false), StartsWith("rank 0 "));
   EXPECT_THAT(VerdictWhen(1, "SparseAttention", 7, false), StartsWith("rank 1 "));
 }

@@ -1,3 +1,4 @@
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -20,6 +21,7 @@ namespace sluice::gpu {
 namespace {
 
 using engine::DataPlane;
+using engine::HopReceive;
 using testing::HasSubstr;
 
 constexpr const char* kModel =
@@ -51,6 +53,8 @@ struct Processes {
   DataPlane plane;
   int gpu_step;  // 0: one GPU for all
   int attn_tp = 1;
+  HopReceive hop = HopReceive::kPlane;
+  int virtual_stages = 1;
 };
 void PrintTo(const Processes& at, std::ostream* out) { *out << at.name; }
 
@@ -58,6 +62,7 @@ std::unique_ptr<engine::RankSet> Start(const Processes& at, engine::JobSettings 
                                        const checkpoint::Checkpoint& checkpoint) {
   settings.gpu_step = at.gpu_step;
   settings.data_plane = at.plane;
+  settings.hop_receive = at.hop;
   // As a server: a rank takes all its memory while it starts. NCCL's transfers do not go with taking more
   // later.
   settings.largest_step = {kRows, 64, 1024};
@@ -76,6 +81,7 @@ GpuRun RunOf(const Processes& at) {
   run.stages = at.stages;
   run.lanes = at.lanes;
   run.attn_tp = at.attn_tp;
+  run.virtual_stages = at.virtual_stages;
   run.chunk = kRows;
   return run;
 }
@@ -103,7 +109,7 @@ class GpuProcessesTest : public testing::TestWithParam<Processes> {
 
 TEST_P(GpuProcessesTest, GiveTheBitsOfOneRank) {
   GpuRun alone = RunOf(GetParam());
-  alone.stages = alone.lanes = alone.attn_tp = 1;
+  alone.stages = alone.lanes = alone.attn_tp = alone.virtual_stages = 1;
   if (GetParam().attn_tp > 1) {  // its sums have an order of their own, that of as many ranks as threads
     alone = RunOf(GetParam());
   }
@@ -126,18 +132,26 @@ TEST_P(GpuProcessesTest, GiveTheBitsOfOneRank) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Layouts, GpuProcessesTest,
-                         testing::Values(Processes{"pp2_cp2_one_gpu_host", 2, 2, DataPlane::kHost, 0},
-                                         Processes{"cp2_atp2_one_gpu_host", 1, 4, DataPlane::kHost, 0, 2},
-                                         Processes{"one_rank_nccl", 1, 1, DataPlane::kNccl, 0},
-                                         Processes{"pp2_one_gpu_nccl", 2, 1, DataPlane::kNccl, 0},
-                                         Processes{"cp2_one_gpu_nccl", 1, 2, DataPlane::kNccl, 0},
-                                         Processes{"pp2_cp2_one_gpu_nccl", 2, 2, DataPlane::kNccl, 0},
-                                         Processes{"pp2_two_gpus_nccl", 2, 1, DataPlane::kNccl, 1},
-                                         Processes{"cp2_two_gpus_nccl", 1, 2, DataPlane::kNccl, 1},
-                                         Processes{"cp2_two_gpus_host", 1, 2, DataPlane::kHost, 1},
-                                         Processes{"pp2_cp2_four_gpus_nccl", 2, 2, DataPlane::kNccl, 1}),
-                         [](const auto& suite) { return suite.param.name; });
+INSTANTIATE_TEST_SUITE_P(
+    Layouts, GpuProcessesTest,
+    testing::Values(Processes{"pp2_cp2_one_gpu_host", 2, 2, DataPlane::kHost, 0},
+                    Processes{"cp2_atp2_one_gpu_host", 1, 4, DataPlane::kHost, 0, 2},
+                    Processes{"one_rank_nccl", 1, 1, DataPlane::kNccl, 0},
+                    Processes{"pp2_one_gpu_nccl", 2, 1, DataPlane::kNccl, 0},
+                    Processes{"cp2_one_gpu_nccl", 1, 2, DataPlane::kNccl, 0},
+                    Processes{"pp2_cp2_one_gpu_nccl", 2, 2, DataPlane::kNccl, 0},
+                    Processes{"pp2_two_gpus_nccl", 2, 1, DataPlane::kNccl, 1},
+                    Processes{"cp2_two_gpus_nccl", 1, 2, DataPlane::kNccl, 1},
+                    Processes{"cp2_two_gpus_host", 1, 2, DataPlane::kHost, 1},
+                    Processes{"pp2_cp2_four_gpus_nccl", 2, 2, DataPlane::kNccl, 1},
+                    Processes{"pp2_one_gpu_copies", 2, 1, DataPlane::kHost, 0, 1, HopReceive::kCopy},
+                    Processes{"pp3_one_gpu_copies", 3, 1, DataPlane::kHost, 0, 1, HopReceive::kCopy},
+                    Processes{"pp2_cp2_one_gpu_copies", 2, 2, DataPlane::kHost, 0, 1, HopReceive::kCopy},
+                    Processes{"pp2_vpp2_one_gpu_copies", 2, 1, DataPlane::kHost, 0, 1, HopReceive::kCopy, 2},
+                    Processes{"pp2_one_gpu_copies_nccl", 2, 1, DataPlane::kNccl, 0, 1, HopReceive::kAuto},
+                    Processes{"pp2_two_gpus_copies", 2, 1, DataPlane::kNccl, 1, 1, HopReceive::kCopy},
+                    Processes{"pp2_cp2_four_gpus_copies", 2, 2, DataPlane::kNccl, 1, 1, HopReceive::kCopy}),
+    [](const auto& suite) { return suite.param.name; });
 
 class GpuProcessFaultsTest : public testing::Test {
  protected:
@@ -157,19 +171,20 @@ class GpuProcessFaultsTest : public testing::Test {
 };
 
 void ExpectNamed(const char* name, const engine::JobSettings& settings,
-                 const checkpoint::Checkpoint& checkpoint, DataPlane plane) {
-  auto ranks = Start({name, 2, 1, plane, 0}, settings, checkpoint);
-  const int first = ranks->ProcessId(0);
-  const int second = ranks->ProcessId(1);
+                 const checkpoint::Checkpoint& checkpoint, DataPlane plane,
+                 HopReceive hop = HopReceive::kPlane, int killed = 1) {
+  auto ranks = Start({name, 2, 1, plane, 0, 1, hop}, settings, checkpoint);
+  const int other = ranks->ProcessId(1 - killed);
+  const int struck = ranks->ProcessId(killed);
   engine::OfflineRunner runner(settings, kRows, 64, std::move(ranks));
   engine::OfflineRequest request;
   request.prompt = Prompt(50, 1, kVocabulary);
   request.max_tokens = 4;
   runner.Run({request});
   // Somewhere in the steps that follow, or before the first: a rank at work is named like an idle one.
-  std::thread killer([second] {
+  std::thread killer([struck] {
     std::this_thread::sleep_for(std::chrono::milliseconds(40));
-    kill(second, SIGKILL);
+    kill(struck, SIGKILL);
   });
   request.max_tokens = 1900;
   try {
@@ -177,12 +192,12 @@ void ExpectNamed(const char* name, const engine::JobSettings& settings,
     ADD_FAILURE() << "a step needs both ranks";
   } catch (const Error& error) {
     EXPECT_EQ(error.kind(), ErrorKind::kRankLost);
-    EXPECT_THAT(error.what(), HasSubstr("rank 1"));
+    EXPECT_THAT(error.what(), HasSubstr(fmt::format("rank {} ", killed)));
     EXPECT_THAT(error.what(), HasSubstr("killed by signal 9"));
   }
   killer.join();
   runner.job().Stop();
-  EXPECT_NE(kill(first, 0), 0) << "the other rank is still there";
+  EXPECT_NE(kill(other, 0), 0) << "the other rank is still there";
 }
 
 TEST_F(GpuProcessFaultsTest, AKilledRankIsNamedAndTheOtherEnds) {
@@ -193,6 +208,45 @@ TEST_F(GpuProcessFaultsTest, AKilledRankIsNamedOverNccl) {
   SkipWithout(DataPlane::kNccl);
   if (IsSkipped()) return;
   ExpectNamed("nccl", Settings(32), *checkpoint_, DataPlane::kNccl);
+}
+
+// The first rank's streams wait for the second's buffers, and the other way round for nothing any more.
+TEST_F(GpuProcessFaultsTest, AKilledRankIsNamedThoughStreamsWaitForIt) {
+  ExpectNamed("copies", Settings(32), *checkpoint_, DataPlane::kHost, HopReceive::kCopy);
+}
+
+// The rank whose rows another's stream waits for: that stream never ends, and its process does.
+TEST_F(GpuProcessFaultsTest, AKilledSenderIsNamedThoughStreamsWaitForIt) {
+  ExpectNamed("copies", Settings(32), *checkpoint_, DataPlane::kHost, HopReceive::kCopy, 0);
+}
+
+// It is there and does nothing: its GPU does what its host had enqueued, and then nothing either.
+TEST_F(GpuProcessFaultsTest, ARankThatStandsStillIsNamedThoughStreamsWaitForIt) {
+  engine::JobSettings settings = Settings(32);
+  settings.wait_limit = std::chrono::seconds(2);
+  settings.stall_limit = std::chrono::seconds(1);
+  for (const int stopped : {0, 1}) {
+    auto ranks = Start({"copies", 2, 1, DataPlane::kHost, 0, 1, HopReceive::kCopy}, settings, *checkpoint_);
+    const int struck = ranks->ProcessId(stopped);
+    engine::OfflineRunner runner(settings, kRows, 64, std::move(ranks));
+    engine::OfflineRequest request;
+    request.prompt = Prompt(50, 1, kVocabulary);
+    request.max_tokens = 4;
+    runner.Run({request});
+    std::thread stopper([struck] {
+      std::this_thread::sleep_for(std::chrono::milliseconds(40));
+      kill(struck, SIGSTOP);
+    });
+    request.max_tokens = 1900;
+    try {
+      runner.Run({request});
+      ADD_FAILURE() << "a step needs both ranks";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.kind(), ErrorKind::kRankLost);
+      EXPECT_THAT(error.what(), testing::StartsWith(fmt::format("rank {} ", stopped)));
+    }
+    stopper.join();
+  }
 }
 
 // A cache that no card holds: the sentence of the rank that asked for it, and no process is left.

@@ -54,7 +54,7 @@ std::vector<Answer> RunPrompts(const GpuRun& run, const std::vector<std::vector<
   settings.split_mode = run.split;
   settings.expert_owners = run.one_owner ? 1 : 0;
   settings.ops = run.ops;
-  settings.receives_hold_sm = run.receives_hold_sm;
+  if (run.receives_hold_sm) settings.hop_receive = engine::HopReceive::kHoldsSm;
   settings.sm_reserve = run.sm_reserve;
   settings.wait_limit = run.wait_limit;
   step::StepLimits largest{0, std::ssize(prompts), 0};

@@ -1,8 +1,7 @@
 #include "ops/activation.h"
 
 #include "base/checked.h"
-#include "ops/cuda/back_end.h"
-#include "ops/cuda/device_rows.h"
+#include "ops/cuda/ops_on_gpu.h"
 
 // Rows made once in the forms that linears read, against what each linear makes of values for itself: equal
 // bits, on the GPU back end.
@@ -16,17 +15,8 @@ constexpr int64_t kExperts = 5;
 // Hidden rows, low-rank queries, experts, and one whose blocks and rows are filled up.
 constexpr int64_t kWidths[] = {7168, 1536, 2048, 304};
 
-class Activations : public OnGpu {
+class Activations : public OpsOnGpu {
  protected:
-  void SetUp() override {
-    OnGpu::SetUp();
-    if (!IsSkipped()) ops_ = std::make_unique<CudaOps>(0);
-  }
-  OwnedTensor ToGpu(const Tensor& host) {
-    OwnedTensor there(host.dtype, host.rows, host.cols, ops_->memory());
-    ops_->memory().Copy(host.data, there.view().data, host.bytes());
-    return there;
-  }
   OwnedTensor RandomOnGpu(DType dtype, int64_t rows, int64_t cols, float deviation) {
     return ToGpu(Random(random_, dtype, rows, cols, deviation));
   }
@@ -56,8 +46,7 @@ class Activations : public OnGpu {
     return ops_->PackGroup(raws);
   }
   void ExpectEqual(const Tensor& a, const Tensor& b, const std::string& what) {
-    ops_->Finish();
-    ExpectEqualBits(HostCopy(a, ops_->memory()).view(), HostCopy(b, ops_->memory()).view(), what);
+    ExpectEqualBits(ToHost(a), ToHost(b), what);
   }
   // make(y) into values alone, codes alone and both: the same bits. Returns the rows in both forms.
   template <typename Make>
@@ -75,7 +64,6 @@ class Activations : public OnGpu {
   }
 
   std::mt19937_64 random_{23};
-  std::unique_ptr<CudaOps> ops_;
 };
 
 TEST_F(Activations, OfNormsAndSwiGluAreTheSameInEveryForm) {

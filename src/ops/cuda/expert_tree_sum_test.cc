@@ -2,8 +2,7 @@
 
 #include <numeric>
 
-#include "ops/cuda/back_end.h"
-#include "ops/cuda/device_rows.h"
+#include "ops/cuda/ops_on_gpu.h"
 #include "ops/reference/reference_ops.h"
 
 // The experts of rows planned, computed and summed by the GPU back end where the choices are, against the
@@ -25,25 +24,7 @@ struct Chosen {
   OwnedTensor ids, weights;
 };
 
-class ExpertPlans : public OnGpu {
- protected:
-  void SetUp() override {
-    OnGpu::SetUp();
-    if (!IsSkipped()) ops_ = std::make_unique<CudaOps>(0);
-  }
-  OwnedTensor ToGpu(const Tensor& host) {
-    OwnedTensor there(host.dtype, host.rows, host.cols, ops_->memory());
-    if (host.bytes() > 0) ops_->memory().Copy(host.data, there.view().data, host.bytes());
-    return there;
-  }
-  OwnedTensor ToHost(const Tensor& there) {
-    ops_->Finish();
-    OwnedTensor host(there.dtype, there.rows, there.cols);
-    if (there.bytes() > 0) ops_->memory().Copy(there.data, host.view().data, there.bytes());
-    return host;
-  }
-  std::unique_ptr<CudaOps> ops_;
-};
+class ExpertPlans : public OpsOnGpu {};
 
 TEST_F(ExpertPlans, AreThoseOfTheReference) {
   std::mt19937_64 random(41);
