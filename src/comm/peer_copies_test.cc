@@ -70,8 +70,7 @@ TEST_F(PeerCopiesTest, NoHostWaitsBetweenTheRowsAndTheStreamThatTakesThem) {
     std::vector<int> rows(1000, 0), seen;
     std::ranges::fill(taken[0], 1);
     TestStream sender, receiver;
-    TestGate computing;
-    sender.WaitFor(computing);
+    Held computing(sender);
     sender.Call([&] { std::ranges::fill(rows, 7); });
     std::unique_ptr<Transfer> send;
     if (!receiver_first) send = world_[0]->SendOn(sender, 1, 1, Bytes(rows));
@@ -82,7 +81,7 @@ TEST_F(PeerCopiesTest, NoHostWaitsBetweenTheRowsAndTheStreamThatTakesThem) {
     receiver.Call([&] { seen = taken[0]; });
     // A copy that did not wait for the rows would be over by then.
     std::this_thread::sleep_for(milliseconds(5));
-    computing.Open();
+    computing.LetGo();
     receiver.Finish();
     EXPECT_EQ(seen, std::vector<int>(1000, 7));
     receive->Wait();
@@ -122,8 +121,7 @@ TEST_F(PeerCopiesTest, RowsDoNotComeBeforeTheBufferIsFree) {
     std::vector<int> rows(100, 7), seen;
     std::ranges::fill(taken[0], 1);
     TestStream sender, receiver;
-    TestGate computing;
-    receiver.WaitFor(computing);
+    Held computing(receiver);
     receiver.Call([&] { seen = taken[0]; });  // an earlier use of the buffer
     std::unique_ptr<Transfer> send;
     if (!receiver_first) send = world_[0]->SendOn(sender, 1, 1, Bytes(rows));
@@ -131,7 +129,7 @@ TEST_F(PeerCopiesTest, RowsDoNotComeBeforeTheBufferIsFree) {
     if (receiver_first) send = world_[0]->SendOn(sender, 1, 1, Bytes(rows));
     receive->WaitOn(receiver);
     std::this_thread::sleep_for(milliseconds(5));
-    computing.Open();
+    computing.LetGo();
     receive->Wait();
     send->Wait();
     receiver.Finish();
@@ -200,8 +198,7 @@ TEST_F(PeerCopiesTest, ABufferIsPostedAgainBeforeItsRowsAreThere) {
   auto taken = Offered(2);
   std::vector<int> first(100, 0), second(100, 0), seen_first, seen_second;
   TestStream sender, receiver;
-  TestGate computing;
-  sender.WaitFor(computing);
+  Held computing(sender);
   sender.Call([&] { std::ranges::fill(first, 7), std::ranges::fill(second, 8); });
   const auto send_first = world_[0]->SendOn(sender, 1, 1, Bytes(first));
   const auto send_second = world_[0]->SendOn(sender, 1, 2, Bytes(second));
@@ -211,11 +208,36 @@ TEST_F(PeerCopiesTest, ABufferIsPostedAgainBeforeItsRowsAreThere) {
   const auto receive_second = world_[1]->ReceiveOn(receiver, 0, 2, Bytes(taken[0]));
   receive_second->WaitOn(receiver);
   receiver.Call([&] { seen_second = taken[0]; });
-  computing.Open();
+  computing.LetGo();
   receive_second->Wait();
   receiver.Finish();
   EXPECT_EQ(seen_first, std::vector<int>(100, 7));
   EXPECT_EQ(seen_second, std::vector<int>(100, 8));
+}
+
+// Each has marks of its own: those of rows that are still computed hold up no others.
+TEST_F(PeerCopiesTest, RowsThatAreThereDoNotWaitForLaterOnes) {
+  Connect(2);
+  auto taken = Offered(2);
+  std::vector<int> first(100, 7), second(100, 8);
+  TestStream sender, receiver;
+  const auto send_first = world_[0]->SendOn(sender, 1, 1, Bytes(first));
+  Held computing(sender);
+  const auto send_second = world_[0]->SendOn(sender, 1, 2, Bytes(second));
+  const auto receive_first = world_[1]->ReceiveOn(receiver, 0, 1, Bytes(taken[0]));
+  const auto receive_second = world_[1]->ReceiveOn(receiver, 0, 2, Bytes(taken[1]));
+  const Deadline limit = Clock::now() + std::chrono::seconds(10);
+  while (!receive_second->Begun() && Clock::now() < limit) std::this_thread::yield();
+  receive_first->WaitOn(receiver);
+  std::atomic<bool> passed = false;
+  receiver.Call([&] { passed = true; });
+  while (!passed && Clock::now() < limit) std::this_thread::yield();
+  EXPECT_TRUE(passed);
+  EXPECT_EQ(taken[0], first);
+  computing.LetGo();
+  receive_second->Wait();
+  receiver.Finish();
+  EXPECT_EQ(taken[1], second);
 }
 
 TEST_F(PeerCopiesTest, AStreamThatWaitsLateWaitsForNothing) {
@@ -274,13 +296,12 @@ TEST_F(PeerCopiesTest, RowsThatAreNotComputedInTimeAreTheirSendersFault) {
   auto taken = Offered(1);
   std::vector<int> rows(100, 7);
   TestStream sender, receiver;
-  TestGate computing;
-  sender.WaitFor(computing);
+  Held computing(sender);
   auto send = world_[0]->SendOn(sender, 1, 1, Bytes(rows));
   auto receive = world_[1]->ReceiveOn(receiver, 0, 1, Bytes(taken[0]));
   ASSERT_TRUE(receive->WaitOn(receiver));
   EXPECT_THAT(LostSentence([&] { receive->Wait(); }), HasSubstr("rank 0 did not send 400 bytes"));
-  computing.Open();
+  computing.LetGo();
   receiver.Finish();
 }
 

@@ -135,6 +135,17 @@ class TestStream final : public WorkStream {
   std::thread thread_;  // last: it uses everything above
 };
 
+// One more thing that a stream waits for, in the test's hand.
+class Held {
+ public:
+  explicit Held(WorkStream& stream) { stream.WaitFor(gate_); }
+  ~Held() { gate_.Open(); }
+  void LetGo() { gate_.Open(); }
+
+ private:
+  TestGate gate_;
+};
+
 // Shares the host's memory between "processes" that are threads: a name is an address.
 class TestSharing final : public DeviceSharing {
  public:

@@ -16,17 +16,6 @@ namespace {
 using std::chrono::milliseconds;
 using ::testing::HasSubstr;
 
-// One more thing that a stream waits for, in the test's hand.
-class Held {
- public:
-  explicit Held(WorkStream& stream) { stream.WaitFor(gate_); }
-  ~Held() { gate_.Open(); }
-  void LetGo() { gate_.Open(); }
-
- private:
-  TestGate gate_;
-};
-
 class ThreadStreams : public testing::Test {
  protected:
   std::vector<std::unique_ptr<Communicator>> World(int size, Duration timeout = kLong) {
