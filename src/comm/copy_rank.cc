@@ -3,32 +3,11 @@
 #include <algorithm>
 #include <utility>
 
-#include "base/wire.h"
-
 namespace sluice::comm {
 namespace {
 
-enum CopyWord : uint16_t {
-  kBuffer = 48,
-  kMark = 49,
-  kFree = 50,
-  kCopied = 51,
-  kCopyFailed = 52,
-  kCopyLeave = 53,
-};
-
 // For which somebody who has given up waits for a copy to end.
 constexpr Duration kLongestGivenUp = std::chrono::seconds(2);
-
-template <typename T>
-std::shared_ptr<T> TakeFirst(std::map<uint64_t, std::deque<std::shared_ptr<T>>>& of, uint64_t tag) {
-  const auto found = of.find(tag);
-  if (found == of.end()) return nullptr;
-  auto first = std::move(found->second.front());
-  found->second.pop_front();
-  if (found->second.empty()) of.erase(found);
-  return first;
-}
 
 }  // namespace
 
@@ -94,11 +73,7 @@ CopyRank::CopyRank(int rank, int size, std::span<const int> peers, KeyValueStore
 
 CopyRank::~CopyRank() {
   for (auto& [peer, of] : peers_) {
-    try {
-      mesh_.Send(peer, {kCopyLeave, 0, 0, {}});
-    } catch (const Error&) {
-      // That rank is gone already.
-    }
+    TellLeave(peer);
   }
   mesh_.Close();
   if (!failed_) return;
@@ -112,15 +87,14 @@ CopyRank::~CopyRank() {
 void CopyRank::OfferBuffer(int from, std::span<std::byte> buffer) {
   auto lane = std::make_shared<Lane>();
   lane->free = sharing_.NewMark();
-  WireWriter writer;
-  writer.PutList(std::span<const std::byte>(sharing_.NameOf(buffer.data())));
-  writer.PutList(std::span<const std::byte>(sharing_.NameOf(*lane->free)));
+  const DeviceSharing::Name memory = sharing_.NameOf(buffer.data());
+  const DeviceSharing::Name mark = sharing_.NameOf(*lane->free);
   {
     std::lock_guard lock(board_->mutex);
     peers_.at(from).own_buffers.push_back(buffer);
     peers_.at(from).own_lanes.push_back(std::move(lane));
   }
-  Tell(from, kBuffer, 0, writer.Take());
+  TellBuffer(from, memory, mark);
 }
 
 std::unique_ptr<Transfer> CopyRank::SendOn(WorkStream& stream, int to, uint64_t tag,
@@ -160,15 +134,11 @@ std::unique_ptr<Transfer> CopyRank::ReceiveOn(WorkStream& stream, int from, uint
   half->bytes = buffer.size();
   half->lane = peer.own_lanes[lane];
   sharing_.Record(stream, *half->lane->free);
-  WireWriter writer;
-  writer.Put<uint64_t>(buffer.size());
-  writer.Put(static_cast<uint32_t>(offered - peer.own_buffers.begin()));
-  writer.Put(lane);
   {
     std::lock_guard lock(board_->mutex);
     if (!failed_) peer.receives[tag].push_back(half);
   }
-  Tell(from, kFree, tag, writer.Take());
+  TellFree(from, tag, {buffer.size(), static_cast<uint32_t>(offered - peer.own_buffers.begin()), lane});
   return std::make_unique<CopyTransfer>(shared_from_this(), std::move(half));
 }
 
@@ -221,138 +191,7 @@ void CopyRank::Enqueue(Peer& peer, uint64_t tag, const std::shared_ptr<Half>& se
     send->ready.reset();
     send->enqueued = true;
   }
-  WireWriter writer;
-  writer.Put(free.lane);
-  Tell(send->peer, kCopied, tag, writer.Take());
-}
-
-void CopyRank::Hear(int peer, const Frame& frame) {
-  if (failed_) return;
-  try {
-    switch (frame.type) {
-      case kBuffer:
-        return HearBuffer(peer, frame);
-      case kMark:
-        return HearMark(peer, frame);
-      case kFree:
-        return HearFree(peer, frame);
-      case kCopied:
-        return HearCopied(peer, frame);
-      case kCopyFailed: {
-        WireReader reader(frame.payload.bytes());
-        const auto kind = reader.Get<ErrorKind>();
-        const std::string sentence = reader.GetString();
-        reader.Done();
-        return FailAll(kind, sentence);
-      }
-      case kCopyLeave: {
-        std::lock_guard lock(board_->mutex);
-        peers_.at(peer).left = true;
-        board_->changed.notify_all();
-        return;
-      }
-      default:
-        Fail(ErrorKind::kRankLost, "rank {} sent a frame of unknown type {}", peer, frame.type);
-    }
-  } catch (const Error& error) {
-    FailAll(error.kind(), error.what());
-  }
-}
-
-void CopyRank::HearBuffer(int peer, const Frame& frame) {
-  WireReader reader(frame.payload.bytes());
-  const auto memory = reader.GetList<std::byte>();
-  const auto mark = reader.GetList<std::byte>();
-  reader.Done();
-  auto buffer = sharing_.Open(memory);
-  auto lane = std::make_shared<Lane>();
-  lane->free = sharing_.OpenMark(mark);
-  lane->copied = sharing_.NewMark();
-  WireWriter writer;
-  writer.PutList(std::span<const std::byte>(sharing_.NameOf(*lane->copied)));
-  uint64_t number = 0;
-  {
-    std::lock_guard lock(board_->mutex);
-    Peer& of = peers_.at(peer);
-    number = of.lanes.size();
-    of.buffers.push_back(std::move(buffer));
-    of.lanes.push_back(std::move(lane));
-  }
-  Tell(peer, kMark, number, writer.Take());
-}
-
-void CopyRank::HearMark(int peer, const Frame& frame) {
-  WireReader reader(frame.payload.bytes());
-  const auto name = reader.GetList<std::byte>();
-  reader.Done();
-  auto mark = sharing_.OpenMark(name);
-  std::lock_guard lock(board_->mutex);
-  peers_.at(peer).own_lanes.at(frame.step)->copied = std::move(mark);
-}
-
-void CopyRank::HearFree(int peer, const Frame& frame) {
-  WireReader reader(frame.payload.bytes());
-  Free free;
-  free.bytes = reader.Get<uint64_t>();
-  free.buffer = reader.Get<uint32_t>();
-  free.lane = reader.Get<uint32_t>();
-  reader.Done();
-  Peer& of = peers_.at(peer);
-  std::shared_ptr<Half> send;
-  {
-    std::lock_guard lock(board_->mutex);
-    send = TakeFirst(of.sends, frame.step);
-    if (send == nullptr) {
-      of.freed[frame.step].push_back(free);
-      return;
-    }
-  }
-  Enqueue(of, frame.step, send, free);
-}
-
-void CopyRank::HearCopied(int peer, const Frame& frame) {
-  WireReader reader(frame.payload.bytes());
-  const auto lane = reader.Get<uint32_t>();
-  reader.Done();
-  Peer& of = peers_.at(peer);
-  std::shared_ptr<Half> receive;
-  {
-    std::lock_guard lock(board_->mutex);
-    receive = TakeFirst(of.receives, frame.step);
-    if (receive == nullptr || of.own_lanes.at(lane) != receive->lane) {
-      Fail(ErrorKind::kRankLost, "rank {} has copied to rank {} what it did not wait for, under tag {}", peer,
-           rank_, frame.step);
-    }
-  }
-  of.arrivals->WaitFor(*receive->lane->copied);
-  of.arrivals->Call([board = board_, receive] {
-    std::lock_guard lock(board->mutex);
-    receive->done = true;
-    receive->EndLane();
-    board->changed.notify_all();
-  });
-  std::lock_guard lock(board_->mutex);
-  receive->enqueued = true;
-  board_->changed.notify_all();
-}
-
-void CopyRank::Tell(int peer, uint16_t word, uint64_t step, std::vector<std::byte> payload) {
-  if (failed_) return;
-  try {
-    mesh_.Send(peer, {word, step, 0, std::move(payload)});
-  } catch (const Error& error) {
-    HearLost(peer, error.what());
-  }
-}
-
-// A rank that has left in good order has nothing to hear, and whoever waits for it learns so.
-void CopyRank::HearLost(int peer, const std::string& words) {
-  {
-    std::lock_guard lock(board_->mutex);
-    if (peers_.at(peer).left) return;
-  }
-  FailAll(ErrorKind::kRankLost,
-          fmt::format("rank {} lost its data connection to rank {}: {}", rank_, peer, words));
+  TellCopied(send->peer, tag, free.lane);
 }
 
 template <typename Reached>
@@ -392,17 +231,7 @@ void CopyRank::FailAll(ErrorKind kind, const std::string& sentence) {
     failed_ = true;
     board_->changed.notify_all();
   }
-  WireWriter writer;
-  writer.Put(kind);
-  writer.PutString(sentence);
-  const std::vector<std::byte> words = writer.Take();
-  for (auto& [peer, of] : peers_) {
-    try {
-      mesh_.Send(peer, {kCopyFailed, 0, 0, words});
-    } catch (const Error&) {
-      // That rank is gone as well.
-    }
-  }
+  for (auto& [peer, of] : peers_) TellFailed(peer, kind, sentence);
   if (on_failure_) on_failure_(sentence);
 }
 

@@ -117,6 +117,12 @@ class CopyRank : public std::enable_shared_from_this<CopyRank> {
   void HearFree(int peer, const Frame& frame);
   void HearCopied(int peer, const Frame& frame);
   void Tell(int peer, uint16_t word, uint64_t step, std::vector<std::byte> payload);
+  void TellBuffer(int peer, const DeviceSharing::Name& memory, const DeviceSharing::Name& free);
+  void TellMark(int peer, uint64_t lane, const DeviceSharing::Name& copied);
+  void TellFree(int peer, uint64_t tag, const Free& free);
+  void TellCopied(int peer, uint64_t tag, uint32_t lane);
+  void TellFailed(int peer, ErrorKind kind, const std::string& sentence);
+  void TellLeave(int peer);
   void Enqueue(Peer& peer, uint64_t tag, const std::shared_ptr<Half>& send, const Free& free);
   uint32_t TakeLane(int from, size_t bytes);
   void GiveLane(Half& half);
