@@ -23,12 +23,13 @@ namespace sluice::comm {
 
 // One rank's side of copies into the memory of other processes of its host. Ranks tell one another over a
 // PeerMesh
-//   receiver -> sender   kBuffer  at start: the name of a buffer, and of a mark that says when it is free
-//   sender -> receiver   kMark    the answer: the name of a mark that says when rows are there
-//   receiver -> sender   kFree    this buffer waits for the rows of this tag; the lane's first mark is
-//   recorded sender -> receiver   kCopied  the copy is on a stream, and the lane's second mark is recorded
-//   behind it anybody -> all       kFailed  the sentence that ended this rank, which ends the others as well
-//   anybody -> all       kLeave   this rank will not post any more
+//   receiver -> sender  kBuffer  at start: the names of a buffer and of a mark, "free"
+//   sender -> receiver  kMark    the answer: the name of a mark, "copied"
+//   receiver -> sender  kFree    this buffer is for the rows of this tag; this lane's "free" is recorded
+//   sender -> receiver  kCopied  the copy is on a stream; the lane's "copied" is recorded behind it
+//   anybody -> peers    kFailed  the sentence that ended this rank, which ends the others as well
+//   anybody -> peers    kLeave   this rank will not post any more
+//
 // A lane is a pair of marks, for one transfer at a time. The sender's copy stream waits for the first and for
 // the rows, copies, and records the second. Each side has its streams wait only once it has heard that the
 // other's mark is recorded, so for nothing that has not begun. The receiver uses a lane again when its

@@ -127,6 +127,9 @@ void CopyRank::Hear(int peer, const Frame& frame) {
     }
   } catch (const Error& error) {
     FailAll(error.kind(), error.what());
+  } catch (const std::exception& error) {  // it names what this rank does not have
+    FailAll(ErrorKind::kRankLost,
+            fmt::format("rank {} sent a frame that rank {} cannot follow: {}", peer, rank_, error.what()));
   }
 }
 

@@ -124,9 +124,9 @@ class PeerCopies final : public Communicator {
     std::set<int> both = to_;
     both.insert(from_.begin(), from_.end());
     const std::vector<int> peers(both.begin(), both.end());
-    copies_ = std::make_shared<CopyRank>(inner_->rank(), inner_->size(), peers, store, bind, inner_->memory(),
-                                         sharing, timeout,
-                                         [this](const std::string& sentence) { inner_->Abort(sentence); });
+    copies_ = std::make_shared<CopyRank>(
+        inner_->rank(), inner_->size(), peers, store, bind, inner_->memory(), sharing, timeout,
+        [inner = inner_](const std::string& sentence) { inner->Abort(sentence); });
   }
 
   int rank() const override { return inner_->rank(); }
@@ -184,7 +184,7 @@ class PeerCopies final : public Communicator {
     return *inner_;
   }
 
-  const std::unique_ptr<Communicator> inner_;
+  const std::shared_ptr<Communicator> inner_;
   const std::set<int> to_;
   const std::set<int> from_;
   std::shared_ptr<CopyRank> copies_;
