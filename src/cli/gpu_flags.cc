@@ -116,17 +116,17 @@ void CheckGpuFlags(const LayoutFlags& f) {
     Fail(ErrorKind::kUsage, "--data-plane {} is not known: use auto, nccl or host", f.data_plane);
   }
   of_gpu(f.data_plane != "auto", fmt::format("--data-plane {} is about the rows of GPUs", f.data_plane));
-  if (f.hop_receive != "auto" && f.hop_receive != "copy" && f.hop_receive != "plane" &&
-      f.hop_receive != "sm") {
+  const auto is = [&](const char* how) { return f.hop_receive == how; };
+  if (!is("") && !is("auto") && !is("copy") && !is("plane") && !is("sm")) {
     Fail(ErrorKind::kUsage, "--hop-receive {} is not known: use auto, copy, plane or sm", f.hop_receive);
   }
-  of_gpu(f.hop_receive != "auto", fmt::format("--hop-receive {} is about GPUs", f.hop_receive));
+  of_gpu(!is(""), fmt::format("--hop-receive {} is about GPUs", f.hop_receive));
 }
 
 engine::HopReceive HopReceiveOf(const LayoutFlags& f) {
   if (f.hop_receive == "copy") return engine::HopReceive::kCopy;
-  if (f.hop_receive == "plane") return engine::HopReceive::kPlane;
-  return f.hop_receive == "sm" ? engine::HopReceive::kHoldsSm : engine::HopReceive::kAuto;
+  if (f.hop_receive == "auto") return engine::HopReceive::kAuto;
+  return f.hop_receive == "sm" ? engine::HopReceive::kHoldsSm : engine::HopReceive::kPlane;
 }
 
 std::optional<int> SmReserveOf(const LayoutFlags& f) {

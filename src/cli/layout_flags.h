@@ -42,7 +42,7 @@ struct LayoutFlags {
   std::string data_plane = "auto";
   std::string sm_reserve = "auto";
   std::vector<int64_t> graph_rows;  // of decode steps that ranks on a GPU record; not a flag of its own
-  std::string hop_receive = "auto";
+  std::string hop_receive;  // empty: not given
   std::string kv_cache_dtype = "auto";
   int64_t chunked_prefill_size = 8192;
   int64_t max_running_requests = 64;

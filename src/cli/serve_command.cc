@@ -126,7 +126,8 @@ void Preload(const engine::JobSettings& settings, const checkpoint::Checkpoint& 
 // How the ranks of this host use its GPUs, as a line.
 std::string RanksOnGpus(const LayoutFlags& flags, const engine::JobSettings& settings) {
   const int64_t here = settings.grid.world() / flags.nnodes;
-  const bool copies = settings.grid.stages > 1 && settings.hop_receive != engine::HopReceive::kPlane;
+  const bool copies = settings.grid.stages > 1 && (settings.hop_receive == engine::HopReceive::kCopy ||
+                                                   settings.hop_receive == engine::HopReceive::kAuto);
   const std::string plane =
       fmt::format("{}{}", settings.data_plane == engine::DataPlane::kNccl ? "NCCL" : "host memory",
                   copies ? ", to the next stage by copies where GPUs can" : "");

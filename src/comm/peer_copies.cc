@@ -63,9 +63,9 @@ class Introduction {
   }
 
   // Empty when this rank can copy to `peer`.
-  std::string WhyNotTo(int peer) {
+  std::string WhyNotTo(int peer, bool on_one_device) {
     const CopyOffer other = DecodeCopyOffer(store_.Get(std::to_string(peer), Left()));
-    const std::string why = Try(other);
+    const std::string why = Try(other, on_one_device);
     store_.Set(fmt::format("{}/{}", rank_, peer), std::vector<char>(why.begin(), why.end()));
     return why;
   }
@@ -91,10 +91,13 @@ class Introduction {
     }
   }
 
-  std::string Try(const CopyOffer& other) {
+  std::string Try(const CopyOffer& other, bool on_one_device) {
     if (!offer_.refusal.empty()) return offer_.refusal;
     if (!other.refusal.empty()) return other.refusal;
     if (offer_.host != other.host) return "it is on another host";
+    if (!on_one_device && offer_.device == other.device) {
+      return "it is on the same GPU, where a process whose stream waits takes its turn all the same";
+    }
     try {
       if (std::string why = sharing_.WhyNotTo(other.device); !why.empty()) return why;
       sharing_.Open(other.memory);
@@ -201,7 +204,7 @@ std::unique_ptr<Communicator> MakePeerCopies(std::unique_ptr<Communicator> inner
   {
     Introduction introduction(*inner, sharing, own, timeout);
     for (const int peer : to) {
-      const std::string why = introduction.WhyNotTo(peer);
+      const std::string why = introduction.WhyNotTo(peer, required);
       if (why.empty()) {
         found.to.push_back(peer);
       } else {

@@ -25,7 +25,9 @@ class PeerCopiesTest : public testing::Test {
  protected:
   // Ranks in a row: each copies to the next.
   void Connect(int size, Duration timeout = kLong, bool required = false) {
-    while (static_cast<int>(sharing_.size()) < size) sharing_.push_back(std::make_unique<TestSharing>());
+    while (static_cast<int>(sharing_.size()) < size) {
+      sharing_.push_back(std::make_unique<TestSharing>("here", std::to_string(sharing_.size())));
+    }
     world_ = MakeThreadWorld(size, timeout, memory_);
     edges_.resize(static_cast<size_t>(size));
     refused_.resize(static_cast<size_t>(size));
@@ -343,7 +345,9 @@ TEST_F(PeerCopiesTest, OnlyOfferedBuffersReceive) {
 
 // A row of ranks over two hosts: within them they copy, between them hosts carry the rows.
 TEST_F(PeerCopiesTest, RanksThatCannotBeReachedHaveTheHostsForm) {
-  for (const char* host : {"a", "a", "b", "b"}) sharing_.push_back(std::make_unique<TestSharing>(host));
+  for (const char* host : {"a", "a", "b", "b"}) {
+    sharing_.push_back(std::make_unique<TestSharing>(host, std::to_string(sharing_.size())));
+  }
   Connect(4);
   EXPECT_THAT(edges_[0].to, ElementsAre(1));
   EXPECT_THAT(edges_[1].to, IsEmpty());
@@ -364,12 +368,20 @@ TEST_F(PeerCopiesTest, RanksThatCannotBeReachedHaveTheHostsForm) {
 TEST_F(PeerCopiesTest, WhatTheDriverRefusesIsSaid) {
   sharing_.push_back(std::make_unique<TestSharing>());
   sharing_[0]->Refuse("opening another process's memory: not permitted");
-  sharing_.push_back(std::make_unique<TestSharing>());
+  sharing_.push_back(std::make_unique<TestSharing>("here", "1"));
   sharing_.push_back(std::make_unique<TestSharing>("here", "far 2"));
   Connect(3);
   EXPECT_THAT(edges_[0].not_to, ElementsAre("rank 1: opening another process's memory: not permitted"));
-  EXPECT_THAT(edges_[1].not_to, ElementsAre("rank 2: GPU 0 cannot reach the memory of GPU far 2"));
+  EXPECT_THAT(edges_[1].not_to, ElementsAre("rank 2: GPU 1 cannot reach the memory of GPU far 2"));
   EXPECT_THAT(edges_[1].from, IsEmpty());
+}
+
+TEST_F(PeerCopiesTest, OnOneDeviceTheyCopyOnlyWhenAskedTo) {
+  for (int rank = 0; rank < 2; ++rank) sharing_.push_back(std::make_unique<TestSharing>("here", "0"));
+  Connect(2);
+  EXPECT_THAT(edges_[0].not_to, ElementsAre(HasSubstr("rank 1: it is on the same GPU")));
+  Connect(2, kLong, true);
+  EXPECT_THAT(edges_[0].to, ElementsAre(1));
 }
 
 TEST_F(PeerCopiesTest, AskedForAndImpossibleIsRefusedInASentence) {

@@ -24,11 +24,11 @@ enum class NumericsChoice { kAuto, kExact, kFp8 };  // kAuto: fp8 for FP8 checkp
 // kNccl: NCCL, for which every rank has a GPU of its own.
 enum class DataPlane { kHost, kNccl };
 
-// How ranks on GPUs receive from the stage before. kCopy: the sender's GPU copies into the receiver's memory,
-// and the receiver's stream waits. kPlane: the data plane between processes carries rows, and hosts wait.
-// kHoldsSm: as NCCL's receives, a receive holds an SM; between threads, to compare. kAuto: kCopy where the
-// two GPUs can, else kPlane.
-enum class HopReceive { kAuto, kCopy, kPlane, kHoldsSm };
+// How ranks on GPUs receive from the stage before. kPlane: the data plane between processes carries rows, and
+// hosts wait; threads copy, and streams wait. kCopy: between processes, too, the sender's GPU copies into the
+// receiver's memory. kAuto: the same between different GPUs of a host that can, else kPlane. kHoldsSm: as
+// NCCL's receives, a receive holds an SM; between threads, to compare.
+enum class HopReceive { kPlane, kCopy, kAuto, kHoldsSm };
 
 // What every rank of a job must agree on, and what each host may choose for itself.
 struct JobSettings {
@@ -45,7 +45,7 @@ struct JobSettings {
   int gpu_step = 0;  // --gpu-id-step: from a rank of this host to the next; 0: they share one, as threads do
   DataPlane data_plane = DataPlane::kHost;       // --data-plane
   std::optional<int> sm_reserve;                 // --sm-reserve; none: auto
-  HopReceive hop_receive = HopReceive::kAuto;    // --hop-receive
+  HopReceive hop_receive = HopReceive::kPlane;   // --hop-receive
   std::optional<ops::CacheFormat> cache_format;  // --kv-cache-dtype; none: as the numerics have it
   int64_t cache_pages = 0;                       // pages of 64 tokens on every rank
   int max_steps_in_flight = 8;

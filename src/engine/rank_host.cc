@@ -121,7 +121,10 @@ std::unique_ptr<comm::Communicator> WithCopies(std::unique_ptr<comm::Communicato
                                                const JobSettings& settings, int rank,
                                                comm::KeyValueStore& store) {
   const parallel::Grid& grid = settings.grid;
-  if (settings.ops != "cuda" || settings.hop_receive == HopReceive::kPlane || grid.stages == 1) return plane;
+  if (settings.ops != "cuda" ||
+      (settings.hop_receive != HopReceive::kCopy && settings.hop_receive != HopReceive::kAuto) ||
+      grid.stages == 1)
+    return plane;
   const int stage = grid.StageOf(rank);
   const int lane = grid.LaneOf(rank);
   std::vector<int> to, from;

@@ -54,7 +54,6 @@ struct Processes {
   int gpu_step;  // 0: one GPU for all
   int attn_tp = 1;
   HopReceive hop = HopReceive::kPlane;
-  int virtual_stages = 1;
 };
 void PrintTo(const Processes& at, std::ostream* out) { *out << at.name; }
 
@@ -81,7 +80,6 @@ GpuRun RunOf(const Processes& at) {
   run.stages = at.stages;
   run.lanes = at.lanes;
   run.attn_tp = at.attn_tp;
-  run.virtual_stages = at.virtual_stages;
   run.chunk = kRows;
   return run;
 }
@@ -109,7 +107,7 @@ class GpuProcessesTest : public testing::TestWithParam<Processes> {
 
 TEST_P(GpuProcessesTest, GiveTheBitsOfOneRank) {
   GpuRun alone = RunOf(GetParam());
-  alone.stages = alone.lanes = alone.attn_tp = alone.virtual_stages = 1;
+  alone.stages = alone.lanes = alone.attn_tp = 1;
   if (GetParam().attn_tp > 1) {  // its sums have an order of their own, that of as many ranks as threads
     alone = RunOf(GetParam());
   }
@@ -147,9 +145,7 @@ INSTANTIATE_TEST_SUITE_P(
                     Processes{"pp2_one_gpu_copies", 2, 1, DataPlane::kHost, 0, 1, HopReceive::kCopy},
                     Processes{"pp3_one_gpu_copies", 3, 1, DataPlane::kHost, 0, 1, HopReceive::kCopy},
                     Processes{"pp2_cp2_one_gpu_copies", 2, 2, DataPlane::kHost, 0, 1, HopReceive::kCopy},
-                    Processes{"pp2_vpp2_one_gpu_copies", 2, 1, DataPlane::kHost, 0, 1, HopReceive::kCopy, 2},
-                    Processes{"pp2_one_gpu_copies_nccl", 2, 1, DataPlane::kNccl, 0, 1, HopReceive::kAuto},
-                    Processes{"pp2_two_gpus_copies", 2, 1, DataPlane::kNccl, 1, 1, HopReceive::kCopy},
+                    Processes{"pp2_two_gpus_copies", 2, 1, DataPlane::kNccl, 1, 1, HopReceive::kAuto},
                     Processes{"pp2_cp2_four_gpus_copies", 2, 2, DataPlane::kNccl, 1, 1, HopReceive::kCopy}),
     [](const auto& suite) { return suite.param.name; });
 
