@@ -7,7 +7,8 @@
 #include "ops/cuda/ring.cuh"
 
 // A block of three warpgroups on each SM. One thread of the first draws tiles and has the copy engine bring
-// the operands; the others multiply, 64 rows each or half of the outputs.
+// the operands, another warp of it brings the scales; the others multiply, 64 rows each or half of the
+// outputs.
 //
 //   tile drawn -> for each 128 bytes of k: x box, w box -> shared memory -> wgmma -> registers -> y
 namespace sluice::ops::cuda {
@@ -80,6 +81,18 @@ class Scales {
   float product_[kWaves][2];
 };
 
+// The same from shared memory, for one wave.
+template <typename Stages>
+class BroughtScales {
+ public:
+  __device__ BroughtScales(int32_t blocks, Stages& stages) : blocks_(blocks), stages_(stages) {}
+  __device__ void Of(int32_t block, float (&scale)[1][2]) { stages_.LoadScales(block, blocks_, scale[0]); }
+
+ private:
+  const int32_t blocks_;
+  Stages& stages_;
+};
+
 // acc += a block's sums, scaled.
 template <int kCount>
 __device__ void Promote(const float (&sum)[kCount], const float (&scale)[2], float (&acc)[kCount]) {
@@ -88,8 +101,8 @@ __device__ void Promote(const float (&sum)[kCount], const float (&scale)[2], flo
 }
 
 // FP8, one wave: a block is promoted while the next one is multiplied.
-template <int kN, typename Stages>
-__device__ void SumAhead(int32_t blocks, Stages& stages, Scales<kN, 1>& scales, float (&acc)[1][kN / 2]) {
+template <int kN, typename Stages, typename WaveScales>
+__device__ void SumAhead(int32_t blocks, Stages& stages, WaveScales&& scales, float (&acc)[1][kN / 2]) {
   float sum[2][kN / 2];
   float scale[2][1][2];
   const auto multiply = [&](int32_t block, int turn) {
@@ -183,11 +196,15 @@ __device__ void ComputeTile(const LaunchedGemm& gemm, const Tile& tile, Stages& 
 #pragma unroll
       for (int i = 0; i < kN / 2; ++i) acc[wave][i] = 0.0F;
     }
-    Scales<kN, kWaves> scales(gemm, tile, row, output);
-    if constexpr (kWaves == 1) {
-      SumAhead<kN>(gemm.blocks, stages, scales, acc);
+    if constexpr (Stages::kBringsScales) {
+      SumAhead<kN>(gemm.blocks, stages, BroughtScales<Stages>(gemm.blocks, stages), acc);
     } else {
-      SumInWaves<kN, kWaves>(gemm.blocks, stages, scales, acc);
+      Scales<kN, kWaves> scales(gemm, tile, row, output);
+      if constexpr (kWaves == 1) {
+        SumAhead<kN>(gemm.blocks, stages, scales, acc);
+      } else {
+        SumInWaves<kN, kWaves>(gemm.blocks, stages, scales, acc);
+      }
     }
   } else {
     SumBf16<kN>(gemm.blocks, stages, acc);
@@ -243,7 +260,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     }
     PrefetchMap(&x_map);
     PrefetchMap(&w_map);
-    InitBarriers<kShape>(shared);
+    InitBarriers<kFp8, kShape>(shared);
   }
   if (threadIdx.x < 32 && gemm.groups != nullptr) Tiles<kShape>::Count(gemm, shared.tiles_before);
   __syncthreads();
@@ -251,6 +268,9 @@ __global__ void __launch_bounds__(kThreads, 1)
   if (warpgroup == 0) {
     GiveRegisters<40>();
     if (threadIdx.x == 0) BringTiles<kShape>(gemm, &x_map, &w_map, rank, first, shared);
+    if constexpr (kFp8 && kShape.brings_scales()) {
+      if (threadIdx.x / 32 == 1) BringScales<kShape>(gemm, shared);
+    }
     __syncwarp();
   } else {
     static_assert(128 * 40 + kMathThreads * 232 <= kThreads * 168);  // 168: what the block was compiled for

@@ -23,6 +23,9 @@ struct TileShape {
   __host__ __device__ constexpr int blocks() const { return pair ? 2 : 1; }
   // Of the cluster.
   __host__ __device__ constexpr int all_rows() const { return rows() * blocks(); }
+  // With FP8, whether a warp brings the scales to shared memory. Where a warpgroup has several waves its
+  // warps load their own.
+  __host__ __device__ constexpr bool brings_scales() const { return waves == 1; }
   // Rows of w that a block brings at once.
   __host__ __device__ constexpr int w_box() const { return outputs() / blocks(); }
 };

@@ -12,6 +12,7 @@
 namespace sluice::ops::cuda {
 
 inline constexpr int kTileSlots = 2;
+inline constexpr int kScaleSlots = 4;
 inline constexpr int kMathThreads = 256;
 inline constexpr int kMathWarps = kMathThreads / 32;
 inline constexpr int kThreads = 128 + kMathThreads;
@@ -22,11 +23,17 @@ template <TileShape kShape>
 struct Shared {
   static constexpr int kXBytes = kShape.rows() * 128;
   static constexpr int kWBytes = kShape.outputs() * 128;
-  static constexpr int kStages = (kSharedBytes - kOtherBytes) / (kXBytes + kWBytes);
+  static constexpr int kScaleBytes = kShape.brings_scales() ? kScaleSlots * (kShape.rows() + 1) * 16 : 0;
+  static constexpr int kStages = (kSharedBytes - kOtherBytes - kScaleBytes) / (kXBytes + kWBytes);
   alignas(1024) uint8_t x[kStages][kXBytes];
   alignas(1024) uint8_t w[kStages][kWBytes];
+  // Of four blocks of k at a time; a tile lies in one block of weight scales.
+  alignas(16) float x_scales[kScaleSlots][kShape.brings_scales() ? kShape.rows() : 1][4];
+  alignas(16) float w_scales[kScaleSlots][4];
   uint64_t full[kStages];
   uint64_t empty[kStages];
+  uint64_t scales_full[kScaleSlots];
+  uint64_t scales_empty[kScaleSlots];
   uint64_t tile_full[kTileSlots];
   uint64_t tile_empty[kTileSlots];
   // From the first block of a pair to the second.
@@ -37,15 +44,20 @@ struct Shared {
   int32_t tiles_before[kMostGroups + 1];
 };
 
-template <TileShape kShape>
+template <bool kFp8, TileShape kShape>
 __device__ void InitBarriers(Shared<kShape>& shared) {
+  constexpr int kScaleLanes = kFp8 && kShape.brings_scales() ? 32 : 0;
   for (int i = 0; i < Shared<kShape>::kStages; ++i) {
     InitBarrier(&shared.full[i], 1);
     InitBarrier(&shared.empty[i], kMathWarps * kShape.blocks());
   }
+  for (int i = 0; i < kScaleSlots; ++i) {
+    InitBarrier(&shared.scales_full[i], 32);
+    InitBarrier(&shared.scales_empty[i], kMathWarps);
+  }
   for (int i = 0; i < kTileSlots; ++i) {
     InitBarrier(&shared.tile_full[i], 1);
-    InitBarrier(&shared.tile_empty[i], kMathThreads);
+    InitBarrier(&shared.tile_empty[i], kMathThreads + kScaleLanes);
     InitBarrier(&shared.number_full[i], 1);
     InitBarrier(&shared.number_empty[i], 1);
   }
@@ -135,10 +147,48 @@ __device__ void BringTiles(const LaunchedGemm& gemm, const CUtensorMap* x_map, c
   }
 }
 
+// A warp that brings the scales of four blocks of k at a time: four lanes those of a row, which are side by
+// side, and lanes 0 to 3 those of the weight.
+template <TileShape kShape>
+__device__ void BringScales(const LaunchedGemm& gemm, Shared<kShape>& shared) {
+  static_assert(kShape.brings_scales() && kShape.outputs() <= 128 && 128 % kShape.outputs() == 0);
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int32_t output_blocks = (gemm.outputs + 127) / 128;
+  Ring<kScaleSlots> scales;
+  Ring<kTileSlots> slot;
+  while (true) {
+    Wait(&shared.tile_full[slot.slot], slot.parity);
+    const Tile tile = shared.tile[slot.slot];
+    Arrive(&shared.tile_empty[slot.slot]);
+    slot.Next();
+    if (tile.end == 0) return;
+    // Sums of rows beyond the group are not stored, so their scales may be anything.
+    const int32_t rows = min(kShape.rows(), tile.end - tile.row);
+    const float* x = gemm.x_scales + (tile.row + lane / 4) * gemm.x_scales_stride + lane % 4;
+    const float* w =
+        gemm.w_scales + (tile.weight * output_blocks + tile.output / 128) * gemm.blocks + lane % 4;
+    for (int32_t block = 0; block < gemm.blocks; block += 4) {
+      Wait(&shared.scales_empty[scales.slot], scales.parity ^ 1);
+      if (block + lane % 4 < gemm.blocks) {
+#pragma unroll 4
+        for (int row = lane / 4; row < rows; row += 8) {
+          CopyFour(x + (row - lane / 4) * gemm.x_scales_stride + block,
+                   &shared.x_scales[scales.slot][row][lane % 4], true);
+        }
+        if (lane < 4) CopyFour(w + block, &shared.w_scales[scales.slot][lane], true);
+      }
+      ArriveAfterCopies(&shared.scales_full[scales.slot]);
+      scales.Next();
+    }
+  }
+}
+
 // The stages as a math warpgroup sees them.
 template <TileShape kShape>
 class FullStages {
  public:
+  static constexpr bool kBringsScales = kShape.brings_scales();
+
   __device__ FullStages(Shared<kShape>& shared, int warpgroup, int32_t rank)
       : shared_(shared), warpgroup_(warpgroup), rank_(rank) {}
 
@@ -156,6 +206,22 @@ class FullStages {
   __device__ uint64_t x() const { return TileDescriptor(shared_.x[stage_.slot] + row_group() * 64 * 128); }
   __device__ uint64_t w(int output) const {
     return TileDescriptor(shared_.w[stage_.slot] + (first_output() + output) * 128);
+  }
+  // scale_x * scale_w of this thread's two rows, of block `block` of k. All of a tile's blocks in order.
+  __device__ void LoadScales(int32_t block, int32_t blocks, float (&scale)[2]) {
+    const int slot = scales_ % kScaleSlots;
+    if (block % 4 == 0) Wait(&shared_.scales_full[slot], scales_ / kScaleSlots & 1);
+    const uint32_t x = SharedAddress(&shared_.x_scales[slot][first_row()][block % 4]);
+    const float first = LoadFloat(x);
+    const float second = LoadFloat(x + 8 * 16);
+    const float of_w = LoadFloat(SharedAddress(&shared_.w_scales[slot][block % 4]));
+    scale[0] = __fmul_rn(first, of_w);
+    scale[1] = __fmul_rn(second, of_w);
+    if (block % 4 == 3 || block + 1 == blocks) {
+      __syncwarp();
+      if (threadIdx.x % 32 == 0) Arrive(&shared_.scales_empty[slot]);
+      ++scales_;
+    }
   }
   __device__ void Next() {
     last_ = stage_.slot;
@@ -176,6 +242,7 @@ class FullStages {
   const int warpgroup_;
   const int32_t rank_;
   Ring<Shared<kShape>::kStages> stage_;
+  uint32_t scales_ = 0;  // fours of blocks that were read
   int last_ = 0;
 };
 

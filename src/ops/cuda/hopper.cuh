@@ -72,7 +72,7 @@ __device__ inline void WaitForCopyGroups() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kGroups) : "memory");
 }
 
-// ---- 8 or 16 bytes at a shared address, loaded and stored where it is written ----
+// ---- 4, 8 or 16 bytes at a shared address, loaded and stored where it is written ----
 
 __device__ inline uint2 LoadEight(uint32_t address) {
   uint2 value;
@@ -85,6 +85,11 @@ __device__ inline uint4 LoadSixteen(uint32_t address) {
                : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
                : "r"(address)
                : "memory");
+  return value;
+}
+__device__ inline float LoadFloat(uint32_t address) {
+  float value;
+  asm volatile("ld.shared.f32 %0, [%1];" : "=f"(value) : "r"(address) : "memory");
   return value;
 }
 __device__ inline void StoreSixteen(uint32_t address, const uint4& value) {
