@@ -34,7 +34,11 @@ case "${TEST:-}" in
 esac
 """
 EMPTY = "#!/usr/bin/env bash\necho '[ RUN      ] A.Skips'; echo '[  SKIPPED ] A.Skips (0 ms)'\n"
-BENCH = "#!/usr/bin/env bash\necho '| a kernel |'\n"
+# Writes the files that it is asked for, with its own name.
+BENCH = """#!/usr/bin/env bash
+echo '| a kernel |'
+while (($# > 0)); do basename "$0" >"$2"; shift 2; done
+"""
 STEPS = "#!/usr/bin/env bash\necho \"${STEPS:-| a step |}\"; [[ -z ${STEPS:-} ]]\n"
 
 
@@ -130,6 +134,9 @@ class GpuCheckTest(unittest.TestCase):
         done = self.check("stage")
         self.assertEqual((done.returncode, self.row(done, "stage")[1]), (0, "passed"))
         self.assertIn("stage_bench", done.stdout)
+        for file, program in (("sm_theft_bench.json", "sm_theft_bench"), ("sm_theft_bench.svg", "sm_theft_bench"),
+                              ("stage_bench.json", "stage_bench")):
+            self.assertEqual((self.folder / "state" / file).read_text().strip(), program)
         self.assertIn("| a step |", done.stdout)
         self.assertEqual(self.row(self.check("stage"), "stage")[1], "passed before")
         self.write("stage_bench", BENCH + "# another build\n")
