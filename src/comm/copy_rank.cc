@@ -111,6 +111,7 @@ std::unique_ptr<Transfer> CopyRank::SendOn(WorkStream& stream, int to, uint64_t 
   if (failed_ || freed == peer.freed.end()) {
     if (!failed_) peer.sends[tag].push_back(half);
   } else {
+    half->enqueued = true;
     const Free free = freed->second.front();
     freed->second.pop_front();
     if (freed->second.empty()) peer.freed.erase(freed);
@@ -168,9 +169,14 @@ void CopyRank::GiveLane(Half& half) {
   board_->changed.notify_all();
 }
 
-// The copy, the mark that the receiver's streams wait for, and only then the word that it is recorded.
+// The copy, the mark that the receiver's streams wait for, and only then the word that it is recorded. `send`
+// is said to be enqueued already, by whoever took it: else its buffer could be given back meanwhile.
 void CopyRank::Enqueue(Peer& peer, uint64_t tag, const std::shared_ptr<Half>& send, const Free& free) {
   if (free.bytes != send->bytes) {
+    {
+      std::lock_guard lock(board_->mutex);
+      send->enqueued = false;
+    }
     return FailAll(ErrorKind::kInternal,
                    fmt::format("rank {} sends {} bytes and rank {} expects {} under tag {}", rank_,
                                send->bytes, send->peer, free.bytes, tag));
@@ -189,7 +195,6 @@ void CopyRank::Enqueue(Peer& peer, uint64_t tag, const std::shared_ptr<Half>& se
     });
     std::lock_guard lock(board_->mutex);
     send->ready.reset();
-    send->enqueued = true;
   }
   TellCopied(send->peer, tag, free.lane);
 }

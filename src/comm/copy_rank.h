@@ -76,7 +76,7 @@ class CopyRank : public std::enable_shared_from_this<CopyRank> {
     size_t bytes = 0;
     std::shared_ptr<Lane> lane;
     std::unique_ptr<StreamMark> ready;  // of a send: behind what computes the rows
-    bool enqueued = false;              // the copy is on the sender's stream
+    bool enqueued = false;              // the copy is on the sender's stream, or being put there
     bool done = false;
     bool waits_put = false;  // of a receive: no stream is to be told any more to wait for its lane
 

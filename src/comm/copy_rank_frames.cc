@@ -174,11 +174,13 @@ void CopyRank::HearFree(int peer, const Frame& frame) {
   std::shared_ptr<Half> send;
   {
     std::lock_guard lock(board_->mutex);
+    if (failed_) return;  // its buffer may be gone
     send = TakeFirst(of.sends, frame.step);
     if (send == nullptr) {
       of.freed[frame.step].push_back(free);
       return;
     }
+    send->enqueued = true;
   }
   Enqueue(of, frame.step, send, free);
 }

@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <thread>
 #include <utility>
@@ -146,6 +147,27 @@ class Held {
   TestGate gate_;
 };
 
+// Memory of TestSharing that has a name, which is never given back.
+class NamedMemory {
+ public:
+  void Add(const std::byte* memory) {
+    std::lock_guard lock(mutex_);
+    named_.insert(memory);
+  }
+  bool Has(const std::byte* memory) {
+    std::lock_guard lock(mutex_);
+    return named_.contains(memory);
+  }
+  static NamedMemory& OfProcess() {
+    static auto* all = new NamedMemory;
+    return *all;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::set<const std::byte*> named_;
+};
+
 // Shares the host's memory between "processes" that are threads: a name is an address.
 class TestSharing final : public DeviceSharing {
  public:
@@ -158,7 +180,10 @@ class TestSharing final : public DeviceSharing {
   std::string WhyNotTo(const std::string& device) override {
     return device.starts_with("far") ? "GPU " + device_ + " cannot reach the memory of GPU " + device : "";
   }
-  Name NameOf(const std::byte* memory) override { return BytesOf(memory); }
+  Name NameOf(const std::byte* memory) override {
+    NamedMemory::OfProcess().Add(memory);
+    return BytesOf(memory);
+  }
   std::shared_ptr<std::byte> Open(const Name& memory) override {
     if (!refusal_.empty()) throw Error(ErrorKind::kInternal, refusal_);
     return {Named<std::byte*>(memory), [](std::byte*) {}};
@@ -198,7 +223,9 @@ class StreamMemory final : public Memory {
  public:
   bool OnHost() const override { return false; }
   std::byte* Allocate(int64_t bytes) override { return HostMemory().Allocate(bytes); }
-  void Free(std::byte* memory, int64_t bytes) noexcept override { HostMemory().Free(memory, bytes); }
+  void Free(std::byte* memory, int64_t bytes) noexcept override {
+    if (!NamedMemory::OfProcess().Has(memory)) HostMemory().Free(memory, bytes);
+  }
   void Copy(const void* from, void* to, int64_t bytes) override { HostMemory().Copy(from, to, bytes); }
   std::unique_ptr<WorkStream> NewStream() override { return std::make_unique<TestStream>(); }
 };

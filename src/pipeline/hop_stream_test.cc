@@ -132,15 +132,15 @@ TEST_P(HopOnAStream, AHostThatWaitsNamesWhoHasNotSent) {
           Error);
     });
     const Deadline limit = Clock::now() + std::chrono::seconds(20);
-    while (!line.recorders[1]->CurrentWait().has_value() && Clock::now() < limit) std::this_thread::yield();
-    const std::optional<trace::Wait> wait = line.recorders[1]->CurrentWait();
+    std::optional<trace::Wait> wait;  // as it was seen: from one wait to the next there is none
+    while (!wait.has_value() && Clock::now() < limit) wait = line.recorders[1]->CurrentWait();
+    line.world[2]->Abort("enough");
+    host.join();
+    computing.Open();
     ASSERT_TRUE(wait.has_value());
     EXPECT_EQ(wait->op, "hop receive");
     EXPECT_EQ(wait->peer, 0);
     EXPECT_EQ(wait->kind, trace::WaitKind::kHop);
-    line.world[2]->Abort("enough");
-    host.join();
-    computing.Open();
   }
 }
 
@@ -151,9 +151,9 @@ TEST_P(HopOnAStream, WhatWasTakenAndSentIsCountedBeforeTheHostIsSeenWaitingForMo
   line.Begin({0, 0}, 1);
   line.Forward(1, {0, 0});
   std::thread host([&] { EXPECT_THROW(line.Forward(1, {1, 0}), Error); });
+  // In this order: a wait that is seen after the count is the next one.
   const auto waits_for_more = [&] {
-    const std::optional<trace::Wait> wait = line.recorders[1]->CurrentWait();
-    return wait.has_value() && line.recorders[1]->counts().taken == 1U;
+    return line.recorders[1]->counts().taken == 1U && line.recorders[1]->CurrentWait().has_value();
   };
   const Deadline limit = Clock::now() + std::chrono::seconds(20);
   while (!waits_for_more() && Clock::now() < limit) std::this_thread::yield();

@@ -25,7 +25,8 @@ class DeviceSharing {
   // Why this process's device cannot copy to memory of `device`, as Device names one; empty when it can.
   virtual std::string WhyNotTo(const std::string& device) = 0;
 
-  // Of memory as Memory::Allocate returned it. Whoever opened it must not use it once it is freed.
+  // Of memory as Memory::Allocate returned it. From now on Memory::Free leaves it alone and the driver takes
+  // it back when the process ends: another process may be writing there still.
   virtual Name NameOf(const std::byte* memory) = 0;
   // As long as the pointer, or a copy of it, is there.
   virtual std::shared_ptr<std::byte> Open(const Name& memory) = 0;

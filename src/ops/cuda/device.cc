@@ -54,7 +54,9 @@ class OfDevice final : public Memory {
     Check(cudaStreamSynchronize(stream), "clearing {} bytes", bytes);
     return static_cast<std::byte*>(memory);
   }
-  void Free(std::byte* memory, int64_t) noexcept override { cudaFree(memory); }
+  void Free(std::byte* memory, int64_t) noexcept override {
+    if (!sharing_.IsNamed(memory)) cudaFree(memory);
+  }
 
   void Copy(const void* from, void* to, int64_t bytes) override {
     if (bytes == 0) return;

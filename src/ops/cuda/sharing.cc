@@ -78,7 +78,14 @@ DeviceSharing::Name CudaSharing::NameOf(const std::byte* memory) {
   Use();
   cudaIpcMemHandle_t handle;
   Check(cudaIpcGetMemHandle(&handle, const_cast<std::byte*>(memory)), "naming memory for another process");
+  std::lock_guard lock(mutex_);
+  named_.insert(memory);
   return NameBy(handle);
+}
+
+bool CudaSharing::IsNamed(const std::byte* memory) const {
+  std::lock_guard lock(mutex_);
+  return named_.contains(memory);
 }
 
 std::shared_ptr<std::byte> CudaSharing::Open(const Name& memory) {

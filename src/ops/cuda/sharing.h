@@ -1,6 +1,8 @@
 #pragma once
 
 #include <memory>
+#include <mutex>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -22,10 +24,14 @@ class CudaSharing final : public DeviceSharing {
   void Record(WorkStream& stream, StreamMark& mark) override;
   Name NameOf(const StreamMark& mark) override;
   std::unique_ptr<StreamMark> OpenMark(const Name& mark) override;
+  // Whether memory that begins there has a name.
+  bool IsNamed(const std::byte* memory) const;
 
  private:
   void Use() const;
   const int device_;
+  mutable std::mutex mutex_;
+  std::set<const std::byte*> named_;
 };
 
 }  // namespace sluice::ops::cuda
