@@ -166,6 +166,30 @@ class GpuProcessFaultsTest : public testing::Test {
   const std::unique_ptr<checkpoint::Checkpoint> checkpoint_ = checkpoint::Checkpoint::Open(kModel);
 };
 
+// Two stages at work, of which `process` is sent `signal`: the sentence that ends the job.
+std::string SentenceAfter(int signal, int process, engine::OfflineRunner& runner) {
+  engine::OfflineRequest request;
+  request.prompt = Prompt(50, 1, kVocabulary);
+  request.max_tokens = 4;
+  runner.Run({request});
+  // Somewhere in the steps that follow, or before the first: a rank at work is named like an idle one.
+  std::thread striker([=] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(40));
+    kill(process, signal);
+  });
+  request.max_tokens = 1900;
+  std::string sentence;
+  try {
+    runner.Run({request});
+    ADD_FAILURE() << "a step needs both ranks";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::kRankLost);
+    sentence = error.what();
+  }
+  striker.join();
+  return sentence;
+}
+
 void ExpectNamed(const char* name, const engine::JobSettings& settings,
                  const checkpoint::Checkpoint& checkpoint, DataPlane plane,
                  HopReceive hop = HopReceive::kPlane, int killed = 1) {
@@ -173,25 +197,9 @@ void ExpectNamed(const char* name, const engine::JobSettings& settings,
   const int other = ranks->ProcessId(1 - killed);
   const int struck = ranks->ProcessId(killed);
   engine::OfflineRunner runner(settings, kRows, 64, std::move(ranks));
-  engine::OfflineRequest request;
-  request.prompt = Prompt(50, 1, kVocabulary);
-  request.max_tokens = 4;
-  runner.Run({request});
-  // Somewhere in the steps that follow, or before the first: a rank at work is named like an idle one.
-  std::thread killer([struck] {
-    std::this_thread::sleep_for(std::chrono::milliseconds(40));
-    kill(struck, SIGKILL);
-  });
-  request.max_tokens = 1900;
-  try {
-    runner.Run({request});
-    ADD_FAILURE() << "a step needs both ranks";
-  } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), ErrorKind::kRankLost);
-    EXPECT_THAT(error.what(), HasSubstr(fmt::format("rank {} ", killed)));
-    EXPECT_THAT(error.what(), HasSubstr("killed by signal 9"));
-  }
-  killer.join();
+  const std::string sentence = SentenceAfter(SIGKILL, struck, runner);
+  EXPECT_THAT(sentence, HasSubstr(fmt::format("rank {} ", killed)));
+  EXPECT_THAT(sentence, HasSubstr("killed by signal 9"));
   runner.job().Stop();
   EXPECT_NE(kill(other, 0), 0) << "the other rank is still there";
 }
@@ -225,23 +233,8 @@ TEST_F(GpuProcessFaultsTest, ARankThatStandsStillIsNamedThoughStreamsWaitForIt) 
     auto ranks = Start({"copies", 2, 1, DataPlane::kHost, 0, 1, HopReceive::kCopy}, settings, *checkpoint_);
     const int struck = ranks->ProcessId(stopped);
     engine::OfflineRunner runner(settings, kRows, 64, std::move(ranks));
-    engine::OfflineRequest request;
-    request.prompt = Prompt(50, 1, kVocabulary);
-    request.max_tokens = 4;
-    runner.Run({request});
-    std::thread stopper([struck] {
-      std::this_thread::sleep_for(std::chrono::milliseconds(40));
-      kill(struck, SIGSTOP);
-    });
-    request.max_tokens = 1900;
-    try {
-      runner.Run({request});
-      ADD_FAILURE() << "a step needs both ranks";
-    } catch (const Error& error) {
-      EXPECT_EQ(error.kind(), ErrorKind::kRankLost);
-      EXPECT_THAT(error.what(), testing::StartsWith(fmt::format("rank {} ", stopped)));
-    }
-    stopper.join();
+    EXPECT_THAT(SentenceAfter(SIGSTOP, struck, runner),
+                testing::StartsWith(fmt::format("rank {} ", stopped)));
   }
 }
 

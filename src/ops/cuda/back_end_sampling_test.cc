@@ -1,7 +1,6 @@
 #include <limits>
 
-#include "ops/cuda/back_end.h"
-#include "ops/cuda/device_rows.h"
+#include "ops/cuda/ops_on_gpu.h"
 #include "ops/sampling.h"
 
 // Ops::Sample and Ops::Logprobs of the GPU back end, against the host's code (ops/sampling.h): rows of all
@@ -75,17 +74,8 @@ std::vector<AskedRow> AskedRows(std::mt19937_64& random, int64_t rows, int64_t v
   return asked;
 }
 
-class SamplingOps : public OnGpu {
+class SamplingOps : public OpsOnGpu {
  protected:
-  void SetUp() override {
-    OnGpu::SetUp();
-    if (!IsSkipped()) ops_ = std::make_unique<CudaOps>(0);
-  }
-  OwnedTensor ToGpu(const Tensor& host) {
-    OwnedTensor there(host.dtype, host.rows, host.cols, ops_->memory());
-    ops_->memory().Copy(host.data, there.view().data, host.bytes());
-    return there;
-  }
   std::vector<Sampled> Sample(const Tensor& logits, std::span<const AskedRow> asked) {
     std::vector<SamplingParams> params;
     std::vector<LogitAdjust> adjusts;
@@ -107,8 +97,6 @@ class SamplingOps : public OnGpu {
       EXPECT_NEAR(mine.top[i].logprob, right.top[i].logprob, 1e-6 * std::fabs(right.top[i].logprob)) << what;
     }
   }
-
-  std::unique_ptr<CudaOps> ops_;
 };
 
 TEST_F(SamplingOps, DrawWhatTheHostDraws) {
