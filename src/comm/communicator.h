@@ -26,9 +26,11 @@ class Transfer {
  public:
   virtual ~Transfer() = default;
   // Blocks without spinning until the transfer is complete. Throws Error(kRankLost), naming the peer, when
-  // the communicator's time limit passes, the peer is gone, or the communicator was aborted. The limit counts
-  // from the call of Wait: a receive may be posted long ahead of need. After one wait has failed the rank's
-  // communicators are spent: every later wait throws the first failure's sentence.
+  // the communicator's time limit passes, the peer is gone, or the communicator was aborted; when the peer
+  // gave up because another rank was lost, the sentence names that one. The limit counts from the call of
+  // Wait: a receive may be posted long ahead of need. After one wait has failed the rank's communicators are
+  // spent: every later wait throws the first failure's sentence, and what others wait for from this rank ends
+  // as well.
   virtual void Wait() = 0;
   // Of a receive: blocks until the peer has put what it sends on its stream, and has `stream` wait for the
   // rest: what is put there from now on finds the transfer complete. Throws as Wait does. False, and nothing

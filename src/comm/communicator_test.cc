@@ -15,6 +15,7 @@ namespace {
 
 using std::chrono::milliseconds;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 class CommunicatorTest : public ::testing::TestWithParam<BackEnd> {
  protected:
@@ -211,19 +212,18 @@ TEST_P(CommunicatorTest, SubgroupsOfSubgroupsKeepGlobalNames) {
 }
 
 TEST_P(CommunicatorTest, TimeOutsNameThePeer) {
-  auto world = World(3, milliseconds(300));
+  auto world = World(3, milliseconds(1500));
   auto group = world[2]->Subgroup(std::vector{0, 2});
   std::vector<std::byte> buffer(8);
   std::string sentence;
   const double took =
       SecondsOf([&] { sentence = LostSentence([&] { group->Receive(0, 1, buffer)->Wait(); }); });
-  EXPECT_THAT(sentence, HasSubstr("rank 0 did not send 8 bytes within 300 ms"));
-  EXPECT_GE(took, 0.29);
-  EXPECT_LT(took, 2.0);
+  EXPECT_THAT(sentence, HasSubstr("rank 0 did not send 8 bytes within 1500 ms"));
+  EXPECT_GE(took, 1.49);
   // Spent: the next wait ends at once with the same sentence.
   const double again =
       SecondsOf([&] { EXPECT_EQ(LostSentence([&] { world[2]->Send(1, 1, buffer)->Wait(); }), sentence); });
-  EXPECT_LT(again, 0.2);
+  EXPECT_LT(again, 1.49);
 }
 
 TEST_P(CommunicatorTest, AbortEndsWaitsNowAndLater) {
@@ -234,11 +234,9 @@ TEST_P(CommunicatorTest, AbortEndsWaitsNowAndLater) {
     world[0]->Abort("rank 1 stands still");
     world[0]->Abort("a second opinion");
   });
-  const double took = SecondsOf([&] {
-    EXPECT_EQ(LostSentence([&] { world[0]->Receive(1, 1, buffer)->Wait(); }), "rank 1 stands still");
-  });
+  // Neither the time limit's sentence nor the second abort's.
+  EXPECT_EQ(LostSentence([&] { world[0]->Receive(1, 1, buffer)->Wait(); }), "rank 1 stands still");
   watchdog.join();
-  EXPECT_LT(took, 2.0);
   EXPECT_EQ(LostSentence([&] { world[0]->Barrier("later"); }), "rank 1 stands still");
 }
 
@@ -249,12 +247,23 @@ TEST_P(CommunicatorTest, ARankThatIsGoneEndsTheWaitsForIt) {
     std::this_thread::sleep_for(milliseconds(100));
     world[1].reset();
   });
-  std::string sentence;
-  const double took =
-      SecondsOf([&] { sentence = LostSentence([&] { world[0]->Receive(1, 1, buffer)->Wait(); }); });
+  const std::string sentence = LostSentence([&] { world[0]->Receive(1, 1, buffer)->Wait(); });
   leaver.join();
   EXPECT_THAT(sentence, HasSubstr("rank 1"));
-  EXPECT_LT(took, 2.0);
+  EXPECT_THAT(sentence, Not(HasSubstr("within")));  // it waits for no time limit
+}
+
+// A rank may find out while it has nothing under way whose end others would see.
+TEST_P(CommunicatorTest, ARankThatFindsOutWhenItPostsEndsTheWaitsForIt) {
+  auto world = World(3);
+  std::vector<std::byte> buffer(8);
+  world[2].reset();
+  std::this_thread::sleep_for(milliseconds(100));  // it is known to have gone when rank 0 posts
+  std::thread poster([&] { LostSentence([&] { world[0]->Receive(2, 1, buffer)->Wait(); }); });
+  std::vector<std::byte> from_poster(8);
+  const std::string sentence = LostSentence([&] { world[1]->Receive(0, 1, from_poster)->Wait(); });
+  poster.join();
+  EXPECT_THAT(sentence, HasSubstr("rank 2"));
 }
 
 TEST_P(CommunicatorTest, WaitsCarryTheirNameAndPeer) {

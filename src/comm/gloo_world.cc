@@ -248,6 +248,8 @@ class GlooTransfer final : public Transfer {
       }
     } catch (const std::exception& error) {
       self_->FailLost(peer, Words(error));
+      // Nothing may be under way whose end would close them, and the others wait for this rank.
+      self_->CloseAll();
       self_->ThrowIfFailed();
     }
   }

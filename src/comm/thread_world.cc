@@ -77,16 +77,14 @@ class ThreadWorld {
     return ranks_[rank].failure;
   }
 
-  // The first failure of a rank stays.
+  // The first failure of a rank stays, and ends the waits for it.
   void FailRank(int rank, std::string_view reason) {
-    std::lock_guard lock(mutex_);
-    if (ranks_[rank].failed) return;
-    ranks_[rank].failure = reason;
-    ranks_[rank].failed = true;
+    SetFailure(rank, reason);
+    WakeAll();
   }
 
   void Abort(std::string_view reason) {
-    for (int rank = 0; rank < size_; ++rank) FailRank(rank, reason);
+    for (int rank = 0; rank < size_; ++rank) SetFailure(rank, reason);
     WakeAll();
   }
 
@@ -101,6 +99,13 @@ class ThreadWorld {
     std::atomic<bool> left = false;
     std::string failure;  // guarded by mutex_
   };
+
+  void SetFailure(int rank, std::string_view reason) {
+    std::lock_guard lock(mutex_);
+    if (ranks_[rank].failed) return;
+    ranks_[rank].failure = reason;
+    ranks_[rank].failed = true;
+  }
 
   // Holding the mailbox's mutex once makes sure that nobody is between its look at the flags and its sleep.
   void WakeAll() {
@@ -180,7 +185,8 @@ class ThreadTransfer final : public Transfer {
     const auto over = [&] {
       if (reached() || half_->state == kDetached) return true;
       if (half_->state == kCopying) return false;
-      return world_->Failed(rank_) || (half_->state != kEnqueued && world_->Left(peer_));
+      if (world_->Failed(rank_)) return true;
+      return half_->state != kEnqueued && (world_->Failed(peer_) || world_->Left(peer_));
     };
     if (!box_.changed.wait_until(lock, Clock::now() + world_->timeout(), over)) {
       // A copy that a host is at ends by itself, and until then the buffer is in use.
@@ -272,6 +278,7 @@ class ThreadTransfer final : public Transfer {
   }
 
   std::string Sentence() const {
+    if (world_->Failed(peer_)) return world_->FailureOf(peer_);
     const char* what = sending_ ? "take" : "send";
     if (world_->Left(peer_)) {
       return fmt::format("rank {} has ended and will not {} the {} bytes that rank {} waits for", peer_, what,

@@ -21,9 +21,10 @@ struct ReceiveHold {
 // The communicators of `size` ranks that are threads of this process, in rank order; they may be destroyed in
 // any order. Nothing is staged: a send and its receive post their buffers, and whoever comes second copies
 // once, before Send or Receive returns. So a transfer is complete as soon as both sides have posted it,
-// whether or not anybody waits. `timeout` bounds every wait. Abort ends the waits of all ranks; a rank whose
-// communicators are destroyed ends the waits for what it never posted. Sizes that disagree end the world with
-// Error(kInternal). All buffers lie in `memory` or on the host. Receives hold what `hold` says.
+// whether or not anybody waits. `timeout` bounds every wait. Abort ends the waits of all ranks; a rank that
+// has failed, or whose communicators are destroyed, ends the waits for what it never posted. Sizes that
+// disagree end the world with Error(kInternal). All buffers lie in `memory` or on the host. Receives hold
+// what `hold` says.
 //
 // The stream's form, where `memory` has streams and receives hold nothing: whoever comes second puts the copy
 // on a stream of the sender's, behind what both streams held when the buffers were posted, and the receiver's
