@@ -67,14 +67,11 @@ CopyRank::CopyRank(int rank, int size, std::span<const int> peers, KeyValueStore
     peers_[peer].copies = memory_.NewStream();
     peers_[peer].arrivals = memory_.NewStream();
   }
-  mesh_.Start([this](int peer, const Frame& frame) { Hear(peer, frame); },
-              [this](int peer, const std::string& words) { HearLost(peer, words); });
+  mesh_.Start(*this);
 }
 
 CopyRank::~CopyRank() {
-  for (auto& [peer, of] : peers_) {
-    TellLeave(peer);
-  }
+  mesh_.TellLeave();
   mesh_.Close();
   if (!failed_) return;
   // What they wait for may never come, and they would wait for it.
@@ -236,7 +233,7 @@ void CopyRank::FailAll(ErrorKind kind, const std::string& sentence) {
     failed_ = true;
     board_->changed.notify_all();
   }
-  for (auto& [peer, of] : peers_) TellFailed(peer, kind, sentence);
+  mesh_.TellFailed(kind, sentence);
   if (on_failure_) on_failure_(sentence);
 }
 

@@ -27,22 +27,22 @@ namespace sluice::comm {
 //   sender -> receiver  kMark    the answer: the name of a mark, "copied"
 //   receiver -> sender  kFree    this buffer is for the rows of this tag; this lane's "free" is recorded
 //   sender -> receiver  kCopied  the copy is on a stream; the lane's "copied" is recorded behind it
-//   anybody -> peers    kFailed  the sentence that ended this rank, which ends the others as well
-//   anybody -> peers    kLeave   this rank will not post any more
+// and, in the mesh's own words, the sentence that ended a rank, which ends the others as well, and that a
+// rank will not post any more.
 //
 // A lane is a pair of marks, for one transfer at a time. The sender's copy stream waits for the first and for
 // the rows, copies, and records the second. Each side has its streams wait only once it has heard that the
 // other's mark is recorded, so for nothing that has not begun. The receiver uses a lane again when its
 // streams are told to wait and one of its own has passed the second mark: the copy is over then, and neither
 // mark is asked for any more.
-class CopyRank : public std::enable_shared_from_this<CopyRank> {
+class CopyRank : public std::enable_shared_from_this<CopyRank>, private PeerMesh::Handler {
  public:
   // `peers`: the ranks of the world that copy to this one or are copied to, each of which names this one.
   // `on_failure`: called once, with the first failure's sentence. Throws as PeerMesh.
   CopyRank(int rank, int size, std::span<const int> peers, KeyValueStore& store, const std::string& bind,
            Memory& memory, DeviceSharing& sharing, Duration timeout,
            std::function<void(const std::string&)> on_failure);
-  ~CopyRank();
+  ~CopyRank() override;
   CopyRank(const CopyRank&) = delete;
   CopyRank& operator=(const CopyRank&) = delete;
 
@@ -111,8 +111,10 @@ class CopyRank : public std::enable_shared_from_this<CopyRank> {
     std::unique_ptr<WorkStream> arrivals;
   };
 
-  void Hear(int peer, const Frame& frame);
-  void HearLost(int peer, const std::string& words);
+  void Hear(int peer, const Frame& frame) override;
+  void HearLeft(int peer) override;
+  void HearFailed(ErrorKind kind, const std::string& sentence) override { FailAll(kind, sentence); }
+  void HearLost(const std::string& sentence) override { FailAll(ErrorKind::kRankLost, sentence); }
   void HearBuffer(int peer, const Frame& frame);
   void HearMark(int peer, const Frame& frame);
   void HearFree(int peer, const Frame& frame);
@@ -122,8 +124,6 @@ class CopyRank : public std::enable_shared_from_this<CopyRank> {
   void TellMark(int peer, uint64_t lane, const DeviceSharing::Name& copied);
   void TellFree(int peer, uint64_t tag, const Free& free);
   void TellCopied(int peer, uint64_t tag, uint32_t lane);
-  void TellFailed(int peer, ErrorKind kind, const std::string& sentence);
-  void TellLeave(int peer);
   void Enqueue(Peer& peer, uint64_t tag, const std::shared_ptr<Half>& send, const Free& free);
   uint32_t TakeLane(int from, size_t bytes);
   void GiveLane(Half& half);

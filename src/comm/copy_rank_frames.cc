@@ -8,12 +8,10 @@ namespace sluice::comm {
 namespace {
 
 enum CopyWord : uint16_t {
-  kBuffer = 48,
-  kMark = 49,
-  kFree = 50,
-  kCopied = 51,
-  kCopyFailed = 52,
-  kCopyLeave = 53,
+  kBuffer = PeerMesh::kFirstType,
+  kMark,
+  kFree,
+  kCopied,
 };
 
 void PutName(WireWriter& writer, const DeviceSharing::Name& name) {
@@ -33,12 +31,7 @@ std::shared_ptr<T> TakeFirst(std::map<uint64_t, std::deque<std::shared_ptr<T>>>&
 }  // namespace
 
 void CopyRank::Tell(int peer, uint16_t word, uint64_t step, std::vector<std::byte> payload) {
-  if (failed_) return;
-  try {
-    mesh_.Send(peer, {word, step, 0, std::move(payload)});
-  } catch (const Error& error) {
-    HearLost(peer, error.what());
-  }
+  if (!failed_) mesh_.Tell(peer, {word, step, 0, std::move(payload)});
 }
 
 void CopyRank::TellBuffer(int peer, const DeviceSharing::Name& memory, const DeviceSharing::Name& free) {
@@ -68,35 +61,6 @@ void CopyRank::TellCopied(int peer, uint64_t tag, uint32_t lane) {
   Tell(peer, kCopied, tag, writer.Take());
 }
 
-void CopyRank::TellFailed(int peer, ErrorKind kind, const std::string& sentence) {
-  WireWriter writer;
-  writer.Put(kind);
-  writer.PutString(sentence);
-  try {
-    mesh_.Send(peer, {kCopyFailed, 0, 0, writer.Take()});
-  } catch (const Error&) {
-    // That rank is gone as well.
-  }
-}
-
-void CopyRank::TellLeave(int peer) {
-  try {
-    mesh_.Send(peer, {kCopyLeave, 0, 0, {}});
-  } catch (const Error&) {
-    // That rank is gone already.
-  }
-}
-
-// A rank that has left in good order has nothing to hear, and whoever waits for it learns so.
-void CopyRank::HearLost(int peer, const std::string& words) {
-  {
-    std::lock_guard lock(board_->mutex);
-    if (peers_.at(peer).left) return;
-  }
-  FailAll(ErrorKind::kRankLost,
-          fmt::format("rank {} lost its data connection to rank {}: {}", rank_, peer, words));
-}
-
 void CopyRank::Hear(int peer, const Frame& frame) {
   if (failed_) return;
   try {
@@ -109,19 +73,6 @@ void CopyRank::Hear(int peer, const Frame& frame) {
         return HearFree(peer, frame);
       case kCopied:
         return HearCopied(peer, frame);
-      case kCopyFailed: {
-        WireReader reader(frame.payload.bytes());
-        const auto kind = reader.Get<ErrorKind>();
-        const std::string sentence = reader.GetString();
-        reader.Done();
-        return FailAll(kind, sentence);
-      }
-      case kCopyLeave: {
-        std::lock_guard lock(board_->mutex);
-        peers_.at(peer).left = true;
-        board_->changed.notify_all();
-        return;
-      }
       default:
         Fail(ErrorKind::kRankLost, "rank {} sent a frame of unknown type {}", peer, frame.type);
     }
@@ -131,6 +82,12 @@ void CopyRank::Hear(int peer, const Frame& frame) {
     FailAll(ErrorKind::kRankLost,
             fmt::format("rank {} sent a frame that rank {} cannot follow: {}", peer, rank_, error.what()));
   }
+}
+
+void CopyRank::HearLeft(int peer) {
+  std::lock_guard lock(board_->mutex);
+  peers_.at(peer).left = true;
+  board_->changed.notify_all();
 }
 
 void CopyRank::HearBuffer(int peer, const Frame& frame) {

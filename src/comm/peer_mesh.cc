@@ -5,7 +5,6 @@
 #include <set>
 #include <utility>
 
-#include "base/error.h"
 #include "base/wire.h"
 #include "comm/socket_channel.h"
 
@@ -16,6 +15,8 @@ using std::chrono::milliseconds;
 
 // The first frame of a connection: who connects (in `step`) and the number its listener asks for.
 constexpr uint16_t kHere = 1;
+constexpr uint16_t kLeft = 2;
+constexpr uint16_t kHasFailed = 3;
 // What ranks tell one another is short; the longest is the tokens of a step.
 constexpr size_t kLongestPayload = size_t{1} << 20;
 constexpr milliseconds kFirstFrame{2000};
@@ -87,7 +88,7 @@ PeerMesh::PeerMesh(int rank, int size, KeyValueStore& store, const std::string& 
 
 PeerMesh::PeerMesh(int rank, int size, std::span<const int> peers, KeyValueStore& store,
                    const std::string& bind, Duration timeout)
-    : rank_(rank), channels_(static_cast<size_t>(size)) {
+    : rank_(rank), channels_(static_cast<size_t>(size)), left_(static_cast<size_t>(size)) {
   SLUICE_CHECK(rank >= 0 && rank < size && timeout > Duration(0), "rank {} of {}", rank, size);
   const Deadline deadline = Clock::now() + timeout;
   Listener listener(Address{"", AddressOf(bind), 0});
@@ -133,12 +134,41 @@ void PeerMesh::Connect(int peer, KeyValueStore& store, Deadline deadline) {
   channels_[peer]->Send({kHere, static_cast<uint64_t>(rank_), 0, {bytes.begin(), bytes.end()}});
 }
 
-void PeerMesh::Start(OnFrame on_frame, OnLost on_lost) {
-  SLUICE_CHECK(readers_.empty(), "a mesh is started once");
-  on_frame_ = std::move(on_frame);
-  on_lost_ = std::move(on_lost);
+void PeerMesh::Start(Handler& handler) {
+  SLUICE_CHECK(handler_ == nullptr, "a mesh is started once");
+  handler_ = &handler;
   for (size_t peer = 0; peer < channels_.size(); ++peer) {
     if (channels_[peer] != nullptr) readers_.emplace_back([this, peer] { Read(static_cast<int>(peer)); });
+  }
+}
+
+bool PeerMesh::Tell(int peer, const Frame& frame) {
+  try {
+    channels_[peer]->Send(frame);
+  } catch (const Error& error) {
+    if (left_[peer]) return true;
+    Lost(peer, error.what());
+    return false;
+  }
+  return true;
+}
+
+void PeerMesh::TellLeave() { TellAll({kLeft, 0, 0, {}}); }
+
+void PeerMesh::TellFailed(ErrorKind kind, const std::string& sentence) {
+  WireWriter writer;
+  writer.Put(kind);
+  writer.PutString(sentence);
+  TellAll({kHasFailed, 0, 0, writer.Take()});
+}
+
+void PeerMesh::TellAll(const Frame& frame) {
+  for (const auto& channel : channels_) {
+    try {
+      if (channel != nullptr) channel->Send(frame);
+    } catch (const Error&) {
+      // That rank is gone as well.
+    }
   }
 }
 
@@ -156,11 +186,28 @@ void PeerMesh::Read(int peer) {
   try {
     while (true) {
       const auto frame = channels_[peer]->Receive(kLook);
-      if (frame.has_value()) on_frame_(peer, *frame);
+      if (frame.has_value()) HearFrom(peer, *frame);
     }
   } catch (const Error& error) {
-    if (!closing_) on_lost_(peer, error.what());
+    if (!closing_ && !left_[peer]) Lost(peer, error.what());
   }
+}
+
+void PeerMesh::HearFrom(int peer, const Frame& frame) {
+  if (frame.type == kLeft) {
+    left_[peer] = true;
+    return handler_->HearLeft(peer);
+  }
+  if (frame.type != kHasFailed) return handler_->Hear(peer, frame);
+  WireReader reader(frame.payload.bytes());
+  const auto kind = reader.Get<ErrorKind>();
+  const std::string sentence = reader.GetString();
+  reader.Done();
+  handler_->HearFailed(kind, sentence);
+}
+
+void PeerMesh::Lost(int peer, const std::string& words) {
+  handler_->HearLost(fmt::format("rank {} lost its data connection to rank {}: {}", rank_, peer, words));
 }
 
 }  // namespace sluice::comm

@@ -50,18 +50,11 @@ NcclRank::NcclRank(int rank, int size, KeyValueStore& store, const std::string& 
       timeout_(timeout),
       mesh_(rank, size, store, bind, timeout),
       peers_(static_cast<size_t>(size)) {
-  mesh_.Start([this](int peer, const Frame& frame) { Hear(peer, frame); },
-              [this](int peer, const std::string& words) { HearLost(peer, words); });
+  mesh_.Start(*this);
 }
 
 NcclRank::~NcclRank() {
-  for (int peer = 0; peer < static_cast<int>(peers_.size()); ++peer) {
-    try {
-      if (peer != rank_) TellLeave(peer);
-    } catch (const Error&) {
-      // That rank is gone already.
-    }
-  }
+  mesh_.TellLeave();
   closing_ = true;
   mesh_.Close();
   for (Peer& peer : peers_) {
@@ -310,9 +303,7 @@ void NcclRank::FailAll(ErrorKind kind, const std::string& sentence, bool tell) {
     failed_ = true;
     changed_.notify_all();
   }
-  for (int peer = 0; tell && peer < static_cast<int>(peers_.size()); ++peer) {
-    if (peer != rank_) TellFailed(peer, kind, sentence);
-  }
+  if (tell) mesh_.TellFailed(kind, sentence);
   AbortComms();
 }
 

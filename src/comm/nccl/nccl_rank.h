@@ -44,10 +44,11 @@ struct NcclPost {
 //   leader -> member    kGroupId NCCL's id for the n-th group the two share
 //   member -> member    kArrived how many operations of that group this rank has begun
 //   anybody -> anybody  kAsk     answered by kAnswer at once, whatever the rank's other threads do
-//   anybody -> all      kFailed  the sentence that ended this rank, which ends the others as well
-//   anybody -> all      kLeave   this rank will not post any more
-// Anything else ends the job with a sentence.
-class NcclRank final : public Endpoint, public std::enable_shared_from_this<NcclRank> {
+// and, in the mesh's own words, the sentence that ended a rank, which ends the others as well, and that a
+// rank will not post any more. Anything else ends the job with a sentence.
+class NcclRank final : public Endpoint,
+                       public std::enable_shared_from_this<NcclRank>,
+                       private PeerMesh::Handler {
  public:
   NcclRank(int rank, int size, KeyValueStore& store, const std::string& bind, const NcclConfig& config,
            Duration timeout);
@@ -119,10 +120,10 @@ class NcclRank final : public Endpoint, public std::enable_shared_from_this<Nccl
   void Tell(int peer, uint16_t word, uint64_t step, std::vector<std::byte> payload);
   void TellMessage(int peer, uint64_t slot, std::span<const std::byte> bytes);
   void TellPosted(int peer, uint64_t slot, uint64_t bytes);
-  void TellFailed(int peer, ErrorKind kind, const std::string& sentence);
-  void TellLeave(int peer);
-  void Hear(int peer, const Frame& frame);
-  void HearLost(int peer, const std::string& words);
+  void Hear(int peer, const Frame& frame) override;
+  void HearLeft(int peer) override;
+  void HearFailed(ErrorKind kind, const std::string& sentence) override { FailAll(kind, sentence, false); }
+  void HearLost(const std::string& sentence) override { FailAll(ErrorKind::kRankLost, sentence); }
   void HearPosted(int peer, uint64_t slot, uint64_t bytes);
   void HearGo(int peer, uint64_t slot);
   void HearMessage(int peer, uint64_t slot, const Payload& message);

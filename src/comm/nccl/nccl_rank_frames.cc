@@ -10,16 +10,14 @@ namespace sluice::comm {
 namespace {
 
 enum Word : uint16_t {
-  kPosted = 16,
-  kGo = 17,
-  kLinkId = 18,
-  kGroupId = 19,
-  kArrived = 20,
-  kAsk = 21,
-  kAnswer = 22,
-  kFailed = 23,
-  kLeave = 24,
-  kMessage = 25,
+  kPosted = PeerMesh::kFirstType,
+  kGo,
+  kLinkId,
+  kGroupId,
+  kArrived,
+  kAsk,
+  kAnswer,
+  kMessage,
 };
 
 std::vector<std::byte> Number(uint64_t value) {
@@ -54,16 +52,7 @@ ncclUniqueId ReadId(const Frame& frame) {
 }  // namespace
 
 void NcclRank::Tell(int peer, uint16_t word, uint64_t step, std::vector<std::byte> payload) {
-  try {
-    mesh_.Send(peer, {word, step, 0, std::move(payload)});
-  } catch (const Error& error) {
-    // A rank that has left in good order has nothing to hear, and whoever waits for it learns so.
-    std::unique_lock lock(mutex_);
-    if (peers_[peer].left) return;
-    lock.unlock();
-    HearLost(peer, error.what());
-    ThrowIfFailed();
-  }
+  if (!mesh_.Tell(peer, {word, step, 0, std::move(payload)})) ThrowIfFailed();
 }
 
 void NcclRank::TellPosted(int peer, uint64_t slot, uint64_t bytes) {
@@ -81,28 +70,6 @@ void NcclRank::TellArrived(int peer, uint64_t ordinal, uint64_t count) {
   Tell(peer, kArrived, ordinal, Number(count));
 }
 
-void NcclRank::TellFailed(int peer, ErrorKind kind, const std::string& sentence) {
-  WireWriter writer;
-  writer.Put(kind);
-  writer.PutString(sentence);
-  try {
-    mesh_.Send(peer, {kFailed, 0, 0, writer.Take()});
-  } catch (const Error&) {
-    // That rank is gone as well.
-  }
-}
-
-void NcclRank::TellLeave(int peer) { mesh_.Send(peer, {kLeave, 0, 0, {}}); }
-
-void NcclRank::HearLost(int peer, const std::string& words) {
-  {
-    std::lock_guard lock(mutex_);
-    if (peers_[peer].left) return;
-  }
-  FailAll(ErrorKind::kRankLost,
-          fmt::format("rank {} lost its data connection to rank {}: {}", rank_, peer, words));
-}
-
 void NcclRank::Hear(int peer, const Frame& frame) {
   switch (frame.type) {
     case kPosted:
@@ -111,13 +78,6 @@ void NcclRank::Hear(int peer, const Frame& frame) {
       return HearMessage(peer, frame.step, frame.payload);
     case kGo:
       return HearGo(peer, frame.step);
-    case kFailed: {
-      WireReader reader(frame.payload);
-      const auto kind = reader.Get<ErrorKind>();
-      const std::string sentence = reader.GetString();
-      reader.Done();
-      return FailAll(kind, sentence, /*tell=*/false);
-    }
     case kLinkId: {
       const ncclUniqueId id = ReadId(frame);
       std::lock_guard lock(mutex_);
@@ -142,14 +102,15 @@ void NcclRank::Hear(int peer, const Frame& frame) {
       ++peers_[peer].answers;
       break;
     }
-    case kLeave: {
-      std::lock_guard lock(mutex_);
-      peers_[peer].left = true;
-      break;
-    }
     default:
       Fail(ErrorKind::kRankLost, "rank {} sent a frame of unknown type {}", peer, frame.type);
   }
+  changed_.notify_all();
+}
+
+void NcclRank::HearLeft(int peer) {
+  std::lock_guard lock(mutex_);
+  peers_[peer].left = true;
   changed_.notify_all();
 }
 
