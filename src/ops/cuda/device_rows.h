@@ -82,6 +82,8 @@ class Output {
   T* data() const {
     return reinterpret_cast<T*>(bytes_.data() + kGuard);
   }
+  int64_t rows() const { return rows_; }
+  int64_t cols() const { return cols_; }
   int64_t stride() const { return stride_ / SizeOf(dtype_); }
   int64_t stride_bytes() const { return stride_; }
 

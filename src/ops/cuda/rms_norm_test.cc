@@ -14,6 +14,28 @@ constexpr int64_t kRows = 130;
 // Hidden rows of both models, their low-rank queries and latents, and one that is no whole number of blocks.
 constexpr int64_t kWidths[] = {7168, 6144, 1536, 2048, 512, 2056};
 
+// y = the norms of x; they may be the same rows.
+RmsNorm NormOf(const Output& x, const Input& weight, float eps, const Output& y) {
+  RmsNorm norm;
+  norm.rows = y.rows();
+  norm.width = y.cols();
+  norm.x = x.data();
+  norm.x_stride = x.stride();
+  norm.weight = weight.Row<float>(0);
+  norm.eps = eps;
+  norm.y = y.data();
+  norm.y_stride = y.stride();
+  return norm;
+}
+
+// Of the sum of both, which x is then; delta's rows from `first` on.
+RmsNorm NormOfSum(const Input& delta, int64_t first, const Output& x, const Input& weight, const Output& y) {
+  RmsNorm norm = NormOf(x, weight, 1e-6F, y);
+  norm.delta = delta.Row(first);
+  norm.delta_stride = delta.stride();
+  return norm;
+}
+
 TEST_F(Norms, AreCloseToTheReference) {
   for (const int64_t width : kWidths) {
     std::mt19937_64 random(5);
@@ -25,16 +47,7 @@ TEST_F(Norms, AreCloseToTheReference) {
     MakeReferenceOps(Numerics::kFp8)->RmsNorm(x, weight, 1e-5F, truth["y"]);
     const auto run = [&](int64_t first, int64_t count) {
       const Output y(x.view().RowRange(first, count), 16);  // in place
-      RmsNorm norm;
-      norm.rows = count;
-      norm.width = width;
-      norm.x = y.data();
-      norm.x_stride = y.stride();
-      norm.weight = on_weight.Row<float>(0);
-      norm.eps = 1e-5F;
-      norm.y = y.data();
-      norm.y_stride = y.stride();
-      Must(Enqueue(norm, nullptr));
+      Must(Enqueue(NormOf(y, on_weight, 1e-5F, y), nullptr));
       Outputs out;
       out["y"] = y.Get();
       return out;
@@ -52,19 +65,11 @@ TEST_F(Norms, OfSmallRows) {
   const OwnedTensor weight = Random(random, DType::kF32, 1, kWidth, 1.0F);
   OwnedTensor truth(DType::kBF16, 3, kWidth);
   MakeReferenceOps(Numerics::kFp8)->RmsNorm(x, weight, 1e-6F, truth);
-  const Input on_x(x), on_weight(weight);
-  const Output y(DType::kBF16, 3, kWidth);
-  RmsNorm norm;
-  norm.rows = 3;
-  norm.width = kWidth;
-  norm.x = on_x.Row(0);
-  norm.x_stride = on_x.stride();
-  norm.weight = on_weight.Row<float>(0);
-  norm.eps = 1e-6F;
-  norm.y = y.data();
-  norm.y_stride = y.stride();
-  Must(Enqueue(norm, nullptr));
+  const Input on_weight(weight);
+  const Output on_x(x, 0), y(DType::kBF16, 3, kWidth);
+  Must(Enqueue(NormOf(on_x, on_weight, 1e-6F, y), nullptr));
   ExpectClose(y.Get(), truth, "small rows");
+  ExpectEqualBits(on_x.Get(), x, "what was only read");
 }
 
 TEST_F(Norms, FusedAreTheThreeOpsOneAfterTheOther) {
@@ -81,23 +86,14 @@ TEST_F(Norms, FusedAreTheThreeOpsOneAfterTheOther) {
       const Output codes(DType::kF8E4M3, count, width, gap);
       const Output scales(DType::kF32, count, blocks);
       const QuantizedRows quantized{codes.data(), codes.stride(), scales.data<float>(), blocks};
-      RmsNorm norm;
-      norm.rows = count;
-      norm.width = width;
-      norm.x = sum.data();
-      norm.x_stride = sum.stride();
-      norm.weight = weight.Row<float>(0);
-      norm.eps = 1e-6F;
-      norm.y = keep_y ? y.data() : nullptr;
-      norm.y_stride = y.stride();
       if (fused) {
-        norm.delta = delta.Row(first);
-        norm.delta_stride = delta.stride();
+        RmsNorm norm = NormOfSum(delta, first, sum, weight, y);
         norm.quantized = quantized;
+        if (!keep_y) norm.y = nullptr;
         Must(Enqueue(norm, nullptr));
       } else {
         Must(Enqueue(Add{count, width, delta.Row(first), delta.stride(), sum.data(), sum.stride()}, nullptr));
-        Must(Enqueue(norm, nullptr));
+        Must(Enqueue(NormOf(sum, weight, 1e-6F, y), nullptr));
         Must(Enqueue(QuantizeRows{count, width, y.data(), y.stride(), quantized}, nullptr));
       }
       Outputs out;
@@ -129,18 +125,7 @@ TEST_F(Norms, OfManyRowsHaveTheBitsOfFew) {
   const auto run = [&](int64_t first, int64_t count) {
     const Output sum(x.view().RowRange(first, count), 0);
     const Output y(DType::kBF16, count, kWidth);
-    RmsNorm norm;
-    norm.rows = count;
-    norm.width = kWidth;
-    norm.x = sum.data();
-    norm.x_stride = sum.stride();
-    norm.delta = delta.Row(first);
-    norm.delta_stride = delta.stride();
-    norm.weight = weight.Row<float>(0);
-    norm.eps = 1e-6F;
-    norm.y = y.data();
-    norm.y_stride = y.stride();
-    Must(Enqueue(norm, nullptr));
+    Must(Enqueue(NormOfSum(delta, first, sum, weight, y), nullptr));
     Outputs out;
     out["sum"] = sum.Get();
     out["y"] = y.Get();
