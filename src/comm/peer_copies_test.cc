@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <future>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -52,6 +54,33 @@ TEST_F(PeerCopiesTest, SizesThatDisagreeEndBoth) {
       EXPECT_THAT(error.what(), HasSubstr("rank 0 sends 200 bytes and rank 1 expects 400"));
     }
   }
+}
+
+// A thread that has heard of the buffer is putting the copy on a stream when its rank fails: the rows are in
+// use until the copy is over, and who gives up the send waits for that.
+TEST_F(PeerCopiesTest, ASendThatIsBeingPutOnAStreamIsNotGivenUp) {
+  std::promise<void> at_copy, giving_up, given_up;
+  std::promise<bool> given_up_first;
+  memory_.SetBeforeCopy([&] {
+    at_copy.set_value();
+    giving_up.get_future().wait();
+    // Not a limit on what is tested: long enough for who does not wait.
+    const auto state = given_up.get_future().wait_for(std::chrono::milliseconds(500));
+    given_up_first.set_value(state == std::future_status::ready);
+  });
+  Connect(OnOneHost(2));
+  std::vector<int> rows(100, 7), taken(100);
+  chain_.world[1]->OfferBuffer(0, Bytes(taken));
+  TestStream sender, receiver;
+  auto send = chain_.world[0]->SendOn(sender, 1, 1, Bytes(rows));
+  const auto receive = chain_.world[1]->ReceiveOn(receiver, 0, 1, Bytes(taken));
+  at_copy.get_future().wait();
+  chain_.world[0]->Abort("enough");
+  giving_up.set_value();
+  send.reset();
+  given_up.set_value();
+  EXPECT_FALSE(given_up_first.get_future().get());
+  EXPECT_EQ(taken, rows);
 }
 
 TEST_F(PeerCopiesTest, OnlyOfferedBuffersReceive) {

@@ -81,7 +81,9 @@ class TestSharedMark final : public StreamMark {
 
 class TestStream final : public WorkStream {
  public:
-  TestStream() : thread_([this] { Run(); }) {}
+  // `before_copy`: called by the host that puts a copy here, if there.
+  explicit TestStream(std::function<void()> before_copy = nullptr)
+      : before_copy_(std::move(before_copy)), thread_([this] { Run(); }) {}
   ~TestStream() override {
     Call(nullptr);
     thread_.join();
@@ -97,6 +99,7 @@ class TestStream final : public WorkStream {
     Call(shared != nullptr ? shared->Waiter() : dynamic_cast<const TestGate&>(mark).Waiter());
   }
   void Copy(const void* from, void* to, int64_t bytes) override {
+    if (before_copy_) before_copy_();
     Call([=] { std::memcpy(to, from, static_cast<size_t>(bytes)); });
   }
   void Call(std::function<void()> what) override {
@@ -129,6 +132,7 @@ class TestStream final : public WorkStream {
     }
   }
 
+  const std::function<void()> before_copy_;
   std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<std::function<void()>> work_;
@@ -227,7 +231,12 @@ class StreamMemory final : public Memory {
     if (!NamedMemory::OfProcess().Has(memory)) HostMemory().Free(memory, bytes);
   }
   void Copy(const void* from, void* to, int64_t bytes) override { HostMemory().Copy(from, to, bytes); }
-  std::unique_ptr<WorkStream> NewStream() override { return std::make_unique<TestStream>(); }
+  std::unique_ptr<WorkStream> NewStream() override { return std::make_unique<TestStream>(before_copy_); }
+  // Of streams made from now on.
+  void SetBeforeCopy(std::function<void()> before_copy) { before_copy_ = std::move(before_copy); }
+
+ private:
+  std::function<void()> before_copy_;
 };
 
 }  // namespace sluice::comm
