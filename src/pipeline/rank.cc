@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "model/activation_bytes.h"
+#include "pipeline/slab_reader.h"
 #include "pipeline/start_up.h"
 
 namespace sluice::pipeline {
@@ -173,77 +174,6 @@ void Rank::ExpectPublished() {
   }
 }
 
-step::StepResult Rank::ReadOut(const step::Step& step, const model::Pass& pass, const Tensor& x) {
-  step::StepResult result{step.id, {}};
-  const std::vector<int64_t> wanted = model::WantedRows(step);
-  const std::vector<ops::RowPlace> places = step.Places();
-  for (const auto& sequence : step.sequences)
-    result.sequences.push_back({sequence.sequence, false, {}, {}, {}});
-
-  stage_->Head(pass, x, wanted, [&](int64_t first, const Tensor& logits) {
-    const trace::ScopedSpan span(&recorder_, trace::SpanKind::kSample);
-    const auto place_of = [&](int64_t row) { return places[wanted[first + row]]; };
-    const auto sequence_of = [&](int64_t row) -> const step::StepSequence& {
-      return step.sequences[place_of(row).sequence];
-    };
-    const auto index_of = [&](int64_t row) {
-      return place_of(row).position - sequence_of(row).first_position;
-    };
-    for (int64_t row = 0; row < logits.rows; ++row) {
-      if (!sequence_of(row).return_logits) continue;
-      ops_.Finish();
-      const HostCopy copy(logits.RowRange(row, 1), ops_.memory());
-      const auto* values = copy.view().Row<const float>(0);
-      std::vector<float>& into = result.sequences[place_of(row).sequence].logits;
-      into.insert(into.end(), values, values + logits.cols);
-    }
-    // Neighbouring rows that want the same go together: in a step of decodes these are all.
-    const auto runs = [&](const auto& fits, const auto& of_run) {
-      for (int64_t row = 0; row < logits.rows;) {
-        const int64_t begin = row;
-        while (row < logits.rows && fits(begin, row)) ++row;
-        if (row > begin) of_run(begin, row - begin);
-        if (row == begin) ++row;
-      }
-    };
-    const auto scored = [&](int64_t begin, int64_t row) {
-      return sequence_of(row).prompt_logprobs &&
-             sequence_of(row).sampling.top_logprobs == sequence_of(begin).sampling.top_logprobs;
-    };
-    runs(scored, [&](int64_t begin, int64_t count) {
-      std::vector<int32_t> targets;
-      for (int64_t row = begin; row < begin + count; ++row) {
-        targets.push_back(sequence_of(row).targets[index_of(row)]);
-      }
-      const auto likely =
-          ops_.Logprobs(logits.RowRange(begin, count), targets, sequence_of(begin).sampling.top_logprobs);
-      for (int64_t i = 0; i < count; ++i) {
-        result.sequences[place_of(begin + i).sequence].prompt_logprobs.push_back(likely[i]);
-      }
-    });
-    const auto sampled = [&](int64_t, int64_t row) {
-      return sequence_of(row).sample && index_of(row) + 1 == std::ssize(sequence_of(row).tokens);
-    };
-    runs(sampled, [&](int64_t begin, int64_t count) {
-      std::vector<ops::SamplingParams> params;
-      std::vector<ops::LogitAdjust> adjusts;
-      std::vector<int64_t> positions;
-      for (int64_t row = begin; row < begin + count; ++row) {
-        params.push_back(sequence_of(row).sampling);
-        adjusts.push_back(sequence_of(row).adjust);
-        positions.push_back(place_of(row).position + 1);
-      }
-      const auto tokens = ops_.Sample(logits.RowRange(begin, count), params, adjusts, positions);
-      for (int64_t i = 0; i < count; ++i) {
-        step::SequenceResult& into = result.sequences[place_of(begin + i).sequence];
-        into.sampled = true;
-        into.token = tokens[i];
-      }
-    });
-  });
-  return result;
-}
-
 void Rank::ComputePass(const PassWork& work) {
   const PassId id = work.id();
   const trace::ScopedPass counted(recorder_, {id.step, id.visit, -1},
@@ -279,7 +209,14 @@ void Rank::ComputePass(const PassWork& work) {
     }
     // Before anything leaves: who sees the result finds the counts complete.
     if (id.visit + 1 == options_.grid.virtual_stages) rows_computed_ += pass.rows();
-    if (reads_out) result = ReadOut(step, pass, x);
+    if (reads_out) {
+      SlabReader reader(step, ops_);
+      stage_->Head(pass, x, reader.wanted(), [&](int64_t first, const Tensor& logits) {
+        const trace::ScopedSpan of_slab(&recorder_, trace::SpanKind::kSample);
+        reader.Read(first, logits);
+      });
+      result = reader.Take();
+    }
   }
   if (!reads_out) {
     hop_.Send(id, pass.rows(), std::move(rows_));

@@ -111,7 +111,6 @@ class Rank {
   std::optional<Work> NextWork();
   void ExpectPublished();
   void ComputePass(const PassWork& work);
-  step::StepResult ReadOut(const step::Step& step, const model::Pass& pass, const Tensor& x);
 
   RankOptions options_;
   std::unique_ptr<model::StageModel> stage_;
