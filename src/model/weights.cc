@@ -10,76 +10,13 @@
 #include "base/compute_pool.h"
 #include "checkpoint/nextn.h"
 #include "checkpoint/tensor_map.h"
+#include "model/stored_matrix.h"
 #include "ops/host_matrix.h"
 
 namespace sluice::model {
 namespace {
 
 using checkpoint::kScaleBlock;
-
-// Rows [begin, end) of a stored matrix. FP8 rows must start on a scale block.
-ops::RawMatrix RowsOf(const checkpoint::Checkpoint& checkpoint, const std::string& name, int64_t begin,
-                      int64_t end) {
-  const checkpoint::StoredTensor stored = checkpoint.Get(name);
-  if (stored.random) return ops::RawOf(stored.random->RowRange(begin, end - begin));
-  const int64_t cols = stored.shape[1];
-  ops::RawMatrix raw{stored.dtype, end - begin, cols, stored.data + begin * cols * SizeOf(stored.dtype),
-                     nullptr};
-  if (stored.dtype == DType::kF8E4M3) {
-    SLUICE_CHECK(begin % kScaleBlock == 0, "FP8 rows are cut at scale blocks");
-    const auto scales = checkpoint.Get(checkpoint::ScaleName(name));
-    raw.scales = reinterpret_cast<const float*>(scales.data) + begin / kScaleBlock * scales.shape[1];
-  }
-  return raw;
-}
-
-// Columns [begin, end) of a stored matrix, copied out. FP8 columns must start on a scale block.
-class ColumnsOf {
- public:
-  ColumnsOf(const checkpoint::Checkpoint& checkpoint, const std::string& name, int64_t begin, int64_t end) {
-    const checkpoint::StoredTensor stored = checkpoint.Get(name);
-    if (stored.random) {
-      raw_ = ops::RawOf(stored.random->ColRange(begin, end - begin));
-      return;
-    }
-    const int64_t rows = stored.shape[0];
-    const int64_t size = SizeOf(stored.dtype);
-    const int64_t width = (end - begin) * size;
-    bytes_ = Buffer(rows * width);
-    for (int64_t row = 0; row < rows; ++row) {
-      const auto* from = stored.data + (row * stored.shape[1] + begin) * size;
-      std::copy(from, from + width, bytes_.data() + row * width);
-    }
-    raw_ = {stored.dtype, rows, end - begin, bytes_.data(), nullptr};
-    if (stored.dtype != DType::kF8E4M3) return;
-    SLUICE_CHECK(begin % kScaleBlock == 0, "FP8 columns are cut at scale blocks");
-    const auto scales = checkpoint.Get(checkpoint::ScaleName(name));
-    const auto* all = reinterpret_cast<const float*>(scales.data);
-    for (int64_t row = 0; row < scales.shape[0]; ++row) {
-      const auto* from = all + row * scales.shape[1];
-      scales_.insert(scales_.end(), from + begin / kScaleBlock, from + CeilDiv(end, kScaleBlock));
-    }
-    raw_.scales = scales_.data();
-  }
-  const ops::RawMatrix& raw() const { return raw_; }
-
- private:
-  Buffer bytes_;
-  std::vector<float> scales_;
-  ops::RawMatrix raw_;
-};
-
-ops::RawMatrix Whole(const checkpoint::Checkpoint& checkpoint, const std::string& name) {
-  return RowsOf(checkpoint, name, 0, checkpoint.Get(name).shape[0]);
-}
-
-float ValueAt(const ops::RawMatrix& raw, int64_t row, int64_t col) {
-  const Tensor view{const_cast<void*>(raw.data), raw.dtype, raw.rows, raw.cols, raw.cols};
-  const float value = LoadFloat(view, row, col);
-  if (raw.scales == nullptr) return value;
-  const int64_t blocks_across = (raw.cols + kScaleBlock - 1) / kScaleBlock;
-  return value * raw.scales[row / kScaleBlock * blocks_across + col / kScaleBlock];
-}
 
 // Whether all gate and up projections of the experts below `prefix` are FP8 weights to a back end.
 bool AreFp8Experts(const checkpoint::Checkpoint& checkpoint, ops::Numerics numerics,
@@ -113,7 +50,7 @@ class Loader {
   // Rows [begin, end) of a matrix.
   WeightPtr Rows(const std::string& name, int64_t begin, int64_t end) const {
     return Once<ops::Weight>(WeightKey(name, begin, end, 0, checkpoint_.Get(name).shape[1]), [&] {
-      auto packed = ops_.Pack(RowsOf(checkpoint_, name, begin, end));
+      auto packed = ops_.Pack(StoredRows(checkpoint_, name, begin, end));
       checkpoint_.ReleasePages(name);
       return packed;
     });
@@ -122,7 +59,7 @@ class Loader {
   // Columns [begin, end) of a matrix.
   WeightPtr Columns(const std::string& name, int64_t begin, int64_t end) const {
     return Once<ops::Weight>(WeightKey(name, 0, checkpoint_.Get(name).shape[0], begin, end), [&] {
-      const ColumnsOf columns(checkpoint_, name, begin, end);
+      const StoredColumns columns(checkpoint_, name, begin, end);
       checkpoint_.ReleasePages(name);
       return ops_.Pack(columns.raw());
     });
@@ -142,7 +79,7 @@ class Loader {
 
   // Rows [begin, end) of a table, in the activation type.
   OwnedTensor Table(const std::string& name, const VocabularyRange& rows) const {
-    const ops::HostMatrix host(RowsOf(checkpoint_, name, rows.begin, rows.end), pool_);
+    const ops::HostMatrix host(StoredRows(checkpoint_, name, rows.begin, rows.end), pool_);
     const ops::RawMatrix& raw = host.raw();
     OwnedTensor table(ops::ActivationType(ops_.numerics()), raw.rows, raw.cols);
     pool_.ParallelFor(raw.rows, [&](int64_t r) {
@@ -208,7 +145,7 @@ class Loader {
       std::vector<ops::RawMatrix> raws;
       for (int64_t e = first; e < end; ++e) {
         tensors.push_back(fmt::format("{}experts.{}.{}.weight", prefix, e, name));
-        raws.push_back(Whole(checkpoint_, tensors.back()));
+        raws.push_back(StoredMatrix(checkpoint_, tensors.back()));
       }
       auto packed = ops_.PackGroup(raws);
       for (const std::string& tensor : tensors) checkpoint_.ReleasePages(tensor);
@@ -232,7 +169,7 @@ class Loader {
   // split: a head's rows need not align with the scale blocks.
   UpWeights Absorbed(const std::string& kv_b_proj, const checkpoint::ModelConfig& config, int64_t first,
                      int64_t heads) const {
-    const ops::HostMatrix stored(Whole(checkpoint_, kv_b_proj), pool_);
+    const ops::HostMatrix stored(StoredMatrix(checkpoint_, kv_b_proj), pool_);
     const ops::RawMatrix& kv_b = stored.raw();
     const int64_t nope = config.qk_nope_head_dim;
     const int64_t value = config.v_head_dim;
@@ -340,7 +277,7 @@ StageWeights LoadStage(const checkpoint::Checkpoint& checkpoint, ops::Ops& ops, 
     }
   }
   const auto head = [&](const std::string& name) {
-    WeightPtr packed = ops.Pack(RowsOf(checkpoint, name, vocabulary.begin, vocabulary.end));
+    WeightPtr packed = ops.Pack(StoredRows(checkpoint, name, vocabulary.begin, vocabulary.end));
     checkpoint.ReleasePages(name);
     return packed;
   };
