@@ -13,6 +13,7 @@
 
 #include "base/error.h"
 #include "checkpoint/checkpoint_maker.h"
+#include "checkpoint/inventory.h"
 #include "checkpoint/safetensors_writer.h"
 
 namespace sluice::checkpoint {
@@ -50,6 +51,13 @@ inline std::string Safetensors(const std::string& header, const std::string& dat
   const uint64_t bytes = header.size();
   std::memcpy(length.data(), &bytes, sizeof(bytes));
   return length + header + data;
+}
+
+// What is wrong with the checkpoint in a directory, its scales among it.
+inline std::vector<std::string> DefectsOf(const std::filesystem::path& directory) {
+  Defects defects;
+  CheckScaleValues(TakeInventory(directory, defects), defects);
+  return defects.sentences();
 }
 
 // The sentence of the Error that `body` throws.
