@@ -34,7 +34,8 @@ std::string JsonObjectRules();
 std::string JsonSchemaRulesAt(std::string_view name, std::string_view schema, const std::string& place);
 
 // Without a root: `value`, `object`, `array`, `string`, `number`, `integer` and what these need. No string
-// has `mark` in it: ASCII letters, "<", ">", "/" and "_", more than one, the first of them once.
+// has `mark` in it: ASCII letters, "<", ">", "/" and "_", more than one, the first of them once; empty:
+// strings have anything in them.
 std::string SharedJsonRules(std::string_view mark);
 
 }  // namespace sluice::text

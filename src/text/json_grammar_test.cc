@@ -4,10 +4,12 @@
 #include <gtest/gtest.h>
 #include <simdjson.h>
 
-#include <cmath>
-#include <set>
+#include <functional>
+#include <optional>
+#include <string>
 
 #include "text/grammar_test_support.h"
+#include "text/random_schema.h"
 
 namespace sluice::text {
 namespace {
@@ -22,142 +24,9 @@ std::optional<Json> Parsed(const std::string& text) {
   return value.is_discarded() ? std::nullopt : std::optional(std::move(value));
 }
 
-// JSON Schema as its specification words it, for the keywords in use; nothing here is shared with the rules.
-bool Valid(const Json& root, const Json& schema, const Json& value) {
-  if (schema.is_boolean()) return schema.get<bool>();
-  const auto sub = [&](const Json& s, const Json& v) { return Valid(root, s, v); };
-  if (schema.contains("$ref") &&
-      !sub(root.at(Json::json_pointer(schema["$ref"].get<std::string>().substr(1))), value)) {
-    return false;
-  }
-  if (schema.contains("anyOf")) {
-    if (std::ranges::none_of(schema["anyOf"], [&](const Json& s) { return sub(s, value); })) return false;
-  }
-  if (schema.contains("enum") && std::ranges::find(schema["enum"], value) == schema["enum"].end())
-    return false;
-  if (schema.contains("const") && schema["const"] != value) return false;
-  if (schema.contains("type")) {
-    const auto is = [&](const std::string& type) {
-      if (type == "integer")
-        return value.is_number() && value.get<double>() == std::floor(value.get<double>());
-      if (type == "number") return value.is_number();
-      return type == value.type_name();
-    };
-    const Json types = schema["type"].is_array() ? schema["type"] : Json::array({schema["type"]});
-    if (std::ranges::none_of(types, is)) return false;
-  }
-  if (value.is_object()) {
-    for (const Json& name : schema.value("required", Json::array())) {
-      if (!value.contains(name)) return false;
-    }
-    const Json properties = schema.value("properties", Json::object());
-    for (const auto& [name, member] : value.items()) {
-      const Json of =
-          properties.contains(name) ? properties[name] : schema.value("additionalProperties", Json(true));
-      if (!sub(of, member)) return false;
-    }
-  }
-  if (value.is_array()) {
-    const auto size = static_cast<int64_t>(value.size());
-    if (size < schema.value("minItems", 0) || size > schema.value("maxItems", int64_t{1} << 40)) return false;
-    for (const Json& item : value) {
-      if (!sub(schema.value("items", Json(true)), item)) return false;
-    }
-  }
-  return true;
-}
-
-class Random {
- public:
-  explicit Random(uint32_t seed) : engine(seed) {}
-  int64_t Below(int64_t end) { return static_cast<int64_t>(engine() % static_cast<uint64_t>(end)); }
-  bool OneIn(int64_t n) { return Below(n) == 0; }
-
-  std::string Text() {
-    static const char* const kPieces[] = {"a", "B", "é", "中", "💡", "\"", "\\", " ", "\n", "0", "/", "\x01"};
-    std::string text;
-    for (int64_t n = Below(5); n > 0; --n) text += kPieces[Below(std::size(kPieces))];
-    return text;
-  }
-
-  Json Value(int depth) {
-    switch (Below(depth > 0 ? 7 : 5)) {
-      case 0:
-        return nullptr;
-      case 1:
-        return OneIn(2);
-      case 2:
-        return Below(2000) - 1000;
-      case 3:
-        return static_cast<double>(Below(2000) - 1000) + 0.125;
-      case 4:
-        return Text();
-      case 5: {
-        Json list = Json::array();
-        for (int64_t n = Below(3); n > 0; --n) list.push_back(Value(depth - 1));
-        return list;
-      }
-      default: {
-        Json object = Json::object();
-        for (int64_t n = Below(3); n > 0; --n) object[Text()] = Value(depth - 1);
-        return object;
-      }
-    }
-  }
-
-  Json Schema(int depth) {
-    Json schema = Json::object();
-    if (OneIn(8)) schema["title"] = Text();
-    switch (Below(depth > 0 ? 12 : 7)) {
-      case 0:
-        schema["type"] = "string";
-        break;
-      case 1:
-        schema["type"] = OneIn(2) ? "integer" : "number";
-        break;
-      case 2:
-        schema["type"] = OneIn(2) ? "boolean" : "null";
-        break;
-      case 3:
-        schema["enum"] = {Value(1), Value(1), Value(0)};
-        break;
-      case 4:
-        schema["const"] = Value(1);
-        break;
-      case 5:
-        schema["type"] = {"null", "string", "integer"};
-        break;
-      case 6:
-        return OneIn(3) ? Json(true) : schema;
-      case 7:
-      case 8:
-        schema["type"] = "array";
-        if (OneIn(2)) schema["items"] = Schema(depth - 1);
-        if (OneIn(2)) schema["minItems"] = Below(3);
-        if (OneIn(2)) schema["maxItems"] = 2 + Below(2);
-        break;
-      case 9:
-        schema["anyOf"] = {Schema(depth - 1), Schema(depth - 1)};
-        break;
-      default:
-        schema["type"] = "object";
-        for (int64_t n = Below(4); n > 0; --n) {
-          const std::string name = Text();
-          schema["properties"][name] = Schema(depth - 1);
-          if (OneIn(2)) schema["required"].push_back(name);
-        }
-        if (OneIn(3)) schema["additionalProperties"] = false;
-        if (OneIn(4)) schema["additionalProperties"] = Schema(depth - 1);
-    }
-    return schema;
-  }
-
-  std::mt19937 engine;
-};
-
 TEST(JsonGrammar, RandomAnswersToRandomSchemasAreValid) {
   GrammarWorld world;
-  Random random(21);
+  RandomJson random(21);
   int whole = 0;
   int broken = 0;
   int compared = 0;
@@ -170,7 +39,7 @@ TEST(JsonGrammar, RandomAnswersToRandomSchemasAreValid) {
       ++whole;
       const auto value = Parsed(answer.text);
       ASSERT_TRUE(value.has_value()) << answer.text << " of " << schema;
-      ASSERT_TRUE(Valid(schema, schema, *value)) << answer.text << " of " << schema;
+      ASSERT_TRUE(IsValid(schema, schema, *value)) << answer.text << " of " << schema;
       ASSERT_TRUE(world.Takes(grammar, answer.text)) << answer.text << " of " << schema;
       // One byte changed, gone or more: either it is still valid or the grammar does not take it.
       for (int change = 0; change < 12 && !answer.text.empty(); ++change) {
@@ -188,7 +57,7 @@ TEST(JsonGrammar, RandomAnswersToRandomSchemasAreValid) {
             other.insert(at, 1, byte);
         }
         const auto changed = Parsed(other);
-        const bool valid = changed.has_value() && Valid(schema, schema, *changed);
+        const bool valid = changed.has_value() && IsValid(schema, schema, *changed);
         if (!valid) ++broken;
         if (world.Takes(grammar, other)) {
           ++compared;
@@ -205,14 +74,14 @@ TEST(JsonGrammar, RandomAnswersToRandomSchemasAreValid) {
 // The other way round: what a client would write is taken.
 TEST(JsonGrammar, ValuesThatAreValidAreTaken) {
   GrammarWorld world;
-  Random random(22);
+  RandomJson random(22);
   int taken = 0;
   for (int round = 0; round < 400; ++round) {
     const Json schema = random.Schema(2);
     const auto grammar = world.compiler().JsonSchema(schema.dump());
     for (int i = 0; i < 60; ++i) {
       const Json value = random.Value(2);
-      if (!Valid(schema, schema, value)) continue;
+      if (!IsValid(schema, schema, value)) continue;
       // Members that no property names are valid and are not written.
       if (schema.dump().find("properties") != std::string::npos) continue;
       ASSERT_TRUE(world.Takes(grammar, value.dump())) << value << " of " << schema;
@@ -264,7 +133,7 @@ TEST(JsonGrammar, SchemasMayReferToTheirParts) {
 
 TEST(JsonGrammar, AJsonObjectIsAnyObject) {
   GrammarWorld world;
-  Random random(23);
+  RandomJson random(23);
   const auto grammar = world.compiler().JsonObject();
   EXPECT_TRUE(world.Takes(grammar, R"({"a":[1,{"b":"é"}],"c":null})"));
   EXPECT_FALSE(world.Takes(grammar, "[]"));
@@ -345,7 +214,7 @@ TEST(JsonGrammar, WhatIsNotSupportedIsRefusedByName) {
 
 TEST(JsonGrammar, NoSchemaDoesMoreThanBeRefused) {
   GrammarWorld world;
-  Random random(24);
+  RandomJson random(24);
   const char* const keywords[] = {"type",
                                   "properties",
                                   "required",
