@@ -6,14 +6,13 @@
 #include <cmath>
 #include <cstring>
 #include <memory>
-#include <numeric>
-#include <random>
 #include <span>
 #include <string>
 #include <tuple>
 #include <vector>
 
 #include "base/error.h"
+#include "ops/cuda/attention_world.h"
 #include "ops/cuda/on_device.h"
 #include "ops/ops.h"
 #include "ops/reference/reference_ops.h"
@@ -21,150 +20,13 @@
 namespace sluice::ops::cuda {
 namespace {
 
-constexpr int64_t kContext = 65536;
-constexpr int64_t kPages = kContext / kPageTokens;
-constexpr int32_t kSequences = 2;
-constexpr int64_t kWritten = 6000;  // positions of a sequence that hold keys; the others hold NaN
-constexpr int64_t kRows = 300;
-constexpr int64_t kTopK = 2048;
-constexpr int64_t kSelectionStride = kTopK + 5;
+using World = AttentionWorld;
+
 constexpr int64_t kGuard = 1024;      // values or bytes around what a kernel writes
 constexpr uint16_t kPoison = 0x7fd5;  // a NaN that no arithmetic makes
-constexpr float kScale = 0.0722F;     // 192^-1/2
 // Relative rms of a row, against double. Weights and output are rounded to bf16, each an error of 2^-9 at
 // most and 8e-4 in the rms.
 constexpr double kMostError = 2e-3;
-
-// The first rows have these numbers of keys, the others any.
-constexpr int32_t kEdges[] = {0, 1, 63, 64, 65, 511, 512, 513, 1024, 2047, 2048};
-
-// Queries, selections and a cache of two sequences; `placement` decides where their pages lie.
-//
-// Scores: keys are noise + u + (position / context) v, and the rows' queries in turn give small scores, those
-// of one deviation, one key that outweighs all, -150 and less, and scores that rise or fall by 60 on the way.
-struct World {
-  World(CacheFormat cache_format, int64_t head_count, uint32_t placement)
-      : format(cache_format), heads(head_count), row_bytes(LatentRowBytes(format, kLatent, kRotated)) {
-    std::mt19937 random(11);
-    std::normal_distribution<float> normal;
-    table.resize(kSequences * kPages);
-    std::iota(table.begin(), table.end(), 0);
-    std::mt19937 shuffle(placement);
-    std::shuffle(table.begin(), table.end(), shuffle);
-    cache.resize(table.size() * kPageTokens * row_bytes, 0x7f);
-    std::vector<float> u(kLatentWidth), v(kLatentWidth);
-    for (float& x : u) x = 0.5F * normal(random);
-    for (float& x : v) x = normal(random);
-    key_of.assign(kSequences, std::vector<int32_t>(kContext, -1));
-    std::vector<std::vector<int32_t>> written(kSequences);
-    for (int32_t sequence = 0; sequence < kSequences; ++sequence) {
-      std::vector<int32_t> positions(kContext);
-      std::iota(positions.begin(), positions.end(), 0);
-      std::shuffle(positions.begin(), positions.end(), random);
-      positions.resize(kWritten);
-      for (const int32_t position : positions) {
-        std::vector<float> key(kLatentWidth);
-        for (int64_t i = 0; i < kLatentWidth; ++i) {
-          key[i] = normal(random) + u[i] + static_cast<float>(position) / kContext * v[i];
-        }
-        key_of[sequence][position] = static_cast<int32_t>(keys.size() / kLatentWidth);
-        Write(key, cache.data() + CacheRow(sequence, position) * row_bytes, random);
-      }
-      written[sequence] = positions;
-    }
-    selection.assign(kRows * kSelectionStride, 1 << 30);
-    for (int64_t t = 0; t < kRows; ++t) {
-      sequences.push_back(static_cast<int32_t>(t / 2 % kSequences));
-      count.push_back(t < std::ssize(kEdges) ? kEdges[t] : static_cast<int32_t>(random() % (kTopK + 1)));
-      std::vector<int32_t>& from = written[sequences[t]];
-      std::shuffle(from.begin(), from.end(), random);
-      int32_t* row = selection.data() + t * kSelectionStride;
-      std::fill_n(row, kTopK, -1);
-      std::copy_n(from.begin(), count[t], row);
-      std::sort(row, row + count[t]);
-    }
-    for (int64_t t = 0; t < kRows; ++t) {
-      for (int64_t h = 0; h < heads; ++h) {
-        // u.u is about 144, v.v 576, and a query of unit deviation has scores of deviation 1.7.
-        constexpr float kNoise[] = {0.1F, 1.0F, 20.0F, 1.0F, 0.5F, 0.5F};
-        constexpr float kAlongU[] = {0, 0, 0, -15.0F, 0, 0};
-        constexpr float kAlongV[] = {0, 0, 0, 0, 1.5F, -1.5F};
-        const int64_t kind = (t + h) % 6;
-        for (int64_t i = 0; i < kLatentWidth; ++i) {
-          q.push_back(ToBF16(kNoise[kind] * normal(random) + kAlongU[kind] * u[i] + kAlongV[kind] * v[i]));
-        }
-      }
-    }
-  }
-
-  int64_t CacheRow(int32_t sequence, int32_t position) const {
-    return table[sequence * kPages + position / kPageTokens] * kPageTokens + position % kPageTokens;
-  }
-
-  // Appends to keys what is written.
-  void Write(const std::vector<float>& key, uint8_t* row, std::mt19937& random) {
-    uint8_t* rotated = row;
-    if (format == CacheFormat::kFp8) {
-      for (int64_t block = 0; block < kLatent / kQuantBlock; ++block) {
-        // Blocks with scales far apart: a scale of another block is a large error.
-        const float scale = std::ldexp(1.0F, -6 + static_cast<int>(random() % 4));
-        std::memcpy(row + kLatent + 4 * block, &scale, 4);
-        for (int64_t i = block * kQuantBlock; i < (block + 1) * kQuantBlock; ++i) {
-          const F8E4M3 code = ToF8E4M3(key[i] / scale);
-          row[i] = code.bits;
-          keys.push_back(static_cast<double>(ToFloat(code)) * scale);
-        }
-      }
-      rotated += row_bytes - 2 * kRotated;
-    } else {
-      rotated = WriteBf16(std::span(key).first(kLatent), row);
-    }
-    WriteBf16(std::span(key).last(kRotated), rotated);
-  }
-  uint8_t* WriteBf16(std::span<const float> values, uint8_t* to) {
-    for (const float value : values) {
-      const BF16 rounded = ToBF16(value);
-      std::memcpy(to, &rounded, 2);
-      to += 2;
-      keys.push_back(ToFloat(rounded));
-    }
-    return to;
-  }
-
-  // o_latent of a row and a head in double.
-  std::vector<double> Right(int64_t t, int64_t h) const {
-    std::vector<double> query(kLatentWidth);
-    for (int64_t i = 0; i < kLatentWidth; ++i) query[i] = ToFloat(q[(t * heads + h) * kLatentWidth + i]);
-    std::vector<double> scores(count[t]);
-    const auto key = [&](int64_t j) {
-      return keys.data() + key_of[sequences[t]][selection[t * kSelectionStride + j]] * kLatentWidth;
-    };
-    for (int64_t j = 0; j < count[t]; ++j) {
-      scores[j] = kScale * std::inner_product(query.begin(), query.end(), key(j), 0.0);
-    }
-    std::vector<double> o(kLatent, 0.0);
-    if (count[t] == 0) return o;
-    const double largest = *std::max_element(scores.begin(), scores.end());
-    double sum = 0.0;
-    for (int64_t j = 0; j < count[t]; ++j) {
-      const double p = std::exp(scores[j] - largest);
-      sum += p;
-      for (int64_t i = 0; i < kLatent; ++i) o[i] += p * key(j)[i];
-    }
-    for (double& value : o) value /= sum;
-    return o;
-  }
-
-  CacheFormat format;
-  int64_t heads;
-  int64_t row_bytes;
-  std::vector<int32_t> table;
-  std::vector<uint8_t> cache;
-  std::vector<double> keys;                  // as written, [key, kLatentWidth]
-  std::vector<std::vector<int32_t>> key_of;  // [sequence][position]: number of the key, -1
-  std::vector<int32_t> sequences, count, selection;
-  std::vector<BF16> q;  // [kRows, heads * kLatentWidth]
-};
 
 // A world on the device, and calls on parts of it.
 class Attention {
@@ -179,11 +41,11 @@ class Attention {
 
   struct Part {
     int64_t first_row = 0;
-    int64_t rows = kRows;
+    int64_t rows = World::kRows;
     int64_t first_head = 0;
     int64_t heads = 0;  // 0: all
     int sms = 0;        // 0: all
-    int64_t top_k = kTopK;
+    int64_t top_k = World::kTopK;
   };
 
   // [rows, heads * kLatent], what lies around it having been left alone.
@@ -197,23 +59,23 @@ class Attention {
     Must(cudaMemset(workspace_.data(), 0x7f, bytes + kGuard));
     const auto first = world_.sequences.begin() + part.first_row;
     const OnDevice<int32_t> sequences(std::vector<int32_t>(first, first + part.rows));
-    const auto selected = world_.selection.begin() + part.first_row * kSelectionStride;
+    const auto selected = world_.selection.begin() + part.first_row * World::kSelectionStride;
     const OnDevice<int32_t> selection(
-        std::vector<int32_t>(selected, selected + part.rows * kSelectionStride));
+        std::vector<int32_t>(selected, selected + part.rows * World::kSelectionStride));
     SparseAttention work;
     work.rows = part.rows;
     work.heads = part.heads;
-    work.scale = kScale;
+    work.scale = World::kScale;
     work.q_stride = world_.heads * kLatentWidth;
     work.q_latent = q_.data() + part.first_row * work.q_stride + part.first_head * kLatentWidth;
     work.format = world_.format;
     work.latents = cache_.data();
     work.page_tables = table_.data();
-    work.table_stride = kPages;
+    work.table_stride = World::kPages;
     work.sequences = sequences.data();
     work.selection = selection.data();
     work.top_k = part.top_k;
-    work.selection_stride = kSelectionStride;
+    work.selection_stride = World::kSelectionStride;
     work.o_latent = o.data() + kGuard;
     work.o_stride = o_stride;
     work.workspace = workspace_.data();
@@ -266,8 +128,8 @@ TEST_P(SparseAttentionTest, IsCloseToDouble) {
       std::count_if(o.begin(), o.end(), [](BF16 value) { return !std::isfinite(ToFloat(value)); });
   ASSERT_EQ(not_numbers, 0);
   double worst = 0.0;
-  for (int64_t t = 0; t < kRows; ++t) {
-    const bool edge = t < std::ssize(kEdges);
+  for (int64_t t = 0; t < World::kRows; ++t) {
+    const bool edge = t < std::ssize(World::kEdges);
     if (!edge && t % 4 != 0) continue;
     double error = 0.0, square = 0.0;
     const int64_t step = edge || world.heads <= 16 ? 1 : 9;
@@ -304,10 +166,11 @@ TEST_P(SparseAttentionTest, ARowKeepsItsBitsInAnyCompanyPagesAndOnAnySms) {
     }
   };
   for (int64_t t = 0; t < 24; ++t) expect_equal(attention, {.first_row = t, .rows = 1}, "alone");
-  // Of an H200's 132 SMs. Few rows are shared by 8, 4 or 2 SMs for each 64 heads, up to 16, 33 and 66 of these.
+  // Of an H200's 132 SMs. Few rows are shared by 8, 4 or 2 SMs for each 64 heads, up to 16, 33 and 66 of
+  // these.
   for (const int64_t rows : {2, 5, 8, 9, 16, 17, 33, 34, 64, 65, 66, 67, 131, 132, 133, 299}) {
     expect_equal(attention, {.rows = rows}, "among fewer");
-    expect_equal(attention, {.first_row = kRows - rows, .rows = rows}, "among fewer, the last");
+    expect_equal(attention, {.first_row = World::kRows - rows, .rows = rows}, "among fewer, the last");
   }
   for (const int sms : {1, 7, 131}) {
     expect_equal(attention, {.sms = std::min(sms, Sms())}, "on fewer SMs");
@@ -342,12 +205,12 @@ TEST(SparseAttention, IsCloseToTheReferenceOps) {
     World world(format, 8, 1);
     const Attention attention(world);
     const std::unique_ptr<Ops> reference = MakeReferenceOps(Numerics::kFp8);
-    const std::vector<PageTable> pages = {PageTable(world.table).first(kPages),
-                                          PageTable(world.table).last(kPages)};
+    const std::vector<PageTable> pages = {PageTable(world.table).first(World::kPages),
+                                          PageTable(world.table).last(World::kPages)};
     std::vector<RowPlace> places;
-    for (const int32_t sequence : world.sequences) places.push_back({sequence, kContext - 1});
+    for (const int32_t sequence : world.sequences) places.push_back({sequence, World::kContext - 1});
     const AttentionShape shape = {8, 128, kRotated, kLatent, 128};
-    for (const int64_t top_k : {int64_t{1}, int64_t{100}, int64_t{600}, kTopK}) {
+    for (const int64_t top_k : {int64_t{1}, int64_t{100}, int64_t{600}, World::kTopK}) {
       // Row 11 and those behind have any number of keys.
       const int64_t first = 9;
       const int64_t rows = 6;
@@ -360,8 +223,9 @@ TEST(SparseAttention, IsCloseToTheReferenceOps) {
           tensor(world.q.data() + first * 8 * kLatentWidth, DType::kBF16, 8 * kLatentWidth, 8 * kLatentWidth),
           {reinterpret_cast<std::byte*>(world.cache.data()), format}, std::span(places).subspan(first, rows),
           pages,
-          tensor(world.selection.data() + first * kSelectionStride, DType::kI32, top_k, kSelectionStride),
-          kScale, tensor(right.data(), DType::kBF16, 8 * kLatent, 8 * kLatent));
+          tensor(world.selection.data() + first * World::kSelectionStride, DType::kI32, top_k,
+                 World::kSelectionStride),
+          World::kScale, tensor(right.data(), DType::kBF16, 8 * kLatent, 8 * kLatent));
       const std::vector<BF16> mine = attention.Attend({.first_row = first, .rows = rows, .top_k = top_k});
       for (int64_t t = 0; t < rows; ++t) {
         double error = 0.0, square = 0.0;
