@@ -3,12 +3,13 @@
 #include <array>
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
-#include <deque>
 #include <optional>
 
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "serve/alarm.h"
+#include "serve/answer_writer.h"
 #include "serve/errors.h"
 #include "serve/http_messages.h"
 #include "serve/http_text.h"
@@ -25,21 +26,20 @@ using net::ip::tcp;
 using Milliseconds = std::chrono::milliseconds;
 
 constexpr std::size_t kMaxPipelinedBytes = 64U << 10U;  // read ahead while an answer is under way
-constexpr std::size_t kUnreadInACrowd = 64U << 10U;     // a stream may have when all have too much together
 constexpr Milliseconds kLinger{2'000};                  // for a client to stop sending after a refusal
 
 // Everything but Begin, Shut and Post runs on the strand of the socket.
 //
 //   first byte -> header -> body -> handler ... answer -> first byte of the next request, or close
-class Session : public HttpSession {
+class Session : public HttpSession, private AnswerWriter::Owner {
  public:
   Session(std::shared_ptr<HttpCore> core, tcp::socket socket)
       : core_(std::move(core)),
         socket_(std::move(socket), core_->tls ? &*core_->tls : nullptr),
         deadline_(socket_.get_executor()),
-        silence_(socket_.get_executor()),
         later_(socket_.get_executor()),
-        buffer_(core_->options.max_header_bytes + 2 * kMaxPipelinedBytes) {}
+        buffer_(core_->options.max_header_bytes + 2 * kMaxPipelinedBytes),
+        writer_(*this, socket_, core_->options, core_->unread_bytes) {}
   ~Session() override { core_->Remove(this); }
 
   void Begin(bool refuse) override {
@@ -49,7 +49,7 @@ class Session : public HttpSession {
       socket_.Handshake([self = Self(), refuse](error_code error) {
         if (self->phase_ == Phase::kClosed) return;
         if (error) return self->Close();
-        self->Disarm();
+        self->deadline_.Stop();
         self->Opened(refuse);
       });
     });
@@ -82,8 +82,7 @@ class Session : public HttpSession {
     head += fmt::format("Content-Length: {}\r\n\r\n", response.body.size());
     if (!head_only_) head += response.body;
     status_ = response.status;
-    ended_ = true;
-    Queue(std::move(head));
+    writer_.WriteWhole(std::move(head));
   }
 
   void BeginStream(HttpResponse head, std::string filler) override {
@@ -91,26 +90,18 @@ class Session : public HttpSession {
     SLUICE_CHECK(phase_ == Phase::kHandling, "a stream outside its request");
     phase_ = Phase::kAnswering;
     status_ = head.status;
-    filler_ = std::move(filler);
-    chunked_ = version_ >= 11;
-    if (!chunked_) close_after_ = true;  // HTTP/1.0: the end of the connection ends the body
+    const bool chunked = version_ >= 11;
+    if (!chunked) close_after_ = true;  // HTTP/1.0: the end of the connection ends the body
     std::string text = HeadOf(head);
-    if (chunked_) text += "Transfer-Encoding: chunked\r\n";
-    Queue(text + "\r\n");
+    if (chunked) text += "Transfer-Encoding: chunked\r\n";
+    writer_.BeginStream(text + "\r\n", chunked, std::move(filler));
   }
 
   void Write(std::string bytes) override {
-    if (phase_ == Phase::kClosed) return;
-    SLUICE_CHECK(phase_ == Phase::kAnswering && !ended_, "a write outside its stream");
-    Queue(chunked_ ? fmt::format("{:x}\r\n{}\r\n", bytes.size(), bytes) : std::move(bytes));
+    if (phase_ != Phase::kClosed) writer_.WritePart(std::move(bytes));
   }
-
   void EndStream() override {
-    if (phase_ == Phase::kClosed) return;
-    SLUICE_CHECK(phase_ == Phase::kAnswering && !ended_, "the end of a stream that is not open");
-    ended_ = true;
-    silence_.cancel();
-    Queue(chunked_ ? "0\r\n\r\n" : "");
+    if (phase_ != Phase::kClosed) writer_.EndStream();
   }
 
   void OnGone(std::function<void()> callback) override { on_gone_ = std::move(callback); }
@@ -125,17 +116,9 @@ class Session : public HttpSession {
         [self = Self(), member](error_code error, std::size_t bytes) { (self.get()->*member)(error, bytes); };
   }
 
-  // Runs `expired` unless Arm or Disarm is called within `time`.
+  // Runs `expired` after `time`, unless the deadline is another by then, or none.
   void Arm(Milliseconds time, void (Session::*expired)()) {
-    const uint64_t turn = ++deadline_turn_;
-    deadline_.expires_after(time);
-    deadline_.async_wait([self = Self(), turn, expired](error_code) {
-      if (turn == self->deadline_turn_) (self.get()->*expired)();
-    });
-  }
-  void Disarm() {
-    ++deadline_turn_;
-    deadline_.cancel();
+    deadline_.Set(time, [self = Self(), expired] { (self.get()->*expired)(); });
   }
 
   void Opened(bool refuse) {
@@ -150,9 +133,9 @@ class Session : public HttpSession {
     phase_ = Phase::kReading;
     started_ = NowNs();
     status_ = 0;
-    ended_ = head_only_ = chunked_ = expired_ = false;
+    head_only_ = expired_ = false;
     version_ = 11;
-    filler_.clear();
+    writer_.Reset();
     request_ = {};
     method_.clear();
     target_.clear();
@@ -210,7 +193,7 @@ class Session : public HttpSession {
     if (phase_ == Phase::kClosed) return;
     if (expired_) return TimedOut();
     if (error) return RefuseRead(error);
-    Disarm();
+    deadline_.Stop();
     auto message = parser_->release();
     parser_.reset();
     if (!message.keep_alive()) close_after_ = true;
@@ -259,7 +242,7 @@ class Session : public HttpSession {
   void Refuse(const ApiError& error) { RefuseWith(error.Response()); }
 
   void RefuseWith(HttpResponse response) {
-    Disarm();
+    deadline_.Stop();
     parser_.reset();
     close_after_ = true;
     linger_ = true;
@@ -273,37 +256,9 @@ class Session : public HttpSession {
     return HeadLines(response, request_id_, allowed ? request_.origin : "", close_after_);
   }
 
-  // What the client has not read counts, not what is being added: one event may be large.
-  void Queue(std::string bytes) {
-    if (phase_ == Phase::kClosed) return;
-    const ServerOptions& options = core_->options;
-    const bool crowded = core_->unread_bytes > options.max_unread_total_bytes;
-    if (!ended_ && queued_bytes_ > (crowded ? kUnreadInACrowd : options.max_unread_bytes)) {
-      spdlog::warn("{} {}: closed, the client left {} bytes unread", method_, request_id_, queued_bytes_);
-      return Gone();
-    }
-    queued_bytes_ += bytes.size();
-    core_->unread_bytes += bytes.size();
-    queue_.push_back(std::move(bytes));
-    if (!writing_) WriteNext();
-  }
+  std::shared_ptr<void> Hold() override { return Self(); }
 
-  void WriteNext() {
-    writing_ = true;
-    Arm(core_->options.write_timeout, &Session::Gone);
-    net::async_write(socket_, net::buffer(queue_.front()), Bind(&Session::OnWritten));
-  }
-
-  void OnWritten(error_code error, std::size_t) {
-    writing_ = false;
-    if (phase_ == Phase::kClosed) return;
-    if (error) return Gone();
-    queued_bytes_ -= queue_.front().size();
-    core_->unread_bytes -= queue_.front().size();
-    queue_.pop_front();
-    if (!queue_.empty()) return WriteNext();
-    Disarm();
-    if (!ended_) return AwaitSilence();
+  void OnAnswerOut() override {
     Log(status_);
     on_gone_ = nullptr;
     answer_out_ = true;
@@ -311,14 +266,12 @@ class Session : public HttpSession {
     socket_.cancel();  // OnWatched goes on
   }
 
-  void AwaitSilence() {
-    if (filler_.empty()) return;
-    silence_.expires_after(core_->options.keep_alive);
-    silence_.async_wait([self = Self()](error_code error) {
-      if (error || self->phase_ != Phase::kAnswering || self->ended_ || self->writing_) return;
-      self->Write(self->filler_);
-    });
+  void OnTooMuchUnread(std::size_t bytes) override {
+    spdlog::warn("{} {}: closed, the client left {} bytes unread", method_, request_id_, bytes);
+    Gone();
   }
+
+  void OnClientGone() override { Gone(); }
 
   void NextRequest() {
     answer_out_ = false;
@@ -348,9 +301,8 @@ class Session : public HttpSession {
 
   void Close() {
     phase_ = Phase::kClosed;
-    core_->unread_bytes -= std::exchange(queued_bytes_, 0);
-    Disarm();
-    silence_.cancel();
+    writer_.Abandon();
+    deadline_.Stop();
     later_.cancel();
     socket_.Close();
   }
@@ -363,10 +315,8 @@ class Session : public HttpSession {
 
   const std::shared_ptr<HttpCore> core_;
   ByteStream socket_;
-  net::steady_timer deadline_;
-  net::steady_timer silence_;
+  Alarm deadline_;
   net::steady_timer later_;
-  uint64_t deadline_turn_ = 0;
   beast::flat_buffer buffer_;
   std::optional<http::request_parser<http::string_body>> parser_;
   std::array<char, 4096> discarded_{};
@@ -386,13 +336,8 @@ class Session : public HttpSession {
   unsigned version_ = 11;
   bool head_only_ = false;
   int status_ = 0;
-  bool chunked_ = false;
-  std::string filler_;
-  std::deque<std::string> queue_;
-  std::size_t queued_bytes_ = 0;
-  bool writing_ = false;
-  bool ended_ = false;       // the answer is complete, perhaps not yet written
-  bool answer_out_ = false;  // and written
+  AnswerWriter writer_;
+  bool answer_out_ = false;  // all of it is written
   std::function<void()> on_gone_;
 };
 
