@@ -12,7 +12,7 @@ import random
 import subprocess
 import tempfile
 
-import eval_test
+import eval_runs
 import sluice_server
 
 LAYOUTS = {
@@ -38,15 +38,15 @@ def needle(program, scratch):
     words = ("needle", "--style", "recall", "--depths", "9", "--require", "1", "--lengths", "600,1500", "--output", "needle")
     for flags in ((), (*LAYOUTS["grid"], "--numerics", "fp8")):
         with sluice_server.serving(program, scratch / "recalls", scratch / "recalls.log", *flags) as server:
-            found = eval_test.evaluate(program, *words, "--url", server.url, cwd=scratch)
+            found = eval_runs.evaluate(program, *words, "--url", server.url, cwd=scratch)
             assert "Found: 1.000 (18 of 18)" in found.stdout, found.stdout
             questions = json.loads((scratch / "needle.json").read_text())["questions"]
             assert {question["prompt_tokens"] for question in questions} == {600, 1500}, questions
-            found = eval_test.evaluate(program, *words, "--url", server.url, "--leave-out", 4, cwd=scratch, code=1)
+            found = eval_runs.evaluate(program, *words, "--url", server.url, "--leave-out", 4, cwd=scratch, code=1)
             assert "Found: 0.889 (16 of 18)" in found.stdout, found.stdout
     with sluice_server.serving(program, scratch / "forgets", scratch / "forgets.log") as server:
         # The indexer tells 8 classes of keys apart, and selects two places: of 30 keys at most 16 can be answered.
-        eval_test.evaluate(program, "needle", "--style", "recall", "--depths", 30, "--require", "1", "--lengths", 600, "--url",
+        eval_runs.evaluate(program, "needle", "--style", "recall", "--depths", 30, "--require", "1", "--lengths", 600, "--url",
                            server.url, "--output", "needle", cwd=scratch, code=1)
     assert json.loads((scratch / "needle.json").read_text())["found"] <= 16
     print("ok needle")
@@ -63,7 +63,7 @@ def main():
         if not pathlib.Path(data, "test.jsonl").exists() or not data:
             print("generated questions: SLUICE_GSM8K names no directory with test.jsonl")
             data = str(scratch / "data")
-            eval_test.write_items(pathlib.Path(data), eval_test.random_items(max(questions, 5), 10))
+            eval_runs.write_items(pathlib.Path(data), eval_runs.random_items(max(questions, 5), 10))
         model = scratch / "m"
         subprocess.run([program, "checkpoint", "make", str(model), "--preset", "tiny", "--dtype", "f32"], check=True,
                        capture_output=True)
@@ -76,7 +76,7 @@ def main():
                                        "--max-prompt-logprobs", "8192", *flags) as server:
                 results[name] = gsm8k(program, scratch, server.url, name, questions, data)
                 if name == "one":
-                    eval_test.evaluate(program, "logprobs", "--url", server.url, "--text-file", text, "--tokens", 2000,
+                    eval_runs.evaluate(program, "logprobs", "--url", server.url, "--text-file", text, "--tokens", 2000,
                                        "--output", "whole", cwd=scratch)
         assert all(result["answered"] == questions and not result["partial"] for result in results.values())
         assert results["one"]["answers"] == results["grid"]["answers"], "two layouts, two answers"
@@ -90,13 +90,13 @@ def main():
         with sluice_server.serving(program, model, scratch / "tls.log", "--context-length", "8192", "--ssl-certfile", str(cert),
                                    "--ssl-keyfile", str(key), "--api-key", "a-key-of-some-length") as server:
             words = ("logprobs", "--url", server.url, "--text-file", text, "--tokens", 300, "--output", "tls")
-            eval_test.evaluate(program, *words, "--ca-file", cert, "--api-key", "a-key-of-some-length", cwd=scratch)
-            eval_test.evaluate(program, *words, "--insecure", "--api-key", "a-key-of-some-length", cwd=scratch)
+            eval_runs.evaluate(program, *words, "--ca-file", cert, "--api-key", "a-key-of-some-length", cwd=scratch)
+            eval_runs.evaluate(program, *words, "--insecure", "--api-key", "a-key-of-some-length", cwd=scratch)
             run = json.loads((scratch / "tls.json").read_text())["runs"][0]
             # A run that fails keeps what it has, which is nothing.
-            refused = eval_test.evaluate(program, *words, "--api-key", "a-key-of-some-length", cwd=scratch, code=6).stderr
+            refused = eval_runs.evaluate(program, *words, "--api-key", "a-key-of-some-length", cwd=scratch, code=6).stderr
             assert "TLS handshake" in refused, refused
-            refused = eval_test.evaluate(program, *words, "--ca-file", cert, cwd=scratch, code=6).stderr
+            refused = eval_runs.evaluate(program, *words, "--ca-file", cert, cwd=scratch, code=6).stderr
             assert "401" in refused, refused
         whole = json.loads((scratch / "whole.json").read_text())["runs"][0]
         assert run["token_logprobs"] == whole["token_logprobs"][:300]

@@ -13,7 +13,7 @@ import random
 import subprocess
 import tempfile
 
-import eval_test
+import eval_runs
 import sluice_server
 
 CP = ("--enable-nsa-prefill-context-parallel",)
@@ -38,12 +38,12 @@ def text_of(tokens):
 def ask(program, scratch, model, name, tokens, *flags):
     with sluice_server.serving(program, model, scratch / f"{name}.log", "--context-length", str(tokens + 64),
                                "--max-prompt-logprobs", str(tokens), *flags) as server:
-        eval_test.evaluate(program, "logprobs", "--url", server.url, "--text-file", scratch / "text.txt", "--tokens", tokens,
+        eval_runs.evaluate(program, "logprobs", "--url", server.url, "--text-file", scratch / "text.txt", "--tokens", tokens,
                            "--output", name, cwd=scratch)
 
 
 def compare(program, scratch, names, code=0):
-    return eval_test.evaluate(program, "logprobs", "--compare", *(f"{name}.json" for name in names), "--output", "table",
+    return eval_runs.evaluate(program, "logprobs", "--compare", *(f"{name}.json" for name in names), "--output", "table",
                               cwd=scratch, code=code).stdout
 
 
