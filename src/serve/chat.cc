@@ -218,6 +218,7 @@ namespace {
 
 void AnswerChat(Service& service, const HttpRequest& http, const ChatRequest& request,
                 const std::shared_ptr<Exchange>& exchange) {
+  CheckAnswerCount(service, 1, request.n);
   const std::string prompt = ChatPrompt(request);
   std::vector<Choice> choices = MakeChoices(service, request, service.tokenizer.Encode(prompt), "messages",
                                             -1, FormatOf(service, request));

@@ -151,6 +151,7 @@ std::string EchoOf(const text::Tokenizer& tokenizer, const Prompt& prompt, const
 
 void AnswerCompletion(Service& service, const HttpRequest& http, CompletionRequest request,
                       const std::shared_ptr<Exchange>& exchange) {
+  CheckAnswerCount(service, request.prompts.size(), request.n);
   std::vector<Choice> choices;
   for (std::size_t i = 0; i < request.prompts.size(); ++i) {
     Prompt& prompt = request.prompts[i];

@@ -233,10 +233,21 @@ TEST_F(ErrorTable, TooManyAtOnce) {
   Script script;
   script.hold = true;
   StartServer(script);
-  const RawAnswer many = Complete({{"prompt", {"a", "b", "c", "d"}}});
-  ExpectRefused(many, 503, "overloaded_error", "queue_full");
-  EXPECT_EQ(many.header("retry-after"), "1");
+  // Alone more than there is room for: never to be taken, so it is not to be tried again.
+  ExpectRefused(Complete({{"prompt", {"a", "b"}}, {"n", 2}}), 400, kInvalid, "out_of_range", "n");
+  // Before anything is made of the prompts, of which the second is too long: a choice copies its prompt.
+  ExpectRefused(Complete({{"prompt", {"a", std::string(1200, 'a')}}, {"n", 2}}), 400, kInvalid,
+                "out_of_range", "n");
   EXPECT_EQ(engine_->running(), 0U);
+  {
+    RawClient holds(server_->port());
+    holds.Send(PostText("/v1/completions", R"({"model":"tiny","prompt":["a","b"]})"));
+    ASSERT_TRUE(Eventually([this] { return engine_->running() == 2U; }));
+    const RawAnswer many = Complete({{"prompt", {"a", "b"}}});
+    ExpectRefused(many, 503, "overloaded_error", "queue_full");
+    EXPECT_EQ(many.header("retry-after"), "1");
+    EXPECT_EQ(engine_->running(), 2U);
+  }
   ASSERT_TRUE(Eventually([this] { return Get("/health").status == 200; }));
   RawClient first(server_->port());
   RawClient second(server_->port());

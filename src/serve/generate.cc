@@ -97,6 +97,7 @@ class GenerateShape : public AnswerShape {
 
 void AnswerGenerate(Service& service, const HttpRequest& http, GenerateRequest request,
                     const std::shared_ptr<Exchange>& exchange) {
+  CheckAnswerCount(service, request.prompts.size(), request.n);
   std::vector<Choice> choices;
   for (std::size_t i = 0; i < request.prompts.size(); ++i) {
     Prompt& prompt = request.prompts[i];

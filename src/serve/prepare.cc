@@ -206,6 +206,17 @@ std::vector<Choice> MakeChoices(const Service& service, const ApiRequest& reques
   return choices;
 }
 
+void CheckAnswerCount(const Service& service, std::size_t prompts, int64_t n) {
+  const int64_t answers = static_cast<int64_t>(prompts) * n;
+  if (answers <= service.options.max_prompts) return;
+  throw ApiError(
+      Refusal::kOutOfRange,
+      fmt::format("this request asks for {} answers, {} to each prompt; the server takes {} at once: "
+                  "spread them over several requests",
+                  answers, n, service.options.max_prompts),
+      "n");
+}
+
 void CheckPromptLogprobs(const Service& service, const std::vector<Choice>& choices) {
   int64_t tokens = 0;
   for (const Choice& choice : choices) {

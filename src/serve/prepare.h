@@ -36,6 +36,10 @@ std::vector<Choice> MakeChoices(const Service& service, const ApiRequest& reques
                                 std::vector<int32_t> prompt, const std::string& param,
                                 int64_t default_max_tokens, const text::AnswerFormat& format = {});
 
+// Refuses more answers than the server ever takes at once: to try again would not help. Before the choices
+// are made, each of which has its prompt.
+void CheckAnswerCount(const Service& service, std::size_t prompts, int64_t n);
+
 // kOutOfRange when log-probabilities are asked of more prompt tokens than ServerOptions allows.
 void CheckPromptLogprobs(const Service& service, const std::vector<Choice>& choices);
 
