@@ -131,7 +131,6 @@ class Session : public HttpSession, private AnswerWriter::Owner {
 
   void AwaitRequest(Milliseconds patience) {
     phase_ = Phase::kReading;
-    started_ = NowNs();
     status_ = 0;
     head_only_ = expired_ = false;
     version_ = 11;
@@ -140,6 +139,7 @@ class Session : public HttpSession, private AnswerWriter::Owner {
     method_.clear();
     target_.clear();
     request_id_ = RandomHex();
+    started_ = NowNs();
     if (buffer_.size() > 0) return ReadHeader();
     Arm(patience, answered_ > 0 ? &Session::Close : &Session::Expire);
     socket_.async_read_some(buffer_.prepare(4096), Bind(&Session::OnFirstBytes));
@@ -149,6 +149,7 @@ class Session : public HttpSession, private AnswerWriter::Owner {
     if (phase_ == Phase::kClosed) return;
     if (expired_) return TimedOut();
     if (error) return Close();
+    started_ = NowNs();  // the time between two requests of a connection is neither's
     buffer_.commit(bytes);
     ReadHeader();
   }

@@ -1,4 +1,5 @@
-"""The habits of the command line: --help by group, word and all, the nearest flag for a typing error, --print-config
+"""The habits of the command line: --help by group, word and all, the nearest flag for a typing error, a sentence for each
+line that does not parse, a check that finds what serving refuses, a demo that deletes nothing of others, --print-config
 with origins from --config, the environment and the model, completion in the shells that are installed, and a log of JSON
 lines unless it goes to a terminal.
 Usage: cli_habits_test.py --sluice PROGRAM"""
@@ -16,6 +17,7 @@ import signal
 import subprocess
 import tempfile
 import threading
+import time
 
 CONTEXT = 163840  # of the tiny preset
 
@@ -198,13 +200,35 @@ def check_log(program):
     assert "] " in said and '"level"' not in said, said
 
 
+def check_the_line_of_a_request(program):
+    """A connection that is kept: the time between two of its requests is in neither's line."""
+    pause = 2.0  # seconds
+    with open(program.directory / "log", "w+") as log:
+        command = [program.program, "serve", program.model, "--port", "0", "--context-length", "2Ki"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=program.environment) as server:
+            try:
+                found = re.search(r"http://([\d.]+):(\d+)", server.stdout.readline())
+                connection = http.client.HTTPConnection(found[1], int(found[2]), timeout=60)
+                for path in ("/live", "/version"):
+                    connection.request("GET", path)
+                    assert connection.getresponse().read()
+                    time.sleep(pause)
+            finally:
+                server.send_signal(signal.SIGTERM)
+            assert server.wait(timeout=60) == 0
+        log.seek(0)
+        lines = re.findall(r"GET (/live|/version) 200 ([\d.]+) s", log.read())
+    assert [path for path, _ in lines] == ["/live", "/version"] and all(float(seconds) < pause for _, seconds in lines), lines
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--sluice", required=True)
     with tempfile.TemporaryDirectory() as directory:
         program = Program(parser.parse_args().sluice, directory)
-        for check in (check_help, check_typing_errors, check_print_config, check_wrong_values, check_completion, check_defaults_of_the_model,
-                      check_log):
+        for check in (check_help, check_typing_errors,
+                      check_print_config, check_wrong_values, check_completion,
+                      check_defaults_of_the_model, check_log, check_the_line_of_a_request):
             check(program)
             print(f"ok {check.__name__}")
 
