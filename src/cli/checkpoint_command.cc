@@ -14,6 +14,8 @@
 #include "checkpoint/load_progress.h"
 #include "checkpoint/presets.h"
 #include "checkpoint/recall_weights.h"
+#include "cli/human_size.h"
+#include "cli/parse_errors.h"
 
 namespace sluice::cli {
 namespace {
@@ -45,7 +47,7 @@ void AddCheckpointCommand(CLI::App& app) {
   CLI::App* group = app.add_subcommand("checkpoint", "Make checkpoints");
   group->require_subcommand(1);
   CLI::App* make =
-      group->add_subcommand("make", "Write a DeepSeek-V3.2 checkpoint, random or one that recalls");
+      group->add_subcommand("make", "Write a DeepSeek-V3.2 or GLM-5 checkpoint, random or one that recalls");
   auto arguments = std::make_shared<MakeArguments>();
   checkpoint::MakeOptions& options = arguments->options;
   make->add_option("directory", arguments->directory, "Where to write; new or empty")->required();
@@ -57,7 +59,7 @@ void AddCheckpointCommand(CLI::App& app) {
       ->capture_default_str();
   make->add_option("--dtype", arguments->dtype, "f32, bf16 or fp8")->capture_default_str();
   make->add_option("--seed", options.seed, "Equal seeds give equal bytes")->capture_default_str();
-  make->add_option("--layers", options.layers, "The first so many of the preset's layers");
+  make->add_option("--layers", options.layers, "The first so many of the preset's layers")->check(AtLeast(1));
   make->add_option(
           "--embedding-gain", options.embedding_gain,
           "Factor on the embedding, a power of two: how much more the residual stream has than a layer adds")
@@ -65,7 +67,8 @@ void AddCheckpointCommand(CLI::App& app) {
   make->add_option("--config-override", options.config_overrides,
                    "key=value of config.json instead of the preset's; may be repeated");
   make->add_option("--shard-bytes", options.shard_bytes, "Largest shard")
-      ->check(CLI::PositiveNumber)
+      ->transform(HumanCount())
+      ->check(AtLeast(1))
       ->capture_default_str();
   make->callback([arguments] { Make(*arguments); });
 }

@@ -8,6 +8,8 @@
 #include <vector>
 
 #include "base/error.h"
+#include "cli/human_size.h"
+#include "cli/parse_errors.h"
 #include "cli/server_flags.h"
 #include "evaluate/gsm8k.h"
 #include "evaluate/logprobs.h"
@@ -62,7 +64,7 @@ void AddQuestionFlags(CLI::App& command, QuestionFlags& flags, const char* data)
   command.add_option("--data,--data-path,--data-dir", flags.data, data)->required();
   command.add_option("--parallel", flags.parallel, "Requests at a time")
       ->capture_default_str()
-      ->check(CLI::Range(int64_t{1}, kMostThreads));
+      ->check(Between(1, kMostThreads));
   command.add_flag("--allow-malformed", flags.allow_malformed, "Leave malformed lines of the data out");
   command.add_option("--output", flags.output, "OUTPUT.json and OUTPUT.txt are written; empty: neither")
       ->capture_default_str();
@@ -104,13 +106,13 @@ void AddGsm8k(CLI::App& group) {
   AddQuestionFlags(*command, *flags, "The directory with GSM8K's test.jsonl");
   command->add_option("--num-shots", flags->options.shots, "Examples before each question")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
+      ->check(AtLeast(0));
   command->add_option("--num-questions", flags->options.questions, "The first so many questions")
       ->capture_default_str()
-      ->check(CLI::PositiveNumber);
+      ->check(AtLeast(1));
   command->add_option("--max-new-tokens", flags->options.max_new_tokens, "Longest answer")
       ->capture_default_str()
-      ->check(CLI::PositiveNumber);
+      ->check(AtLeast(1));
   command->callback([flags] {
     EndingWell([&] {
       flags->options.data = flags->data;
@@ -132,10 +134,10 @@ void AddMmlu(CLI::App& group) {
   AddQuestionFlags(*command, *flags, "The directory with MMLU's dev/ and test/");
   command->add_option("--num-shots,--ntrain", flags->options.shots, "Examples before each question")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
+      ->check(AtLeast(0));
   command->add_option("--nsub", flags->options.subjects, "The first so many subjects")
       ->capture_default_str()
-      ->check(CLI::PositiveNumber);
+      ->check(AtLeast(1));
   command->add_option("--tiktoken", flags->tiktoken,
                       "cl100k_base.tiktoken: examples beyond 1536 of its tokens are left out, as by the "
                       "reference; absent: beyond as many of the server's");
@@ -169,21 +171,22 @@ void AddNeedle(CLI::App& group) {
   command->add_option("--lengths", options.lengths, "Tokens of the prompts, one or several")
       ->capture_default_str()
       ->delimiter(',')
-      ->check(CLI::PositiveNumber);
+      ->transform(HumanCount())
+      ->check(AtLeast(1));
   command->add_option("--depths", options.depths, "How many, evenly from 0 % to 100 %")
       ->capture_default_str()
-      ->check(CLI::Range(int64_t{1}, evaluate::kMostNeedles));
+      ->check(Between(1, evaluate::kMostNeedles));
   command->add_option("--trials", options.trials, "Haystacks of each length")
       ->capture_default_str()
-      ->check(CLI::PositiveNumber);
+      ->check(AtLeast(1));
   command->add_option("--leave-out", options.leave_out,
                       "Hide no needle at this depth (counted from 0): a control that is not to be found");
   command->add_option("--max-new-tokens", options.max_new_tokens, "Longest answer")
       ->capture_default_str()
-      ->check(CLI::PositiveNumber);
+      ->check(AtLeast(1));
   command->add_option("--parallel", options.parallel, "Requests at a time")
       ->capture_default_str()
-      ->check(CLI::Range(int64_t{1}, kMostThreads));
+      ->check(Between(1, kMostThreads));
   command->add_option("--seed", options.seed, "Of hay and needles")->capture_default_str();
   command->add_option("--require", options.require, "End with code 1 when a smaller share is found")
       ->capture_default_str()
@@ -244,7 +247,8 @@ void AddLogprobs(CLI::App& group) {
   command
       ->add_option("--tokens", flags->tokens, "Its first so many tokens, by the server's /tokenize; 0: all")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
+      ->transform(HumanCount())
+      ->check(AtLeast(0));
   command->add_option("--compare", flags->compare,
                       "Servers' addresses (http://...) and result files (OUTPUT.json); the first, or that of "
                       "--url, is what the others are compared with");

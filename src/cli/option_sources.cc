@@ -41,10 +41,10 @@ const CLI::Option* Find(const CLI::App& command, const std::string& name) {
 
 bool LooksLikeFlag(const std::string& word) { return word.size() > 2 && word.starts_with("--"); }
 
-// Calls back for each flag of the words with its name, and for each word that is neither a flag nor the value
-// of one.
+// Calls back for each flag of the words with its name and whether it has the value that it takes, and for
+// each word that is neither a flag nor the value of one.
 void Walk(const CLI::App& command, const std::vector<std::string>& words,
-          const std::function<void(const std::string&, const CLI::Option*)>& on_flag,
+          const std::function<void(const std::string&, const CLI::Option*, bool)>& on_flag,
           const std::function<void()>& on_other) {
   for (std::size_t i = 0; i < words.size(); ++i) {
     if (!LooksLikeFlag(words[i])) {
@@ -54,7 +54,9 @@ void Walk(const CLI::App& command, const std::vector<std::string>& words,
     const std::size_t equals = words[i].find('=');
     const std::string name = words[i].substr(2, equals == std::string::npos ? equals : equals - 2);
     const CLI::Option* option = Find(command, name);
-    on_flag(name, option);
+    const bool has_value = equals != std::string::npos ? equals + 1 < words[i].size()
+                                                       : i + 1 < words.size() && !LooksLikeFlag(words[i + 1]);
+    on_flag(name, option, has_value || option == nullptr || option->get_items_expected_min() == 0);
     if (option == nullptr || equals != std::string::npos) continue;
     for (int taken = 0; taken < option->get_items_expected_max() && i + 1 < words.size(); ++taken) {
       if (LooksLikeFlag(words[i + 1])) break;
@@ -86,6 +88,9 @@ void Append(const CLI::Option& option, const std::vector<std::string>& values, c
     return;
   }
   if (values.size() == 1) {
+    if (values.front().empty()) {
+      Fail(ErrorKind::kUsage, "{} has an empty value in the {}: give it one, or leave it out", flag, origin);
+    }
     words.push_back(fmt::format("{}={}", flag, values.front()));
     return;
   }
@@ -199,7 +204,11 @@ Addressed CommandOf(CLI::App& app, const std::vector<std::string>& words) {
 }
 
 void CheckFlagNames(const CLI::App& command, const std::vector<std::string>& words) {
-  const auto check = [&](const std::string& name, const CLI::Option* option) {
+  const auto check = [&](const std::string& name, const CLI::Option* option, bool has_value) {
+    if (!has_value) {
+      Fail(ErrorKind::kUsage,
+           "--{} has no value: give it one, as --{}=VALUE where the value itself begins with --", name, name);
+    }
     if (option != nullptr) return;
     const std::string meant = Nearest(name, AllNames(command));
     Fail(ErrorKind::kUsage, "there is no flag --{}{}", name,
@@ -220,7 +229,7 @@ std::string VariableOf(std::string_view flag) {
 Origins CompleteWords(const CLI::App& command, const Environment& environment,
                       std::vector<std::string>& words) {
   Origins origins;
-  const auto on_flag = [&](const std::string&, const CLI::Option* option) {
+  const auto on_flag = [&](const std::string&, const CLI::Option* option, bool) {
     if (option != nullptr) origins[FirstName(*option)] = "flag";
   };
   const auto on_other = [&] {

@@ -29,7 +29,8 @@ struct Addressed {
 Addressed CommandOf(CLI::App& app, const std::vector<std::string>& words);
 
 // Throws Error(kUsage) in one line, with the flag that was probably meant, for a word of `words` that looks
-// like a flag and is none of the command's.
+// like a flag and is none of the command's, and for a flag without the value that it takes: the parser would
+// take the next flag for it.
 void CheckFlagNames(const CLI::App& command, const std::vector<std::string>& words);
 
 // The environment variable of a flag: SLUICE_MAX_RUNNING_REQUESTS of "max-running-requests".

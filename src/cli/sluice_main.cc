@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "base/error.h"
 #include "base/log.h"
 #include "cli/bench_command.h"
 #include "cli/check_command.h"
@@ -17,8 +18,8 @@
 #include "cli/eval_command.h"
 #include "cli/exit_codes.h"
 #include "cli/help_pages.h"
-#include "base/nearest.h"
 #include "cli/option_sources.h"
+#include "cli/parse_errors.h"
 #include "cli/rank_command.h"
 #include "cli/serve_command.h"
 #include "cli/trace_command.h"
@@ -27,26 +28,13 @@
 namespace sluice::cli {
 namespace {
 
-// A first word that is no subcommand, with the one that was probably meant.
-void CheckSubcommand(const CLI::App& app, const std::vector<std::string>& words) {
-  if (words.empty() || words.front().starts_with("-")) return;
-  std::vector<std::string> names;
-  for (const CLI::App* child : app.get_subcommands([](const CLI::App*) { return true; })) {
-    if (child->get_name() == words.front()) return;
-    if (!child->get_group().empty()) names.push_back(child->get_name());
-  }
-  const std::string meant = Nearest(words.front(), names);
-  Fail(ErrorKind::kUsage, "there is no command {}{}", words.front(),
-       meant.empty() ? "; `sluice --help` lists them" : ": did you mean " + meant + "?");
-}
-
 // Parses and runs the line. What a command with a --config takes from elsewhere is completed first, so that
 // the parser sees one line and every value is checked alike.
 int Run(CLI::App& app, std::vector<std::string> words, Origins& origins) {
-  CheckSubcommand(app, words);
   const Addressed addressed = CommandOf(app, words);
   std::vector<std::string> names(words.begin(), words.begin() + static_cast<std::ptrdiff_t>(addressed.names));
   words.erase(words.begin(), words.begin() + static_cast<std::ptrdiff_t>(addressed.names));
+  CheckSubcommand(*addressed.command, words);
   if (addressed.command->get_option_no_throw("--config") != nullptr) {
     if (const auto topic = HelpTopic(words)) {
       fmt::print("{}", HelpPage(*addressed.command, *topic));
@@ -60,9 +48,18 @@ int Run(CLI::App& app, std::vector<std::string> words, Origins& origins) {
   } else {
     CheckFlagNames(*addressed.command, words);
   }
+  const std::vector<std::string> typed = words;
   words.insert(words.begin(), names.begin(), names.end());
   std::ranges::reverse(words);  // as CLI11 takes them
-  app.parse(std::move(words));
+  try {
+    app.parse(std::move(words));
+  } catch (const CLI::Success&) {
+    throw;
+  } catch (const CLI::RuntimeError&) {
+    throw;
+  } catch (const CLI::Error& error) {
+    Fail(ErrorKind::kUsage, "{}", SentenceOf(error, *addressed.command, typed));
+  }
   return 0;
 }
 
@@ -91,9 +88,6 @@ int main(int argc, char** argv) {
     return app.exit(help);
   } catch (const CLI::RuntimeError& error) {
     return error.get_exit_code();
-  } catch (const CLI::Error& error) {
-    fmt::print(stderr, "sluice: {}\n", sluice::cli::WithOrigin(error.what(), origins));
-    return 2;
   } catch (const sluice::Error& error) {
     const bool usage = error.kind() == sluice::ErrorKind::kUsage;
     fmt::print(stderr, "sluice: {}\n", usage ? sluice::cli::WithOrigin(error.what(), origins) : error.what());

@@ -75,6 +75,37 @@ def check_typing_errors(program):
     assert "did you mean --preset?" in program.refused("checkpoint", "make", "x", "--prest", "tiny")
     assert "--zzzzzzzzz" in program.refused("serve", program.model, "--zzzzzzzzz")
     assert "12x" in program.refused("serve", program.model, "--max-total-tokens", "12x")
+    assert program.refused("trace", "mrge") == "sluice: there is no command trace mrge: did you mean merge?"
+
+
+def check_lines_that_do_not_parse(program):
+    """Each is one sentence with the word, what is wrong with it and what works."""
+    no_value = "has no value: give it one, as --{0}=VALUE where the value itself begins with --"
+    for name, words in (("served-model-name", ("--served-model-name", "--load-mtp")), ("port", ("--port=",)),
+                        ("served-model-name", ("--served-model-name=", "--load-mtp")), ("port", ("--port",))):
+        said = program.refused("serve", program.model, *words, more={"SLUICE_LOG_FORMAT": "text"})
+        assert said == f"sluice: --{name} {no_value.format(name)}", said
+    assert "--output has no value" in program.refused("eval", "needle", "--output", "--insecure")
+    file = program.file("empty.toml", 'served-model-name = ""\nload-mtp = true\n')
+    assert "empty value in the config file" in program.refused("serve", program.model, "--config", file)
+    for said, words in (
+            ("--port abc is not a whole number: use one such as 8", ("serve", program.model, "--port", "abc")),
+            ("--watchdog-timeout x is not a number: use one such as 0.5", ("serve", program.model, "--watchdog-timeout", "x")),
+            ("--rows 1,x is not a list of whole numbers: use some such as 1,2", ("bench", "ops", "--rows", "1,x")),
+            ("--port takes one value and is given 2: keep one", ("serve", program.model, "--port", "1", "--port", "2")),
+            ("b a belong to no flag: `sluice serve --help` says what the command takes", ("serve", program.model, "b", "a")),
+            ("false belongs to no flag: `sluice serve --help` says what the command takes",
+             ("serve", program.model, "--enable-metrics", "false")),
+            ("--url and --port do not go together: leave one of them out", ("eval", "needle", "--url", "http://x", "--port", "1")),
+            ("`sluice trace` needs a command: merge, table, svg", ("trace",)),
+            ("inputs is required: `sluice trace merge inputs`", ("trace", "merge")),
+            ("--lengths: 0 is out of range: use 1 or more", ("eval", "needle", "--lengths", "0")),
+            ("--depths: 300 is out of range: use 1 to 256", ("eval", "needle", "--depths", "300")),
+            ("--layers: 0 is out of range: use 1 or more", ("checkpoint", "make", "x", "--layers", "0")),
+            ("--shard-bytes: 0 is out of range: use 1 or more", ("checkpoint", "make", "x", "--shard-bytes", "0"))):
+        assert program.refused(*words) == f"sluice: {said}", (program.refused(*words), said)
+    assert "does not answer" in program.run("eval", "needle", "--lengths", "4k", "--port", "1", code=6), "4k tokens"
+    program.run("checkpoint", "make", str(program.directory / "shards"), "--shard-bytes", "10M")
 
 
 def check_print_config(program):
@@ -226,7 +257,7 @@ def main():
     parser.add_argument("--sluice", required=True)
     with tempfile.TemporaryDirectory() as directory:
         program = Program(parser.parse_args().sluice, directory)
-        for check in (check_help, check_typing_errors,
+        for check in (check_help, check_typing_errors, check_lines_that_do_not_parse,
                       check_print_config, check_wrong_values, check_completion,
                       check_defaults_of_the_model, check_log, check_the_line_of_a_request):
             check(program)
