@@ -16,6 +16,7 @@
 #include "checkpoint/checkpoint_maker.h"
 #include "checkpoint/recall_weights.h"
 #include "cli/layout_flags.h"
+#include "cli/parse_errors.h"
 #include "cli/pipeline_view.h"
 #include "cli/serve_command.h"
 #include "engine/offline.h"
@@ -28,6 +29,7 @@ namespace {
 
 constexpr int64_t kPromptTokens = 4000;
 constexpr int kStripWidth = 72;
+constexpr int kRanks = 4;  // of the layouts with 2 stages x 2 lanes
 
 struct DemoFlags {
   std::string directory = "build/demo";
@@ -50,16 +52,24 @@ struct Outcome {
   trace::BusyShares busy;
 };
 
-// A checkpoint of preset tiny in F32, random or one that recalls.
+// A checkpoint of preset tiny in F32, random or one that recalls. It is made beside its place and moved there
+// when it is whole; what lies in that place and is no checkpoint is somebody else's and stays.
 std::shared_ptr<checkpoint::Checkpoint> DemoCheckpoint(const std::filesystem::path& directory, bool recall) {
-  if (!std::filesystem::exists(directory / "model.safetensors.index.json")) {
-    std::filesystem::remove_all(directory);
+  if (!std::filesystem::exists(directory / "config.json")) {
+    if (std::filesystem::exists(directory) && !std::filesystem::is_empty(directory)) {
+      Fail(ErrorKind::kUsage,
+           "{} is there and is no checkpoint: remove it, or name another place with --directory",
+           directory.string());
+    }
+    const std::filesystem::path partial = directory.string() + ".partial";
+    std::filesystem::remove_all(partial);
     checkpoint::MakeOptions options;
     options.preset = "tiny";
     options.format = checkpoint::WeightFormat::kF32;
-    checkpoint::MakeCheckpoint(directory, options,
-                               recall ? checkpoint::PlanRecall(options) : checkpoint::PlanCheckpoint(options),
-                               {});
+    checkpoint::MakeCheckpoint(
+        partial, options, recall ? checkpoint::PlanRecall(options) : checkpoint::PlanCheckpoint(options), {});
+    std::filesystem::remove(directory);
+    std::filesystem::rename(partial, directory);
   }
   return checkpoint::Checkpoint::Open(directory);
 }
@@ -244,12 +254,17 @@ void Demo(const DemoFlags& flags) {
 void AddDemoCommand(CLI::App& app) {
   auto flags = std::make_shared<DemoFlags>();
   CLI::App* command = app.add_subcommand("demo", "One prompt, three layouts, one answer");
-  command->add_option("--directory", flags->directory, "Where the checkpoint and the picture go");
+  command->add_option("--directory", flags->directory, "Where the two checkpoints and the picture go")
+      ->capture_default_str();
   command->add_flag("--once", flags->once, "End after the comparison instead of serving");
   command->add_flag("--break", flags->break_a_rank, "Stop a rank in mid-prefill and see it named");
-  command->add_option("--perturb-rank", flags->perturb_rank,
-                      "Change one weight on this rank of the 2x2 layouts: the answers must differ");
-  command->add_option("--port", flags->port, "Of the server that is left up");
+  command
+      ->add_option("--perturb-rank", flags->perturb_rank,
+                   "Change one weight on this rank of the 2x2 layouts: the answers must differ")
+      ->check(Between(0, kRanks - 1));
+  command->add_option("--port", flags->port, "Of the server that is left up; 0 for any free one")
+      ->capture_default_str()
+      ->check(Between(0, 65535));
   command->callback([flags] { Demo(*flags); });
 }
 

@@ -102,10 +102,20 @@ def check_lines_that_do_not_parse(program):
             ("--lengths: 0 is out of range: use 1 or more", ("eval", "needle", "--lengths", "0")),
             ("--depths: 300 is out of range: use 1 to 256", ("eval", "needle", "--depths", "300")),
             ("--layers: 0 is out of range: use 1 or more", ("checkpoint", "make", "x", "--layers", "0")),
-            ("--shard-bytes: 0 is out of range: use 1 or more", ("checkpoint", "make", "x", "--shard-bytes", "0"))):
+            ("--shard-bytes: 0 is out of range: use 1 or more", ("checkpoint", "make", "x", "--shard-bytes", "0")),
+            ("--perturb-rank: 4 is out of range: use 0 to 3", ("demo", "--perturb-rank", "4"))):
         assert program.refused(*words) == f"sluice: {said}", (program.refused(*words), said)
     assert "does not answer" in program.run("eval", "needle", "--lengths", "4k", "--port", "1", code=6), "4k tokens"
     program.run("checkpoint", "make", str(program.directory / "shards"), "--shard-bytes", "10M")
+
+
+def check_the_demo_deletes_nothing(program):
+    mine = program.directory / "models" / "checkpoint"
+    mine.mkdir(parents=True)
+    (mine / "model.safetensors").write_text("mine")
+    said = program.refused("demo", "--once", "--directory", str(mine.parent))
+    assert f"{mine} is there and is no checkpoint" in said and "--directory" in said, said
+    assert (mine / "model.safetensors").read_text() == "mine"
 
 
 def check_print_config(program):
@@ -257,7 +267,7 @@ def main():
     parser.add_argument("--sluice", required=True)
     with tempfile.TemporaryDirectory() as directory:
         program = Program(parser.parse_args().sluice, directory)
-        for check in (check_help, check_typing_errors, check_lines_that_do_not_parse,
+        for check in (check_help, check_typing_errors, check_lines_that_do_not_parse, check_the_demo_deletes_nothing,
                       check_print_config, check_wrong_values, check_completion,
                       check_defaults_of_the_model, check_log, check_the_line_of_a_request):
             check(program)
