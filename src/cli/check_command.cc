@@ -10,7 +10,9 @@
 #include "base/error.h"
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/inventory.h"
+#include "checkpoint/json_file.h"
 #include "checkpoint/random_path.h"
+#include "cli/sampling_flags.h"
 #include "text/tokenizer.h"
 
 namespace sluice::cli {
@@ -20,12 +22,29 @@ namespace {
 void CheckTokenizer(const std::filesystem::path& directory, const checkpoint::Inventory& inventory,
                     checkpoint::Defects& defects) {
   const std::filesystem::path file = directory / "tokenizer.json";
+  if (!std::filesystem::exists(file)) {
+    defects.Add("{}: is not there; a Hugging Face tokenizer.json is expected.", file.string());
+    return;
+  }
   try {
     const auto tokenizer = text::Tokenizer::Load(file);
     if (inventory.config && tokenizer->vocab_size() > inventory.config->vocab_size) {
       defects.Add("{} has ids up to {}, but vocab_size in config.json is {}.", file.string(),
                   tokenizer->vocab_size() - 1, inventory.config->vocab_size);
     }
+  } catch (const Error& error) {
+    defects.Add("{}", error.what());
+  }
+}
+
+// Defaults of requests with which the server would not start. The file may be missing.
+void CheckGenerationConfig(const std::filesystem::path& directory, checkpoint::Defects& defects) {
+  const std::filesystem::path file = directory / "generation_config.json";
+  if (!std::filesystem::exists(file)) return;
+  const auto text = checkpoint::ReadText(file, defects);
+  if (!text) return;
+  try {
+    DefaultsOf({}, directory.string(), text);
   } catch (const Error& error) {
     defects.Add("{}", error.what());
   }
@@ -41,7 +60,10 @@ void CheckModel(const std::string& directory) {
   checkpoint::Defects defects;
   const checkpoint::Inventory inventory = checkpoint::TakeInventory(directory, defects);
   checkpoint::CheckScaleValues(inventory, defects);
-  if (std::filesystem::is_directory(directory)) CheckTokenizer(directory, inventory, defects);
+  if (std::filesystem::is_directory(directory)) {
+    CheckTokenizer(directory, inventory, defects);
+    CheckGenerationConfig(directory, defects);
+  }
   for (const std::string& sentence : defects.sentences()) fmt::print("{}\n", sentence);
   std::fflush(stdout);
   if (!defects.empty()) {

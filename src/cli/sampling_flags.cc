@@ -74,13 +74,16 @@ void AddSamplingFlags(CLI::App& app, SamplingFlags& flags) {
       ->group(group);
 }
 
+std::optional<std::string> GenerationConfigOf(const checkpoint::Checkpoint& checkpoint) {
+  return checkpoint.TextFile(kFile);
+}
+
 std::map<std::string, std::string> SamplingOfModel(const std::string& model_path,
-                                                   const checkpoint::Checkpoint& checkpoint) {
+                                                   const std::optional<std::string>& generation_config) {
   std::map<std::string, std::string> values;
-  const auto text = checkpoint.TextFile(kFile);
-  if (!text) return values;
+  if (!generation_config) return values;
   checkpoint::Defects defects;
-  const auto config = checkpoint::ParseJsonObject(*text, FileOf(model_path), defects);
+  const auto config = checkpoint::ParseJsonObject(*generation_config, FileOf(model_path), defects);
   defects.ThrowFirst();
   for (const Field& field : {kTemperature, kTopP, kTopK}) {
     const auto at = config->find(field.name);
@@ -95,8 +98,8 @@ std::map<std::string, std::string> SamplingOfModel(const std::string& model_path
 }
 
 SaidDefaults DefaultsOf(const SamplingFlags& flags, const std::string& model_path,
-                        const checkpoint::Checkpoint& checkpoint) {
-  const auto model = SamplingOfModel(model_path, checkpoint);
+                        const std::optional<std::string>& generation_config) {
+  const auto model = SamplingOfModel(model_path, generation_config);
   const auto top_k_flag = flags.top_k ? std::optional(static_cast<double>(*flags.top_k)) : std::nullopt;
   const Chosen temperature = Choose(kTemperature, flags.temperature, model, 1.0, model_path);
   const Chosen top_p = Choose(kTopP, flags.top_p, model, 1.0, model_path);

@@ -21,11 +21,13 @@ struct SamplingFlags {
 
 void AddSamplingFlags(CLI::App& app, SamplingFlags& flags);
 
-// temperature, top_p and top_k of the model's generation_config.json, by the flag that goes before it; empty
-// when there is no such file. Throws Error(kModelFiles) for a file that is no JSON object, and for a
-// value of these that is no number.
+// The text of the model's generation_config.json; nullopt when there is no such file.
+std::optional<std::string> GenerationConfigOf(const checkpoint::Checkpoint& checkpoint);
+
+// temperature, top_p and top_k of that text, by the flag that goes before it. Throws Error(kModelFiles) for a
+// text that is no JSON object, and for a value of these that is no number.
 std::map<std::string, std::string> SamplingOfModel(const std::string& model_path,
-                                                   const checkpoint::Checkpoint& checkpoint);
+                                                   const std::optional<std::string>& generation_config);
 
 // The defaults, and the line for the log that says them with their origin. Throws Error(kUsage) for a flag
 // out of range and Error(kModelFiles) for such a value of the model.
@@ -34,6 +36,6 @@ struct SaidDefaults {
   std::string line;
 };
 SaidDefaults DefaultsOf(const SamplingFlags& flags, const std::string& model_path,
-                        const checkpoint::Checkpoint& checkpoint);
+                        const std::optional<std::string>& generation_config);
 
 }  // namespace sluice::cli

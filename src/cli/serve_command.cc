@@ -156,11 +156,14 @@ void Serve(const ServeFlags& flags, const serve::Json& arguments, const std::vec
   engine::TraceOptions trace;
   ApplyTraceFlags(flags.trace, settings, trace);
   CheckReferenceFlags(flags.reference);
-  const SaidDefaults defaults = DefaultsOf(flags.sampling, directory.string(), *checkpoint);
+  const SaidDefaults defaults =
+      DefaultsOf(flags.sampling, directory.string(), GenerationConfigOf(*checkpoint));
   DescribeJob(flags.layout, flags.reference, settings, *checkpoint, notes);
   spdlog::info("{}", defaults.line);
   ApplyChatFlags(flags.chat, flags.reference.tool_call_parser, flags.reference.reasoning_parser, *checkpoint,
                  directory, options);
+  // Before the weights, which may take minutes; the other nodes have no use for it.
+  const auto tokenizer = flags.layout.node_rank == 0 ? TokenizerOf(directory, *checkpoint) : nullptr;
   // It listens while the model is loaded, and says that it does.
   serve::Server server(options);
   if (flags.layout.node_rank == 0) {
@@ -179,7 +182,6 @@ void Serve(const ServeFlags& flags, const serve::Json& arguments, const std::vec
     if (code != 0) throw CLI::RuntimeError(code);
     return;
   }
-  const auto tokenizer = TokenizerOf(directory, *checkpoint);
 
   engine::EngineOptions engine_options = EngineOptionsOf(flags.layout, settings);
   engine_options.decode_log_interval = flags.reference.decode_log_interval;
@@ -223,7 +225,7 @@ void Serve(const ServeFlags& flags, const serve::Json& arguments, const std::vec
 // Values that the model gives where no flag, variable or file does.
 std::map<std::string, std::string> ModelValues(const std::string& model_path) {
   const auto checkpoint = checkpoint::Checkpoint::Open(model_path);
-  std::map<std::string, std::string> values = SamplingOfModel(model_path, *checkpoint);
+  std::map<std::string, std::string> values = SamplingOfModel(model_path, GenerationConfigOf(*checkpoint));
   values.merge(std::map<std::string, std::string>{
       {"context-length", fmt::to_string(checkpoint->config().max_position_embeddings)},
       {"numerics", checkpoint->is_fp8() ? "fp8" : "exact"},

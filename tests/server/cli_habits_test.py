@@ -118,6 +118,23 @@ def check_the_demo_deletes_nothing(program):
     assert (mine / "model.safetensors").read_text() == "mine"
 
 
+def check_a_checkpoint_that_would_not_be_served(program):
+    """`sluice check` says what `sluice serve` says."""
+    model = program.directory / "unfit"
+    shutil.copytree(program.model, model)
+    for config in ('{"temperature": "warm"}', '{"top_p": 0}', "[]"):
+        (model / "generation_config.json").write_text(config)
+        served = program.run("serve", str(model), "--port", "0", code=3).strip().splitlines()[-1]
+        checked = subprocess.run([program.program, "check", str(model)], capture_output=True, text=True, timeout=60)
+        assert checked.returncode == 3 and served == "sluice: " + checked.stdout.strip(), (served, checked)
+    (model / "generation_config.json").unlink()
+    (model / "tokenizer.json").unlink()
+    served = program.run("serve", str(model), "--port", "0", code=3)
+    assert "tokenizer.json: is not there" in served and "listening" not in served and "loader threads" not in served, served
+    checked = subprocess.run([program.program, "check", str(model)], capture_output=True, text=True, timeout=60)
+    assert checked.returncode == 3 and checked.stdout.strip() in served, (served, checked)
+
+
 def check_print_config(program):
     file = program.file("serve.toml", 'port = 3\nmax-total-tokens = "1M"\nnumerics = "fp8"\n')
     words = ("serve", program.model, "--config", file, "--numerics", "exact", "--print-config")
@@ -268,7 +285,7 @@ def main():
     with tempfile.TemporaryDirectory() as directory:
         program = Program(parser.parse_args().sluice, directory)
         for check in (check_help, check_typing_errors, check_lines_that_do_not_parse, check_the_demo_deletes_nothing,
-                      check_print_config, check_wrong_values, check_completion,
+                      check_a_checkpoint_that_would_not_be_served, check_print_config, check_wrong_values, check_completion,
                       check_defaults_of_the_model, check_log, check_the_line_of_a_request):
             check(program)
             print(f"ok {check.__name__}")
