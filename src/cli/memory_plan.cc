@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <fstream>
 #include <limits>
@@ -87,6 +88,17 @@ int64_t HostBytes() {
   if (std::ifstream("/sys/fs/cgroup/memory.max") >> allowed) bytes = std::min(bytes, allowed);
   // Machines of one kind differ by what their firmware keeps; their ranks should agree.
   return bytes < kGiB ? bytes : bytes / kGiB * kGiB;
+}
+
+int64_t AvailableBytes(std::string_view meminfo, int64_t host_bytes) {
+  constexpr std::string_view kName = "MemAvailable:";
+  const std::size_t at = meminfo.find(kName);
+  if (at == std::string_view::npos) return 0;
+  std::string_view rest = meminfo.substr(at + kName.size());
+  rest.remove_prefix(std::min(rest.find_first_not_of(' '), rest.size()));
+  int64_t kib = 0;
+  std::from_chars(rest.data(), rest.data() + rest.size(), kib);
+  return std::min(kib * 1024, host_bytes);
 }
 
 MemoryPlan PlanMemory(const engine::JobSettings& settings, const checkpoint::Checkpoint& checkpoint,

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 #include "checkpoint/checkpoint.h"
 #include "engine/job_settings.h"
@@ -29,6 +30,10 @@ struct MemoryPlan {
 
 // Memory that programs on this host may use, in bytes: of the machine, or what its control group allows.
 int64_t HostBytes();
+
+// What programs can still take by the text of /proc/meminfo, at most `host_bytes`: memory that nobody has,
+// and what the kernel gives back, such as the pages of files that were read. 0 where the text does not say.
+int64_t AvailableBytes(std::string_view meminfo, int64_t host_bytes);
 
 // With `fraction` the pages that fit after the weights, for `threads` (all ranks of the job) into fraction x
 // host_bytes, and else into fraction x host_bytes / ranks_of_host of each process; otherwise pages is

@@ -1,8 +1,9 @@
 #include "cli/schedule_flags.h"
 
-#include <unistd.h>
-
 #include <algorithm>
+#include <fstream>
+#include <iterator>
+#include <limits>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -26,7 +27,9 @@ int64_t DefaultTotalTokens(const LayoutFlags& f, const engine::JobSettings& sett
                            const checkpoint::Checkpoint& checkpoint) {
   const auto& config = checkpoint.config();
   const auto format = engine::CacheFormatOf(settings, checkpoint.is_fp8());
-  const int64_t free_bytes = static_cast<int64_t>(sysconf(_SC_AVPHYS_PAGES)) * sysconf(_SC_PAGESIZE);
+  std::ifstream meminfo("/proc/meminfo");
+  const std::string text{std::istreambuf_iterator<char>(meminfo), {}};
+  const int64_t free_bytes = AvailableBytes(text, HostBytes());
   // Every lane of a stage holds the whole stage's cache, so the ranks of a host together hold each layer
   // `lanes` times, less what other hosts hold.
   const int64_t token_bytes =
@@ -94,7 +97,8 @@ void CheckScheduleFlags(const LayoutFlags& f, const checkpoint::ModelConfig& con
                       f.chunked_prefill_size));
   range("--max-running-requests", f.max_running_requests, 1);
   range("--context-length", f.context_length, 0);
-  range("--max-total-tokens", f.max_total_tokens, 0);
+  range("--max-total-tokens", f.max_total_tokens, 0,
+        int64_t{std::numeric_limits<int32_t>::max()} * ops::kPageTokens);
   range("--pp-async-batch-depth", f.pp_async_batch_depth, 0, 64);
   range("--loader-threads", f.loader_threads, 1, 64);
   range("--max-queued-requests", f.max_queued_requests, 1);

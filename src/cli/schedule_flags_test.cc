@@ -9,6 +9,7 @@
 
 #include "checkpoint/checkpoint_maker.h"
 #include "checkpoint/tensor_map.h"
+#include "cli/human_size.h"
 #include "model/weight_bytes.h"
 
 namespace sluice::cli {
@@ -147,6 +148,16 @@ TEST_F(MemoryTest, TooSmallAPartIsRefusedWithOneThatFits) {
   }
   EXPECT_THAT(SentenceOf([&] { PlanMemory(settings_, *checkpoint_, 1 << 20, 4, false, 1.0); }),
               HasSubstr("fewer ranks"));
+}
+
+// On a host that has read a checkpoint before, next to nothing is free and nearly all is available.
+TEST(AvailableBytes, WhatTheKernelGivesBackCounts) {
+  constexpr std::string_view kText =
+      "MemTotal:       131072000 kB\nMemFree:          262144 kB\nMemAvailable:   104857600 kB\n"
+      "Buffers:            1024 kB\nCached:        104000000 kB\n";
+  EXPECT_EQ(AvailableBytes(kText, 125 * kGiB), 100 * kGiB);
+  EXPECT_EQ(AvailableBytes(kText, 4 * kGiB), 4 * kGiB) << "a container may use less than the host has";
+  EXPECT_EQ(AvailableBytes("MemFree: 5 kB\n", 4 * kGiB), 0);
 }
 
 TEST(LoaderConfig, TakesTheTwoKeysThereAre) {
