@@ -226,6 +226,7 @@ void Decode(const EngineBenchFlags& flags) {
 CLI::App* AddCommon(CLI::App& group_app, const char* name, const char* says, EngineBenchFlags& flags,
                     const char* input_says) {
   CLI::App* command = group_app.add_subcommand(name, says);
+  command->option_defaults()->always_capture_default();
   const char* group = "Measurement";
   command
       ->add_option("--model-path,--model,MODEL", flags.layout.model_path,
@@ -236,10 +237,8 @@ CLI::App* AddCommon(CLI::App& group_app, const char* name, const char* says, Eng
       ->delimiter(',')
       ->transform(HumanCount())
       ->group(group);
-  command->add_option("--repeats", flags.repeats, "Measurements of each")
-      ->group(group)
-      ->capture_default_str();
-  command->add_option("--seed", flags.seed, "Of the prompts")->group(group)->capture_default_str();
+  command->add_option("--repeats", flags.repeats, "Measurements of each")->group(group);
+  command->add_option("--seed", flags.seed, "Of the prompts")->group(group);
   AddOutputFlags(*command, flags.output);
   AddLayoutFlags(*command, flags.layout);
   return command;
@@ -267,9 +266,7 @@ void AddBenchEngineCommands(CLI::App& group) {
                    "Sequences that decode together; a list measures each")
       ->delimiter(',')
       ->group("Measurement");
-  decode->add_option("--output-len", decode_flags->output_len, "Tokens of an answer")
-      ->group("Measurement")
-      ->capture_default_str();
+  decode->add_option("--output-len", decode_flags->output_len, "Tokens of an answer")->group("Measurement");
   decode->callback([decode_flags] { Decode(*decode_flags); });
 }
 

@@ -110,8 +110,12 @@ void AddBenchPartsCommands(CLI::App& group) {
       ->capture_default_str();
   ops->add_option("--numerics", ops_flags->numerics, "exact, or fp8 (its linears)")->capture_default_str();
   ops->add_option("--threads", ops_flags->threads, "Threads that compute")->capture_default_str();
-  ops->add_option("--rows", ops_flags->rows, "Rows of a step; a list measures each")->delimiter(',');
-  ops->add_option("--context", ops_flags->context, "Keys that the indexer scores")->transform(HumanCount());
+  ops->add_option("--rows", ops_flags->rows, "Rows of a step; a list measures each")
+      ->delimiter(',')
+      ->capture_default_str();
+  ops->add_option("--context", ops_flags->context, "Keys that the indexer scores")
+      ->transform(HumanCount())
+      ->capture_default_str();
   ops->add_option("--seconds", ops_flags->seconds, "Of each measurement")->capture_default_str();
   AddOutputFlags(*ops, ops_flags->output);
   ops->callback([ops_flags] { BenchOps(*ops_flags); });
@@ -123,7 +127,8 @@ void AddBenchPartsCommands(CLI::App& group) {
   comm->add_option("--ranks", comm_flags->ranks, "Of an all-gather")->capture_default_str();
   comm->add_option("--bytes", comm_flags->bytes, "Of a hop, and of a rank's part; a list measures each")
       ->delimiter(',')
-      ->transform(HumanCount());
+      ->transform(HumanCount())
+      ->capture_default_str();
   comm->add_option("--repeats", comm_flags->repeats, "Of each; the fastest is told")->capture_default_str();
   AddOutputFlags(*comm, comm_flags->output);
   comm->callback([comm_flags] { BenchComm(*comm_flags); });

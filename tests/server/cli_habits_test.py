@@ -66,6 +66,11 @@ def check_help(program):
     assert "--chunked-prefill-size" in flags_of(chunk) and "--host" not in flags_of(chunk), chunk
     assert program.run("serve", program.model, "--port", "1", "-h") == common
     assert "Layout" in program.refused("serve", "--help=zzzz")
+    for command, defaults in (("bench prefill", ("--input-len INT:COUNT=[4096]", "--tensor-parallel-size INT=1")),
+                              ("bench decode", ("--batch-size INT=[1]", "--output-len INT=32")),
+                              ("bench ops", ("--rows INT=[1,16,256]",)), ("demo", ("--port INT=30000", "--directory TEXT=build/demo"))):
+        page = program.run(*command.split(), "--help")
+        assert all(text in page for text in defaults), (command, page)
 
 
 def check_typing_errors(program):
@@ -279,6 +284,22 @@ def check_the_line_of_a_request(program):
     assert [path for path, _ in lines] == ["/live", "/version"] and all(float(seconds) < pause for _, seconds in lines), lines
 
 
+COMMANDS = ("checkpoint make", "check", "doctor", "demo", "bench serve", "bench prefill", "bench decode", "bench ops", "bench comm",
+            "bench report", "eval gsm8k", "eval mmlu", "eval needle", "eval logprobs", "trace merge", "trace table", "trace svg")
+
+
+def check_every_flag_is_documented(program):
+    """Every name of every flag stands in docs/ (those of `serve`, row by row: launch_flags_test.py)."""
+    docs = "".join(page.read_text() for page in (pathlib.Path(__file__).parents[2] / "docs").glob("*.md"))
+    known = set(re.findall(r"--[a-z][a-z0-9-]*", docs))
+    top = re.findall(r"^  (\w+) ", program.run("--help").split("Subcommands:")[1], re.MULTILINE)
+    assert {command.split()[0] for command in COMMANDS} == set(top) - {"serve", "completion"}, top
+    for command in COMMANDS:
+        page = program.run(*command.split(), "--help")
+        names = {name for entry in re.findall(r"^  (-\S+)", page, re.MULTILINE) for name in re.findall(r"--[a-z][a-z0-9-]*", entry)}
+        assert "--help" in names and names - {"--help"} <= known, (command, sorted(names - known))
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--sluice", required=True)
@@ -286,7 +307,7 @@ def main():
         program = Program(parser.parse_args().sluice, directory)
         for check in (check_help, check_typing_errors, check_lines_that_do_not_parse, check_the_demo_deletes_nothing,
                       check_a_checkpoint_that_would_not_be_served, check_print_config, check_wrong_values, check_completion,
-                      check_defaults_of_the_model, check_log, check_the_line_of_a_request):
+                      check_defaults_of_the_model, check_log, check_the_line_of_a_request, check_every_flag_is_documented):
             check(program)
             print(f"ok {check.__name__}")
 
