@@ -66,6 +66,11 @@ std::optional<element> FieldReader::Any(std::string_view name) {
   return value;
 }
 
+bool FieldReader::IsNull(std::string_view name) const {
+  element value;
+  return object_.at_key(name).get(value) == simdjson::SUCCESS && value.is_null();
+}
+
 std::optional<bool> FieldReader::Bool(std::string_view name) {
   const auto value = Any(name);
   if (!value) return std::nullopt;

@@ -12,7 +12,8 @@
 namespace sluice::serve {
 
 // Reads the members of one JSON object of a request, each at most once, by name. An absent member and a null
-// one are the same. Wrong types, numbers outside request_limits and so on throw ApiError naming the field.
+// one are the same but for IsNull. Wrong types, numbers outside request_limits and so on throw ApiError
+// naming the field.
 class FieldReader {
  public:
   // `prefix` comes before names in messages: "messages[2]." for the third message.
@@ -25,6 +26,8 @@ class FieldReader {
   std::optional<double> Decimal(std::string_view name);
   std::optional<std::string> String(std::string_view name);
   std::optional<simdjson::dom::element> Any(std::string_view name);
+  // Whether the member is there and null, for the fields where that differs from an absent one.
+  bool IsNull(std::string_view name) const;
   std::optional<simdjson::dom::object> Object(std::string_view name);
   std::optional<simdjson::dom::array> Array(std::string_view name);
 

@@ -65,6 +65,22 @@ TEST_F(GlmChatTest, ThinksUnlessToldNotTo) {
   EXPECT_TRUE(Prompt().ends_with("<|assistant|><think></think>"));
 }
 
+TEST_F(GlmChatTest, AnAnswerWithoutContentIsAnEmptyTurn) {
+  Json messages = Json::parse(R"([{"role": "user", "content": "a"}, {"role": "assistant", "content": null},
+    {"role": "user", "content": "b"}])");
+  for (const text::ChatStyle style :
+       {text::ChatStyle::kGlm5, text::ChatStyle::kGlm51, text::ChatStyle::kGlm52}) {
+    Answers("x", style);
+    messages[1]["content"] = "";
+    Choice({{"messages", messages}});
+    const std::string empty = Prompt();
+    EXPECT_EQ(empty.find("None"), std::string::npos) << empty;
+    messages[1]["content"] = nullptr;
+    Choice({{"messages", messages}});
+    EXPECT_EQ(Prompt(), empty);
+  }
+}
+
 TEST_F(GlmChatTest, EffortsOfTheVersions) {
   Answers("x");
   const std::vector<std::pair<Json, std::string>> rows = {

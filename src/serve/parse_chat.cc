@@ -50,7 +50,7 @@ std::string ParseContent(FieldReader& message, std::vector<std::string>& ignored
   return content;
 }
 
-// `content`, which may be left out of an assistant's turn that has something else.
+// `content`, which may be absent or null where it is optional.
 std::string ParseContentUnless(bool optional, FieldReader& message, std::vector<std::string>& ignored) {
   if (optional && !message.Any("content")) return "";
   return ParseContent(message, ignored);
@@ -88,7 +88,10 @@ Turn ParseTurn(element value, std::size_t index, std::vector<std::string>& ignor
     fields.Unsupported("tool_calls", "only an assistant's turn has it");
   }
   if (*role == "tool") turn.result_of = fields.String("tool_call_id").value_or("");
-  const bool optional = !turn.message.tool_calls.empty() || !turn.message.reasoning_content.empty();
+  // An answer that ended before its content has null there, and comes back as it was, perhaps without its
+  // reasoning.
+  const bool optional = assistant && (fields.IsNull("content") || !turn.message.tool_calls.empty() ||
+                                      !turn.message.reasoning_content.empty());
   turn.message.content = ParseContentUnless(optional, fields, ignored);
   for (std::string& name : fields.Unread()) ignored.push_back(std::move(name));
   return turn;

@@ -226,6 +226,24 @@ TEST_F(ToolsTest, DevelopersSpeakForTheSystemUnlessTheyAreLast) {
             "<｜Assistant｜></think>");
 }
 
+// As a client sends an answer back that ended in its reasoning: with the reasoning and without.
+TEST_F(ToolsTest, AnAnswerWithoutContentIsAnEmptyTurn) {
+  Answers("x</think>y");
+  Json messages = Json::parse(R"([{"role": "user", "content": "a"}, {"role": "assistant", "content": null},
+    {"role": "user", "content": "b"}])");
+  for (const bool thinking : {false, true}) {
+    for (const bool reasoned : {false, true}) {
+      if (reasoned) messages[1]["reasoning_content"] = "why";
+      Choice({{"messages", messages}, {"chat_template_kwargs", {{"thinking", thinking}}}});
+      EXPECT_EQ(Prompt(),
+                fmt::format("<｜begin▁of▁sentence｜><｜User｜>a<｜Assistant｜></think><｜end▁of▁sentence｜>"
+                            "<｜User｜>b<｜Assistant｜>{}",
+                            thinking ? "<think>" : "</think>"));
+    }
+    messages[1].erase("reasoning_content");
+  }
+}
+
 TEST_F(ToolsTest, WhereThePromptEnds) {
   Answers("x</think>y");
   const Json half = Json::parse(R"([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b",
