@@ -17,6 +17,12 @@ constexpr std::size_t kShortestKey = 8;
 constexpr std::size_t kLongestKey = 4096;
 
 void CheckKey(const std::string& key, const std::string& where) {
+  if (key == kMaskedSecret) {
+    Fail(ErrorKind::kUsage,
+         "{} is {}, which --print-config writes where a key is not shown: put the key there, or leave the "
+         "line out",
+         where, kMaskedSecret);
+  }
   const bool plain = std::all_of(key.begin(), key.end(), [](char c) { return c > ' ' && c < 127; });
   if (key.size() >= kShortestKey && key.size() <= kLongestKey && plain) return;
   Fail(ErrorKind::kUsage, "{} must have {} to {} characters of printable ASCII without spaces", where,

@@ -26,9 +26,12 @@ struct HttpFlags {
 void AddHttpFlags(CLI::App& app, HttpFlags& flags);
 
 // Fills the options that these flags speak of. Throws Error(kUsage) naming the flag and what would work: a
-// key that is too short, a key file that others may read, a certificate without its key, a number out of
-// range.
+// key that is too short or kMaskedSecret, a key file that others may read, a certificate without its key, a
+// number out of range.
 void ApplyHttpFlags(const HttpFlags& flags, serve::ServerOptions& options);
+
+// What --print-config writes for a key. Too short for one, so that it cannot be taken for it.
+inline constexpr const char* kMaskedSecret = "***";
 
 // Whether a flag's value is a secret, to be shown nowhere. `name` is without dashes.
 bool IsSecret(const std::string& name);

@@ -64,6 +64,11 @@ TEST(HttpFlags, RefusesWhatCannotBeMeant) {
   flags.api_key = "secret";
   EXPECT_THAT(HttpRefusal(flags), HasSubstr("--api-key must have 8 to"));
   EXPECT_THAT(HttpRefusal(flags), ::testing::Not(HasSubstr("secret"))) << "a key is shown nowhere";
+  flags.api_key = kMaskedSecret;
+  EXPECT_THAT(HttpRefusal(flags), HasSubstr("--api-key is ***, which --print-config writes"));
+  flags.api_key = "";
+  flags.admin_api_key = kMaskedSecret;
+  EXPECT_THAT(HttpRefusal(flags), HasSubstr("--admin-api-key is ***, which --print-config writes"));
   flags.api_key = "a key with spaces";
   EXPECT_THAT(HttpRefusal(flags), HasSubstr("--api-key must have"));
   flags.api_key = flags.admin_api_key = "long-enough";

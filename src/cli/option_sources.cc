@@ -13,6 +13,7 @@
 #include "base/error.h"
 #include "base/nearest.h"
 #include "cli/config_file.h"
+#include "cli/http_flags.h"
 
 namespace sluice::cli {
 namespace {
@@ -318,7 +319,8 @@ std::string PrintedConfig(const CLI::App& command, const Origins& origins,
       origin = "model";
       from_model = of_model->second;
     }
-    const std::string value = ValueOf(*option, from_model);
+    std::string value = ValueOf(*option, from_model);
+    if (IsSecret(name) && !value.empty()) value = fmt::format("\"{}\"", kMaskedSecret);
     text += value.empty() ? fmt::format("# {} is not set\n", name)
                           : fmt::format("{} = {}  # {}\n", name, value, origin);
   }

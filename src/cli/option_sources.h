@@ -51,7 +51,8 @@ std::string WithOrigin(const std::string& sentence, const Origins& origins);
 
 // Every flag as a line of TOML that says its value and where it comes from; a file of these lines, given with
 // --config, says the same. `model` are values that the model gives, by the flag's first name; they count
-// where nothing else is given.
+// where nothing else is given. A secret is shown as kMaskedSecret (cli/http_flags.h), which is no value for
+// it.
 std::string PrintedConfig(const CLI::App& command, const Origins& origins,
                           const std::map<std::string, std::string>& model);
 

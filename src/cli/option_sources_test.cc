@@ -25,6 +25,8 @@ struct Values {
   std::string partition;
   std::string model;
   std::string config;
+  std::string key;
+  std::string admin_key;
 };
 
 // A command with one flag of each kind, and what a line comes to.
@@ -53,6 +55,8 @@ class Sources : public testing::Test {
     app.add_flag("--enable-metrics", values_.metrics, "Metrics");
     app.add_option("--cuda-graph-bs", values_.sizes, "Sizes");
     app.add_option("--pp-layer-partition", values_.partition, "Layers")->envname("OTHER_PARTITION");
+    app.add_option("--api-key", values_.key, "Key");
+    app.add_option("--admin-api-key", values_.admin_key, "Key");
     app.add_option("--config", values_.config, "File");
     CheckFlagNames(app, words);
     origins_ = CompleteWords(app, environment, words);
@@ -205,6 +209,16 @@ TEST_F(Sources, ThePrintedConfigSaysTheSameAgain) {
   EXPECT_EQ(values_.tokens, 128'000);
   EXPECT_EQ(values_.model, first.model);
   EXPECT_EQ(values_.sizes, first.sizes);
+}
+
+TEST_F(Sources, ThePrintedConfigShowsNoKey) {
+  Run({"DIR", "--admin-api-key", "12345678"}, {{"SLUICE_API_KEY", "key-of-a-user"}});
+  EXPECT_THAT(printed_, HasSubstr("\napi-key = \"***\"  # environment variable SLUICE_API_KEY\n"));
+  EXPECT_THAT(printed_, HasSubstr("\nadmin-api-key = \"***\"  # flag\n"));
+  EXPECT_EQ(printed_.find("12345678"), std::string::npos) << printed_;
+  EXPECT_EQ(printed_.find("key-of-a-user"), std::string::npos) << printed_;
+  Run({"DIR"});
+  EXPECT_THAT(printed_, HasSubstr("# api-key is not set\n"));
 }
 
 TEST(HumanSize, CountsSayWhatTheySay) {

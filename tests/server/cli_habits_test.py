@@ -152,6 +152,14 @@ def check_print_config(program):
     again = program.run("serve", "--config", program.file("again.toml", text), "--print-config")
     values = [line.split("  # ")[0] for line in text.splitlines()]
     assert [line.split("  # ")[0] for line in again.splitlines()] == values, again
+    keys = {"SLUICE_API_KEY": "key-of-a-user", "SLUICE_ADMIN_API_KEY": "key-of-an-admin"}
+    text = program.run("serve", program.model, "--print-config", more=keys)
+    assert "key-of" not in text and 'api-key = "***"  # environment variable SLUICE_API_KEY' in text.splitlines(), text
+    masked = program.file("masked.toml", text)
+    said = program.refused("serve", "--port", "0", "--config", masked)
+    assert "--api-key is ***, which --print-config writes" in said and f"--api-key is from the config file {masked}, line" in said, said
+    said = program.refused("serve", "--port", "0", "--config", masked, more={"SLUICE_API_KEY": "key-of-a-user"})
+    assert "--admin-api-key is ***" in said, said
     as_json = program.file("serve.json", json.dumps({"model": program.model, "port": 5, "cuda-graph-bs": [1, 2]}, indent=1))
     text = program.run("serve", "--print-config", more={"SLUICE_CONFIG": as_json})
     assert f"port = 5  # config file {as_json}, line 3" in text and "cuda-graph-bs = [1, 2]" in text, text
