@@ -20,6 +20,7 @@
 #include "cli/pipeline_view.h"
 #include "cli/serve_command.h"
 #include "engine/offline.h"
+#include "serve/server.h"
 #include "tensor/counter_random.h"
 #include "text/tokenizer.h"
 #include "trace/strip.h"
@@ -208,7 +209,17 @@ bool FindNeedle(const std::vector<Layout>& layouts, const std::filesystem::path&
   Fail(ErrorKind::kRankLost, "{}", sentence);
 }
 
+// Fails as the server at the end would when its port is taken, before anything is made or computed.
+void CheckPort(int port) {
+  serve::ServerOptions options;
+  options.port = static_cast<uint16_t>(port);
+  serve::Server server(options);
+  server.Start();
+  server.Stop();
+}
+
 void Demo(const DemoFlags& flags) {
+  if (!flags.once && !flags.break_a_rank) CheckPort(flags.port);
   const std::filesystem::path model = std::filesystem::path(flags.directory) / "checkpoint";
   auto checkpoint = DemoCheckpoint(model, false);
   const auto& config = checkpoint->config();

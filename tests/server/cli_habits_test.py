@@ -1,7 +1,7 @@
 """The habits of the command line: --help by group, word and all, the nearest flag for a typing error, a sentence for each
-line that does not parse, a check that finds what serving refuses, a demo that deletes nothing of others, --print-config
-with origins from --config, the environment and the model, completion in the shells that are installed, and a log of JSON
-lines unless it goes to a terminal.
+line that does not parse, a check that finds what serving refuses, a demo that deletes nothing of others and looks for its
+port first, --print-config with origins from --config, the environment and the model and without keys, completion in the
+shells that are installed, and a log of JSON lines unless it goes to a terminal.
 Usage: cli_habits_test.py --sluice PROGRAM"""
 
 import argparse
@@ -14,6 +14,7 @@ import pty
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import threading
@@ -121,6 +122,14 @@ def check_the_demo_deletes_nothing(program):
     said = program.refused("demo", "--once", "--directory", str(mine.parent))
     assert f"{mine} is there and is no checkpoint" in said and "--directory" in said, said
     assert (mine / "model.safetensors").read_text() == "mine"
+
+
+def check_the_demo_looks_for_its_port_first(program):
+    place = program.directory / "demo"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        said = program.run("demo", "--port", port, "--directory", str(place), code=6)
+    assert f"cannot listen on 127.0.0.1 port {port}" in said and not place.exists(), said
 
 
 def check_a_checkpoint_that_would_not_be_served(program):
@@ -314,6 +323,7 @@ def main():
     with tempfile.TemporaryDirectory() as directory:
         program = Program(parser.parse_args().sluice, directory)
         for check in (check_help, check_typing_errors, check_lines_that_do_not_parse, check_the_demo_deletes_nothing,
+                      check_the_demo_looks_for_its_port_first,
                       check_a_checkpoint_that_would_not_be_served, check_print_config, check_wrong_values, check_completion,
                       check_defaults_of_the_model, check_log, check_the_line_of_a_request, check_every_flag_is_documented):
             check(program)
