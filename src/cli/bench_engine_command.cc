@@ -69,8 +69,8 @@ engine::JobSettings SettingsFor(LayoutFlags flags, const checkpoint::Checkpoint&
     Fail(ErrorKind::kUsage, "{} tokens are more than the model's {} positions: use a shorter --input-len",
          tokens, checkpoint.config().max_position_embeddings);
   }
-  if (flags.context_length == 0) flags.context_length = tokens;
-  if (flags.max_total_tokens == 0 && !flags.mem_fraction_static) {
+  if (!flags.context_length) flags.context_length = tokens;
+  if (!flags.max_total_tokens && !flags.mem_fraction_static) {
     constexpr int64_t kSpare = 8 * ops::kPageTokens;  // the page begun, and what steps in flight take ahead
     flags.max_total_tokens = batch * (tokens + kSpare);
   }

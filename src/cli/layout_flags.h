@@ -42,12 +42,12 @@ struct LayoutFlags {
   std::string data_plane = "auto";
   std::string sm_reserve = "auto";
   std::vector<int64_t> graph_rows;  // of decode steps that ranks on a GPU record; not a flag of its own
-  std::string hop_receive;  // empty: not given
+  std::string hop_receive;          // empty: not given
   std::string kv_cache_dtype = "auto";
   int64_t chunked_prefill_size = 8192;
   int64_t max_running_requests = 64;
-  int64_t context_length = 0;    // 0: the model's
-  int64_t max_total_tokens = 0;  // 0: what fits
+  std::optional<int64_t> context_length;    // not given: the model's
+  std::optional<int64_t> max_total_tokens;  // not given: what fits
   std::optional<double> mem_fraction_static;
   std::optional<int64_t> max_prefill_tokens;
   std::optional<int64_t> pp_max_micro_batch_size;

@@ -19,7 +19,7 @@ constexpr int64_t kWholePrompts = -1;      // --chunked-prefill-size
 constexpr double kUsualGpuFraction = 0.9;  // --mem-fraction-static with --ops cuda
 
 int64_t ContextOf(const LayoutFlags& f, const checkpoint::ModelConfig& config) {
-  return f.context_length > 0 ? f.context_length : config.max_position_embeddings;
+  return f.context_length.value_or(config.max_position_embeddings);
 }
 
 // Tokens of cache when nothing says how many.
@@ -96,9 +96,11 @@ void CheckScheduleFlags(const LayoutFlags& f, const checkpoint::ModelConfig& con
           fmt::format("--chunked-prefill-size {} is out of range: use 1 or more, or -1 for whole prompts",
                       f.chunked_prefill_size));
   range("--max-running-requests", f.max_running_requests, 1);
-  range("--context-length", f.context_length, 0);
-  range("--max-total-tokens", f.max_total_tokens, 0,
-        int64_t{std::numeric_limits<int32_t>::max()} * ops::kPageTokens);
+  if (f.context_length) range("--context-length", *f.context_length, 1);
+  if (f.max_total_tokens) {
+    range("--max-total-tokens", *f.max_total_tokens, 1,
+          int64_t{std::numeric_limits<int32_t>::max()} * ops::kPageTokens);
+  }
   range("--pp-async-batch-depth", f.pp_async_batch_depth, 0, 64);
   range("--loader-threads", f.loader_threads, 1, 64);
   range("--max-queued-requests", f.max_queued_requests, 1);
@@ -110,10 +112,10 @@ void CheckScheduleFlags(const LayoutFlags& f, const checkpoint::ModelConfig& con
   if (f.pp_max_micro_batch_size) {
     range("--pp-max-micro-batch-size", *f.pp_max_micro_batch_size, 1, f.max_running_requests);
   }
-  Require(f.context_length <= config.max_position_embeddings,
-          fmt::format("--context-length {} is more than the model's {}: use {} or less", f.context_length,
-                      config.max_position_embeddings, config.max_position_embeddings));
   const int64_t context = ContextOf(f, config);
+  Require(context <= config.max_position_embeddings,
+          fmt::format("--context-length {} is more than the model's {}: use {} or less", context,
+                      config.max_position_embeddings, config.max_position_embeddings));
   Require(
       f.chunked_prefill_size != kWholePrompts || !f.max_prefill_tokens || *f.max_prefill_tokens >= context,
       fmt::format(
@@ -126,7 +128,7 @@ void CheckScheduleFlags(const LayoutFlags& f, const checkpoint::ModelConfig& con
         fmt::format("--mem-fraction-static {} is out of range: use a part of the memory above 0, at most 1",
                     *f.mem_fraction_static));
     Require(
-        f.max_total_tokens == 0,
+        !f.max_total_tokens,
         "--mem-fraction-static and --max-total-tokens both say how much the cache holds: give one of them");
   }
 }
@@ -182,7 +184,7 @@ int64_t CachePagesOf(const LayoutFlags& f, const engine::JobSettings& settings,
   if (settings.ops == "cuda") return GpuMemoryOf(f, settings, checkpoint).front().pages;
   if (f.mem_fraction_static) return MemoryOf(f, settings, checkpoint).pages;
   const int64_t tokens =
-      f.max_total_tokens > 0 ? f.max_total_tokens : DefaultTotalTokens(f, settings, checkpoint);
+      f.max_total_tokens ? *f.max_total_tokens : DefaultTotalTokens(f, settings, checkpoint);
   return CeilDiv(tokens, ops::kPageTokens);
 }
 
@@ -209,7 +211,7 @@ ops::cuda::MemoryInfo BeforeAnything(int gpu, bool leave) {
 
 std::vector<GpuMemoryPlan> GpuMemoryOf(const LayoutFlags& f, const engine::JobSettings& settings,
                                        const checkpoint::Checkpoint& checkpoint) {
-  const double fraction = f.mem_fraction_static.value_or(f.max_total_tokens > 0 ? 0.0 : kUsualGpuFraction);
+  const double fraction = f.mem_fraction_static.value_or(f.max_total_tokens ? 0.0 : kUsualGpuFraction);
   const bool processes = RanksAreProcesses(f, settings);
   const int64_t cards = settings.gpu_step > 0 ? settings.grid.world() / f.nnodes : 1;
   std::vector<HostGpu> gpus;
@@ -219,7 +221,7 @@ std::vector<GpuMemoryPlan> GpuMemoryOf(const LayoutFlags& f, const engine::JobSe
   }
   return PlanHostGpus(gpus, engine::MemoryOfRanks(settings, checkpoint, !processes),
                       static_cast<int>(f.nnodes), static_cast<int>(f.node_rank), processes, fraction,
-                      CeilDiv(f.max_total_tokens, ops::kPageTokens));
+                      CeilDiv(f.max_total_tokens.value_or(0), ops::kPageTokens));
 }
 
 engine::EngineOptions EngineOptionsOf(const LayoutFlags& f, const engine::JobSettings& settings) {
@@ -228,7 +230,7 @@ engine::EngineOptions EngineOptionsOf(const LayoutFlags& f, const engine::JobSet
   engine::EngineOptions options;
   options.chunk_rows = f.chunked_prefill_size == kWholePrompts ? whole : f.chunked_prefill_size;
   options.max_running = f.max_running_requests;
-  options.context_length = f.context_length;
+  options.context_length = f.context_length.value_or(0);
   options.prefill_rows = f.max_prefill_tokens.value_or(0);
   options.step_sequences = f.pp_max_micro_batch_size.value_or(0);
   options.by_priority = f.enable_priority_scheduling;

@@ -88,6 +88,8 @@ REFUSED = [
     (["--enable-dynamic-chunking"], 2, ["--enable-dynamic-chunking", "--chunked-prefill-size"]),
     (["--decode-log-interval", "0"], 2, ["--decode-log-interval 0", "1 to"]),
     (["--log-level", "loud"], 2, ["--log-level loud", "debug"]),
+    (["--context-length", "0"], 2, ["--context-length 0", "1 or more"]),
+    (["--max-total-tokens", "0"], 2, ["--max-total-tokens 0", "1 to 137438953408"]),
     (["--context-length", "9999999"], 2, ["--context-length 9999999", "163840"]),
     (["--watchdog-timeout", "0"], 2, ["--watchdog-timeout 0"]),
     (["--port", "70000"], 2, ["--port 70000"]),
