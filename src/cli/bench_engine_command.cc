@@ -16,6 +16,7 @@
 #include "cli/bench_flags.h"
 #include "cli/human_size.h"
 #include "cli/layout_flags.h"
+#include "cli/parse_errors.h"
 #include "cli/pipeline_view.h"
 #include "engine/offline.h"
 
@@ -238,7 +239,7 @@ CLI::App* AddCommon(CLI::App& group_app, const char* name, const char* says, Eng
       ->transform(HumanCount())
       ->group(group);
   command->add_option("--repeats", flags.repeats, "Measurements of each")->group(group);
-  command->add_option("--seed", flags.seed, "Of the prompts")->group(group);
+  command->add_option("--seed", flags.seed, "Of the prompts")->check(Unsigned())->group(group);
   AddOutputFlags(*command, flags.output);
   AddLayoutFlags(*command, flags.layout);
   return command;

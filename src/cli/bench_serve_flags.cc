@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "cli/human_size.h"
+#include "cli/parse_errors.h"
 
 namespace sluice::cli {
 namespace {
@@ -42,7 +43,7 @@ void AddLoadFlags(CLI::App& command, BenchServeFlags& flags) {
   add("--request-rate", flags.request_rate, "Requests a second, as a Poisson process; inf: all at once");
   add("--max-concurrency", flags.max_concurrency, "Requests at a time; a list makes a run for each")
       ->delimiter(',');
-  add("--seed", flags.seed, "Equal seeds give equal prompts, lengths and arrivals");
+  add("--seed", flags.seed, "Equal seeds give equal prompts, lengths and arrivals")->check(Unsigned());
   add("--warmup-requests", flags.warmup_requests, "Requests before each run that are not measured");
   command.add_flag("--flush-cache", flags.flush_cache, "POST /flush_cache before each run")->group(group);
 }

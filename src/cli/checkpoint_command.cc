@@ -58,7 +58,9 @@ void AddCheckpointCommand(CLI::App& app) {
   make->add_option("--preset", options.preset, fmt::format("{}", fmt::join(checkpoint::PresetNames(), ", ")))
       ->capture_default_str();
   make->add_option("--dtype", arguments->dtype, "f32, bf16 or fp8")->capture_default_str();
-  make->add_option("--seed", options.seed, "Equal seeds give equal bytes")->capture_default_str();
+  make->add_option("--seed", options.seed, "Equal seeds give equal bytes")
+      ->check(Unsigned())
+      ->capture_default_str();
   make->add_option("--layers", options.layers, "The first so many of the preset's layers")->check(AtLeast(1));
   make->add_option(
           "--embedding-gain", options.embedding_gain,

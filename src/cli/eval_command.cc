@@ -187,7 +187,7 @@ void AddNeedle(CLI::App& group) {
   command->add_option("--parallel", options.parallel, "Requests at a time")
       ->capture_default_str()
       ->check(Between(1, kMostThreads));
-  command->add_option("--seed", options.seed, "Of hay and needles")->capture_default_str();
+  command->add_option("--seed", options.seed, "Of hay and needles")->check(Unsigned())->capture_default_str();
   command->add_option("--require", options.require, "End with code 1 when a smaller share is found")
       ->capture_default_str()
       ->check(CLI::Range(0.0, 1.0));

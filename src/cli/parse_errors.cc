@@ -116,6 +116,17 @@ CLI::Validator Between(int64_t least, int64_t most) {
   return CLI::Validator([least, most](std::string& text) { return OutOfRange(text, least, most); }, "");
 }
 
+CLI::Validator Unsigned() {
+  return CLI::Validator(
+      [](std::string& text) -> std::string {
+        uint64_t value = 0;
+        const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+        if (error == std::errc() && end == text.data() + text.size()) return "";
+        return fmt::format("{} is not a whole number from 0 to 2^64 - 1", text);
+      },
+      "");
+}
+
 void CheckSubcommand(const CLI::App& command, const std::vector<std::string>& words) {
   const std::vector<std::string> names = CommandsOf(command);
   if (names.empty() || words.empty() || words.front().starts_with("-")) return;

@@ -16,6 +16,9 @@ std::string SentenceOf(const CLI::Error& error, const CLI::App& command,
 CLI::Validator AtLeast(int64_t least);
 CLI::Validator Between(int64_t least, int64_t most);
 
+// For option->check of what is kept in 64 bits without a sign: the parser makes 2^64 - 1 of -1.
+CLI::Validator Unsigned();
+
 // Fails with the commands that there are when the words behind those of `command` name none of its own.
 void CheckSubcommand(const CLI::App& command, const std::vector<std::string>& words);
 

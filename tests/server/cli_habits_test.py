@@ -109,10 +109,14 @@ def check_lines_that_do_not_parse(program):
             ("--depths: 300 is out of range: use 1 to 256", ("eval", "needle", "--depths", "300")),
             ("--layers: 0 is out of range: use 1 or more", ("checkpoint", "make", "x", "--layers", "0")),
             ("--shard-bytes: 0 is out of range: use 1 or more", ("checkpoint", "make", "x", "--shard-bytes", "0")),
+            ("--seed: -1 is not a whole number from 0 to 2^64 - 1", ("checkpoint", "make", "x", "--seed", "-1")),
+            ("--seed: -1 is not a whole number from 0 to 2^64 - 1", ("bench", "prefill", "--model-path", program.model, "--seed", "-1")),
+            ("--seed: 1.5 is not a whole number from 0 to 2^64 - 1", ("bench", "serve", "--seed", "1.5")),
+            ("--seed: -1 is not a whole number from 0 to 2^64 - 1", ("eval", "needle", "--seed", "-1")),
             ("--perturb-rank: 4 is out of range: use 0 to 3", ("demo", "--perturb-rank", "4"))):
         assert program.refused(*words) == f"sluice: {said}", (program.refused(*words), said)
     assert "does not answer" in program.run("eval", "needle", "--lengths", "4k", "--port", "1", code=6), "4k tokens"
-    program.run("checkpoint", "make", str(program.directory / "shards"), "--shard-bytes", "10M")
+    program.run("checkpoint", "make", str(program.directory / "shards"), "--shard-bytes", "10M", "--seed", str(2**64 - 1))
 
 
 def check_the_demo_deletes_nothing(program):
