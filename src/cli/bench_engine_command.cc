@@ -18,6 +18,7 @@
 #include "cli/layout_flags.h"
 #include "cli/parse_errors.h"
 #include "cli/pipeline_view.h"
+#include "cli/schedule_flags.h"
 #include "engine/offline.h"
 
 namespace sluice::cli {
@@ -91,7 +92,9 @@ void PrefillOne(const EngineBenchFlags& flags, std::shared_ptr<const checkpoint:
   layout.chunked_prefill_size = chunk;
   const engine::JobSettings settings = SettingsFor(layout, *checkpoint, tokens + 1, 1);
   const int64_t vocab_size = checkpoint->config().vocab_size;
-  engine::OfflineRunner runner(settings, chunk, 1, StartRanks(layout, settings, std::move(checkpoint)));
+  const int64_t rows = EngineOptionsOf(layout, settings).chunk_rows;
+  if (chunk < 1) chunk = tokens;  // --chunked-prefill-size -1: the prompt is one chunk
+  engine::OfflineRunner runner(settings, rows, 1, StartRanks(layout, settings, std::move(checkpoint)));
   runner.Run(
       Prompts(1, std::min(tokens, chunk), vocab_size, flags.seed));  // memory is touched, threads are up
   std::vector<double> ttft_ms;
@@ -181,7 +184,8 @@ void DecodeOne(const EngineBenchFlags& flags, std::shared_ptr<const checkpoint::
   layout.max_running_requests = std::max(layout.max_running_requests, batch);
   const engine::JobSettings settings = SettingsFor(layout, *checkpoint, depth + flags.output_len, batch);
   const int64_t vocab_size = checkpoint->config().vocab_size;
-  engine::OfflineRunner runner(settings, layout.chunked_prefill_size, layout.max_running_requests,
+  engine::OfflineRunner runner(settings, EngineOptionsOf(layout, settings).chunk_rows,
+                               layout.max_running_requests,
                                StartRanks(layout, settings, std::move(checkpoint)), /*keeps_prefixes=*/true);
   std::vector<engine::OfflineRequest> requests = Prompts(batch, depth, vocab_size, flags.seed);
   // The prompts are computed once and found in the cache from then on, so that all sequences begin together.

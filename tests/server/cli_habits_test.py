@@ -136,6 +136,13 @@ def check_the_demo_looks_for_its_port_first(program):
     assert f"cannot listen on 127.0.0.1 port {port}" in said and not place.exists(), said
 
 
+def check_whole_prompts_are_measured(program):
+    """--chunked-prefill-size -1 is one chunk of the prompt's length, and answers are measured behind it."""
+    words = ("--model-path", program.model, "--chunked-prefill-size", "-1", "--input-len", "300", "--repeats", "1")
+    assert "300 tokens in chunks of 300: TTFT" in program.run("bench", "prefill", *words)
+    assert "depth 300, 1 sequence: " in program.run("bench", "decode", *words, "--output-len", "3")
+
+
 def check_a_checkpoint_that_would_not_be_served(program):
     """`sluice check` says what `sluice serve` says."""
     model = program.directory / "unfit"
@@ -327,7 +334,7 @@ def main():
     with tempfile.TemporaryDirectory() as directory:
         program = Program(parser.parse_args().sluice, directory)
         for check in (check_help, check_typing_errors, check_lines_that_do_not_parse, check_the_demo_deletes_nothing,
-                      check_the_demo_looks_for_its_port_first,
+                      check_the_demo_looks_for_its_port_first, check_whole_prompts_are_measured,
                       check_a_checkpoint_that_would_not_be_served, check_print_config, check_wrong_values, check_completion,
                       check_defaults_of_the_model, check_log, check_the_line_of_a_request, check_every_flag_is_documented):
             check(program)
