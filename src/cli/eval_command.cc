@@ -4,6 +4,7 @@
 
 #include <cstdio>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -194,6 +195,11 @@ void AddNeedle(CLI::App& group) {
   command->add_option("--output", flags->output, "OUTPUT.json and OUTPUT.txt are written; empty: neither")
       ->capture_default_str();
   command->callback([flags] {
+    const std::optional<int64_t> left_out = flags->options.leave_out;
+    if (left_out && (*left_out < 0 || *left_out >= flags->options.depths)) {
+      Fail(ErrorKind::kUsage, "--leave-out {} is none of the {} depths: use 0 to {}", *left_out,
+           flags->options.depths, flags->options.depths - 1);
+    }
     EndingWell([&] {
       flags->options.style =
           flags->style == "recall" ? evaluate::NeedleStyle::kRecall : evaluate::NeedleStyle::kProse;

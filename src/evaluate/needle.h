@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -20,8 +21,8 @@ struct NeedleOptions {
   std::vector<int64_t> lengths = {4096};  // tokens of the whole prompt
   int64_t depths = 11;                    // from 0 % to 100 %, evenly
   int64_t trials = 1;                     // haystacks of each length, with other needles
-  int64_t leave_out =
-      -1;  // the needle of this depth is asked for and not hidden: a control that must not be found
+  // The needle of this depth, 0 to depths - 1, is asked for and not hidden: a control that must not be found.
+  std::optional<int64_t> leave_out;
   int64_t max_new_tokens = 16;
   int64_t parallel = 16;
   uint64_t seed = 1;

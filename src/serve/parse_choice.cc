@@ -34,6 +34,12 @@ std::vector<std::pair<int32_t, float>> ParseLogitBias(FieldReader& fields, int64
                                  Quoted(name), vocab_size - 1),
                      path);
     }
+    if (name != fmt::to_string(token)) {  // "05" beside "5" would be one token with two biases
+      throw ApiError(
+          Refusal::kInvalidValue,
+          fmt::format("{} has \"{}\"; write the id of that token as \"{}\"", path, Quoted(name), token),
+          path);
+    }
     double bias = 0.0;
     if (!value.is_number() || value.get_double().get(bias) != simdjson::SUCCESS) {
       throw ApiError(Refusal::kInvalidType,

@@ -113,6 +113,8 @@ def check_lines_that_do_not_parse(program):
             ("--seed: -1 is not a whole number from 0 to 2^64 - 1", ("bench", "prefill", "--model-path", program.model, "--seed", "-1")),
             ("--seed: 1.5 is not a whole number from 0 to 2^64 - 1", ("bench", "serve", "--seed", "1.5")),
             ("--seed: -1 is not a whole number from 0 to 2^64 - 1", ("eval", "needle", "--seed", "-1")),
+            ("--leave-out 11 is none of the 11 depths: use 0 to 10", ("eval", "needle", "--leave-out", "11")),
+            ("--leave-out -1 is none of the 2 depths: use 0 to 1", ("eval", "needle", "--depths", "2", "--leave-out", "-1")),
             ("--perturb-rank: 4 is out of range: use 0 to 3", ("demo", "--perturb-rank", "4"))):
         assert program.refused(*words) == f"sluice: {said}", (program.refused(*words), said)
     assert "does not answer" in program.run("eval", "needle", "--lengths", "4k", "--port", "1", code=6), "4k tokens"
