@@ -56,7 +56,7 @@ struct LayoutFlags {
   bool schedule_low_priority_values_first = false;
   int64_t max_queued_requests = 2048;
   std::optional<int64_t> max_queued_tokens;
-  int64_t loader_threads = 4;
+  std::optional<int64_t> loader_threads;  // not given: 4, or what model_loader_extra_config says
   std::string model_loader_extra_config;  // JSON
   double watchdog_timeout_seconds = 300.0;
   double stall_report_after_seconds = 5.0;

@@ -16,6 +16,7 @@ namespace sluice::cli {
 namespace {
 
 constexpr int64_t kWholePrompts = -1;      // --chunked-prefill-size
+constexpr int64_t kLoaderThreads = 4;      // when nothing says how many
 constexpr double kUsualGpuFraction = 0.9;  // --mem-fraction-static with --ops cuda
 
 int64_t ContextOf(const LayoutFlags& f, const checkpoint::ModelConfig& config) {
@@ -79,7 +80,8 @@ void AddScheduleFlags(CLI::App& app, LayoutFlags& f) {
                  "Prompt tokens of requests that may wait; default sixteen times what the cache holds")
       ->transform(HumanCount())
       ->group(group);
-  app.add_option("--loader-threads", f.loader_threads, "Threads that read the checkpoint")->group(group);
+  app.add_option("--loader-threads", f.loader_threads, "Threads that read the checkpoint; default 4")
+      ->group(group);
   app.add_option("--model-loader-extra-config", f.model_loader_extra_config,
                  R"(The same as JSON: {"enable_multithread_load": true, "num_threads": 8})")
       ->group(group);
@@ -102,7 +104,7 @@ void CheckScheduleFlags(const LayoutFlags& f, const checkpoint::ModelConfig& con
           int64_t{std::numeric_limits<int32_t>::max()} * ops::kPageTokens);
   }
   range("--pp-async-batch-depth", f.pp_async_batch_depth, 0, 64);
-  range("--loader-threads", f.loader_threads, 1, 64);
+  if (f.loader_threads) range("--loader-threads", *f.loader_threads, 1, 64);
   range("--max-queued-requests", f.max_queued_requests, 1);
   if (f.max_queued_tokens) range("--max-queued-tokens", *f.max_queued_tokens, 1);
   Require(f.enable_priority_scheduling || !f.schedule_low_priority_values_first,
@@ -134,18 +136,16 @@ void CheckScheduleFlags(const LayoutFlags& f, const checkpoint::ModelConfig& con
 }
 
 int LoaderThreadsOf(const LayoutFlags& f) {
-  if (f.model_loader_extra_config.empty()) return static_cast<int>(f.loader_threads);
-  constexpr int64_t kUsual = LayoutFlags{}.loader_threads;
+  if (f.model_loader_extra_config.empty()) return static_cast<int>(f.loader_threads.value_or(kLoaderThreads));
   const auto refuse = [&](const std::string& why) {
     Fail(ErrorKind::kUsage,
          "--model-loader-extra-config {} {}: use an object such as "
          R"({{"enable_multithread_load": true, "num_threads": 8}})",
          f.model_loader_extra_config, why);
   };
-  Require(f.loader_threads == kUsual,
+  Require(!f.loader_threads,
           "--loader-threads and --model-loader-extra-config both say how many threads read the checkpoint: "
-          "give one "
-          "of them");
+          "give one of them");
   const auto json = nlohmann::json::parse(f.model_loader_extra_config, nullptr, /*allow_exceptions=*/false);
   if (!json.is_object()) refuse("is not a JSON object");
   bool many = false;

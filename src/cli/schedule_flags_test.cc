@@ -176,10 +176,13 @@ TEST(LoaderConfig, TakesTheTwoKeysThereAre) {
     EXPECT_THAT(SentenceOf([&] { threads(wrong); }),
                 HasSubstr(std::string("--model-loader-extra-config ") + wrong));
   }
-  LayoutFlags both;
-  both.loader_threads = 2;
-  both.model_loader_extra_config = "{}";
-  EXPECT_THAT(SentenceOf([&] { LoaderThreadsOf(both); }), HasSubstr("give one of them"));
+  for (const int64_t said : {2, 4}) {  // 4 is also what nothing said means
+    LayoutFlags both;
+    both.loader_threads = said;
+    EXPECT_EQ(LoaderThreadsOf(both), said);
+    both.model_loader_extra_config = "{}";
+    EXPECT_THAT(SentenceOf([&] { LoaderThreadsOf(both); }), HasSubstr("give one of them"));
+  }
 }
 
 TEST(EngineOptionsOf, WholePromptsAreStepsOfAnyLength) {

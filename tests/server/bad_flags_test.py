@@ -63,6 +63,7 @@ REFUSED = [
     (["--mem-fraction-static", "0.5", "--max-total-tokens", "9"], 2, ["--mem-fraction-static", "--max-total-tokens", "one of them"]),
     (["--model-loader-extra-config", '{"threads": 2}'], 2, ["threads", "enable_multithread_load", "num_threads"]),
     (["--model-loader-extra-config", "{}", "--loader-threads", "2"], 2, ["--loader-threads", "one of them"]),
+    (["--model-loader-extra-config", "{}", "--loader-threads", "4"], 2, ["--loader-threads", "one of them"]),
     (["--served-model-name", "a:b"], 2, ["--served-model-name a:b", "without"]),
     (["--load-mtp"], 2, ["num_nextn_predict_layers", "leave --load-mtp out"]),
     (["--speculative-algorithm", "NEXTN"], 2, ["--speculative-algorithm NEXTN is not built", "use --load-mtp alone"]),

@@ -182,6 +182,9 @@ def check_print_config(program):
     assert "--api-key is ***, which --print-config writes" in said and f"--api-key is from the config file {masked}, line" in said, said
     said = program.refused("serve", "--port", "0", "--config", masked, more={"SLUICE_API_KEY": "key-of-a-user"})
     assert "--admin-api-key is ***" in said, said
+    text = program.run("serve", program.model, "--print-config", "--model-loader-extra-config", "{}", "--mem-fraction-static", "0.5")
+    for line in ("# loader-threads is not set", "# max-total-tokens is not set", 'model-loader-extra-config = "{}"  # flag'):
+        assert line in text.splitlines(), (line, text)
     as_json = program.file("serve.json", json.dumps({"model": program.model, "port": 5, "cuda-graph-bs": [1, 2]}, indent=1))
     text = program.run("serve", "--print-config", more={"SLUICE_CONFIG": as_json})
     assert f"port = 5  # config file {as_json}, line 3" in text and "cuda-graph-bs = [1, 2]" in text, text
