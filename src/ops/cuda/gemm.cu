@@ -246,9 +246,10 @@ __global__ void __launch_bounds__(kThreads, 1)
     GemmKernel(const __grid_constant__ LaunchedGemm gemm, const __grid_constant__ CUtensorMap x_map,
                const __grid_constant__ CUtensorMap w_map) {
   constexpr TileShape kShape = kTileShapes[kIndex];
-  extern __shared__ uint8_t memory[];
-  auto& shared =
-      *reinterpret_cast<Shared<kShape>*>((reinterpret_cast<uintptr_t>(memory) + 1023) & ~uintptr_t{1023});
+  // Rounded up here, its address would be a generic one, made in each thread's own registers, and so would
+  // all that is reckoned from it, the descriptors of each wgmma included.
+  extern __shared__ __align__(1024) uint8_t memory[];
+  auto& shared = *reinterpret_cast<Shared<kShape>*>(memory);
   // The same in all lanes, which the compiler cannot know of threadIdx.
   const int warpgroup = __shfl_sync(~0U, static_cast<int>(threadIdx.x) / 128, 0);
   const auto rank = kShape.pair ? static_cast<int32_t>(ClusterRank()) : 0;
@@ -285,7 +286,7 @@ template <bool kFp8, int kIndex>
 cudaError_t LaunchAs(const LaunchedGemm& gemm, const CUtensorMap& x_map, const CUtensorMap& w_map, int sms,
                      cudaStream_t stream) {
   constexpr TileShape kShape = kTileShapes[kIndex];
-  constexpr int kBytes = static_cast<int>(sizeof(Shared<kShape>)) + 1024;
+  constexpr int kBytes = static_cast<int>(sizeof(Shared<kShape>));
   static_assert(kBytes <= kSharedBytes);
   // Each instantiation's limit is raised once on a device; doing it again costs nothing that shows.
   if (const cudaError_t error =
