@@ -45,6 +45,21 @@ __device__ inline void Wait(uint64_t* barrier, uint32_t parity) {
       : "memory");
 }
 
+// Whether it is, without waiting.
+__device__ inline bool IsOver(uint64_t* barrier, uint32_t parity) {
+  uint32_t over = 0;
+  asm volatile(
+      "{\n"
+      ".reg .pred done;\n"
+      "mbarrier.test_wait.parity.shared::cta.b64 done, [%1], %2;\n"
+      "selp.u32 %0, 1, 0, done;\n"
+      "}\n"
+      : "=r"(over)
+      : "r"(SharedAddress(barrier)), "r"(parity)
+      : "memory");
+  return over != 0;
+}
+
 // ---- copies by a thread of 16 bytes each, which it does not wait for ----
 
 // Both addresses are multiples of 16. !present: writes zeros and reads nothing.
@@ -289,6 +304,10 @@ __device__ inline uint32_t AddressIn(uint32_t rank, const void* pointer) {
 }
 __device__ inline void ArriveIn(uint32_t rank, uint64_t* barrier) {
   asm volatile("mbarrier.arrive.shared::cluster.b64 _, [%0];" ::"r"(AddressIn(rank, barrier)) : "memory");
+}
+// At the barrier of any block of the cluster, by its address (AddressIn).
+__device__ inline void ArriveAt(uint32_t barrier) {
+  asm volatile("mbarrier.arrive.shared::cluster.b64 _, [%0];" ::"r"(barrier) : "memory");
 }
 // A word into block `rank`, whose barrier is told of its four bytes.
 __device__ inline void SendWord(uint32_t rank, int32_t* word, int32_t value, uint64_t* barrier) {
