@@ -245,9 +245,11 @@ __global__ void __launch_bounds__(kThreads, 1)
   if constexpr (kShape.pair()) MeetCluster();
   if (warpgroup == 0) {
     GiveRegisters<40>();
-    if (threadIdx.x == 0) BringTiles<kShape>(gemm, &x_map, &w_map, rank, first, shared);
+    const int warp = __shfl_sync(~0U, static_cast<int>(threadIdx.x) / 32, 0);
+    first = __shfl_sync(~0U, first, 0);
+    if (warp == 0 && Elected()) BringTiles<kShape>(gemm, &x_map, &w_map, rank, first, shared);
     if constexpr (kFp8 && kShape.brings_scales()) {
-      if (threadIdx.x / 32 == 1) BringScales<kShape>(gemm, shared);
+      if (warp == 1) BringScales<kShape>(gemm, shared);
     }
     __syncwarp();
   } else {

@@ -122,6 +122,20 @@ __device__ inline void LoadMatrices(uint32_t address, uint32_t (&values)[4]) {
                : "memory");
 }
 
+// True in one lane of a warp that runs together, in the same one each time. Of what it guards the compiler
+// knows that one thread does it, and need not ask so at each tensor copy.
+__device__ inline bool Elected() {
+  uint32_t elected = 0;
+  asm volatile(
+      "{\n"
+      ".reg .pred chosen;\n"
+      "elect.sync _|chosen, 0xffffffff;\n"
+      "selp.u32 %0, 1, 0, chosen;\n"
+      "}\n"
+      : "=r"(elected));
+  return elected != 0;
+}
+
 // ---- tensor copy: a box of a two-dimensional tensor to shared memory; outside the tensor it reads zeros
 // ----
 
