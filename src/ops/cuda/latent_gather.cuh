@@ -48,15 +48,23 @@ __device__ inline int Opaque(int value) {
 // Which 16 of a block's keys a warp brings, of a warpgroup's four.
 __device__ inline int GatherWarp() { return static_cast<int>(threadIdx.x / 32 % kGatherWarps); }
 
-// How many of the entries are positions; a warp's work, 32 probes at a time.
+// How many of the entries are positions, which are in front; one thread's work, 8 probes at a time.
 __device__ inline int32_t CountKeys(const int32_t* selection, int32_t top_k) {
-  const int lane = static_cast<int>(threadIdx.x % 32);
+  constexpr int kProbes = 8;
   int32_t found = 0;  // entries before this one are positions
   for (int32_t left = top_k; left > 0;) {
-    const int32_t step = (left + 31) / 32;
-    const int32_t probe = found + (lane + 1) * step - 1;
-    const bool present = probe < top_k && selection[probe] >= 0;
-    found += __popc(__ballot_sync(~0U, present)) * step;
+    const int32_t step = (left + kProbes - 1) / kProbes;
+    int32_t entry[kProbes];
+#pragma unroll
+    for (int i = 0; i < kProbes; ++i) {
+      entry[i] = __ldg(selection + min(found + (i + 1) * step, top_k) - 1);
+    }
+    int32_t present = 0;
+#pragma unroll
+    for (int i = 0; i < kProbes; ++i) {
+      present += static_cast<int32_t>(found + (i + 1) * step <= top_k && entry[i] >= 0);
+    }
+    found += present * step;
     left = min(step - 1, top_k - found);
   }
   return found;

@@ -130,25 +130,26 @@ __device__ void WeighBlock(float exponent_scale, bool first, int slot, uint32_t 
 template <bool kFp8, int kSlot>
 __device__ void ScoreTiles(const LaunchedAttention& launched, Shared& shared) {
   const SparseAttention& work = launched.work;
-  const bool draws = threadIdx.x / 32 == 0;
+  constexpr bool kDraws = kSlot == 0;
   TileDraw draw(launched, shared);
   Ring<kTileSlots> tile_slot;
   uint32_t queries_parity = 0;
   uint32_t parity = 0;
   int block = kSlot;  // the slot's next, of the tile's
   while (true) {
-    if (draws) draw.Complete();
+    if constexpr (kDraws) draw.Complete();
     const Tile tile = TakeTile(tile_slot, shared);
     if (tile.row < 0) return;
     if (tile.keys == 0) continue;
     KeyRows rows(work, tile, block, kBlockSlots);
+    if constexpr (kDraws) draw.AwaitRoom();
     Wait(&shared.queries_empty, queries_parity ^ 1);
     BringQueries<kScoreWarps>(work, tile, shared.queries, &shared.queries_full);
     const int blocks = (tile.keys + kBlockKeys - 1) / kBlockKeys;
     if (block >= blocks) ArriveOnce(&shared.queries_empty);
     for (; block < blocks; block += kBlockSlots) {
       const int32_t row = rows.Next();
-      if (draws) draw.Step();
+      if constexpr (kDraws) draw.Step();
       float s[32];
       ScoreBlock<kFp8>(work, row, kSlot, parity, queries_parity, shared, s);
       if (block + kBlockSlots >= blocks) ArriveOnce(&shared.queries_empty);
@@ -238,10 +239,10 @@ __device__ void AccumulateTiles(const LaunchedAttention& launched, int half, Sha
 
 template <bool kFp8>
 __global__ void __launch_bounds__(kThreads, 1) AttentionKernel(const LaunchedAttention launched) {
-  extern __shared__ uint8_t memory[];
-  // The first whole 1,024 bytes, computed so that the compiler still knows it for shared memory: through
-  // generic addresses everything below would cost twice the registers and the time.
-  Shared& shared = *reinterpret_cast<Shared*>(memory + (-SharedAddress(memory) & 1023U));
+  // Aligned here, so that the compiler knows the addresses below for constants in shared memory: through
+  // generic ones everything would cost twice the registers and the time.
+  extern __shared__ __align__(1024) uint8_t memory[];
+  Shared& shared = *reinterpret_cast<Shared*>(memory);
   if (threadIdx.x == 0) {
     InitBarrier(&shared.queries_full, 32 * kScoreWarps);
     InitBarrier(&shared.queries_empty, kScoreWarps);
@@ -258,7 +259,9 @@ __global__ void __launch_bounds__(kThreads, 1) AttentionKernel(const LaunchedAtt
     FenceBarrierInit();
   }
   __syncthreads();
-  const int warpgroup = static_cast<int>(threadIdx.x / 128);
+  // The same in all lanes, which the compiler cannot know of threadIdx: else it keeps what follows from it in
+  // each lane's registers, and asks before each exchange of lanes which of them run.
+  const int warpgroup = __shfl_sync(~0U, static_cast<int>(threadIdx.x) / 128, 0);
   constexpr int kScoreRegisters = 96;
   constexpr int kValueRegisters = 160;
   static_assert(2 * kScoreRegisters + 2 * kValueRegisters <= 4 * 128);  // 128: compiled for
@@ -276,7 +279,7 @@ __global__ void __launch_bounds__(kThreads, 1) AttentionKernel(const LaunchedAtt
 
 template <bool kFp8>
 cudaError_t LaunchAs(const LaunchedAttention& launched, int sms, cudaStream_t stream) {
-  constexpr int kBytes = static_cast<int>(sizeof(Shared)) + 1024;
+  constexpr int kBytes = static_cast<int>(sizeof(Shared));
   static_assert(kBytes <= 227 * 1024);
   if (const cudaError_t error =
           cudaFuncSetAttribute(AttentionKernel<kFp8>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
