@@ -11,20 +11,25 @@
 namespace sluice::ops::cuda {
 
 // A warp's 16 keys as it copies them: 128 bytes of four keys at once, 8 lanes for each. So the addresses of
-// four copies serve for all. `row` of each key in its lane.
+// four copies serve for all, from byte `offset` of a key's row of the cache on. `row` of each key in its
+// lane.
 class KeyCopies {
  public:
-  __device__ KeyCopies(const SparseAttention& work, int64_t row_bytes, int32_t row) {
+  __device__ KeyCopies(const SparseAttention& work, int64_t row_bytes, int32_t row, int offset = 0) {
     const int lane = static_cast<int>(threadIdx.x % 32);
     place_ = Opaque(PlaceInPanel(GatherWarp() * kWarpKeys + lane / 8, lane % 8));
 #pragma unroll
     for (int i = 0; i < kCopies; ++i) {
       const int32_t cache_row = __shfl_sync(~0U, row, kCopyKeys * i + lane / 8);
       present_[i] = cache_row >= 0;
-      from_[i] = static_cast<const uint8_t*>(work.latents) + max(cache_row, 0) * row_bytes + 16 * (lane % 8);
+      from_[i] = static_cast<const uint8_t*>(work.latents) + max(cache_row, 0) * row_bytes + 16 * (lane % 8) +
+                 offset;
+      // Else the compiler adds up each copy's address anew, in registers that the copy before has to have
+      // read.
+      asm volatile("" : "+l"(from_[i]));
     }
   }
-  // From byte `offset` of their rows of the cache to their rows of the panel.
+  // From `offset` bytes further on to their rows of the panel.
   __device__ void Copy(int offset, uint8_t* panel) const {
 #pragma unroll
     for (int i = 0; i < kCopies; ++i) {
@@ -44,13 +49,11 @@ class KeyCopies {
 // second the rotated ones.
 __device__ inline void CopyKeyValues(const SparseAttention& work, int32_t row, int half,
                                      uint8_t (*panels)[kPanelBytes]) {
-  const KeyCopies keys(work, 2 * kLatentWidth, row);
+  constexpr int kHalfBytes = 128 * kHalfPanels;
+  const KeyCopies keys(work, 2 * kLatentWidth, row, half * kHalfBytes);
 #pragma unroll
-  for (int i = 0; i < kHalfPanels; ++i) {
-    const int panel = half * kHalfPanels + i;
-    keys.Copy(128 * panel, panels[panel]);
-  }
-  if (half == 1) keys.Copy(2 * kLatent, panels[kRotatedPanel]);
+  for (int i = 0; i < kHalfPanels; ++i) keys.Copy(128 * i, panels[half * kHalfPanels + i]);
+  if (half == 1) keys.Copy(kHalfBytes, panels[kRotatedPanel]);
 }
 
 // The same from an FP8 cache. Codes go into the warp's rows of the second half's panels, 128 channels in
