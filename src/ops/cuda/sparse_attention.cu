@@ -93,12 +93,14 @@ __device__ void WeighBlock(float exponent_scale, bool first, int slot, uint32_t 
   // Of the block before, in the other slot, which had one block more if this is slot 1. At a tile's first
   // it only keeps the two in step.
   Wait(&shared.reference_full[slot ^ 1], slot == 0 ? parity ^ 1 : parity);
-  float rescale[2];
+  float before[2], rescale[2];
+#pragma unroll
+  for (int i = 0; i < 2; ++i) before[i] = LoadFloat(SharedAddress(&shared.reference[slot ^ 1][HeadOf(i)]));
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
-    const float before = first ? -INFINITY : shared.reference[slot ^ 1][HeadOf(i)];
-    reference[i] = NextReference(before, reference[i]);
-    rescale[i] = Exp2(before - reference[i]);
+    if (first) before[i] = -INFINITY;
+    reference[i] = NextReference(before[i], reference[i]);
+    rescale[i] = Exp2(before[i] - reference[i]);
     if (Lane() % 4 == 0) shared.reference[slot][HeadOf(i)] = reference[i];
   }
   ArriveOnce(&shared.reference_full[slot]);
