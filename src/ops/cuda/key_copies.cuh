@@ -121,16 +121,23 @@ __device__ void DequantizeWarpPanels(const uint8_t (*raw)[kPanelBytes], uint8_t 
 #pragma unroll
   for (int i = 0; i < kLoads; ++i) {
     first[i] = LoadEight(place_of(from, i));
-    second[i] = LoadEight(place_of(from, i) ^ 8);
+    second[i] = LoadEight(place_of(from ^ 8, i));
     scales[i] = scale_of(first_key + kLoadKeys * i, piece);
   }
   __syncwarp();  // all have read what some write over
   const uint32_t to = SharedAddress(panels[piece / 4]) + PlaceInPanel(first_key, piece % 4 * 2 + swapped);
+  // All before the first is stored: a store's registers cannot be written again until it has read them.
+  uint4 values[kLoads][2];
 #pragma unroll
   for (int i = 0; i < kLoads; ++i) {
     const __nv_bfloat162 factor = __float2bfloat162_rn(__fmul_rn(scales[i], 0x1p60F));
-    StoreSixteen(place_of(to, i), DequantizeEight(first[i], factor));
-    StoreSixteen(place_of(to, i) ^ 16, DequantizeEight(second[i], factor));
+    values[i][0] = DequantizeEight(first[i], factor);
+    values[i][1] = DequantizeEight(second[i], factor);
+  }
+#pragma unroll
+  for (int i = 0; i < kLoads; ++i) {
+    StoreSixteen(place_of(to, i), values[i][0]);
+    StoreSixteen(place_of(to ^ 16, i), values[i][1]);
   }
 }
 
