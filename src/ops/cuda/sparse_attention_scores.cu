@@ -115,10 +115,10 @@ __device__ void TakeQueries(const SparseAttention& work, int row, int head_group
   __syncwarp();
 }
 
-__device__ void Score(const LaunchedAttention& launched, const Stretch& stretch, ScoreShared& shared) {
+__device__ void Score(const LaunchedAttention& launched, const Stretch& stretch, int half,
+                      ScoreShared& shared) {
   const SparseAttention& work = launched.work;
   const int32_t first_position = FirstPosition(work, stretch.row, stretch.first, stretch.count);
-  const int half = static_cast<int>(threadIdx.x / 128);
   const bool in_turn = launched.head_groups == 1;
   const int head_group = in_turn ? 0 : half;
   uint32_t queries[kSteps][4];
@@ -168,8 +168,8 @@ __device__ void Score(const LaunchedAttention& launched, const Stretch& stretch,
 
 template <bool kFp8>
 __global__ void __launch_bounds__(kThreads, 1) ScoreKernel(const LaunchedAttention launched) {
-  extern __shared__ uint8_t memory[];
-  ScoreShared& shared = *reinterpret_cast<ScoreShared*>(memory + (-SharedAddress(memory) & 1023U));
+  extern __shared__ __align__(1024) uint8_t memory[];
+  ScoreShared& shared = *reinterpret_cast<ScoreShared*>(memory);
   LetDependentsStart();
   const auto number = static_cast<int>(blockIdx.x);
   const int stretches = static_cast<int>(gridDim.x) / static_cast<int>(launched.work.rows);
@@ -188,18 +188,20 @@ __global__ void __launch_bounds__(kThreads, 1) ScoreKernel(const LaunchedAttenti
   constexpr int kMathRegisters = 208;
   static_assert(kGatherThreads * kGatherRegisters + kMathThreads * kMathRegisters <=
                 kThreads * 168);  // 168: compiled for
-  if (threadIdx.x >= kMathThreads) {
+  // The same in all lanes, which the compiler cannot know of threadIdx.
+  const int warpgroup = __shfl_sync(~0U, static_cast<int>(threadIdx.x) / 128, 0);
+  if (warpgroup >= kMathThreads / 128) {
     GiveRegisters<kGatherRegisters>();
     BringKeys<kFp8>(launched.work, stretch, shared);
   } else {
     TakeRegisters<kMathRegisters>();
-    Score(launched, stretch, shared);
+    Score(launched, stretch, warpgroup, shared);
   }
 }
 
 template <bool kFp8>
 cudaError_t LaunchAs(const LaunchedAttention& launched, cudaStream_t stream) {
-  constexpr int kBytes = static_cast<int>(sizeof(ScoreShared)) + 1024;
+  constexpr int kBytes = static_cast<int>(sizeof(ScoreShared));
   static_assert(kBytes <= 227 * 1024);
   if (const cudaError_t error =
           cudaFuncSetAttribute(ScoreKernel<kFp8>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);

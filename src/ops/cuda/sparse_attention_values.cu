@@ -269,8 +269,8 @@ __device__ void Accumulate(const LaunchedAttention& launched, int item, int part
 template <bool kFp8, int kParts>
 __global__ void __launch_bounds__(Split<kParts>::kThreads, 1) ValueKernel(const LaunchedAttention launched) {
   using Split = Split<kParts>;
-  extern __shared__ uint8_t memory[];
-  auto& shared = *reinterpret_cast<ValueShared<kParts>*>(memory + (-SharedAddress(memory) & 1023U));
+  extern __shared__ __align__(1024) uint8_t memory[];
+  auto& shared = *reinterpret_cast<ValueShared<kParts>*>(memory);
   const auto item = static_cast<int>(blockIdx.x) / kParts;
   const auto part = static_cast<int>(blockIdx.x) % kParts;
   if (threadIdx.x == 0) {
@@ -281,7 +281,8 @@ __global__ void __launch_bounds__(Split<kParts>::kThreads, 1) ValueKernel(const 
     FenceBarrierInit();
   }
   __syncthreads();
-  const int group = static_cast<int>(threadIdx.x / 128);
+  // The same in all lanes, which the compiler cannot know of threadIdx.
+  const int group = __shfl_sync(~0U, static_cast<int>(threadIdx.x) / 128, 0);
   const int row = item / launched.head_groups;
   if (group < Split::kGatherGroups) {
     BringValues<kFp8, kParts>(launched.work, row, part, group, shared);
@@ -289,13 +290,13 @@ __global__ void __launch_bounds__(Split<kParts>::kThreads, 1) ValueKernel(const 
     Accumulate<kParts>(launched, item, part, group - Split::kGatherGroups, shared);
   } else {
     const int blocks = BlocksWithKeys(FirstPosition(launched.work, row, 0, kMostBlocks));
-    if (threadIdx.x % 32 == 0) BringWeights<kParts>(launched, item, blocks, shared);
+    if (Elected()) BringWeights<kParts>(launched, item, blocks, shared);
   }
 }
 
 template <bool kFp8, int kParts>
 cudaError_t LaunchAs(const LaunchedAttention& launched, cudaStream_t stream) {
-  constexpr int kBytes = static_cast<int>(sizeof(ValueShared<kParts>)) + 1024;
+  constexpr int kBytes = static_cast<int>(sizeof(ValueShared<kParts>));
   static_assert(kBytes <= 227 * 1024);
   if (const cudaError_t error = cudaFuncSetAttribute(ValueKernel<kFp8, kParts>,
                                                      cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
