@@ -5,9 +5,7 @@
 #include "ops/cuda/hopper.cuh"
 #include "ops/cuda/latent_gather.cuh"
 
-// How a warpgroup of sparse_attention.cu copies and dequantises a block of keys. What the kernels for few
-// rows do in latent_gather.cuh gives the same values in the same places; there it has not been replaced by
-// this yet.
+// How warpgroups copy selected keys of sparse attention into shared memory and dequantise them there.
 namespace sluice::ops::cuda {
 
 // A warp's 16 keys as it copies them: 128 bytes of four keys at once, 8 lanes for each. So the addresses of
@@ -57,11 +55,12 @@ __device__ inline void CopyKeyValues(const SparseAttention& work, int32_t row, i
 }
 
 // The same from an FP8 cache. Codes go into the warp's rows of the second half's panels, 128 channels in
-// each, and are dequantised from there (DequantizeKeyQuarter): nothing waits in registers. Scales and
-// the first quarter are a group of copies, and the rest, which comes while that quarter is dequantised,
-// another.
-__device__ inline void CopyKeyCodes(const SparseAttention& work, int32_t row, uint8_t (*panels)[kPanelBytes],
-                                    float (*scales)[kQuantBlocks]) {
+// each, and are dequantised from there (DequantizeKeyQuarter): nothing waits in registers. kFirstApart:
+// scales and the first quarter are a group of copies, the rest, which comes while that quarter is
+// dequantised, is of another.
+template <bool kFirstApart>
+__device__ void CopyKeyCodes(const SparseAttention& work, int32_t row, uint8_t (*panels)[kPanelBytes],
+                             float (*scales)[kQuantBlocks]) {
   const KeyCopies keys(work, kCodesRowBytes, row);
   const int lane = static_cast<int>(threadIdx.x % 32);
   if (lane < kWarpKeys) {
@@ -71,10 +70,9 @@ __device__ inline void CopyKeyCodes(const SparseAttention& work, int32_t row, ui
 #pragma unroll
   for (int quarter = 0; quarter < kQuantBlocks; ++quarter) {
     keys.Copy(kQuantBlock * quarter, panels[kHalfPanels + quarter]);
-    if (quarter == 0) EndCopyGroup();
+    if (kFirstApart && quarter == 0) EndCopyGroup();
   }
   keys.Copy(kCodesRowBytes - 2 * kRotated, panels[kRotatedPanel]);
-  EndCopyGroup();
 }
 
 // Two codes as bf16, times a power of two: exact. `kPick` puts each code into the lower byte of a half,
@@ -112,9 +110,10 @@ __device__ void DequantizeWarpPanels(const uint8_t (*raw)[kPanelBytes], uint8_t 
   const auto place_of = [](uint32_t first, int i) {
     return (first ^ (kLoadKeys * i % 8 * 16)) + kLoadKeys * 128 * i;
   };
-  // Lanes of neighbouring panels, and of neighbouring keys, begin with different halves of their 16 codes, so
-  // that loads and stores meet all banks.
-  const int swapped = kWide > 1 ? (piece / 4 + lane / kLanes) % 2 : 0;
+  // Half of the lanes begin with the second half of their 16 codes, those of neighbouring panels or of
+  // neighbouring keys, so that loads and stores meet as many banks as they can.
+  const int beside = kWide == 1 ? lane / kLanes / 2 : piece / 4 + (kWide == 2 ? lane / kLanes : piece / 8);
+  const int swapped = beside % 2;
   uint2 first[kLoads], second[kLoads];
   float scales[kLoads];
   const uint32_t from = SharedAddress(raw[piece / 8]) + PlaceInPanel(first_key, piece % 8) + 8 * swapped;

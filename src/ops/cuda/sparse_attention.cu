@@ -50,7 +50,8 @@ __device__ void ScoreBlock(const SparseAttention& work, int32_t row, int slot, u
   uint8_t(*panels)[kPanelBytes] = shared.keys[slot];
   if constexpr (kFp8) {
     for (int half = 0; half < 2; ++half) Wait(&shared.keys_empty[slot][half], parity ^ 1);
-    CopyKeyCodes(work, row, panels, shared.scales[slot]);
+    CopyKeyCodes<true>(work, row, panels, shared.scales[slot]);
+    EndCopyGroup();
     WaitForCopyGroups<1>();
     __syncwarp();
 #pragma unroll 1

@@ -2,6 +2,7 @@
 
 #include "ops/cuda/attention_math.cuh"
 #include "ops/cuda/hopper.cuh"
+#include "ops/cuda/key_copies.cuh"
 #include "ops/cuda/latent_gather.cuh"
 #include "ops/cuda/ring.cuh"
 #include "ops/cuda/sparse_attention_few.cuh"
@@ -53,7 +54,7 @@ __device__ void BringKeys(const SparseAttention& work, const Stretch& stretch, S
       if (block < blocks) {
         const int32_t row = rows.Next();
         open(block);
-        CopyCodes(work, row, shared.panels[next.slot], shared.scales[next.slot]);
+        CopyKeyCodes<false>(work, row, shared.panels[next.slot], shared.scales[next.slot]);
         next.Next();
       }
       EndCopyGroup();
@@ -67,7 +68,7 @@ __device__ void BringKeys(const SparseAttention& work, const Stretch& stretch, S
       __syncwarp();
 #pragma unroll 1
       for (int quarter = 0; quarter < kQuantBlocks; ++quarter) {
-        DequantizeQuarter(quarter, shared.panels[slot.slot], shared.scales[slot.slot]);
+        DequantizeKeyQuarter(quarter, shared.panels[slot.slot], shared.scales[slot.slot]);
       }
       FenceShared();
       Arrive(&shared.full[slot.slot]);
@@ -78,7 +79,7 @@ __device__ void BringKeys(const SparseAttention& work, const Stretch& stretch, S
     for (int block = 0; block < blocks; ++block) {
       const int32_t row = rows.Next();
       open(block);
-      for (int half = 0; half < 2; ++half) CopyValues(work, row, half, shared.panels[next.slot]);
+      for (int half = 0; half < 2; ++half) CopyKeyValues(work, row, half, shared.panels[next.slot]);
       ArriveAfterCopies(&shared.full[next.slot]);
       next.Next();
     }

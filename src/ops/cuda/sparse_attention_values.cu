@@ -4,6 +4,7 @@
 
 #include "ops/cuda/attention_math.cuh"
 #include "ops/cuda/hopper.cuh"
+#include "ops/cuda/key_copies.cuh"
 #include "ops/cuda/latent_gather.cuh"
 #include "ops/cuda/sparse_attention_few.cuh"
 #include "ops/cuda/sparse_attention_launch.h"
@@ -113,7 +114,7 @@ __device__ void BringValuePanels(const SparseAttention& work, const int32_t* row
   ArriveAfterCopies(full);
 }
 
-// The same of codes, which DequantizePanels takes from the last of the panels.
+// The same of codes, which DequantizeWarpPanels takes from the last of the panels.
 template <int kParts>
 __device__ void BringCodesOfPart(const SparseAttention& work, const int32_t* rows, int part,
                                  uint8_t (*raw)[kPanelBytes], float (*scales)[Split<kParts>::kScales]) {
@@ -173,8 +174,8 @@ __device__ void BringValues(const SparseAttention& work, int row, int part, int 
       __syncwarp();
       const int slot = Stage(own * kGatherGroups + group).slot;
       const float(*scales)[Split::kScales] = shared.scales[slot];
-      DequantizePanels<Split::kValuePanels>(shared.panels[slot] + kRaw, shared.panels[slot] + 1,
-                                            [&](int key, int piece) { return scales[key][piece / 8]; });
+      DequantizeWarpPanels<Split::kValuePanels>(shared.panels[slot] + kRaw, shared.panels[slot] + 1,
+                                                [&](int key, int piece) { return scales[key][piece / 8]; });
       FenceShared();
       Arrive(&shared.full[slot]);
     }
