@@ -167,12 +167,12 @@ __device__ void ScoreTiles(const LaunchedAttention& launched, Shared& shared) {
 
 // ---- values ----
 
-// o += weights x values of the block, which then may go, and of the weights' sums the same.
+// o += weights x values of the block, which then may go, and of the weights' sums the same. Who wrote weights
+// and keys has fenced them (ScoreBlock, WeighBlock).
 __device__ void AccumulateBlock(int half, const Ring<kBlockSlots>& block, bool first, Shared& shared,
                                 float (&sums)[2], float (&o)[2][kChannels / 2]) {
   const int slot = block.slot;
   Wait(&shared.weights_full[slot], block.parity);
-  FenceShared();
   const float rescale[2] = {shared.rescale[slot][HeadOf(0)], shared.rescale[slot][HeadOf(1)]};
 #pragma unroll
   for (int i = 0; i < 2; ++i) sums[i] = __fmaf_rn(sums[i], rescale[i], shared.sums[slot][HeadOf(i)]);

@@ -210,7 +210,7 @@ __device__ void BringWeights(const LaunchedAttention& launched, int item, int bl
 // ---- math ----
 
 // o (1 / sum) of a warpgroup's channels.
-template <int kParts>
+template <bool kFp8, int kParts>
 __device__ void Accumulate(const LaunchedAttention& launched, int item, int part, int group,
                            ValueShared<kParts>& shared) {
   using Split = Split<kParts>;
@@ -225,7 +225,7 @@ __device__ void Accumulate(const LaunchedAttention& launched, int item, int part
   for (int block = 0; block < blocks; ++block) {
     const Stage<Split::kStages> stage(block);
     Wait(&shared.full[stage.slot], stage.parity);
-    FenceShared();
+    if constexpr (!kFp8) FenceShared();  // codes have been fenced by who dequantised them
     const auto& softmax = shared.softmax[stage.slot];
     const float rescale[2] = {softmax.rescale[HeadOf(0)], softmax.rescale[HeadOf(1)]};
 #pragma unroll
@@ -288,7 +288,7 @@ __global__ void __launch_bounds__(Split<kParts>::kThreads, 1) ValueKernel(const 
   if (group < Split::kGatherGroups) {
     BringValues<kFp8, kParts>(launched.work, row, part, group, shared);
   } else if (group < Split::kGatherGroups + Split::kMathGroups) {
-    Accumulate<kParts>(launched, item, part, group - Split::kGatherGroups, shared);
+    Accumulate<kFp8, kParts>(launched, item, part, group - Split::kGatherGroups, shared);
   } else {
     const int blocks = BlocksWithKeys(FirstPosition(launched.work, row, 0, kMostBlocks));
     if (Elected()) BringWeights<kParts>(launched, item, blocks, shared);
