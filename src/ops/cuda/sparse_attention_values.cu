@@ -104,12 +104,15 @@ __device__ void BringValuePanels(const SparseAttention& work, const int32_t* row
   const int piece = lane % kLanes;
   const uint8_t* from =
       static_cast<const uint8_t*>(work.latents) + 2 * part * Split<kParts>::kChannels + 16 * piece;
+  constexpr int kCopies = kWarpKeys * kLanes / 32;
+  const auto key = [&](int i) { return i * (32 / kLanes) + lane / kLanes; };
+  int32_t row[kCopies];  // all before the first copy, behind which the compiler leaves a load
 #pragma unroll
-  for (int i = 0; i < kWarpKeys * kLanes / 32; ++i) {
-    const int key = i * (32 / kLanes) + lane / kLanes;
-    const int32_t row = rows[key];
-    CopySixteen(from + max(row, 0) * (2 * kLatentWidth),
-                panels[piece / 8] + PlaceInPanel(GatherWarp() * kWarpKeys + key, piece % 8), row >= 0);
+  for (int i = 0; i < kCopies; ++i) row[i] = rows[key(i)];
+#pragma unroll
+  for (int i = 0; i < kCopies; ++i) {
+    CopySixteen(from + max(row[i], 0) * (2 * kLatentWidth),
+                panels[piece / 8] + PlaceInPanel(GatherWarp() * kWarpKeys + key(i), piece % 8), row[i] >= 0);
   }
   ArriveAfterCopies(full);
 }
@@ -123,20 +126,23 @@ __device__ void BringCodesOfPart(const SparseAttention& work, const int32_t* row
   const int piece = lane % kLanes;
   const auto* latents = static_cast<const uint8_t*>(work.latents);
   const int channel = part * Split<kParts>::kChannels;
+  constexpr int kCopies = kWarpKeys * kLanes / 32;
+  const auto key = [&](int i) { return i * (32 / kLanes) + lane / kLanes; };
+  int32_t row[kCopies];  // all before the first copy, behind which the compiler leaves a load
 #pragma unroll
-  for (int i = 0; i < kWarpKeys * kLanes / 32; ++i) {
-    const int key = i * (32 / kLanes) + lane / kLanes;
-    const int32_t row = rows[key];
-    CopySixteen(latents + int64_t{max(row, 0)} * kCodesRowBytes + channel + 16 * piece,
-                raw[piece / 8] + PlaceInPanel(GatherWarp() * kWarpKeys + key, piece % 8), row >= 0);
+  for (int i = 0; i < kCopies; ++i) row[i] = rows[key(i)];
+  const int32_t scaled_row = rows[lane % kWarpKeys];
+#pragma unroll
+  for (int i = 0; i < kCopies; ++i) {
+    CopySixteen(latents + int64_t{max(row[i], 0)} * kCodesRowBytes + channel + 16 * piece,
+                raw[piece / 8] + PlaceInPanel(GatherWarp() * kWarpKeys + key(i), piece % 8), row[i] >= 0);
   }
   if (lane < kWarpKeys) {
-    const int32_t row = rows[lane];
     const uint8_t* from =
-        latents + int64_t{max(row, 0)} * kCodesRowBytes + kLatent + channel / kQuantBlock * 4;
+        latents + int64_t{max(scaled_row, 0)} * kCodesRowBytes + kLatent + channel / kQuantBlock * 4;
 #pragma unroll
     for (int i = 0; i < Split<kParts>::kScales; ++i) {
-      CopyFour(from + 4 * i, &scales[GatherWarp() * kWarpKeys + lane][i], row >= 0);
+      CopyFour(from + 4 * i, &scales[GatherWarp() * kWarpKeys + lane][i], scaled_row >= 0);
     }
   }
 }
