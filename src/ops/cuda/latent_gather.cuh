@@ -70,21 +70,26 @@ __device__ inline int32_t CountKeys(const int32_t* selection, int32_t top_k) {
   return found;
 }
 
-// 64 heads of a row, zeros for those that there are not. The work of the block's first kWarps warps.
+// 64 heads of a row, zeros for those that there are not; 128 bytes of four heads at once, 8 lanes for each.
+// The work of the block's first kWarps warps.
 template <int kWarps>
 __device__ void BringQueries(const SparseAttention& work, const Tile& tile, uint8_t (*panels)[kPanelBytes],
                              uint64_t* full) {
-  const int warp = static_cast<int>(threadIdx.x / 32);
+  constexpr int kCopyHeads = 4;
+  constexpr int kCopies = static_cast<int>(kTileHeads) / kWarps / kCopyHeads;
+  static_assert(kCopies * kCopyHeads % 8 == 0);  // for PlaceBelow
   const int lane = static_cast<int>(threadIdx.x % 32);
-  const auto* q = static_cast<const __nv_bfloat16*>(work.q_latent) + tile.row * work.q_stride;
-#pragma unroll 1
-  for (int i = 0; i < kTileHeads / kWarps; ++i) {
-    const int query = i * kWarps + warp;
-    const int64_t head = tile.head_group * kTileHeads + query;
+  const int query = static_cast<int>(threadIdx.x / 32) * (kCopies * kCopyHeads) + lane / 8;
+  const int place = PlaceInPanel(query, lane % 8);
+  const auto* q = static_cast<const uint8_t*>(work.q_latent) + 2 * tile.row * work.q_stride + 16 * (lane % 8);
+#pragma unroll
+  for (int i = 0; i < kCopies; ++i) {
+    const int64_t head = tile.head_group * kTileHeads + query + kCopyHeads * i;
     const bool present = head < work.heads;
-    const auto* from = reinterpret_cast<const uint8_t*>(q + (present ? head * kLatentWidth : 0));
-    for (int piece = lane; piece < kPanels * 8; piece += 32) {
-      CopySixteen(from + 16 * piece, panels[piece / 8] + PlaceInPanel(query, piece % 8), present);
+    const uint8_t* from = q + (present ? head * (2 * kLatentWidth) : 0);
+#pragma unroll
+    for (int panel = 0; panel < kPanels; ++panel) {
+      CopySixteen(from + 128 * panel, panels[panel] + PlaceBelow(place, kCopyHeads * i), present);
     }
   }
   ArriveAfterCopies(full);

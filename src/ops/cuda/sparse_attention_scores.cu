@@ -92,18 +92,20 @@ __device__ void BringKeys(const SparseAttention& work, const Stretch& stretch, S
 __device__ void TakeQueries(const SparseAttention& work, int row, int head_group,
                             uint8_t (*panels)[kPanelBytes], uint32_t (&queries)[kSteps][4]) {
   constexpr int kWarpQueries = 16;
-  constexpr int kPieces = kPanels * 8;  // of 16 bytes
+  constexpr int kCopyQueries = 4;  // 128 bytes of each at once, 8 lanes for each
   const int lane = Lane();
   const int first = static_cast<int>(threadIdx.x % 128 / 32) * kWarpQueries;
-  const auto* q = static_cast<const uint8_t*>(work.q_latent) + 2 * row * work.q_stride;
-#pragma unroll 4
-  for (int i = lane; i < kWarpQueries * kPieces; i += 32) {
-    const int query = first + i / kPieces;
-    const int piece = i % kPieces;
-    const int64_t head = head_group * kTileHeads + query;
+  const int place = PlaceInPanel(first + lane / 8, lane % 8);
+  const auto* q = static_cast<const uint8_t*>(work.q_latent) + 2 * row * work.q_stride + 16 * (lane % 8);
+#pragma unroll
+  for (int i = 0; i < kWarpQueries / kCopyQueries; ++i) {
+    const int64_t head = head_group * kTileHeads + first + kCopyQueries * i + lane / 8;
     const bool present = head < work.heads;
-    CopySixteen(q + (present ? head * (2 * kLatentWidth) : 0) + 16 * piece,
-                panels[piece / 8] + PlaceInPanel(query, piece % 8), present);
+    const uint8_t* from = q + (present ? head * (2 * kLatentWidth) : 0);
+#pragma unroll
+    for (int panel = 0; panel < kPanels; ++panel) {
+      CopySixteen(from + 128 * panel, panels[panel] + PlaceBelow(place, kCopyQueries * i), present);
+    }
   }
   WaitForCopies();
   __syncwarp();
