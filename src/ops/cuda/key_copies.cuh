@@ -54,23 +54,27 @@ __device__ inline void CopyKeyValues(const SparseAttention& work, int32_t row, i
   if (half == 1) keys.Copy(kHalfBytes, panels[kRotatedPanel]);
 }
 
-// The same from an FP8 cache. Codes go into the warp's rows of the second half's panels, 128 channels in
-// each, and are dequantised from there (DequantizeKeyQuarter): nothing waits in registers. kFirstApart:
-// scales and the first quarter are a group of copies, the rest, which comes while that quarter is
-// dequantised, is of another.
-template <bool kFirstApart>
-__device__ void CopyKeyCodes(const SparseAttention& work, int32_t row, uint8_t (*panels)[kPanelBytes],
-                             float (*scales)[kQuantBlocks]) {
-  const KeyCopies keys(work, kCodesRowBytes, row);
+// From an FP8 cache: the scales of the keys' codes.
+__device__ inline void CopyKeyScales(const SparseAttention& work, int32_t row,
+                                     float (*scales)[kQuantBlocks]) {
   const int lane = static_cast<int>(threadIdx.x % 32);
   if (lane < kWarpKeys) {
     CopySixteen(static_cast<const uint8_t*>(work.latents) + int64_t{max(row, 0)} * kCodesRowBytes + kLatent,
                 scales[GatherWarp() * kWarpKeys + lane], row >= 0);
   }
+}
+
+// Codes, scales and rotated channels from there. Codes go into the warp's rows of the second half's panels,
+// 128 channels in each, and are dequantised from there (DequantizeKeyQuarter): nothing waits in registers.
+// With a kFirstQuarter above 0 those of the quarters before it and the scales are not brought.
+template <int kFirstQuarter>
+__device__ void CopyKeyCodes(const SparseAttention& work, int32_t row, uint8_t (*panels)[kPanelBytes],
+                             float (*scales)[kQuantBlocks]) {
+  const KeyCopies keys(work, kCodesRowBytes, row);
+  if constexpr (kFirstQuarter == 0) CopyKeyScales(work, row, scales);
 #pragma unroll
-  for (int quarter = 0; quarter < kQuantBlocks; ++quarter) {
+  for (int quarter = kFirstQuarter; quarter < kQuantBlocks; ++quarter) {
     keys.Copy(kQuantBlock * quarter, panels[kHalfPanels + quarter]);
-    if (kFirstApart && quarter == 0) EndCopyGroup();
   }
   keys.Copy(kCodesRowBytes - 2 * kRotated, panels[kRotatedPanel]);
 }
@@ -146,5 +150,63 @@ __device__ inline void DequantizeKeyQuarter(int quarter, uint8_t (*panels)[kPane
   DequantizeWarpPanels<2>(panels + kHalfPanels + quarter, panels + 2 * quarter,
                           [&](int key, int) { return scales[key][quarter]; });
 }
+
+// The first half of the channels' codes of a warp's keys, in registers from the cache on: a lane has what it
+// would copy, which is what it would load to dequantise. They and the scales, which are a group of copies,
+// are brought before there is room for the rest of the block.
+class CodesAhead {
+ public:
+  static constexpr int kQuarters = kQuantBlocks / 2;
+
+  // Under way on return. `row` of each key in its lane.
+  __device__ void Bring(const SparseAttention& work, int32_t row, float (*scales)[kQuantBlocks]) {
+    CopyKeyScales(work, row, scales);
+    EndCopyGroup();
+    const int lane = static_cast<int>(threadIdx.x % 32);
+#pragma unroll
+    for (int i = 0; i < kLoads; ++i) {
+      const int32_t cache_row = __shfl_sync(~0U, row, kLoadKeys * i + lane / 8);
+      const uint8_t* from =
+          static_cast<const uint8_t*>(work.latents) + int64_t{max(cache_row, 0)} * kCodesRowBytes;
+#pragma unroll
+      for (int quarter = 0; quarter < kQuarters; ++quarter) {
+        codes_[quarter][i] =
+            LoadGlobalSixteen(from + kQuantBlock * quarter + 16 * (lane % 8), cache_row >= 0);
+      }
+    }
+  }
+  // Dequantised into two panels of bf16.
+  __device__ void Store(int quarter, uint8_t (*panels)[kPanelBytes],
+                        const float (*scales)[kQuantBlocks]) const {
+    const int lane = static_cast<int>(threadIdx.x % 32);
+    const int piece = lane % 8;
+    const int first_key = GatherWarp() * kWarpKeys + lane / 8;
+    const bool swapped = (piece / 4 + lane / 8) % 2 != 0;  // as in DequantizeWarpPanels
+    const uint32_t to =
+        SharedAddress(panels[piece / 4]) + PlaceInPanel(first_key, piece % 4 * 2 + (swapped ? 1 : 0));
+    uint4 values[kLoads][2];
+#pragma unroll
+    for (int i = 0; i < kLoads; ++i) {
+      const float scale = scales[first_key + kLoadKeys * i][quarter];
+      const __nv_bfloat162 factor = __float2bfloat162_rn(__fmul_rn(scale, 0x1p60F));
+      const uint4& codes = codes_[quarter][i];
+      const uint2 first = {swapped ? codes.z : codes.x, swapped ? codes.w : codes.y};
+      const uint2 second = {swapped ? codes.x : codes.z, swapped ? codes.y : codes.w};
+      values[i][0] = DequantizeEight(first, factor);
+      values[i][1] = DequantizeEight(second, factor);
+    }
+#pragma unroll
+    for (int i = 0; i < kLoads; ++i) {
+      const uint32_t place = (to ^ (kLoadKeys * i % 8 * 16)) + kLoadKeys * 128 * i;
+      StoreSixteen(place, values[i][0]);
+      StoreSixteen(place ^ 16, values[i][1]);
+    }
+  }
+
+ private:
+  static constexpr int kLoadKeys = 4;
+  static constexpr int kLoads = kWarpKeys / kLoadKeys;
+  uint4 codes_[kQuarters][kLoads];
+};
 
 }  // namespace sluice::ops::cuda

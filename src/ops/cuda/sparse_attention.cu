@@ -43,23 +43,27 @@ __device__ Tile TakeTile(Ring<kTileSlots>& slot, Shared& shared) {
 // ---- scores and weights ----
 
 // s = queries x keys of the block, which are in the slot then; from a bf16 cache the first half of the
-// channels is multiplied while the second comes. `row`: of the lane's key.
+// channels is multiplied while the second comes, from FP8 it is in registers (`ahead`) when the slot becomes
+// empty. `row`: of the lane's key.
 template <bool kFp8>
-__device__ void ScoreBlock(const SparseAttention& work, int32_t row, int slot, uint32_t parity,
-                           uint32_t queries_parity, Shared& shared, float (&s)[32]) {
+__device__ void ScoreBlock(const SparseAttention& work, int32_t row, const CodesAhead& ahead, int slot,
+                           uint32_t parity, uint32_t queries_parity, Shared& shared, float (&s)[32]) {
   uint8_t(*panels)[kPanelBytes] = shared.keys[slot];
   if constexpr (kFp8) {
     for (int half = 0; half < 2; ++half) Wait(&shared.keys_empty[slot][half], parity ^ 1);
-    CopyKeyCodes<true>(work, row, panels, shared.scales[slot]);
+    CopyKeyCodes<CodesAhead::kQuarters>(work, row, panels, shared.scales[slot]);
     EndCopyGroup();
-    WaitForCopyGroups<1>();
+    WaitForCopyGroups<1>();  // for the scales
+    __syncwarp();
+#pragma unroll
+    for (int quarter = 0; quarter < CodesAhead::kQuarters; ++quarter) {
+      ahead.Store(quarter, panels + 2 * quarter, shared.scales[slot]);
+    }
+    WaitForCopyGroups<0>();
     __syncwarp();
 #pragma unroll 1
-    for (int quarter = 0; quarter < kQuantBlocks; ++quarter) {
+    for (int quarter = CodesAhead::kQuarters; quarter < kQuantBlocks; ++quarter) {
       DequantizeKeyQuarter(quarter, panels, shared.scales[slot]);
-      if (quarter > 0) continue;
-      WaitForCopies();  // of the other quarters
-      __syncwarp();
     }
   } else {
 #pragma unroll 1
@@ -146,19 +150,24 @@ __device__ void ScoreTiles(const LaunchedAttention& launched, Shared& shared) {
     if (tile.keys == 0) continue;
     KeyRows rows(work, tile, block, kBlockSlots);
     if constexpr (kDraws) draw.AwaitRoom();
+    if constexpr (kFp8) WaitForCopies();  // of scales for no block, behind the last tile's end
     Wait(&shared.queries_empty, queries_parity ^ 1);
     BringQueries<kScoreWarps>(work, tile, shared.queries, &shared.queries_full);
     const int blocks = (tile.keys + kBlockKeys - 1) / kBlockKeys;
     if (block >= blocks) ArriveOnce(&shared.queries_empty);
+    int32_t row = rows.Next();
+    CodesAhead ahead;
+    if constexpr (kFp8) ahead.Bring(work, row, shared.scales[kSlot]);
     for (; block < blocks; block += kBlockSlots) {
-      const int32_t row = rows.Next();
       if constexpr (kDraws) draw.Step();
       float s[32];
-      ScoreBlock<kFp8>(work, row, kSlot, parity, queries_parity, shared, s);
+      ScoreBlock<kFp8>(work, row, ahead, kSlot, parity, queries_parity, shared, s);
       if (block + kBlockSlots >= blocks) ArriveOnce(&shared.queries_empty);
       if (block + 1 == blocks) MaskScores(tile.keys - block * kBlockKeys, s);
       WeighBlock(launched.exponent_scale, block == 0, kSlot, parity, shared, s);
       parity ^= 1;
+      row = rows.Next();
+      if constexpr (kFp8) ahead.Bring(work, row, shared.scales[kSlot]);
     }
     block -= blocks;
     queries_parity ^= 1;

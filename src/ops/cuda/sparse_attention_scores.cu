@@ -54,7 +54,7 @@ __device__ void BringKeys(const SparseAttention& work, const Stretch& stretch, S
       if (block < blocks) {
         const int32_t row = rows.Next();
         open(block);
-        CopyKeyCodes<false>(work, row, shared.panels[next.slot], shared.scales[next.slot]);
+        CopyKeyCodes<0>(work, row, shared.panels[next.slot], shared.scales[next.slot]);
         next.Next();
       }
       EndCopyGroup();
