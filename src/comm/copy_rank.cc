@@ -73,6 +73,14 @@ CopyRank::CopyRank(int rank, int size, std::span<const int> peers, KeyValueStore
 CopyRank::~CopyRank() {
   mesh_.TellLeave();
   mesh_.Close();
+  {
+    // A peer may just be opening a mark that it was told of.
+    std::lock_guard lock(board_->mutex);
+    for (auto& [peer, of] : peers_) {
+      for (const auto& lane : of.own_lanes) static_cast<void>(lane->free.release());
+      for (const auto& lane : of.lanes) static_cast<void>(lane->copied.release());
+    }
+  }
   if (!failed_) return;
   // What they wait for may never come, and they would wait for it.
   for (auto& [peer, of] : peers_) {

@@ -47,6 +47,13 @@ struct Pipeline {
       hops[stage]->UseStream(streams[stage]);
     }
   }
+  // What is on the streams uses the hops' buffers, also behind rows that nobody waits for any more.
+  ~Pipeline() {
+    for (comm::TestStream& stream : streams) {
+      stream.SetBeforeFinish(nullptr);
+      stream.Finish();
+    }
+  }
   // What a stage makes of a pass: one more than what comes.
   void Forward(int stage, const PassId& pass) {
     if (!hops[stage]->Expects(pass)) hops[stage]->Expect(pass, kRows);

@@ -35,6 +35,7 @@ class DeviceSharing {
   // when it is put on a stream, whatever is recorded after.
   virtual std::unique_ptr<StreamMark> NewMark() = 0;
   virtual void Record(WorkStream& stream, StreamMark& mark) = 0;
+  // From now on the mark must stay until the process ends: another process may be opening it still.
   virtual Name NameOf(const StreamMark& mark) = 0;
   // Another process's: for WaitFor alone. That it was recorded its process must have said by other means.
   virtual std::unique_ptr<StreamMark> OpenMark(const Name& mark) = 0;
