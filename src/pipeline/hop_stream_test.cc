@@ -5,10 +5,7 @@
 #include <cstring>
 
 #include "base/error.h"
-#include "comm/gloo_world.h"
-#include "comm/key_value_store.h"
-#include "comm/on_all_ranks.h"
-#include "comm/peer_copies.h"
+#include "comm/test_copies.h"
 #include "comm/test_streams.h"
 #include "comm/thread_world.h"
 #include "pipeline/hop.h"
@@ -26,18 +23,11 @@ enum class Between { kThreads, kCopies };
 
 // A pipeline of one lane, each stage with its stream, hop and recorder.
 struct Pipeline {
-  Pipeline(Between between, int stages, Duration timeout = std::chrono::seconds(20)) : streams(stages) {
-    world = comm::MakeThreadWorld(stages, timeout, memory);
-    if (between == Between::kCopies) {
-      comm::LocalStore store;
-      comm::OnAllRanks(stages, [&](int stage) {
-        std::vector<int> to, from;
-        if (stage + 1 < stages) to.push_back(stage + 1);
-        if (stage > 0) from.push_back(stage - 1);
-        world[stage] = comm::MakePeerCopies(std::move(world[stage]), sharing, to, from, store,
-                                            comm::kLoopback, true, timeout, nullptr);
-      });
-    }
+  Pipeline(Between between, int stages, Duration timeout = std::chrono::seconds(20))
+      : sharings(comm::OnOneHost(stages)), streams(stages) {
+    world = between == Between::kCopies
+                ? comm::MakeCopyChain(sharings, memory, timeout, /*required=*/true).world
+                : comm::MakeThreadWorld(stages, timeout, memory);
     for (int stage = 0; stage < stages; ++stage) {
       recorders.push_back(std::make_unique<trace::Recorder>(stage));
       world[stage]->SetRecorder(recorders[stage].get());
@@ -70,7 +60,7 @@ struct Pipeline {
   }
 
   comm::StreamMemory memory;
-  comm::TestSharing sharing;
+  comm::Sharings sharings;
   std::vector<std::unique_ptr<comm::Communicator>> world;
   std::vector<comm::TestStream> streams;
   std::vector<std::unique_ptr<trace::Recorder>> recorders;
