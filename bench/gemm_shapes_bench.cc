@@ -2,6 +2,8 @@
 // shapes of DeepSeek-V3.2. A line for each linear, us: the costs in ops/cuda/gemm.cc come from it.
 //
 //   gemm_shapes_bench [PART]      only linears whose name has PART in it
+//
+// The columns are named by the tile of a block; the first two are of pairs of blocks.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -109,7 +111,7 @@ void Run(std::string_view part) {
   linears.push_back({kB, 16, 129280, 7168, 0, 1, 0, 0, DType::kF32});
   fmt::print("{:40}", "us");
   for (const auto& shape : kTileShapes) {
-    fmt::print(" {:>7}", fmt::format("{}x{}", shape.all_rows(), shape.outputs()));
+    fmt::print(" {:>7}", fmt::format("{}x{}", shape.rows(), shape.outputs()));
   }
   fmt::print("\n");
   for (const Linear& linear : linears) {

@@ -54,9 +54,11 @@ __device__ void ScorePanels(const uint8_t (*query_panels)[kPanelBytes],
 
 // Only `keys` of the block are there.
 __device__ inline void MaskScores(int32_t keys, float (&s)[32]) {
+  const int column = 2 * (Lane() % 4);
 #pragma unroll
   for (int i = 0; i < 32; ++i) {
-    if (8 * (i / 4) + 2 * (Lane() % 4) + i % 2 >= keys) s[i] = -INFINITY;
+    // Compared with what is the same in all lanes: 16 columns would be kept in registers from block to block.
+    if (column >= keys - (8 * (i / 4) + i % 2)) s[i] = -INFINITY;
   }
 }
 
@@ -70,9 +72,12 @@ __device__ inline float LargestOfBlock(const float (&s)[32], int i) {
 
 // Of two neighbouring keys, bf16.
 __device__ inline uint32_t Weights(float first, float second, float exponent_scale, float reference) {
-  const __nv_bfloat162 weights = __floats2bfloat162_rn(Exp2(__fmaf_rn(first, exponent_scale, -reference)),
-                                                       Exp2(__fmaf_rn(second, exponent_scale, -reference)));
-  return reinterpret_cast<const uint32_t&>(weights);
+  uint32_t weights;  // __floats2bfloat162_rn's, whose halves the compiler takes apart and joins again
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;"
+      : "=r"(weights)
+      : "f"(Exp2(__fmaf_rn(second, exponent_scale, -reference))),
+        "f"(Exp2(__fmaf_rn(first, exponent_scale, -reference))));
+  return weights;
 }
 
 // Over the block's weights, those of s[2 j] and s[2 j + 1] in weights[j].
@@ -80,8 +85,8 @@ __device__ inline float SumOfBlock(const uint32_t (&weights)[16], int i) {
   float sum = 0.0F;
 #pragma unroll
   for (int j = 0; j < 8; ++j) {
-    const float2 values = __bfloat1622float2(reinterpret_cast<const __nv_bfloat162&>(weights[2 * j + i]));
-    sum = __fadd_rn(__fadd_rn(sum, values.x), values.y);
+    const uint32_t pair = weights[2 * j + i];
+    sum = __fadd_rn(__fadd_rn(sum, __uint_as_float(pair << 16)), __uint_as_float(pair & 0xffff0000U));
   }
   sum = __fadd_rn(sum, __shfl_xor_sync(~0U, sum, 1));
   return __fadd_rn(sum, __shfl_xor_sync(~0U, sum, 2));

@@ -17,10 +17,10 @@ struct TileCost {
   double block = 0;
   double once = 0;
 };
-constexpr TileCost kFp8Costs[kTileShapeCount] = {{1720, 4300}, {920, 1700}, {590, 700},
-                                                 {600, 900},   {410, 400},  {350, 300}};
-constexpr TileCost kBf16Costs[kTileShapeCount] = {{1400, 4000}, {750, 2460}, {600, 1400},
-                                                  {490, 1200},  {410, 800},  {300, 600}};
+constexpr TileCost kFp8Costs[kTileShapeCount] = {{1420, 4300}, {1720, 4300}, {920, 1700}, {590, 700},
+                                                 {600, 900},   {410, 400},   {350, 300}};
+constexpr TileCost kBf16Costs[kTileShapeCount] = {{1500, 4000}, {1400, 4000}, {750, 2460}, {600, 1400},
+                                                  {490, 1200},  {410, 800},   {300, 600}};
 
 // The shape whose last cluster is expected to be done first. Of groups only their number and the sum of their
 // rows are known.
@@ -33,7 +33,7 @@ int ChooseShape(const Gemm& gemm, int64_t blocks, int sms) {
     const TileCost& cost = gemm.type == DType::kF8E4M3 ? kFp8Costs[shape] : kBf16Costs[shape];
     if (sms < tile.blocks()) continue;
     const int64_t tiles = groups * CeilDiv(CeilDiv(gemm.rows, groups), tile.all_rows()) * gemm.batches *
-                          CeilDiv(gemm.outputs, tile.outputs());
+                          CeilDiv(gemm.outputs, tile.all_outputs());
     const int64_t turns = CeilDiv(tiles, sms / tile.blocks());
     const double clocks = static_cast<double>(turns) * (static_cast<double>(blocks) * cost.block + cost.once);
     if (clocks < best_clocks) {
@@ -93,7 +93,8 @@ cudaError_t EnqueueWithShape(const Gemm& gemm, int shape, TileCounter tiles, int
   launched.fixed_tiles = gemm.fixed_tiles;
   // Where there are fewer rows than a tile has, no more are brought.
   const bool few = gemm.groups == nullptr && gemm.rows < tile.rows();
-  launched.x_box = few ? static_cast<int32_t>(CeilDiv(gemm.rows, 8) * 8) : tile.rows();
+  const int64_t boxes = tile.rows() / tile.x_box();
+  launched.x_box = few ? static_cast<int32_t>(CeilDiv(gemm.rows, 8 * boxes) * 8) : tile.x_box();
   const CUtensorMap x_map =
       MapOf(gemm.x, gemm.type, gemm.rows, (gemm.batches - 1) * gemm.x_step + gemm.inputs, gemm.x_stride,
             launched.x_box);

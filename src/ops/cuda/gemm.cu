@@ -1,5 +1,7 @@
 #include "ops/cuda/gemm.h"
 #include "ops/cuda/gemm_launch.h"
+#include "ops/cuda/gemm_multiply.cuh"
+#include "ops/cuda/gemm_row_waves.cuh"
 #include "ops/cuda/gemm_stages.cuh"
 #include "ops/cuda/gemm_store.cuh"
 #include "ops/cuda/gemm_tiles.cuh"
@@ -7,30 +9,12 @@
 #include "ops/cuda/ring.cuh"
 
 // A block of three warpgroups on each SM. One thread of the first draws tiles and has the copy engine bring
-// the operands, another warp of it brings the scales; the others multiply, 64 rows each or half of the
-// outputs.
+// the operands, another warp of it brings the scales; the others multiply, half of the rows or of the outputs
+// each.
 //
 //   tile drawn -> for each 128 bytes of k: x box, w box -> shared memory -> wgmma -> registers -> y
 namespace sluice::ops::cuda {
 namespace {
-
-constexpr int kWgmmaBytes = 32;  // of k in one wgmma, in either type
-
-// d = (accumulate ? d : 0) + the products over 128 bytes of k; d is there after the commit's wait.
-template <bool kFp8, int kRegisters>
-__device__ void MultiplyBlock(uint64_t x, uint64_t w, bool accumulate, float (&d)[kRegisters]) {
-  Pin(d);
-  WgmmaFence();
-#pragma unroll
-  for (int k = 0; k < 128; k += kWgmmaBytes) {
-    if constexpr (kFp8) {
-      WgmmaE4M3(d, Advance(x, k), Advance(w, k), accumulate || k > 0);
-    } else {
-      WgmmaBf16(d, Advance(x, k), Advance(w, k), accumulate || k > 0);
-    }
-  }
-  WgmmaCommit();
-}
 
 // scale_x * scale_w of this thread's two rows, for each wave of kN outputs, which lies in one block of weight
 // scales. A lane of four loads every fourth block of k, ahead of its use; the others get it from there.
@@ -92,13 +76,6 @@ class BroughtScales {
   const int32_t blocks_;
   Stages& stages_;
 };
-
-// acc += a block's sums, scaled.
-template <int kCount>
-__device__ void Promote(const float (&sum)[kCount], const float (&scale)[2], float (&acc)[kCount]) {
-#pragma unroll
-  for (int i = 0; i < kCount; ++i) acc[i] = __fmaf_rn(sum[i], scale[i % 4 / 2], acc[i]);
-}
 
 // FP8, one wave: a block is promoted while the next one is multiplied.
 template <int kN, typename Stages, typename WaveScales>
@@ -246,12 +223,13 @@ __global__ void __launch_bounds__(kThreads, 1)
     GemmKernel(const __grid_constant__ LaunchedGemm gemm, const __grid_constant__ CUtensorMap x_map,
                const __grid_constant__ CUtensorMap w_map) {
   constexpr TileShape kShape = kTileShapes[kIndex];
-  extern __shared__ uint8_t memory[];
-  auto& shared =
-      *reinterpret_cast<Shared<kShape>*>((reinterpret_cast<uintptr_t>(memory) + 1023) & ~uintptr_t{1023});
+  // Rounded up here, its address would be a generic one, made in each thread's own registers, and so would
+  // all that is reckoned from it, the descriptors of each wgmma included.
+  extern __shared__ __align__(1024) uint8_t memory[];
+  auto& shared = *reinterpret_cast<Shared<kShape>*>(memory);
   // The same in all lanes, which the compiler cannot know of threadIdx.
   const int warpgroup = __shfl_sync(~0U, static_cast<int>(threadIdx.x) / 128, 0);
-  const auto rank = kShape.pair ? static_cast<int32_t>(ClusterRank()) : 0;
+  const auto rank = kShape.pair() ? static_cast<int32_t>(ClusterRank()) : 0;
   int32_t first = 0;
   if (threadIdx.x == 0) {
     if (rank == 0) {
@@ -264,28 +242,34 @@ __global__ void __launch_bounds__(kThreads, 1)
   }
   if (threadIdx.x < 32 && gemm.groups != nullptr) Tiles<kShape>::Count(gemm, shared.tiles_before);
   __syncthreads();
-  if constexpr (kShape.pair) MeetCluster();
+  if constexpr (kShape.pair()) MeetCluster();
   if (warpgroup == 0) {
     GiveRegisters<40>();
-    if (threadIdx.x == 0) BringTiles<kShape>(gemm, &x_map, &w_map, rank, first, shared);
+    const int warp = __shfl_sync(~0U, static_cast<int>(threadIdx.x) / 32, 0);
+    first = __shfl_sync(~0U, first, 0);
+    if (warp == 0 && Elected()) BringTiles<kShape>(gemm, &x_map, &w_map, rank, first, shared);
     if constexpr (kFp8 && kShape.brings_scales()) {
-      if (threadIdx.x / 32 == 1) BringScales<kShape>(gemm, shared);
+      if (warp == 1) BringScales<kShape>(gemm, shared);
     }
     __syncwarp();
   } else {
     static_assert(128 * 40 + kMathThreads * 232 <= kThreads * 168);  // 168: what the block was compiled for
     TakeRegisters<232>();
-    ComputeTiles<kFp8, kShape>(gemm, warpgroup - 1, rank, shared);
+    if constexpr (kShape.row_waves > 1) {
+      ComputeRowTiles<kFp8, kShape>(gemm, warpgroup - 1, shared);
+    } else {
+      ComputeTiles<kFp8, kShape>(gemm, warpgroup - 1, rank, shared);
+    }
   }
   // The other block may still write into this one's memory, or arrive there.
-  if constexpr (kShape.pair) MeetCluster();
+  if constexpr (kShape.pair()) MeetCluster();
 }
 
 template <bool kFp8, int kIndex>
 cudaError_t LaunchAs(const LaunchedGemm& gemm, const CUtensorMap& x_map, const CUtensorMap& w_map, int sms,
                      cudaStream_t stream) {
   constexpr TileShape kShape = kTileShapes[kIndex];
-  constexpr int kBytes = static_cast<int>(sizeof(Shared<kShape>)) + 1024;
+  constexpr int kBytes = static_cast<int>(sizeof(Shared<kShape>));
   static_assert(kBytes <= kSharedBytes);
   // Each instantiation's limit is raised once on a device; doing it again costs nothing that shows.
   if (const cudaError_t error =
@@ -302,7 +286,7 @@ cudaError_t LaunchAs(const LaunchedGemm& gemm, const CUtensorMap& x_map, const C
   launch.dynamicSmemBytes = kBytes;
   launch.stream = stream;
   launch.attrs = &cluster;
-  launch.numAttrs = kShape.pair ? 1 : 0;
+  launch.numAttrs = kShape.pair() ? 1 : 0;
   return cudaLaunchKernelEx(&launch, GemmKernel<kFp8, kIndex>, gemm, x_map, w_map);
 }
 

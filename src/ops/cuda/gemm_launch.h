@@ -13,25 +13,37 @@ namespace sluice::ops::cuda {
 // What a block computes at a time with its two math warpgroups. It changes no bit: an element is made by the
 // same instructions, of some n, in any of them.
 struct TileShape {
-  int row_groups = 2;  // warpgroups one below the other, with 64 rows each; 1: side by side
-  int n = 128;         // outputs of one wgmma
-  int waves = 1;       // of n outputs, one after the other in each warpgroup
-  bool pair = false;   // a cluster of two blocks one below the other, each of which brings half of w to both
+  int row_groups = 2;   // warpgroups one below the other, with 64 rows each; 1: side by side
+  int n = 128;          // outputs of one wgmma
+  int waves = 1;        // of n outputs, one after the other in each warpgroup
+  bool below = false;   // a cluster of two blocks one below the other, each of which brings half of w to both
+  int row_waves = 1;    // of 64 * row_groups rows, one after the other in each warpgroup; not with waves
+  bool beside = false;  // a cluster of two blocks side by side, each of which brings half of x to both
 
-  __host__ __device__ constexpr int rows() const { return 64 * row_groups; }
+  __host__ __device__ constexpr int rows() const { return 64 * row_groups * row_waves; }
   __host__ __device__ constexpr int outputs() const { return n * waves * (2 / row_groups); }
-  __host__ __device__ constexpr int blocks() const { return pair ? 2 : 1; }
+  __host__ __device__ constexpr bool pair() const { return below || beside; }
+  __host__ __device__ constexpr int blocks() const { return pair() ? 2 : 1; }
   // Of the cluster.
-  __host__ __device__ constexpr int all_rows() const { return rows() * blocks(); }
+  __host__ __device__ constexpr int all_rows() const { return below ? 2 * rows() : rows(); }
+  __host__ __device__ constexpr int all_outputs() const { return beside ? 2 * outputs() : outputs(); }
   // With FP8, whether a warp brings the scales to shared memory. Where a warpgroup has several waves its
   // warps load their own.
   __host__ __device__ constexpr bool brings_scales() const { return waves == 1; }
-  // Rows of w that a block brings at once.
-  __host__ __device__ constexpr int w_box() const { return outputs() / blocks(); }
+  // Rows of x and of w that a block brings at once.
+  __host__ __device__ constexpr int x_box() const { return beside ? rows() / 2 : rows(); }
+  __host__ __device__ constexpr int w_box() const { return below ? outputs() / 2 : outputs(); }
 };
 
+// The tile of a block, rows x outputs.
 inline constexpr TileShape kTileShapes[] = {
-    {2, 128, 2, true}, {2, 128, 1}, {2, 64, 1}, {1, 64, 1}, {1, 32, 1}, {1, 16, 1},
+    {.row_waves = 2, .beside = true},  // 256 x 128, of a pair 256 x 256
+    {.waves = 2, .below = true},       // 128 x 256, of a pair 256 x 256
+    {.n = 128},                        // 128 x 128
+    {.n = 64},                         // 128 x 64
+    {.row_groups = 1, .n = 64},        // 64 x 128
+    {.row_groups = 1, .n = 32},        // 64 x 64
+    {.row_groups = 1, .n = 16},        // 64 x 32
 };
 inline constexpr int kTileShapeCount = static_cast<int>(sizeof(kTileShapes) / sizeof(TileShape));
 
@@ -45,7 +57,7 @@ struct LaunchedGemm {
   int32_t block_inputs = 0;  // inputs of one: 128 or 64
   int32_t batches = 1;
   int32_t x_step = 0;
-  int32_t x_box = 0;  // rows that a copy of x brings; fewer than the tile's where there are no more
+  int32_t x_box = 0;  // rows that a copy of x brings; fewer than the tile's x_box() where there are no more
   int64_t y_step = 0;
   const float* x_scales = nullptr;
   int32_t x_scales_stride = 0;

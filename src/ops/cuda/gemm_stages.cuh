@@ -8,7 +8,7 @@
 #include "ops/cuda/ring.cuh"
 
 // Operands on their way to the math warpgroups: stages in shared memory, who fills and who frees them. In a
-// pair the first block draws the tiles for both, and each brings half of w to both.
+// pair the first block draws the tiles for both, and each brings half of what they share to both.
 namespace sluice::ops::cuda {
 
 inline constexpr int kTileSlots = 2;
@@ -89,7 +89,7 @@ class Numbers {
         *gemm_.tiles = 0;
       }
     }
-    if constexpr (kShape.pair) {
+    if constexpr (kShape.pair()) {
       if (rank_ == 0) {
         Wait(&shared_.number_empty[slot_.slot], slot_.parity ^ 1);
         SendWord(1, &shared_.number[slot_.slot], number, &shared_.number_full[slot_.slot]);
@@ -117,7 +117,7 @@ class Numbers {
 template <TileShape kShape>
 __device__ void BringTiles(const LaunchedGemm& gemm, const CUtensorMap* x_map, const CUtensorMap* w_map,
                            int32_t rank, int32_t first, Shared<kShape>& shared) {
-  const uint32_t bytes = gemm.x_box * 128 + Shared<kShape>::kWBytes;
+  const uint32_t bytes = gemm.x_box * (kShape.beside ? 2 : 1) * 128 + Shared<kShape>::kWBytes;
   Ring<Shared<kShape>::kStages> stage;
   Ring<kTileSlots> slot;
   Numbers<kShape> numbers(gemm, shared, rank, first);
@@ -130,15 +130,23 @@ __device__ void BringTiles(const LaunchedGemm& gemm, const CUtensorMap* x_map, c
     Arrive(&shared.tile_full[slot.slot]);
     slot.Next();
     if (tile.end == 0) return;
-    const int32_t w_row = tile.weight * gemm.outputs + tile.output + rank * kShape.w_box();
+    // Where half of the rows that are copied goes in a stage, and where it comes from.
+    const int32_t x_place = kShape.beside ? rank * gemm.x_box : 0;
+    const int32_t w_place = kShape.below ? rank * kShape.w_box() : 0;
+    const int32_t w_row = tile.weight * gemm.outputs + tile.output + w_place;
     for (int32_t block = 0; block < gemm.blocks; ++block) {
       Wait(&shared.empty[stage.slot], stage.parity ^ 1);
       uint64_t* full = &shared.full[stage.slot];
       ArriveExpecting(full, bytes);
       const int32_t column = block * gemm.block_inputs;
-      CopyBox(x_map, shared.x[stage.slot], full, tile.batch * gemm.x_step + column, tile.row);
-      if constexpr (kShape.pair) {
-        CopyBoxToPair(w_map, shared.w[stage.slot] + rank * kShape.w_box() * 128, full, column, w_row);
+      const int32_t x_column = tile.batch * gemm.x_step + column;
+      if constexpr (kShape.beside) {
+        CopyBoxToPair(x_map, shared.x[stage.slot] + x_place * 128, full, x_column, tile.row + x_place);
+      } else {
+        CopyBox(x_map, shared.x[stage.slot], full, x_column, tile.row);
+      }
+      if constexpr (kShape.below) {
+        CopyBoxToPair(w_map, shared.w[stage.slot] + w_place * 128, full, column, w_row);
       } else {
         CopyBox(w_map, shared.w[stage.slot], full, column, w_row);
       }
@@ -162,6 +170,7 @@ __device__ void BringScales(const LaunchedGemm& gemm, Shared<kShape>& shared) {
     Arrive(&shared.tile_empty[slot.slot]);
     slot.Next();
     if (tile.end == 0) return;
+    if (kShape.beside && tile.output >= gemm.outputs) continue;  // of which nothing is computed
     // Sums of rows beyond the group are not stored, so their scales may be anything.
     const int32_t rows = min(kShape.rows(), tile.end - tile.row);
     const float* x = gemm.x_scales + (tile.row + lane / 4) * gemm.x_scales_stride + lane % 4;
@@ -232,7 +241,7 @@ class FullStages {
   __device__ void ReleaseLast() const {
     const int lane = static_cast<int>(threadIdx.x) % 32;
     if (lane == 0) Arrive(&shared_.empty[last_]);
-    if (kShape.pair && lane == 1) ArriveIn(rank_ ^ 1, &shared_.empty[last_]);
+    if (kShape.pair() && lane == 1) ArriveIn(rank_ ^ 1, &shared_.empty[last_]);
   }
 
  private:

@@ -46,12 +46,16 @@ __device__ inline bool InSixteens(const LaunchedGemm& gemm) {
          gemm.outputs % 8 == 0;
 }
 
-// From group `kFirst` of eight outputs on.
-template <typename T, int kN, int kFirst = 0>
+// From group `kFirst` of eight outputs on. !kFp32Pairs: fp32 one by one. Two that are stored at once must lie
+// in an even register and the one behind it, as sums of a wgmma do; then an accumulator is in the register
+// bank of its sum, and an FMA whose scale is there too takes two clocks, in every block of k and not only
+// here.
+template <typename T, int kN, int kFirst, bool kFp32Pairs>
 __device__ void StorePairs(const LaunchedGemm& gemm, const Tile& tile, int32_t row, int32_t output,
                            const float (&acc)[kN / 2]) {
   const int q = static_cast<int>(threadIdx.x) % 4;
-  const bool pairs = gemm.y_stride % 2 == 0 && gemm.outputs % 2 == 0 && gemm.y_step % 2 == 0;
+  const bool pairs = (kFp32Pairs || sizeof(T) == 2) && gemm.y_stride % 2 == 0 && gemm.outputs % 2 == 0 &&
+                     gemm.y_step % 2 == 0;
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
     if (row + 8 * i >= tile.end) continue;
@@ -73,12 +77,14 @@ __device__ void StorePairs(const LaunchedGemm& gemm, const Tile& tile, int32_t r
 }
 
 // 64 x kN sums of a warpgroup, from `output` on; `row` is this thread's first row.
-template <int kN>
+template <int kN, bool kFp32Pairs = true>
 __device__ void StoreSums(const LaunchedGemm& gemm, const Tile& tile, int32_t row, int32_t output,
                           const float (&acc)[kN / 2]) {
-  if (!gemm.y_is_bf16) return StorePairs<float, kN>(gemm, tile, row, output, acc);
+  if (!gemm.y_is_bf16) return StorePairs<float, kN, 0, kFp32Pairs>(gemm, tile, row, output, acc);
   constexpr int kWhole = kN / 32 * 4;  // groups of eight outputs that go in sixteens of bytes
-  if (kWhole == 0 || !InSixteens(gemm)) return StorePairs<__nv_bfloat16, kN>(gemm, tile, row, output, acc);
+  if (kWhole == 0 || !InSixteens(gemm)) {
+    return StorePairs<__nv_bfloat16, kN, 0, kFp32Pairs>(gemm, tile, row, output, acc);
+  }
   const int q = static_cast<int>(threadIdx.x) % 4;
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
@@ -93,7 +99,9 @@ __device__ void StoreSums(const LaunchedGemm& gemm, const Tile& tile, int32_t ro
       if (row + 8 * i < tile.end && at < gemm.outputs) *reinterpret_cast<uint4*>(y + at) = eight;
     }
   }
-  if constexpr (kWhole < kN / 8) StorePairs<__nv_bfloat16, kN, kWhole>(gemm, tile, row, output, acc);
+  if constexpr (kWhole < kN / 8) {
+    StorePairs<__nv_bfloat16, kN, kWhole, kFp32Pairs>(gemm, tile, row, output, acc);
+  }
 }
 
 }  // namespace sluice::ops::cuda

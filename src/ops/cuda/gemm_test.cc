@@ -228,13 +228,16 @@ TEST_P(GemmShapes, AreCloseToDouble) {
 }
 INSTANTIATE_TEST_SUITE_P(
     Gemm, GemmShapes,
-    testing::Values(Case{DType::kF8E4M3, 1, 128, 128}, Case{DType::kF8E4M3, 200, 256, 512},
-                    Case{DType::kF8E4M3, 4096, 2112, 7168}, Case{DType::kF8E4M3, 129, 24576, 1536},
-                    Case{DType::kF8E4M3, 65, 7168, 2048}, Case{DType::kF8E4M3, 64, 7168, 16384},
-                    Case{DType::kF8E4M3, 33, 130, 144}, Case{DType::kF8E4M3, 5, 77, 16},
-                    Case{DType::kBF16, 1, 128, 64}, Case{DType::kBF16, 300, 512, 128},
-                    Case{DType::kBF16, 130, 64, 7168}, Case{DType::kBF16, 257, 256, 7168},
-                    Case{DType::kBF16, 19, 129, 72}));
+    testing::Values(
+        Case{DType::kF8E4M3, 1, 128, 128}, Case{DType::kF8E4M3, 200, 256, 512},
+        Case{DType::kF8E4M3, 4096, 2112, 7168}, Case{DType::kF8E4M3, 129, 24576, 1536},
+        Case{DType::kF8E4M3, 65, 7168, 2048}, Case{DType::kF8E4M3, 64, 7168, 16384},
+        Case{DType::kF8E4M3, 33, 130, 144}, Case{DType::kF8E4M3, 5, 77, 16},
+        // Last tiles of 256 x 256: 144 rows by 80 outputs, 114 by 192, 129 by 256; 5, 7 and 3 blocks.
+        Case{DType::kF8E4M3, 400, 336, 640}, Case{DType::kF8E4M3, 370, 448, 896},
+        Case{DType::kF8E4M3, 385, 512, 384}, Case{DType::kBF16, 400, 336, 320},
+        Case{DType::kBF16, 1, 128, 64}, Case{DType::kBF16, 300, 512, 128}, Case{DType::kBF16, 130, 64, 7168},
+        Case{DType::kBF16, 257, 256, 7168}, Case{DType::kBF16, 19, 129, 72}));
 
 // One row's bits, whatever comes with it, on however many SMs.
 TEST_P(GemmRows, KeepTheirBitsInAnyCompany) {
@@ -319,6 +322,7 @@ TEST_P(GemmGroups, GiveEachRowItsWeight) {
 INSTANTIATE_TEST_SUITE_P(Gemm, GemmGroups,
                          testing::Values(Case{DType::kF8E4M3, 1024, 512, 1024},
                                          Case{DType::kF8E4M3, 900, 192, 7168},
+                                         Case{DType::kF8E4M3, 2500, 320, 640},
                                          Case{DType::kBF16, 700, 512, 128}));
 
 }  // namespace

@@ -15,11 +15,12 @@ struct Tile {
   int32_t batch = 0;
 };
 
-// Tiles of a cluster; the blocks of a pair take half of the rows each.
+// Tiles of a cluster; the blocks of a pair take half of the rows or of the outputs each. Of the outputs the
+// second may have none: a block's tile may begin beyond the last.
 template <TileShape kShape>
 struct Tiles {
   static constexpr int kRows = kShape.all_rows();
-  static constexpr int kOutputs = kShape.outputs();
+  static constexpr int kOutputs = kShape.all_outputs();
 
   __device__ static int32_t RowTiles(const RowGroup& group) {
     return group.end > group.begin ? (group.end - group.begin + kRows - 1) / kRows : 0;
@@ -54,12 +55,14 @@ struct Tiles {
   __device__ static Tile Number(const LaunchedGemm& gemm, const int32_t* before, int32_t number,
                                 int32_t rank) {
     const int32_t output_tiles = (gemm.outputs + kOutputs - 1) / kOutputs;
-    const int32_t row = rank * kShape.rows();
+    const int32_t row = kShape.below ? rank * kShape.rows() : 0;
+    const int32_t output = kShape.beside ? rank * kShape.outputs() : 0;
     if (gemm.groups == nullptr) {
       const int32_t row_tiles = (gemm.rows + kRows - 1) / kRows;
       const int32_t column = number / row_tiles;
       const int32_t batch = column / output_tiles;
-      return {number % row_tiles * kRows + row, gemm.rows, column % output_tiles * kOutputs, batch, batch};
+      return {number % row_tiles * kRows + row, gemm.rows, column % output_tiles * kOutputs + output, batch,
+              batch};
     }
     int32_t low = 0;  // the last group that begins at or before the tile
     int32_t high = gemm.group_count;
@@ -74,7 +77,7 @@ struct Tiles {
     const RowGroup group = gemm.groups[low];
     const int32_t inside = number - before[low] * output_tiles;
     const int32_t row_tiles = RowTiles(group);
-    return {group.begin + inside % row_tiles * kRows + row, group.end, inside / row_tiles * kOutputs,
+    return {group.begin + inside % row_tiles * kRows + row, group.end, inside / row_tiles * kOutputs + output,
             group.weight, 0};
   }
 };

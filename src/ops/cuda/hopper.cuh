@@ -45,6 +45,21 @@ __device__ inline void Wait(uint64_t* barrier, uint32_t parity) {
       : "memory");
 }
 
+// Whether it is, without waiting.
+__device__ inline bool IsOver(uint64_t* barrier, uint32_t parity) {
+  uint32_t over = 0;
+  asm volatile(
+      "{\n"
+      ".reg .pred done;\n"
+      "mbarrier.test_wait.parity.shared::cta.b64 done, [%1], %2;\n"
+      "selp.u32 %0, 1, 0, done;\n"
+      "}\n"
+      : "=r"(over)
+      : "r"(SharedAddress(barrier)), "r"(parity)
+      : "memory");
+  return over != 0;
+}
+
 // ---- copies by a thread of 16 bytes each, which it does not wait for ----
 
 // Both addresses are multiples of 16. !present: writes zeros and reads nothing.
@@ -70,6 +85,25 @@ __device__ inline void EndCopyGroup() { asm volatile("cp.async.commit_group;" ::
 template <int kGroups>
 __device__ inline void WaitForCopyGroups() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kGroups) : "memory");
+}
+
+// 16 bytes of global memory; !present: zeros, and reads nothing. Nothing waits for them before they are used.
+__device__ inline uint4 LoadGlobalSixteen(const void* from, bool present) {
+  uint4 value;
+  asm volatile(
+      "{\n"
+      ".reg .pred present;\n"
+      "setp.ne.b32 present, %5, 0;\n"
+      "mov.b32 %0, 0;\n"
+      "mov.b32 %1, 0;\n"
+      "mov.b32 %2, 0;\n"
+      "mov.b32 %3, 0;\n"
+      "@present ld.global.L1::no_allocate.L2::128B.v4.b32 {%0, %1, %2, %3}, [%4];\n"
+      "}\n"
+      : "=&r"(value.x), "=&r"(value.y), "=&r"(value.z), "=&r"(value.w)
+      : "l"(from), "r"(static_cast<int>(present))
+      : "memory");
+  return value;
 }
 
 // ---- 4, 8 or 16 bytes at a shared address, loaded and stored where it is written ----
@@ -105,6 +139,20 @@ __device__ inline void LoadMatrices(uint32_t address, uint32_t (&values)[4]) {
                : "=r"(values[0]), "=r"(values[1]), "=r"(values[2]), "=r"(values[3])
                : "r"(address)
                : "memory");
+}
+
+// True in one lane of a warp that runs together, in the same one each time. Of what it guards the compiler
+// knows that one thread does it, and need not ask so at each tensor copy.
+__device__ inline bool Elected() {
+  uint32_t elected = 0;
+  asm volatile(
+      "{\n"
+      ".reg .pred chosen;\n"
+      "elect.sync _|chosen, 0xffffffff;\n"
+      "selp.u32 %0, 1, 0, chosen;\n"
+      "}\n"
+      : "=r"(elected));
+  return elected != 0;
 }
 
 // ---- tensor copy: a box of a two-dimensional tensor to shared memory; outside the tensor it reads zeros
@@ -289,6 +337,10 @@ __device__ inline uint32_t AddressIn(uint32_t rank, const void* pointer) {
 }
 __device__ inline void ArriveIn(uint32_t rank, uint64_t* barrier) {
   asm volatile("mbarrier.arrive.shared::cluster.b64 _, [%0];" ::"r"(AddressIn(rank, barrier)) : "memory");
+}
+// At the barrier of any block of the cluster, by its address (AddressIn).
+__device__ inline void ArriveAt(uint32_t barrier) {
+  asm volatile("mbarrier.arrive.shared::cluster.b64 _, [%0];" ::"r"(barrier) : "memory");
 }
 // A word into block `rank`, whose barrier is told of its four bytes.
 __device__ inline void SendWord(uint32_t rank, int32_t* word, int32_t value, uint64_t* barrier) {

@@ -43,22 +43,27 @@ __device__ Tile TakeTile(Ring<kTileSlots>& slot, Shared& shared) {
 // ---- scores and weights ----
 
 // s = queries x keys of the block, which are in the slot then; from a bf16 cache the first half of the
-// channels is multiplied while the second comes. `row`: of the lane's key.
+// channels is multiplied while the second comes, from FP8 it is in registers (`ahead`) when the slot becomes
+// empty. `row`: of the lane's key.
 template <bool kFp8>
-__device__ void ScoreBlock(const SparseAttention& work, int32_t row, int slot, uint32_t parity,
-                           uint32_t queries_parity, Shared& shared, float (&s)[32]) {
+__device__ void ScoreBlock(const SparseAttention& work, int32_t row, const CodesAhead& ahead, int slot,
+                           uint32_t parity, uint32_t queries_parity, Shared& shared, float (&s)[32]) {
   uint8_t(*panels)[kPanelBytes] = shared.keys[slot];
   if constexpr (kFp8) {
     for (int half = 0; half < 2; ++half) Wait(&shared.keys_empty[slot][half], parity ^ 1);
-    CopyKeyCodes(work, row, panels, shared.scales[slot]);
-    WaitForCopyGroups<1>();
+    CopyKeyCodes<CodesAhead::kQuarters>(work, row, panels, shared.scales[slot]);
+    EndCopyGroup();
+    WaitForCopyGroups<1>();  // for the scales
+    __syncwarp();
+#pragma unroll
+    for (int quarter = 0; quarter < CodesAhead::kQuarters; ++quarter) {
+      ahead.Store(quarter, panels + 2 * quarter, shared.scales[slot]);
+    }
+    WaitForCopyGroups<0>();
     __syncwarp();
 #pragma unroll 1
-    for (int quarter = 0; quarter < kQuantBlocks; ++quarter) {
+    for (int quarter = CodesAhead::kQuarters; quarter < kQuantBlocks; ++quarter) {
       DequantizeKeyQuarter(quarter, panels, shared.scales[slot]);
-      if (quarter > 0) continue;
-      WaitForCopies();  // of the other quarters
-      __syncwarp();
     }
   } else {
 #pragma unroll 1
@@ -93,12 +98,14 @@ __device__ void WeighBlock(float exponent_scale, bool first, int slot, uint32_t 
   // Of the block before, in the other slot, which had one block more if this is slot 1. At a tile's first
   // it only keeps the two in step.
   Wait(&shared.reference_full[slot ^ 1], slot == 0 ? parity ^ 1 : parity);
-  float rescale[2];
+  float before[2], rescale[2];
+#pragma unroll
+  for (int i = 0; i < 2; ++i) before[i] = LoadFloat(SharedAddress(&shared.reference[slot ^ 1][HeadOf(i)]));
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
-    const float before = first ? -INFINITY : shared.reference[slot ^ 1][HeadOf(i)];
-    reference[i] = NextReference(before, reference[i]);
-    rescale[i] = Exp2(before - reference[i]);
+    if (first) before[i] = -INFINITY;
+    reference[i] = NextReference(before[i], reference[i]);
+    rescale[i] = Exp2(before[i] - reference[i]);
     if (Lane() % 4 == 0) shared.reference[slot][HeadOf(i)] = reference[i];
   }
   ArriveOnce(&shared.reference_full[slot]);
@@ -130,31 +137,37 @@ __device__ void WeighBlock(float exponent_scale, bool first, int slot, uint32_t 
 template <bool kFp8, int kSlot>
 __device__ void ScoreTiles(const LaunchedAttention& launched, Shared& shared) {
   const SparseAttention& work = launched.work;
-  const bool draws = threadIdx.x / 32 == 0;
+  constexpr bool kDraws = kSlot == 0;
   TileDraw draw(launched, shared);
   Ring<kTileSlots> tile_slot;
   uint32_t queries_parity = 0;
   uint32_t parity = 0;
   int block = kSlot;  // the slot's next, of the tile's
   while (true) {
-    if (draws) draw.Complete();
+    if constexpr (kDraws) draw.Complete();
     const Tile tile = TakeTile(tile_slot, shared);
     if (tile.row < 0) return;
     if (tile.keys == 0) continue;
     KeyRows rows(work, tile, block, kBlockSlots);
+    if constexpr (kDraws) draw.AwaitRoom();
+    if constexpr (kFp8) WaitForCopies();  // of scales for no block, behind the last tile's end
     Wait(&shared.queries_empty, queries_parity ^ 1);
     BringQueries<kScoreWarps>(work, tile, shared.queries, &shared.queries_full);
     const int blocks = (tile.keys + kBlockKeys - 1) / kBlockKeys;
     if (block >= blocks) ArriveOnce(&shared.queries_empty);
+    int32_t row = rows.Next();
+    CodesAhead ahead;
+    if constexpr (kFp8) ahead.Bring(work, row, shared.scales[kSlot]);
     for (; block < blocks; block += kBlockSlots) {
-      const int32_t row = rows.Next();
-      if (draws) draw.Step();
+      if constexpr (kDraws) draw.Step();
       float s[32];
-      ScoreBlock<kFp8>(work, row, kSlot, parity, queries_parity, shared, s);
+      ScoreBlock<kFp8>(work, row, ahead, kSlot, parity, queries_parity, shared, s);
       if (block + kBlockSlots >= blocks) ArriveOnce(&shared.queries_empty);
       if (block + 1 == blocks) MaskScores(tile.keys - block * kBlockKeys, s);
       WeighBlock(launched.exponent_scale, block == 0, kSlot, parity, shared, s);
       parity ^= 1;
+      row = rows.Next();
+      if constexpr (kFp8) ahead.Bring(work, row, shared.scales[kSlot]);
     }
     block -= blocks;
     queries_parity ^= 1;
@@ -163,12 +176,12 @@ __device__ void ScoreTiles(const LaunchedAttention& launched, Shared& shared) {
 
 // ---- values ----
 
-// o += weights x values of the block, which then may go, and of the weights' sums the same.
+// o += weights x values of the block, which then may go, and of the weights' sums the same. Who wrote weights
+// and keys has fenced them (ScoreBlock, WeighBlock).
 __device__ void AccumulateBlock(int half, const Ring<kBlockSlots>& block, bool first, Shared& shared,
                                 float (&sums)[2], float (&o)[2][kChannels / 2]) {
   const int slot = block.slot;
   Wait(&shared.weights_full[slot], block.parity);
-  FenceShared();
   const float rescale[2] = {shared.rescale[slot][HeadOf(0)], shared.rescale[slot][HeadOf(1)]};
 #pragma unroll
   for (int i = 0; i < 2; ++i) sums[i] = __fmaf_rn(sums[i], rescale[i], shared.sums[slot][HeadOf(i)]);
@@ -238,10 +251,10 @@ __device__ void AccumulateTiles(const LaunchedAttention& launched, int half, Sha
 
 template <bool kFp8>
 __global__ void __launch_bounds__(kThreads, 1) AttentionKernel(const LaunchedAttention launched) {
-  extern __shared__ uint8_t memory[];
-  // The first whole 1,024 bytes, computed so that the compiler still knows it for shared memory: through
-  // generic addresses everything below would cost twice the registers and the time.
-  Shared& shared = *reinterpret_cast<Shared*>(memory + (-SharedAddress(memory) & 1023U));
+  // Aligned here, so that the compiler knows the addresses below for constants in shared memory: through
+  // generic ones everything would cost twice the registers and the time.
+  extern __shared__ __align__(1024) uint8_t memory[];
+  Shared& shared = *reinterpret_cast<Shared*>(memory);
   if (threadIdx.x == 0) {
     InitBarrier(&shared.queries_full, 32 * kScoreWarps);
     InitBarrier(&shared.queries_empty, kScoreWarps);
@@ -258,7 +271,9 @@ __global__ void __launch_bounds__(kThreads, 1) AttentionKernel(const LaunchedAtt
     FenceBarrierInit();
   }
   __syncthreads();
-  const int warpgroup = static_cast<int>(threadIdx.x / 128);
+  // The same in all lanes, which the compiler cannot know of threadIdx: else it keeps what follows from it in
+  // each lane's registers, and asks before each exchange of lanes which of them run.
+  const int warpgroup = __shfl_sync(~0U, static_cast<int>(threadIdx.x) / 128, 0);
   constexpr int kScoreRegisters = 96;
   constexpr int kValueRegisters = 160;
   static_assert(2 * kScoreRegisters + 2 * kValueRegisters <= 4 * 128);  // 128: compiled for
@@ -276,7 +291,7 @@ __global__ void __launch_bounds__(kThreads, 1) AttentionKernel(const LaunchedAtt
 
 template <bool kFp8>
 cudaError_t LaunchAs(const LaunchedAttention& launched, int sms, cudaStream_t stream) {
-  constexpr int kBytes = static_cast<int>(sizeof(Shared)) + 1024;
+  constexpr int kBytes = static_cast<int>(sizeof(Shared));
   static_assert(kBytes <= 227 * 1024);
   if (const cudaError_t error =
           cudaFuncSetAttribute(AttentionKernel<kFp8>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);

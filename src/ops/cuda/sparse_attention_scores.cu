@@ -2,6 +2,7 @@
 
 #include "ops/cuda/attention_math.cuh"
 #include "ops/cuda/hopper.cuh"
+#include "ops/cuda/key_copies.cuh"
 #include "ops/cuda/latent_gather.cuh"
 #include "ops/cuda/ring.cuh"
 #include "ops/cuda/sparse_attention_few.cuh"
@@ -53,7 +54,7 @@ __device__ void BringKeys(const SparseAttention& work, const Stretch& stretch, S
       if (block < blocks) {
         const int32_t row = rows.Next();
         open(block);
-        CopyCodes(work, row, shared.panels[next.slot], shared.scales[next.slot]);
+        CopyKeyCodes<0>(work, row, shared.panels[next.slot], shared.scales[next.slot]);
         next.Next();
       }
       EndCopyGroup();
@@ -67,7 +68,7 @@ __device__ void BringKeys(const SparseAttention& work, const Stretch& stretch, S
       __syncwarp();
 #pragma unroll 1
       for (int quarter = 0; quarter < kQuantBlocks; ++quarter) {
-        DequantizeQuarter(quarter, shared.panels[slot.slot], shared.scales[slot.slot]);
+        DequantizeKeyQuarter(quarter, shared.panels[slot.slot], shared.scales[slot.slot]);
       }
       FenceShared();
       Arrive(&shared.full[slot.slot]);
@@ -78,7 +79,7 @@ __device__ void BringKeys(const SparseAttention& work, const Stretch& stretch, S
     for (int block = 0; block < blocks; ++block) {
       const int32_t row = rows.Next();
       open(block);
-      for (int half = 0; half < 2; ++half) CopyValues(work, row, half, shared.panels[next.slot]);
+      for (int half = 0; half < 2; ++half) CopyKeyValues(work, row, half, shared.panels[next.slot]);
       ArriveAfterCopies(&shared.full[next.slot]);
       next.Next();
     }
@@ -91,18 +92,20 @@ __device__ void BringKeys(const SparseAttention& work, const Stretch& stretch, S
 __device__ void TakeQueries(const SparseAttention& work, int row, int head_group,
                             uint8_t (*panels)[kPanelBytes], uint32_t (&queries)[kSteps][4]) {
   constexpr int kWarpQueries = 16;
-  constexpr int kPieces = kPanels * 8;  // of 16 bytes
+  constexpr int kCopyQueries = 4;  // 128 bytes of each at once, 8 lanes for each
   const int lane = Lane();
   const int first = static_cast<int>(threadIdx.x % 128 / 32) * kWarpQueries;
-  const auto* q = static_cast<const uint8_t*>(work.q_latent) + 2 * row * work.q_stride;
-#pragma unroll 4
-  for (int i = lane; i < kWarpQueries * kPieces; i += 32) {
-    const int query = first + i / kPieces;
-    const int piece = i % kPieces;
-    const int64_t head = head_group * kTileHeads + query;
+  const int place = PlaceInPanel(first + lane / 8, lane % 8);
+  const auto* q = static_cast<const uint8_t*>(work.q_latent) + 2 * row * work.q_stride + 16 * (lane % 8);
+#pragma unroll
+  for (int i = 0; i < kWarpQueries / kCopyQueries; ++i) {
+    const int64_t head = head_group * kTileHeads + first + kCopyQueries * i + lane / 8;
     const bool present = head < work.heads;
-    CopySixteen(q + (present ? head * (2 * kLatentWidth) : 0) + 16 * piece,
-                panels[piece / 8] + PlaceInPanel(query, piece % 8), present);
+    const uint8_t* from = q + (present ? head * (2 * kLatentWidth) : 0);
+#pragma unroll
+    for (int panel = 0; panel < kPanels; ++panel) {
+      CopySixteen(from + 128 * panel, panels[panel] + PlaceBelow(place, kCopyQueries * i), present);
+    }
   }
   WaitForCopies();
   __syncwarp();
@@ -115,10 +118,10 @@ __device__ void TakeQueries(const SparseAttention& work, int row, int head_group
   __syncwarp();
 }
 
-__device__ void Score(const LaunchedAttention& launched, const Stretch& stretch, ScoreShared& shared) {
+__device__ void Score(const LaunchedAttention& launched, const Stretch& stretch, int half,
+                      ScoreShared& shared) {
   const SparseAttention& work = launched.work;
   const int32_t first_position = FirstPosition(work, stretch.row, stretch.first, stretch.count);
-  const int half = static_cast<int>(threadIdx.x / 128);
   const bool in_turn = launched.head_groups == 1;
   const int head_group = in_turn ? 0 : half;
   uint32_t queries[kSteps][4];
@@ -168,8 +171,8 @@ __device__ void Score(const LaunchedAttention& launched, const Stretch& stretch,
 
 template <bool kFp8>
 __global__ void __launch_bounds__(kThreads, 1) ScoreKernel(const LaunchedAttention launched) {
-  extern __shared__ uint8_t memory[];
-  ScoreShared& shared = *reinterpret_cast<ScoreShared*>(memory + (-SharedAddress(memory) & 1023U));
+  extern __shared__ __align__(1024) uint8_t memory[];
+  ScoreShared& shared = *reinterpret_cast<ScoreShared*>(memory);
   LetDependentsStart();
   const auto number = static_cast<int>(blockIdx.x);
   const int stretches = static_cast<int>(gridDim.x) / static_cast<int>(launched.work.rows);
@@ -188,18 +191,20 @@ __global__ void __launch_bounds__(kThreads, 1) ScoreKernel(const LaunchedAttenti
   constexpr int kMathRegisters = 208;
   static_assert(kGatherThreads * kGatherRegisters + kMathThreads * kMathRegisters <=
                 kThreads * 168);  // 168: compiled for
-  if (threadIdx.x >= kMathThreads) {
+  // The same in all lanes, which the compiler cannot know of threadIdx.
+  const int warpgroup = __shfl_sync(~0U, static_cast<int>(threadIdx.x) / 128, 0);
+  if (warpgroup >= kMathThreads / 128) {
     GiveRegisters<kGatherRegisters>();
     BringKeys<kFp8>(launched.work, stretch, shared);
   } else {
     TakeRegisters<kMathRegisters>();
-    Score(launched, stretch, shared);
+    Score(launched, stretch, warpgroup, shared);
   }
 }
 
 template <bool kFp8>
 cudaError_t LaunchAs(const LaunchedAttention& launched, cudaStream_t stream) {
-  constexpr int kBytes = static_cast<int>(sizeof(ScoreShared)) + 1024;
+  constexpr int kBytes = static_cast<int>(sizeof(ScoreShared));
   static_assert(kBytes <= 227 * 1024);
   if (const cudaError_t error =
           cudaFuncSetAttribute(ScoreKernel<kFp8>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);

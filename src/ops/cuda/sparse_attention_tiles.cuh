@@ -29,32 +29,54 @@ struct Shared {
   Tile tile[kTileSlots];
 };
 
-// The next tile, drawn while this one is being worked on: a step for each block of keys that the warp has to
-// do with, so that no step waits for the memory of the one before. A warp's work.
+// A number that no other thread draws. What comes back is waited for where it is used; of atomicAdd the
+// compiler makes one addition for all lanes that are there, and waits to hand it out.
+__device__ inline int32_t DrawNumber(int32_t* next) {
+  int32_t number;
+  asm volatile("atom.relaxed.gpu.global.add.s32 %0, [%1], 1;" : "=r"(number) : "l"(next) : "memory");
+  return number;
+}
+
+// The next tile, drawn while this one is being worked on: a step for each block of keys that the slot has to
+// do with, so that no step waits for the memory of the one before. The block's first thread does it, and
+// neither exchanges values with its warp nor waits for a barrier: of lanes that do such things alone the
+// compiler doubts, in all that the kernel does besides, that they run together with the others.
 class TileDraw {
  public:
   __device__ TileDraw(const LaunchedAttention& launched, Shared& shared)
       : launched_(launched), shared_(shared) {}
 
+  // Before a tile's first step: until there is room for the next, that is, until all warps have taken the one
+  // before this. All threads of the slot wait.
+  __device__ void AwaitRoom() { Wait(&shared_.tile_empty[slot_.slot], slot_.parity ^ 1); }
   __device__ void Step() {
+    if (threadIdx.x == 0 && step_ <= kPublish) Advance();
+  }
+  // The rest of the steps.
+  __device__ void Complete() {
+    AwaitRoom();
+    if (threadIdx.x == 0) {
+      while (step_ <= kPublish) Advance();
+    }
+    step_ = 0;
+    slot_.Next();
+  }
+
+ private:
+  static constexpr int kPublish = 2;
+
+  __device__ void Advance() {
     const SparseAttention& work = launched_.work;
     if (step_ == 0) {
-      if (threadIdx.x % 32 == 0) number_ = atomicAdd(launched_.tiles, 1);
+      number_ = DrawNumber(launched_.tiles);
     } else if (step_ == 1) {
-      number_ = __shfl_sync(~0U, number_, 0);
       row_ = number_ / launched_.head_groups;
       if (row_ < work.rows) last_ = __ldg(Selection() + work.top_k - 1);
-    } else if (step_ == 2) {
+    } else if (step_ == kPublish) {
       Publish();
     }
     ++step_;
   }
-  __device__ void Complete() {
-    while (step_ < 3) Step();
-    step_ = 0;
-  }
-
- private:
   __device__ const int32_t* Selection() const {
     return launched_.work.selection + row_ * launched_.work.selection_stride;
   }
@@ -64,13 +86,8 @@ class TileDraw {
       const auto top_k = static_cast<int32_t>(launched_.work.top_k);
       tile = {row_, number_ % launched_.head_groups, last_ >= 0 ? top_k : CountKeys(Selection(), top_k)};
     }
-    if (threadIdx.x % 32 == 0) {
-      Wait(&shared_.tile_empty[slot_.slot], slot_.parity ^ 1);
-      shared_.tile[slot_.slot] = tile;
-      Arrive(&shared_.tile_full[slot_.slot]);
-    }
-    __syncwarp();
-    slot_.Next();
+    shared_.tile[slot_.slot] = tile;
+    Arrive(&shared_.tile_full[slot_.slot]);
   }
 
   const LaunchedAttention& launched_;

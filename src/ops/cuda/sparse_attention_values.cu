@@ -4,6 +4,7 @@
 
 #include "ops/cuda/attention_math.cuh"
 #include "ops/cuda/hopper.cuh"
+#include "ops/cuda/key_copies.cuh"
 #include "ops/cuda/latent_gather.cuh"
 #include "ops/cuda/sparse_attention_few.cuh"
 #include "ops/cuda/sparse_attention_launch.h"
@@ -103,17 +104,20 @@ __device__ void BringValuePanels(const SparseAttention& work, const int32_t* row
   const int piece = lane % kLanes;
   const uint8_t* from =
       static_cast<const uint8_t*>(work.latents) + 2 * part * Split<kParts>::kChannels + 16 * piece;
+  constexpr int kCopies = kWarpKeys * kLanes / 32;
+  const auto key = [&](int i) { return i * (32 / kLanes) + lane / kLanes; };
+  int32_t row[kCopies];  // all before the first copy, behind which the compiler leaves a load
 #pragma unroll
-  for (int i = 0; i < kWarpKeys * kLanes / 32; ++i) {
-    const int key = i * (32 / kLanes) + lane / kLanes;
-    const int32_t row = rows[key];
-    CopySixteen(from + max(row, 0) * (2 * kLatentWidth),
-                panels[piece / 8] + PlaceInPanel(GatherWarp() * kWarpKeys + key, piece % 8), row >= 0);
+  for (int i = 0; i < kCopies; ++i) row[i] = rows[key(i)];
+#pragma unroll
+  for (int i = 0; i < kCopies; ++i) {
+    CopySixteen(from + max(row[i], 0) * (2 * kLatentWidth),
+                panels[piece / 8] + PlaceInPanel(GatherWarp() * kWarpKeys + key(i), piece % 8), row[i] >= 0);
   }
   ArriveAfterCopies(full);
 }
 
-// The same of codes, which DequantizePanels takes from the last of the panels.
+// The same of codes, which DequantizeWarpPanels takes from the last of the panels.
 template <int kParts>
 __device__ void BringCodesOfPart(const SparseAttention& work, const int32_t* rows, int part,
                                  uint8_t (*raw)[kPanelBytes], float (*scales)[Split<kParts>::kScales]) {
@@ -122,20 +126,23 @@ __device__ void BringCodesOfPart(const SparseAttention& work, const int32_t* row
   const int piece = lane % kLanes;
   const auto* latents = static_cast<const uint8_t*>(work.latents);
   const int channel = part * Split<kParts>::kChannels;
+  constexpr int kCopies = kWarpKeys * kLanes / 32;
+  const auto key = [&](int i) { return i * (32 / kLanes) + lane / kLanes; };
+  int32_t row[kCopies];  // all before the first copy, behind which the compiler leaves a load
 #pragma unroll
-  for (int i = 0; i < kWarpKeys * kLanes / 32; ++i) {
-    const int key = i * (32 / kLanes) + lane / kLanes;
-    const int32_t row = rows[key];
-    CopySixteen(latents + int64_t{max(row, 0)} * kCodesRowBytes + channel + 16 * piece,
-                raw[piece / 8] + PlaceInPanel(GatherWarp() * kWarpKeys + key, piece % 8), row >= 0);
+  for (int i = 0; i < kCopies; ++i) row[i] = rows[key(i)];
+  const int32_t scaled_row = rows[lane % kWarpKeys];
+#pragma unroll
+  for (int i = 0; i < kCopies; ++i) {
+    CopySixteen(latents + int64_t{max(row[i], 0)} * kCodesRowBytes + channel + 16 * piece,
+                raw[piece / 8] + PlaceInPanel(GatherWarp() * kWarpKeys + key(i), piece % 8), row[i] >= 0);
   }
   if (lane < kWarpKeys) {
-    const int32_t row = rows[lane];
     const uint8_t* from =
-        latents + int64_t{max(row, 0)} * kCodesRowBytes + kLatent + channel / kQuantBlock * 4;
+        latents + int64_t{max(scaled_row, 0)} * kCodesRowBytes + kLatent + channel / kQuantBlock * 4;
 #pragma unroll
     for (int i = 0; i < Split<kParts>::kScales; ++i) {
-      CopyFour(from + 4 * i, &scales[GatherWarp() * kWarpKeys + lane][i], row >= 0);
+      CopyFour(from + 4 * i, &scales[GatherWarp() * kWarpKeys + lane][i], scaled_row >= 0);
     }
   }
 }
@@ -173,8 +180,8 @@ __device__ void BringValues(const SparseAttention& work, int row, int part, int 
       __syncwarp();
       const int slot = Stage(own * kGatherGroups + group).slot;
       const float(*scales)[Split::kScales] = shared.scales[slot];
-      DequantizePanels<Split::kValuePanels>(shared.panels[slot] + kRaw, shared.panels[slot] + 1,
-                                            [&](int key, int piece) { return scales[key][piece / 8]; });
+      DequantizeWarpPanels<Split::kValuePanels>(shared.panels[slot] + kRaw, shared.panels[slot] + 1,
+                                                [&](int key, int piece) { return scales[key][piece / 8]; });
       FenceShared();
       Arrive(&shared.full[slot]);
     }
@@ -209,7 +216,7 @@ __device__ void BringWeights(const LaunchedAttention& launched, int item, int bl
 // ---- math ----
 
 // o (1 / sum) of a warpgroup's channels.
-template <int kParts>
+template <bool kFp8, int kParts>
 __device__ void Accumulate(const LaunchedAttention& launched, int item, int part, int group,
                            ValueShared<kParts>& shared) {
   using Split = Split<kParts>;
@@ -224,7 +231,7 @@ __device__ void Accumulate(const LaunchedAttention& launched, int item, int part
   for (int block = 0; block < blocks; ++block) {
     const Stage<Split::kStages> stage(block);
     Wait(&shared.full[stage.slot], stage.parity);
-    FenceShared();
+    if constexpr (!kFp8) FenceShared();  // codes have been fenced by who dequantised them
     const auto& softmax = shared.softmax[stage.slot];
     const float rescale[2] = {softmax.rescale[HeadOf(0)], softmax.rescale[HeadOf(1)]};
 #pragma unroll
@@ -269,8 +276,8 @@ __device__ void Accumulate(const LaunchedAttention& launched, int item, int part
 template <bool kFp8, int kParts>
 __global__ void __launch_bounds__(Split<kParts>::kThreads, 1) ValueKernel(const LaunchedAttention launched) {
   using Split = Split<kParts>;
-  extern __shared__ uint8_t memory[];
-  auto& shared = *reinterpret_cast<ValueShared<kParts>*>(memory + (-SharedAddress(memory) & 1023U));
+  extern __shared__ __align__(1024) uint8_t memory[];
+  auto& shared = *reinterpret_cast<ValueShared<kParts>*>(memory);
   const auto item = static_cast<int>(blockIdx.x) / kParts;
   const auto part = static_cast<int>(blockIdx.x) % kParts;
   if (threadIdx.x == 0) {
@@ -281,21 +288,22 @@ __global__ void __launch_bounds__(Split<kParts>::kThreads, 1) ValueKernel(const 
     FenceBarrierInit();
   }
   __syncthreads();
-  const int group = static_cast<int>(threadIdx.x / 128);
+  // The same in all lanes, which the compiler cannot know of threadIdx.
+  const int group = __shfl_sync(~0U, static_cast<int>(threadIdx.x) / 128, 0);
   const int row = item / launched.head_groups;
   if (group < Split::kGatherGroups) {
     BringValues<kFp8, kParts>(launched.work, row, part, group, shared);
   } else if (group < Split::kGatherGroups + Split::kMathGroups) {
-    Accumulate<kParts>(launched, item, part, group - Split::kGatherGroups, shared);
+    Accumulate<kFp8, kParts>(launched, item, part, group - Split::kGatherGroups, shared);
   } else {
     const int blocks = BlocksWithKeys(FirstPosition(launched.work, row, 0, kMostBlocks));
-    if (threadIdx.x % 32 == 0) BringWeights<kParts>(launched, item, blocks, shared);
+    if (Elected()) BringWeights<kParts>(launched, item, blocks, shared);
   }
 }
 
 template <bool kFp8, int kParts>
 cudaError_t LaunchAs(const LaunchedAttention& launched, cudaStream_t stream) {
-  constexpr int kBytes = static_cast<int>(sizeof(ValueShared<kParts>)) + 1024;
+  constexpr int kBytes = static_cast<int>(sizeof(ValueShared<kParts>));
   static_assert(kBytes <= 227 * 1024);
   if (const cudaError_t error = cudaFuncSetAttribute(ValueKernel<kFp8, kParts>,
                                                      cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
