@@ -97,7 +97,7 @@ void AddGpuFlags(CLI::App& app, LayoutFlags& f) {
          "--hop-receive", f.hop_receive,
          "With --ops cuda, how rows come from the stage before: copy (the sender's GPU writes them here, "
          "the receiver's stream waits), plane (by --data-plane), sm (a receive holds an SM; to compare) "
-         "or auto (copy where GPUs can)")
+         "or auto (copy where GPUs can), which is what is done where nothing is said")
       ->group(group);
 }
 
@@ -125,8 +125,8 @@ void CheckGpuFlags(const LayoutFlags& f) {
 
 engine::HopReceive HopReceiveOf(const LayoutFlags& f) {
   if (f.hop_receive == "copy") return engine::HopReceive::kCopy;
-  if (f.hop_receive == "auto") return engine::HopReceive::kAuto;
-  return f.hop_receive == "sm" ? engine::HopReceive::kHoldsSm : engine::HopReceive::kPlane;
+  if (f.hop_receive == "plane") return engine::HopReceive::kPlane;
+  return f.hop_receive == "sm" ? engine::HopReceive::kHoldsSm : engine::HopReceive::kAuto;
 }
 
 std::optional<int> SmReserveOf(const LayoutFlags& f) {

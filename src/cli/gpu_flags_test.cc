@@ -97,7 +97,7 @@ TEST(GpuFlags, AHopReceivesAsItsRanksCan) {
       if (set) set(f);
     });
   };
-  EXPECT_EQ(HopReceiveOf(Flags()), engine::HopReceive::kPlane);
+  EXPECT_EQ(HopReceiveOf(Flags()), engine::HopReceive::kAuto);
   EXPECT_EQ(HopReceiveOf(with("auto")), engine::HopReceive::kAuto);
   EXPECT_EQ(HopReceiveOf(with("copy")), engine::HopReceive::kCopy);
   EXPECT_EQ(HopReceiveOf(with("plane")), engine::HopReceive::kPlane);
