@@ -8,6 +8,9 @@
 #include "gpu_operands.h"
 #include "gpu_ops_bench.h"
 #include "ops/cache_format.h"
+#include "ops/cuda/bf16_keys.h"
+#include "ops/cuda/bf16_keys_plan.h"
+#include "ops/cuda/reserved.h"
 #include "ops/cuda/sparse_attention.h"
 
 namespace sluice::bench {
@@ -19,9 +22,26 @@ constexpr int64_t kK = 1024;
 constexpr int64_t kHeads = 128;
 constexpr int64_t kGlm5Heads = 64;
 constexpr int64_t kTopK = 2048;
+constexpr int64_t kPatternKeys = 8192;
 constexpr int64_t kPool = 256 * kK;  // whose latents do not fit into the L2 cache
 
-// Keys of every part of the context; every launch of a graph has its own.
+// `keys` keys of an FP8 cache.
+std::vector<std::byte> Fp8Latents(int64_t keys) {
+  std::vector<std::byte> latents;
+  for (int64_t key = 0; key < keys; ++key) {
+    const auto append = [&](std::span<const std::byte> pattern, int64_t bytes) {
+      const auto part = pattern.subspan(key * bytes, bytes);
+      latents.insert(latents.end(), part.begin(), part.end());
+    };
+    append(RandomCodes(), ops::cuda::kLatent);
+    append(RandomScales(), ops::cuda::kLatent / ops::kQuantBlock * 4);
+    append(RandomBf16(), ops::cuda::kRotated * 2);
+  }
+  return latents;
+}
+
+// Keys of every part of the context; every launch of a graph has its own. From an FP8 cache as the back end
+// does it: where keys are dequantised ahead, that is in the time.
 void Attention(Bench& bench, ops::CacheFormat format, int64_t heads, int64_t rows, int64_t context,
                const Bar& bar = {}, Bench::Sustained sustained = Bench::Sustained::kNo) {
   const bool fp8 = format == ops::CacheFormat::kFp8;
@@ -31,17 +51,7 @@ void Attention(Bench& bench, ops::CacheFormat format, int64_t heads, int64_t row
   if (!bench.Wants("sparse attention", shape)) return;
   const int64_t copies = few ? kPerGraph : 1;
   const int64_t row_bytes = ops::LatentRowBytes(format, ops::cuda::kLatent, ops::cuda::kRotated);
-  constexpr int64_t kPatternRows = 8192;
-  std::vector<std::byte> latents;
-  for (int64_t row = 0; fp8 && row < kPatternRows; ++row) {
-    const auto append = [&](std::span<const std::byte> pattern, int64_t bytes) {
-      const auto part = pattern.subspan(row * bytes, bytes);
-      latents.insert(latents.end(), part.begin(), part.end());
-    };
-    append(RandomCodes(), ops::cuda::kLatent);
-    append(RandomScales(), ops::cuda::kLatent / ops::kQuantBlock * 4);
-    append(RandomBf16(), ops::cuda::kRotated * 2);
-  }
+  const std::vector<std::byte> latents = Fp8Latents(fp8 ? kPatternKeys : 0);
   std::mt19937 random(3);
   std::vector<int32_t> chosen;
   const int64_t apart = context / kTopK;
@@ -50,19 +60,32 @@ void Attention(Bench& bench, ops::CacheFormat format, int64_t heads, int64_t row
   }
   const DeviceArray q(rows * heads * ops::cuda::kLatentWidth * 2, RandomBf16());
   const DeviceArray cache(context * row_bytes, fp8 ? std::span<const std::byte>(latents) : RandomBf16());
-  const DeviceArray tables(ShuffledPages(context));
+  const std::vector<int32_t> pages = ShuffledPages(context);
   const DeviceArray sequences(rows * 4);
   const DeviceArray selection(chosen);
   const DeviceArray o(rows * heads * ops::cuda::kLatent * 2);
   const DeviceArray workspace(ops::cuda::WorkspaceBytes(bench.sms()));
+  // The rows are the context's last.
+  ops::cuda::Bf16KeysPlan plan;
+  if (fp8 && !ops::cuda::AreFew(rows, heads, bench.sms())) {
+    const std::vector<ops::RowPlace> places(rows, {0, static_cast<int32_t>(context - 1)});
+    plan = ops::cuda::PlanBf16Keys(places, std::vector<ops::PageTable>{pages}, heads, kTopK,
+                                   ops::cuda::kScoreBytes);
+  }
+  const bool ahead = !plan.cache_pages.empty();
+  const DeviceArray cache_pages(ahead ? plan.cache_pages : pages);
+  const DeviceArray tables(ahead ? plan.ordinals : pages);
+  const DeviceArray bf16((ahead ? context / ops::kPageTokens : 1) * ops::cuda::kBf16PageBytes);
+  const ops::cuda::Bf16Keys keys{context / ops::kPageTokens, cache.as(), cache_pages.as<int32_t>(),
+                                 bf16.as()};
   ops::cuda::SparseAttention work;
   work.rows = rows;
   work.heads = heads;
   work.scale = 0.0722F / 24.0F;  // as if keys and queries were normalised
   work.q_latent = q.as();
   work.q_stride = heads * ops::cuda::kLatentWidth;
-  work.format = format;
-  work.latents = cache.as();
+  work.format = ahead ? ops::CacheFormat::kBf16 : format;
+  work.latents = ahead ? bf16.as() : cache.as();
   work.page_tables = tables.as<int32_t>();
   work.table_stride = context / ops::kPageTokens;
   work.sequences = sequences.as<int32_t>();
@@ -77,11 +100,27 @@ void Attention(Bench& bench, ops::CacheFormat format, int64_t heads, int64_t row
              {Unit::kBf16, 2.0 * static_cast<double>(rows * heads * kTopK) * (576 + 512),
               gathered + static_cast<double>(q.bytes() + o.bytes() + rows * kTopK * 4)},
              {[&](int i, cudaStream_t stream) {
+                if (ahead) Check(Enqueue(keys, bench.sms(), stream), "keys as bf16");
                 work.selection = selection.as<int32_t>(i % copies * rows * kTopK);
                 Check(Enqueue(work, bench.counter(), bench.sms(), stream), "sparse attention");
               },
               few ? kPerGraph : 1},
              bar, sustained);
+}
+
+// What goes before attention from an FP8 cache.
+void KeysAsBf16(Bench& bench, int64_t context) {
+  const std::string shape = fmt::format("{}K keys of an fp8 cache", context / kK);
+  if (!bench.Wants("keys as bf16", shape)) return;
+  const int64_t row_bytes =
+      ops::LatentRowBytes(ops::CacheFormat::kFp8, ops::cuda::kLatent, ops::cuda::kRotated);
+  const DeviceArray cache(context * row_bytes, Fp8Latents(kPatternKeys));
+  const DeviceArray pages(ShuffledPages(context));
+  const DeviceArray bf16(context / ops::kPageTokens * ops::cuda::kBf16PageBytes);
+  const ops::cuda::Bf16Keys keys{context / ops::kPageTokens, cache.as(), pages.as<int32_t>(), bf16.as()};
+  bench.Time(
+      "keys as bf16", shape, {Unit::kNone, 0.0, static_cast<double>(cache.bytes() + bf16.bytes())},
+      {[&](int, cudaStream_t stream) { Check(Enqueue(keys, bench.sms(), stream), "keys as bf16"); }, 1});
 }
 
 }  // namespace
@@ -107,6 +146,7 @@ void TimeAttention(Bench& bench) {
       Attention(bench, kBf16, kGlm5Heads, at.rows, at.context * kK, {at.rows == 4096 ? 2081.0 : 0.0});
     }
   }
+  for (const int64_t context : {8, 64, 128}) KeysAsBf16(bench, context * kK);
   struct Decode {
     int64_t rows;
     double anchor_us, half_us;  // from an fp8 cache: of 128 heads, of 64

@@ -153,6 +153,8 @@ std::byte* CudaOps::Workspace(int64_t bytes) {
   return workspace_.data();
 }
 
+int64_t CudaOps::WorkspaceRoom() const { return reserved_ ? workspace_.bytes() : kScoreBytes; }
+
 // One stream: a counter is free again when the launch before it on the stream is through.
 TileCounter CudaOps::NextCounter() {
   return reinterpret_cast<TileCounter>(counters_.data()) + next_counter_++ % kCounters * kCounterNumbers;

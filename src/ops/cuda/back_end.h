@@ -173,6 +173,8 @@ class CudaOps final : public Ops {
   // Device memory for the inside of one op; what an earlier op put there is gone. Throws Error(kInternal)
   // beyond what was reserved.
   std::byte* Workspace(int64_t bytes);
+  // What an op may ask of it that can do with less.
+  int64_t WorkspaceRoom() const;
   TileCounter NextCounter();
   // The grid of a persistent kernel.
   int Blocks() const { return budget_.Left(sms_); }

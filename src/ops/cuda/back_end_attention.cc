@@ -2,6 +2,8 @@
 
 #include "base/checked.h"
 #include "ops/cuda/back_end.h"
+#include "ops/cuda/bf16_keys.h"
+#include "ops/cuda/bf16_keys_plan.h"
 #include "ops/cuda/check.h"
 #include "ops/cuda/index_rows.h"
 #include "ops/cuda/index_scores.h"
@@ -222,8 +224,18 @@ void CudaOps::SparseAttention(const AttentionShape& shape, const Tensor& q_laten
                               std::span<const RowPlace> places, std::span<const PageTable> pages,
                               const Tensor& selection, float scale, const Tensor& o_latent) {
   SLUICE_CHECK(shape.latent == kLatent && shape.rope == kRotated);
-  ReserveLists(StagedBytes(places, pages), 3);
-  const PlacesOnDevice at = PutPlaces(places, pages);
+  const bool few = AreFew(q_latent.rows, shape.heads, Blocks());
+  // Neither of few rows, which keep keys in the workspace, nor in a graph, which is launched again with
+  // others.
+  Bf16KeysPlan bf16;
+  if (latents.format == CacheFormat::kFp8 && !few && !graphs_.Active()) {
+    bf16 = PlanBf16Keys(places, pages, shape.heads, selection.cols, WorkspaceRoom());
+  }
+  const bool is_bf16 = !bf16.cache_pages.empty();
+  const std::span<const PageTable> tables = is_bf16 ? std::span<const PageTable>(bf16.tables) : pages;
+  const int64_t bf16_pages = std::ssize(bf16.cache_pages);
+  ReserveLists(StagedBytes(places, tables) + bf16_pages * SizeOf(DType::kI32), 4);
+  const PlacesOnDevice at = PutPlaces(places, tables);
   cuda::SparseAttention work;
   work.rows = q_latent.rows;
   work.heads = shape.heads;
@@ -240,8 +252,17 @@ void CudaOps::SparseAttention(const AttentionShape& shape, const Tensor& q_laten
   work.selection_stride = selection.stride;
   work.o_latent = o_latent.data;
   work.o_stride = o_latent.stride;
-  work.workspace_bytes = WorkspaceBytes(Blocks());
-  work.workspace = Workspace(work.workspace_bytes);
+  if (few) {
+    work.workspace_bytes = WorkspaceBytes(Blocks());
+    work.workspace = Workspace(work.workspace_bytes);
+  } else if (is_bf16) {
+    const Bf16Keys keys{bf16_pages, latents.base, Put(bf16.cache_pages),
+                        Workspace(bf16_pages * kBf16PageBytes)};
+    RunAs([&] { return Enqueue(keys, Blocks(), stream_); }, keys.keys, "SparseAttention's keys of {} pages",
+          bf16_pages);
+    work.format = CacheFormat::kBf16;
+    work.latents = keys.keys;
+  }
   RunTiles(work, o_latent.data, "SparseAttention of {} rows, {} heads", work.rows, work.heads);
 }
 

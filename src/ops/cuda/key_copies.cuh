@@ -2,6 +2,7 @@
 
 #include <cuda_bf16.h>
 
+#include "ops/cuda/dequantize.cuh"
 #include "ops/cuda/hopper.cuh"
 #include "ops/cuda/latent_gather.cuh"
 
@@ -79,24 +80,6 @@ __device__ void CopyKeyCodes(const SparseAttention& work, int32_t row, uint8_t (
   keys.Copy(kCodesRowBytes - 2 * kRotated, panels[kRotatedPanel]);
 }
 
-// Two codes as bf16, times a power of two: exact. `kPick` puts each code into the lower byte of a half,
-// copies of its sign bit into the upper one. Shifted by four places, what is not masked away is the code's
-// bits in the places of bf16's, and that is its value times 2^-120.
-template <uint32_t kPick>
-__device__ uint32_t DequantizePair(uint32_t codes, __nv_bfloat162 scale) {
-  uint32_t signed_codes;
-  asm("prmt.b32 %0, %1, 0, %2;" : "=r"(signed_codes) : "r"(codes), "n"(kPick));
-  const uint32_t bits = signed_codes << 4 & 0x87f087f0U;
-  const __nv_bfloat162 half = __float2bfloat162_rn(0x1p60F);
-  const __nv_bfloat162 value = __hmul2(__hmul2(reinterpret_cast<const __nv_bfloat162&>(bits), half), scale);
-  return reinterpret_cast<const uint32_t&>(value);
-}
-__device__ inline uint4 DequantizeEight(uint2 codes, __nv_bfloat162 scale) {
-  constexpr uint32_t kLow = 0x9180, kHigh = 0xb3a2;  // 8: the sign of the byte
-  return {DequantizePair<kLow>(codes.x, scale), DequantizePair<kHigh>(codes.x, scale),
-          DequantizePair<kLow>(codes.y, scale), DequantizePair<kHigh>(codes.y, scale)};
-}
-
 // A warp's 16 keys, in rows `warp` * 16 and on of kWide panels of 64 channels, from their codes, of which a
 // row of a raw panel has 128; kWide 1: 64. A raw panel may be one of the panels. scale_of(key, piece): of 16
 // codes.
@@ -133,7 +116,7 @@ __device__ void DequantizeWarpPanels(const uint8_t (*raw)[kPanelBytes], uint8_t 
   uint4 values[kLoads][2];
 #pragma unroll
   for (int i = 0; i < kLoads; ++i) {
-    const __nv_bfloat162 factor = __float2bfloat162_rn(__fmul_rn(scales[i], 0x1p60F));
+    const __nv_bfloat162 factor = FactorOf(scales[i]);
     values[i][0] = DequantizeEight(first[i], factor);
     values[i][1] = DequantizeEight(second[i], factor);
   }
@@ -187,8 +170,7 @@ class CodesAhead {
     uint4 values[kLoads][2];
 #pragma unroll
     for (int i = 0; i < kLoads; ++i) {
-      const float scale = scales[first_key + kLoadKeys * i][quarter];
-      const __nv_bfloat162 factor = __float2bfloat162_rn(__fmul_rn(scale, 0x1p60F));
+      const __nv_bfloat162 factor = FactorOf(scales[first_key + kLoadKeys * i][quarter]);
       const uint4& codes = codes_[quarter][i];
       const uint2 first = {swapped ? codes.z : codes.x, swapped ? codes.w : codes.y};
       const uint2 second = {swapped ? codes.x : codes.z, swapped ? codes.y : codes.w};

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/checked.h"
+#include "ops/cuda/bf16_keys.h"
 #include "ops/cuda/draw_tokens.h"
 #include "ops/cuda/gemm.h"
 #include "ops/cuda/index_scores.h"
@@ -29,11 +30,12 @@ int64_t GraphListBytes(const OpLimits& limits) {
   return kOfLayers + limits.graph_rows * CeilDiv(limits.positions, kPageTokens) * SizeOf(DType::kI32);
 }
 
-int64_t StagedBytes(const OpLimits& limits) {
-  // Sequence and position of a row, its group, and the page tables.
+int64_t StagedBytes(const OpLimits& limits, int64_t workspace) {
+  // Sequence and position of a row, its group, the page tables, and the pages whose keys become bf16.
+  const int64_t pages = limits.sequences * CeilDiv(limits.positions, kPageTokens);
   const int64_t placed =
       limits.places * (2 * SizeOf(DType::kI32) + static_cast<int64_t>(sizeof(QueryGroup))) +
-      limits.sequences * CeilDiv(limits.positions, kPageTokens) * SizeOf(DType::kI32);
+      (pages + std::min(pages, workspace / kBf16PageBytes)) * SizeOf(DType::kI32);
   // A join and the end of its range; a term and an offset, or a row's number, take less.
   const int64_t listed = (limits.list + 1) * static_cast<int64_t>(sizeof(NodeJoin) + sizeof(int64_t));
   const int64_t groups = limits.experts * static_cast<int64_t>(sizeof(RowGroup));
@@ -70,7 +72,8 @@ Reserved ReservedFor(const OpLimits& limits, int sms) {
   const int64_t drawn = std::min(limits.logits_rows, limits.sequences);
   const SamplingSpace sampling = SpaceOfSampling(limits.logits_rows, drawn, drawn, limits.vocabulary, top);
   const int64_t workspace = std::max({quantized, ScoreBytes(limits), WorkspaceBytes(sms), sampling.total});
-  return {workspace, sampling.out_bytes, Staging::SizeFor(StagedBytes(limits)), GraphListBytes(limits)};
+  return {workspace, sampling.out_bytes, Staging::SizeFor(StagedBytes(limits, workspace)),
+          GraphListBytes(limits)};
 }
 
 int64_t ReservedBytes(const OpLimits& limits, int sms) {

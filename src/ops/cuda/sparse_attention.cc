@@ -11,7 +11,9 @@
 namespace sluice::ops::cuda {
 namespace {
 
-// Of a row and 64 heads: so few are shared by several SMs.
+int64_t HeadGroups(int64_t heads) { return CeilDiv(heads, kTileHeads); }
+
+// Of a row and a head group: so few are shared by several SMs.
 int64_t MostFewItems(int sms) { return sms / 2; }
 
 // Blocks of threads that share an item's channels: as many as there is room for at once.
@@ -42,6 +44,8 @@ bool IsAligned(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer
 
 }  // namespace
 
+bool AreFew(int64_t rows, int64_t heads, int sms) { return rows * HeadGroups(heads) <= MostFewItems(sms); }
+
 int64_t WorkspaceBytes(int sms) { return MostFewItems(sms) * kItemBytes; }
 
 cudaError_t Enqueue(const SparseAttention& work, TileCounter tiles, int sms, cudaStream_t stream) {
@@ -56,18 +60,18 @@ cudaError_t Enqueue(const SparseAttention& work, TileCounter tiles, int sms, cud
                    IsAligned(work.workspace),
                "operands are not aligned to 16 bytes");
   SLUICE_CHECK(sms > 0, "{} SMs", sms);
-  SLUICE_CHECK(work.workspace_bytes >= WorkspaceBytes(sms), "a workspace of {} bytes where {} are needed",
-               work.workspace_bytes, WorkspaceBytes(sms));
+  const bool few = AreFew(work.rows, work.heads, sms);
+  SLUICE_CHECK(!few || work.workspace_bytes >= WorkspaceBytes(sms),
+               "a workspace of {} bytes where {} are needed", work.workspace_bytes, WorkspaceBytes(sms));
   if (work.rows == 0) return cudaSuccess;
 
   LaunchedAttention launched;
   launched.work = work;
-  launched.head_groups = static_cast<int32_t>(CeilDiv(work.heads, kTileHeads));
-  const int64_t items = work.rows * launched.head_groups;
-  SLUICE_CHECK(items <= std::numeric_limits<int32_t>::max(), "{} rows", work.rows);
+  launched.head_groups = static_cast<int32_t>(HeadGroups(work.heads));
+  SLUICE_CHECK(work.rows * launched.head_groups <= std::numeric_limits<int32_t>::max(), "{} rows", work.rows);
   launched.exponent_scale = static_cast<float>(work.scale * std::numbers::log2e);
   launched.tiles = tiles;
-  if (items <= MostFewItems(sms)) return EnqueueFew(launched, sms, stream);
+  if (few) return EnqueueFew(launched, sms, stream);
   return Launch(launched, sms, stream);
 }
 

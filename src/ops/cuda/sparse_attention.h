@@ -27,14 +27,15 @@ inline constexpr int64_t kLatent = 512;  // channels of a key that are its value
 inline constexpr int64_t kRotated = 64;  // channels of a key behind them
 inline constexpr int64_t kLatentWidth = kLatent + kRotated;
 inline constexpr int64_t kMostHeads = 128;
+inline constexpr int64_t kTileHeads = 64;  // of one row that the tensor cores work on at a time: a head group
 inline constexpr int64_t kMostAttended = 2048;  // keys of a row
 
 // All pointers are to device memory, those of q_latent, latents, o_latent and workspace multiples of 16
 // bytes.
 struct SparseAttention {
-  int64_t rows = 0;    // T
-  int64_t heads = 0;   // 1..kMostHeads; the tensor cores work on 64 at a time, so fewer cost as much
-  float scale = 1.0F;  // above 0
+  int64_t rows = 0;                        // T
+  int64_t heads = 0;                       // 1..kMostHeads; in whole head groups, so fewer cost as much
+  float scale = 1.0F;                      // above 0
   const void* q_latent = nullptr;          // [T, heads * kLatentWidth] bf16
   int64_t q_stride = 0;                    // elements from row to row, a multiple of 8
   CacheFormat format = CacheFormat::kFp8;  // or kBf16
@@ -47,16 +48,19 @@ struct SparseAttention {
   int64_t selection_stride = 0;        // elements from row to row
   void* o_latent = nullptr;            // [T, heads * kLatent] bf16
   int64_t o_stride = 0;                // elements from row to row, a multiple of 8
-  void* workspace = nullptr;           // launches that overlap need one each
+  void* workspace = nullptr;           // if rows are few (AreFew); launches that overlap need one each
   int64_t workspace_bytes = 0;         // at least WorkspaceBytes(sms)
 };
 
-// What Enqueue needs beside its operands, whatever the number of rows and heads: some 35 MB on 132 SMs.
+// So few that several SMs share each.
+bool AreFew(int64_t rows, int64_t heads, int sms);
+// What Enqueue needs beside its operands where rows are few, whatever their number: some 35 MB on 132 SMs.
 int64_t WorkspaceBytes(int sms);
 
 // Enqueues it with one block on each of `sms` SMs (SmBudget), which take their tiles from the counter
 // (gemm.h), or, where rows are few, as three launches of at most so many blocks (of the second, more small
-// ones). Nothing is allocated. Returns what CUDA says; throws Error(kInternal) for arguments outside the limits above.
+// ones). Nothing is allocated. Returns what CUDA says; throws Error(kInternal) for arguments outside the
+// limits above.
 cudaError_t Enqueue(const SparseAttention& work, TileCounter tiles, int sms, cudaStream_t stream);
 
 }  // namespace sluice::ops::cuda

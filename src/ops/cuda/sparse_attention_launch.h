@@ -9,8 +9,6 @@
 // Between sparse_attention.cc, which checks and plans, and the kernels.
 namespace sluice::ops::cuda {
 
-inline constexpr int64_t kTileHeads = 64;  // of one row in one tile
-
 struct LaunchedAttention {
   SparseAttention work;
   int32_t head_groups = 0;      // of kTileHeads, the last perhaps smaller
