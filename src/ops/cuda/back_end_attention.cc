@@ -224,46 +224,49 @@ void CudaOps::SparseAttention(const AttentionShape& shape, const Tensor& q_laten
                               std::span<const RowPlace> places, std::span<const PageTable> pages,
                               const Tensor& selection, float scale, const Tensor& o_latent) {
   SLUICE_CHECK(shape.latent == kLatent && shape.rope == kRotated);
-  const bool few = AreFew(q_latent.rows, shape.heads, Blocks());
   // Neither of few rows, which keep keys in the workspace, nor in a graph, which is launched again with
   // others.
   Bf16KeysPlan bf16;
-  if (latents.format == CacheFormat::kFp8 && !few && !graphs_.Active()) {
+  if (latents.format == CacheFormat::kFp8 && !AreFew(q_latent.rows, shape.heads, Blocks()) &&
+      !graphs_.Active()) {
     bf16 = PlanBf16Keys(places, pages, shape.heads, selection.cols, WorkspaceRoom());
   }
-  const bool is_bf16 = !bf16.cache_pages.empty();
-  const std::span<const PageTable> tables = is_bf16 ? std::span<const PageTable>(bf16.tables) : pages;
   const int64_t bf16_pages = std::ssize(bf16.cache_pages);
+  const auto tables = bf16_pages > 0 ? std::span<const PageTable>(bf16.tables) : pages;
   ReserveLists(StagedBytes(places, tables) + bf16_pages * SizeOf(DType::kI32), 4);
   const PlacesOnDevice at = PutPlaces(places, tables);
-  cuda::SparseAttention work;
-  work.rows = q_latent.rows;
-  work.heads = shape.heads;
-  work.scale = scale;
-  work.q_latent = q_latent.data;
-  work.q_stride = q_latent.stride;
-  work.format = latents.format;
-  work.latents = latents.base;
-  work.page_tables = at.page_tables;
-  work.table_stride = at.table_stride;
-  work.sequences = at.sequences;
-  work.selection = selection.Row<const int32_t>(0);
-  work.top_k = selection.cols;
-  work.selection_stride = selection.stride;
-  work.o_latent = o_latent.data;
-  work.o_stride = o_latent.stride;
-  if (few) {
-    work.workspace_bytes = WorkspaceBytes(Blocks());
-    work.workspace = Workspace(work.workspace_bytes);
-  } else if (is_bf16) {
-    const Bf16Keys keys{bf16_pages, latents.base, Put(bf16.cache_pages),
-                        Workspace(bf16_pages * kBf16PageBytes)};
-    RunAs([&] { return Enqueue(keys, Blocks(), stream_); }, keys.keys, "SparseAttention's keys of {} pages",
-          bf16_pages);
-    work.format = CacheFormat::kBf16;
-    work.latents = keys.keys;
-  }
-  RunTiles(work, o_latent.data, "SparseAttention of {} rows, {} heads", work.rows, work.heads);
+  const auto attend = [&](int64_t first, int64_t rows, const PagedCache& keys) {
+    cuda::SparseAttention work;
+    work.rows = rows;
+    work.heads = shape.heads;
+    work.scale = scale;
+    work.q_latent = q_latent.RowRange(first, rows).data;
+    work.q_stride = q_latent.stride;
+    work.format = keys.format;
+    work.latents = keys.base;
+    work.page_tables = at.page_tables;
+    work.table_stride = at.table_stride;
+    work.sequences = at.sequences + first;
+    work.selection = selection.Row<const int32_t>(first);
+    work.top_k = selection.cols;
+    work.selection_stride = selection.stride;
+    work.o_latent = o_latent.RowRange(first, rows).data;
+    work.o_stride = o_latent.stride;
+    if (AreFew(rows, shape.heads, Blocks())) {
+      work.workspace_bytes = WorkspaceBytes(Blocks());
+      work.workspace = Workspace(work.workspace_bytes);
+    }
+    RunTiles(work, work.o_latent, "SparseAttention of {} rows, {} heads", rows, shape.heads);
+  };
+  if (bf16_pages == 0) return attend(0, q_latent.rows, latents);
+  // Keys come into the workspace when the rows before are through with it.
+  if (bf16.first_row > 0) attend(0, bf16.first_row, latents);
+  const Bf16Keys keys{bf16_pages, latents.base, Put(bf16.cache_pages),
+                      Workspace(bf16_pages * kBf16PageBytes)};
+  RunAs([&] { return Enqueue(keys, Blocks(), stream_); }, keys.keys, "SparseAttention's keys of {} pages",
+        bf16_pages);
+  attend(bf16.first_row, q_latent.rows - bf16.first_row,
+         {static_cast<std::byte*>(keys.keys), CacheFormat::kBf16});
 }
 
 void CudaOps::WriteLatents(const Tensor& rows, std::span<const RowPlace> places,

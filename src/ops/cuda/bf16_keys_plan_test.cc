@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <numeric>
 
 #include "base/error.h"
@@ -67,6 +68,49 @@ TEST(Bf16KeysPlan, CountsWholePages) {
   const std::vector<PageTable> pages = {table};
   EXPECT_TRUE(PlanBf16Keys(std::vector<RowPlace>(15, {0, 64}), pages, 64, 2048, kAnyRoom).tables.empty());
   EXPECT_FALSE(PlanBf16Keys(std::vector<RowPlace>(16, {0, 64}), pages, 64, 2048, kAnyRoom).tables.empty());
+}
+
+// A row of each of two sequences of 1,000 pages, and 200 rows of one of 32.
+TEST(Bf16KeysPlan, LeavesRowsBeforeToTheCache) {
+  std::vector<int32_t> longer(1000);
+  std::iota(longer.begin(), longer.end(), 5000);
+  std::vector<int32_t> table(32);
+  std::iota(table.begin(), table.end(), 100);
+  const std::vector<PageTable> pages = {longer, longer, table};
+  std::vector<RowPlace> places = {{0, 63999}, {1, 63999}};
+  places.resize(202, {2, 2047});
+  const Bf16KeysPlan plan = PlanBf16Keys(places, pages, 128, 2048, kAnyRoom);
+  EXPECT_EQ(plan.first_row, 2);
+  EXPECT_THAT(plan.cache_pages, ElementsAreArray(table));
+  ASSERT_EQ(plan.tables.size(), 3U);
+  EXPECT_THAT(plan.tables[0], ElementsAreArray(longer));
+  EXPECT_THAT(plan.tables[1], ElementsAreArray(longer));
+  EXPECT_EQ(plan.tables[2].size(), 32U);
+  EXPECT_EQ(plan.tables[2].front(), 0);
+  EXPECT_EQ(plan.tables[2].back(), 31);
+  // A launch more would cost more than that saves.
+  EXPECT_THAT(PlanBf16Keys(std::span(places).first(100), pages, 128, 2048, kAnyRoom).cache_pages,
+              ElementsAre());
+  // They are behind, or between.
+  std::swap(places.front(), places.back());
+  EXPECT_THAT(PlanBf16Keys(places, pages, 128, 2048, kAnyRoom).cache_pages, ElementsAre());
+  std::ranges::reverse(places);
+  EXPECT_THAT(PlanBf16Keys(places, pages, 128, 2048, kAnyRoom).cache_pages, ElementsAre());
+}
+
+// Few keys of rows before are dequantised with the others.
+TEST(Bf16KeysPlan, TakesRowsBeforeAlongWhereTheirKeysAreFew) {
+  const std::vector<int32_t> first = {7, 8}, second = {1, 2, 3};
+  const std::vector<PageTable> pages = {first, second};
+  std::vector<RowPlace> places = {{0, 127}};
+  places.resize(5000, {1, 191});
+  const Bf16KeysPlan plan = PlanBf16Keys(places, pages, 128, 2048, kAnyRoom);
+  EXPECT_EQ(plan.first_row, 0);
+  EXPECT_THAT(plan.cache_pages, ElementsAre(7, 8, 1, 2, 3));
+  // But not where there is room for the others' alone.
+  const Bf16KeysPlan tight = PlanBf16Keys(places, pages, 128, 2048, 4 * kBf16PageBytes);
+  EXPECT_EQ(tight.first_row, 1);
+  EXPECT_THAT(tight.cache_pages, ElementsAre(1, 2, 3));
 }
 
 TEST(Bf16KeysPlan, RefusesPositionsBehindTheTable) {

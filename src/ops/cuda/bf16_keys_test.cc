@@ -297,6 +297,32 @@ TEST_P(Sequences, AreReadAsFp8WhereThereIsNoRoom) {
   }
 }
 
+// A decode row of a long sequence, some of short ones, then prompts.
+TEST_P(Sequences, AreReadAsFp8WhereOthersAreBf16) {
+  constexpr int64_t kPages = 2000;
+  constexpr int64_t kDecodeRows = 10;
+  std::vector<int32_t>& table = tables_[0];
+  for (size_t i = 0; table.size() < kPages; ++i) table.push_back(table[i]);
+  OwnedTensor selection(DType::kI32, kRows, kTopK);
+  std::vector<int64_t> order(kRows);
+  std::iota(order.begin(), order.end(), 0);
+  std::ranges::stable_sort(order, {}, [&](int64_t t) { return places_[t].sequence; });
+  std::vector<RowPlace> places;
+  for (int64_t t = 0; t < kRows; ++t) {
+    places.push_back(places_[order[t]]);
+    std::memcpy(selection.view().Row<int32_t>(t), selection_.view().Row<int32_t>(order[t]), kTopK * 4);
+    // Their selections are position 0.
+    if (places[t].sequence == 0) places[t] = {t < kDecodeRows ? 0 : 1, 0};
+  }
+  places[3].position = kPages * kPageTokens - 1;
+  places_ = places;
+  selection_ = std::move(selection);
+  const Attended all = Attend();
+  // It saves too little where heads are few.
+  EXPECT_EQ(all.launches, heads() == 128 ? 3 : 1);
+  ExpectSame(all.o, AttendFromFp8(), "behind decode rows");
+}
+
 INSTANTIATE_TEST_SUITE_P(Heads, Sequences, testing::Values(128, 64));
 
 }  // namespace
