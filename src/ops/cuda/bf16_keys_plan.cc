@@ -11,9 +11,10 @@
 namespace sluice::ops::cuda {
 namespace {
 
-// A key is dequantised ahead where the head groups of the rows attend to it so often. It costs 656 + 1,152
-// bytes, 0.43 ns at 4.2 TB/s; a row and head group of 2,048 keys take 0.144 us less from bf16, of one key
-// 0.07 ns: equal at 6, and a launch besides.
+// Keys are dequantised ahead where the head groups of the rows attend to each so often. A key costs 656 +
+// 1,152 bytes, 0.43 ns at 4.2 TB/s; a row and head group of 2,048 keys take 0.144 us less from bf16, 0.07 ns
+// for each: equal at 6, and a launch besides. Measured on an H200 over 64K: 18 % longer at 4, 4 % shorter at
+// 6, 3 % at 8, 15 % at 16 (docs/kernels.md).
 constexpr int64_t kLeastTimes = 8;
 // What a launch more for the rows before costs, in keys attended to: some 37 us.
 constexpr int64_t kTimesOfLaunch = int64_t{1} << 19;

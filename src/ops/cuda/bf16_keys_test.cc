@@ -62,9 +62,9 @@ class Bf16KeysTest : public OnGpu {};
 // In any order, one twice, with pages between them that are not asked for, on few and many SMs.
 TEST_F(Bf16KeysTest, AreTheCodesTimesTheirScales) {
   constexpr int64_t kPages = 300;
-  // 2^-100 to 2^60, another in every block and row.
+  // 2^-126 to 2^67, another in every block and row.
   const std::vector<uint8_t> cache = Fp8Pages(kPages, [](int64_t row, int64_t block) {
-    return std::ldexp(1.0F, static_cast<int>((row * 4 + block) * 37 % 161) - 100);
+    return std::ldexp(1.0F, static_cast<int>((row * 4 + block) * 37 % 194) - 126);
   });
   std::vector<int32_t> asked(kPages);
   std::iota(asked.begin(), asked.end(), 0);
@@ -106,9 +106,11 @@ TEST_F(Bf16KeysTest, RefuseWhatIsNotAligned) {
 // ---- attention ----
 
 // Sequences of these lengths: their pages lie shuffled among others, of nothing.
-constexpr int32_t kLengths[] = {1, 63, 64, 65, 0, 1000, 5000, 3000};
+constexpr int32_t kLengths[] = {1, 63, 64, 65, 0, 3000, 1000, 5000};
+constexpr size_t kHuge = 3;  // the values of some scales are infinite
 constexpr size_t kWithoutRows = 4;
-constexpr size_t kExtreme = 7;  // its scales are the largest and smallest that there are
+constexpr size_t kTiny = 5;  // those of some are subnormal or 0
+constexpr size_t kLong = 7;
 constexpr int64_t kTopK = 2048;
 constexpr int64_t kRows = 600;
 constexpr float kScale = 0.0722F / 8.0F;
@@ -133,8 +135,10 @@ class Sequences : public OpsOnGpu, public testing::WithParamInterface<int64_t> {
     size_t next = 0;
     for (size_t sequence = 0; sequence < tables_.size(); ++sequence) {
       const std::vector<uint8_t> keys = Fp8Pages(tables_[sequence].size(), [&](int64_t row, int64_t block) {
-        constexpr float kExtremes[] = {0x1p-126F, 0.0F, 0x1p-149F, 0x1p100F, 0x1p-70F, 0x1p-1F, 0x1p66F};
-        if (sequence == kExtreme) return kExtremes[(row + 3 * block) % 7];
+        constexpr float kHugeScales[] = {0x1p100F, 0x1p66F, 0x1p30F, 0x1p-1F};
+        constexpr float kTinyScales[] = {0x1p-126F, 0.0F, 0x1p-149F, 0x1p-70F, 0x1p-122F, 0x1p-2F, 0x1p-5F};
+        if (sequence == kHuge) return kHugeScales[(row + 3 * block) % 4];
+        if (sequence == kTiny) return kTinyScales[(row + 3 * block) % 7];
         return std::ldexp(1.0F, static_cast<int>((row * 5 + block * 3 + row / 64) % 7) - 10);
       });
       for (size_t i = 0; i < tables_[sequence].size(); ++i) {
@@ -150,7 +154,7 @@ class Sequences : public OpsOnGpu, public testing::WithParamInterface<int64_t> {
     for (int64_t t = 0; t < kRows; ++t) {
       // Rows near a sequence's end, its last one among them, and some that are far before it.
       auto sequence = static_cast<size_t>(t * 5 / 3 % std::ssize(kLengths));
-      if (sequence == kWithoutRows) sequence = 6;
+      if (sequence == kWithoutRows) sequence = kLong;
       const int32_t length = kLengths[sequence];
       const int32_t position = t % 16 < 8 ? length - 1 : static_cast<int32_t>(random() % length);
       places_.push_back({static_cast<int32_t>(sequence), position});
@@ -247,9 +251,9 @@ class Sequences : public OpsOnGpu, public testing::WithParamInterface<int64_t> {
 
 TEST_P(Sequences, HaveTheSameBitsFromBf16Keys) {
   const OwnedTensor right = AttendFromFp8();
-  // They are numbers, and not all alike, where scales are not extreme.
+  // They are numbers, where values are.
   for (int64_t t = 0; t < kRows; ++t) {
-    if (places_[t].sequence == static_cast<int32_t>(kExtreme)) continue;
+    if (places_[t].sequence == static_cast<int32_t>(kHuge)) continue;
     const auto* values = right.view().Row<BF16>(t);
     const auto numbers = std::count_if(values, values + heads() * kLatent, [](BF16 value) {
       return std::isfinite(ToFloat(value)) && ToFloat(value) != 0.0F;
@@ -276,9 +280,9 @@ TEST_P(Sequences, AreReadAsFp8WhereRowsAreFewOrAttendToFew) {
 TEST_P(Sequences, AreReadAsFp8WhereThereIsNoRoom) {
   // A long sequence; its pages come again and again.
   constexpr int64_t kPages = 490;
-  std::vector<int32_t>& table = tables_[6];
+  std::vector<int32_t>& table = tables_[kLong];
   for (size_t i = 0; table.size() < kPages; ++i) table.push_back(table[i]);
-  places_[2] = {6, kPages * kPageTokens - 1};
+  places_[2] = {kLong, kPages * kPageTokens - 1};
   const OwnedTensor right = AttendFromFp8();
   OpLimits limits;
   limits.places = limits.list = kRows;
