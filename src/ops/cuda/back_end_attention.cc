@@ -224,8 +224,7 @@ void CudaOps::SparseAttention(const AttentionShape& shape, const Tensor& q_laten
                               std::span<const RowPlace> places, std::span<const PageTable> pages,
                               const Tensor& selection, float scale, const Tensor& o_latent) {
   SLUICE_CHECK(shape.latent == kLatent && shape.rope == kRotated);
-  // Neither of few rows, which keep keys in the workspace, nor in a graph, which is launched again with
-  // others.
+  // Not of few rows, which would not pay; nor in a graph, which is launched again with other places.
   Bf16KeysPlan bf16;
   if (latents.format == CacheFormat::kFp8 && !AreFew(q_latent.rows, shape.heads, Blocks()) &&
       !graphs_.Active()) {
