@@ -16,8 +16,8 @@ namespace {
 // for each: equal at 6, and a launch besides. Measured on an H200 over 64K: 18 % longer at 4, 4 % shorter at
 // 6, 3 % at 8, 15 % at 16 (docs/kernels.md).
 constexpr int64_t kLeastTimes = 8;
-// What a launch more for the rows before costs, in keys attended to: 37 us, as long as 32 rows of 64 heads
-// take (48.8 us) less their part of one launch for all.
+// What a launch more for the rows before costs, in keys attended to: 37 us, an estimate. 16 to 32 rows alone
+// take 42 to 71 us, and a part of that in one launch with others.
 constexpr int64_t kTimesOfLaunch = int64_t{1} << 19;
 
 // Of a sequence's rows.
