@@ -1,13 +1,24 @@
 #include "comm/copy_rank.h"
 
 #include <algorithm>
+#include <mutex>
 #include <utility>
+#include <vector>
 
 namespace sluice::comm {
 namespace {
 
 // For which somebody who has given up waits for a copy to end.
 constexpr Duration kLongestGivenUp = std::chrono::seconds(2);
+
+// To the process's end, held: what is only let go of, a search for leaks reports. Without a destructor, for
+// the device may end first.
+void Keep(std::shared_ptr<void> thing) {
+  static auto& mutex = *new std::mutex;
+  static auto& kept = *new std::vector<std::shared_ptr<void>>;
+  std::lock_guard lock(mutex);
+  kept.push_back(std::move(thing));
+}
 
 }  // namespace
 
@@ -77,15 +88,15 @@ CopyRank::~CopyRank() {
     // A peer may just be opening a mark that it was told of.
     std::lock_guard lock(board_->mutex);
     for (auto& [peer, of] : peers_) {
-      for (const auto& lane : of.own_lanes) static_cast<void>(lane->free.release());
-      for (const auto& lane : of.lanes) static_cast<void>(lane->copied.release());
+      for (const auto& lane : of.own_lanes) Keep(std::move(lane->free));
+      for (const auto& lane : of.lanes) Keep(std::move(lane->copied));
     }
   }
   if (!failed_) return;
   // What they wait for may never come, and they would wait for it.
   for (auto& [peer, of] : peers_) {
-    static_cast<void>(of.copies.release());
-    static_cast<void>(of.arrivals.release());
+    Keep(std::move(of.copies));
+    Keep(std::move(of.arrivals));
   }
 }
 
