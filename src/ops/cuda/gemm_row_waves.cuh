@@ -192,17 +192,20 @@ __device__ void ComputeRowTiles(const LaunchedGemm& gemm, int warpgroup, Shared<
     Arrive(&shared.tile_empty[slot.slot]);
     slot.Next();
     if (tile.end == 0) return;
-    // What a tile has not got costs nothing: outputs at all, more than 64 of them, a second wave of rows.
-    const int32_t outputs = gemm.outputs - tile.output;
-    if (outputs <= 0) {
+    // What a tile has not got costs nothing: rows at all, a second wave of them, more than 64 outputs.
+    const int32_t rows = tile.end - tile.row;
+    const bool narrow = gemm.outputs - tile.output <= 64;
+    if (rows <= 0) {
       for (int32_t block = 0; block < gemm.blocks; ++block) {
         stages.WaitFull();
         stages.Next();
         stages.ReleaseLast();
       }
-    } else if (tile.end - tile.row <= RowStages<kShape>::kWaveRows) {
+    } else if (rows <= RowStages<kShape>::kWaveRows && narrow) {
+      ComputeRowTile<kFp8, 64, 1>(gemm, tile, stages);
+    } else if (rows <= RowStages<kShape>::kWaveRows) {
       ComputeRowTile<kFp8, kShape.n, 1>(gemm, tile, stages);
-    } else if (outputs <= 64) {
+    } else if (narrow) {
       ComputeRowTile<kFp8, 64, kShape.row_waves>(gemm, tile, stages);
     } else {
       ComputeRowTile<kFp8, kShape.n, kShape.row_waves>(gemm, tile, stages);

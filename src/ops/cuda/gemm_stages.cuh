@@ -117,7 +117,6 @@ class Numbers {
 template <TileShape kShape>
 __device__ void BringTiles(const LaunchedGemm& gemm, const CUtensorMap* x_map, const CUtensorMap* w_map,
                            int32_t rank, int32_t first, Shared<kShape>& shared) {
-  const uint32_t bytes = gemm.x_box * (kShape.beside ? 2 : 1) * 128 + Shared<kShape>::kWBytes;
   Ring<Shared<kShape>::kStages> stage;
   Ring<kTileSlots> slot;
   Numbers<kShape> numbers(gemm, shared, rank, first);
@@ -130,8 +129,10 @@ __device__ void BringTiles(const LaunchedGemm& gemm, const CUtensorMap* x_map, c
     Arrive(&shared.tile_full[slot.slot]);
     slot.Next();
     if (tile.end == 0) return;
-    // Where half of the rows that are copied goes in a stage, and where it comes from.
-    const int32_t x_place = kShape.beside ? rank * gemm.x_box : 0;
+    // Where half of the rows that are copied to both goes in a stage, and where it comes from.
+    const bool both = kShape.beside && !tile.narrow;
+    const int32_t x_place = both ? rank * gemm.x_box : 0;
+    const uint32_t bytes = gemm.x_box * (both ? 2 : 1) * 128 + Shared<kShape>::kWBytes;
     const int32_t w_place = kShape.below ? rank * kShape.w_box() : 0;
     const int32_t w_row = tile.weight * gemm.outputs + tile.output + w_place;
     for (int32_t block = 0; block < gemm.blocks; ++block) {
@@ -140,7 +141,7 @@ __device__ void BringTiles(const LaunchedGemm& gemm, const CUtensorMap* x_map, c
       ArriveExpecting(full, bytes);
       const int32_t column = block * gemm.block_inputs;
       const int32_t x_column = tile.batch * gemm.x_step + column;
-      if constexpr (kShape.beside) {
+      if (both) {
         CopyBoxToPair(x_map, shared.x[stage.slot] + x_place * 128, full, x_column, tile.row + x_place);
       } else {
         CopyBox(x_map, shared.x[stage.slot], full, x_column, tile.row);
@@ -170,7 +171,7 @@ __device__ void BringScales(const LaunchedGemm& gemm, Shared<kShape>& shared) {
     Arrive(&shared.tile_empty[slot.slot]);
     slot.Next();
     if (tile.end == 0) return;
-    if (kShape.beside && tile.output >= gemm.outputs) continue;  // of which nothing is computed
+    if (kShape.beside && tile.row >= tile.end) continue;  // of which nothing is computed
     // Sums of rows beyond the group are not stored, so their scales may be anything.
     const int32_t rows = min(kShape.rows(), tile.end - tile.row);
     const float* x = gemm.x_scales + (tile.row + lane / 4) * gemm.x_scales_stride + lane % 4;

@@ -13,10 +13,12 @@ struct Tile {
   int32_t output = 0;  // first output
   int32_t weight = 0;
   int32_t batch = 0;
+  // Blocks side by side: of a last tile with no more outputs than one block has, each takes half of the rows
+  // instead, and of few rows the second may have none: row >= end.
+  bool narrow = false;
 };
 
-// Tiles of a cluster; the blocks of a pair take half of the rows or of the outputs each. Of the outputs the
-// second may have none: a block's tile may begin beyond the last.
+// Tiles of a cluster; the blocks of a pair take half of the rows or of the outputs each.
 template <TileShape kShape>
 struct Tiles {
   static constexpr int kRows = kShape.all_rows();
@@ -55,14 +57,13 @@ struct Tiles {
   __device__ static Tile Number(const LaunchedGemm& gemm, const int32_t* before, int32_t number,
                                 int32_t rank) {
     const int32_t output_tiles = (gemm.outputs + kOutputs - 1) / kOutputs;
-    const int32_t row = kShape.below ? rank * kShape.rows() : 0;
-    const int32_t output = kShape.beside ? rank * kShape.outputs() : 0;
     if (gemm.groups == nullptr) {
       const int32_t row_tiles = (gemm.rows + kRows - 1) / kRows;
       const int32_t column = number / row_tiles;
       const int32_t batch = column / output_tiles;
-      return {number % row_tiles * kRows + row, gemm.rows, column % output_tiles * kOutputs + output, batch,
-              batch};
+      return Part(gemm,
+                  {number % row_tiles * kRows, gemm.rows, column % output_tiles * kOutputs, batch, batch},
+                  rank);
     }
     int32_t low = 0;  // the last group that begins at or before the tile
     int32_t high = gemm.group_count;
@@ -77,8 +78,26 @@ struct Tiles {
     const RowGroup group = gemm.groups[low];
     const int32_t inside = number - before[low] * output_tiles;
     const int32_t row_tiles = RowTiles(group);
-    return {group.begin + inside % row_tiles * kRows + row, group.end, inside / row_tiles * kOutputs + output,
-            group.weight, 0};
+    return Part(
+        gemm,
+        {group.begin + inside % row_tiles * kRows, group.end, inside / row_tiles * kOutputs, group.weight, 0},
+        rank);
+  }
+
+ private:
+  // Block `rank`'s of a cluster's tile.
+  __device__ static Tile Part(const LaunchedGemm& gemm, Tile tile, int32_t rank) {
+    if constexpr (kShape.below) tile.row += rank * kShape.rows();
+    if constexpr (kShape.beside) {
+      tile.narrow = gemm.outputs - tile.output <= kShape.outputs();
+      if (tile.narrow) {
+        tile.row += rank * gemm.x_box;
+        tile.end = min(tile.end, tile.row + gemm.x_box);
+      } else {
+        tile.output += rank * kShape.outputs();
+      }
+    }
+    return tile;
   }
 };
 
