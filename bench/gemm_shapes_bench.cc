@@ -3,7 +3,7 @@
 //
 //   gemm_shapes_bench [PART]      only linears whose name has PART in it
 //
-// The columns are named by the tile of a block; the first two are of pairs of blocks.
+// The columns are named by the tile of a block; the first two are of pairs of blocks. -: not for this type.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -27,6 +27,7 @@ namespace sluice::bench {
 namespace {
 
 using ops::cuda::Check;
+using ops::cuda::IsFor;
 using ops::cuda::kTileShapeCount;
 using ops::cuda::kTileShapes;
 
@@ -75,6 +76,10 @@ void Time(const Linear& at, cudaStream_t stream, int sms) {
   const DeviceArray counter(ops::cuda::kCounterNumbers * sizeof(int32_t));
   fmt::print("{:40}", NameOf(at));
   for (int shape = 0; shape < kTileShapeCount; ++shape) {
+    if (!IsFor(shape, at.type)) {
+      fmt::print(" {:>7}", "-");
+      continue;
+    }
     const double seconds = Seconds(
         [&](int i, cudaStream_t on) {
           Check(EnqueueWithShape(operands.Launch(i), shape, counter.as<int32_t>(), sms, on), "a GEMM");
@@ -104,9 +109,11 @@ void Run(std::string_view part) {
     linears.push_back({.rows = experts * rows, .outputs = 7168, .inputs = 2048, .experts = experts});
   }
   constexpr DType kB = DType::kBF16;
-  linears.push_back({kB, 4096, 512, 128, 0, 128, 192, 576, kB});
-  linears.push_back({kB, 4096, 128, 512, 0, 128, 512, 128, kB});
-  linears.push_back({kB, 4096, 256, 7168, 0, 1, 0, 0, DType::kF32});
+  for (const int64_t rows : {4096, 1024, 128, 16}) {
+    linears.push_back({kB, rows, 512, 128, 0, 128, 192, 576, kB});
+    linears.push_back({kB, rows, 128, 512, 0, 128, 512, 128, kB});
+    linears.push_back({kB, rows, 256, 7168, 0, 1, 0, 0, DType::kF32});
+  }
   linears.push_back({kB, 256, 129280, 7168, 0, 1, 0, 0, DType::kF32});
   linears.push_back({kB, 16, 129280, 7168, 0, 1, 0, 0, DType::kF32});
   fmt::print("{:40}", "us");

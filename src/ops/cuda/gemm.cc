@@ -11,34 +11,35 @@
 namespace sluice::ops::cuda {
 namespace {
 
-// Clocks of a tile of each shape, as measured on an H200 (docs/kernels.md): for a block of k, and for what
-// comes once.
+// Nanoseconds of a tile of each shape: for a block of k, and for what comes once. Fitted to what
+// bench/gemm_shapes_bench.cc measures on an H200, 3 us for the launch taken off, most of all where the shape
+// is the fastest or nearly so.
 struct TileCost {
   double block = 0;
   double once = 0;
 };
-constexpr TileCost kFp8Costs[kTileShapeCount] = {{1420, 4300}, {1720, 4300}, {920, 1700}, {590, 700},
-                                                 {600, 900},   {410, 400},   {350, 300}};
-constexpr TileCost kBf16Costs[kTileShapeCount] = {{1500, 4000}, {1400, 4000}, {750, 2460}, {600, 1400},
-                                                  {490, 1200},  {410, 800},   {300, 600}};
+constexpr TileCost kFp8Costs[kTileShapeCount] = {{665, 1720}, {},         {435, 750}, {280, 560},
+                                                 {370, 500},  {220, 100}, {115, 300}, {80, 350}};
+constexpr TileCost kBf16Costs[kTileShapeCount] = {{},         {580, 2040}, {505, 920}, {},
+                                                  {290, 630}, {145, 400},  {},         {80, 440}};
 
 // The shape whose last cluster is expected to be done first. Of groups only their number and the sum of their
 // rows are known.
 int ChooseShape(const Gemm& gemm, int64_t blocks, int sms) {
   int best = 0;
-  double best_clocks = std::numeric_limits<double>::infinity();
+  double best_time = std::numeric_limits<double>::infinity();
   const int64_t groups = std::max<int64_t>(1, gemm.group_count);
   for (int shape = 0; shape < kTileShapeCount; ++shape) {
     const TileShape& tile = kTileShapes[shape];
     const TileCost& cost = gemm.type == DType::kF8E4M3 ? kFp8Costs[shape] : kBf16Costs[shape];
-    if (sms < tile.blocks()) continue;
+    if (!IsFor(shape, gemm.type) || sms < tile.blocks()) continue;
     const int64_t tiles = groups * CeilDiv(CeilDiv(gemm.rows, groups), tile.all_rows()) * gemm.batches *
                           CeilDiv(gemm.outputs, tile.all_outputs());
     const int64_t turns = CeilDiv(tiles, sms / tile.blocks());
-    const double clocks = static_cast<double>(turns) * (static_cast<double>(blocks) * cost.block + cost.once);
-    if (clocks < best_clocks) {
+    const double time = static_cast<double>(turns) * (static_cast<double>(blocks) * cost.block + cost.once);
+    if (time < best_time) {
       best = shape;
-      best_clocks = clocks;
+      best_time = time;
     }
   }
   return best;
@@ -66,7 +67,8 @@ cudaError_t EnqueueWithShape(const Gemm& gemm, int shape, TileCounter tiles, int
   SLUICE_CHECK(gemm.batches == 1 || (gemm.groups == nullptr && gemm.batches <= gemm.weights && !fp8 &&
                                      gemm.inputs * SizeOf(gemm.type) % 128 == 0),
                "{} batches of {} inputs", gemm.batches, gemm.inputs);
-  SLUICE_CHECK(shape >= 0 && shape < kTileShapeCount, "tile shape {}", shape);
+  SLUICE_CHECK(shape >= 0 && shape < kTileShapeCount && IsFor(shape, gemm.type), "tile shape {} for {}",
+               shape, NameOf(gemm.type));
   const TileShape& tile = kTileShapes[shape];
   SLUICE_CHECK(sms >= tile.blocks(), "{} SMs", sms);
   if (gemm.rows == 0) return cudaSuccess;

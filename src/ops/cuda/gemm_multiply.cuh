@@ -9,11 +9,17 @@ namespace sluice::ops::cuda {
 
 inline constexpr int kWgmmaBytes = 32;  // of k in one wgmma, in either type
 
-// d = (accumulate ? d : 0) + the products over 128 bytes of k; d is there after the commit's wait.
+// Of the same tile in all lanes. Its lower half is an or over the lanes, so that the compiler has it in a
+// uniform register, where wgmma takes it from, and keeps it rather than to work it out for every block of k.
+__device__ inline uint64_t UniformDescriptor(const void* tile) {
+  const uint64_t descriptor = TileDescriptor(tile);
+  return (descriptor & 0xffffffff00000000ULL) | __reduce_or_sync(~0U, static_cast<uint32_t>(descriptor));
+}
+
+// d = (accumulate ? d : 0) + the products over 128 bytes of k. Between a WgmmaFence and a WgmmaCommit, after
+// whose wait d is there.
 template <bool kFp8, int kRegisters>
 __device__ void MultiplyBlock(uint64_t x, uint64_t w, bool accumulate, float (&d)[kRegisters]) {
-  Pin(d);
-  WgmmaFence();
 #pragma unroll
   for (int k = 0; k < 128; k += kWgmmaBytes) {
     if constexpr (kFp8) {
@@ -22,7 +28,6 @@ __device__ void MultiplyBlock(uint64_t x, uint64_t w, bool accumulate, float (&d
       WgmmaBf16(d, Advance(x, k), Advance(w, k), accumulate || k > 0);
     }
   }
-  WgmmaCommit();
 }
 
 // acc += a block's sums, scaled.

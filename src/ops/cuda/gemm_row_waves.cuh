@@ -10,29 +10,22 @@
 #include "ops/cuda/hopper.cuh"
 #include "ops/cuda/ring.cuh"
 
-// Tiles whose warpgroups have waves of rows, one after the other, over the same outputs and so under one
+// FP8 tiles whose warpgroups have waves of rows, one after the other, over the same outputs and so under one
 // weight scale. What lies between the wgmmas of two waves is all that the tensor cores may have to wait for.
 namespace sluice::ops::cuda {
-
-// Of the same tile in all lanes. Its lower half is an or over the lanes, so that the compiler has it in a
-// uniform register, where wgmma takes it from, and keeps it rather than to work it out for every block of k.
-__device__ inline uint64_t UniformDescriptor(const void* tile) {
-  const uint64_t descriptor = TileDescriptor(tile);
-  return (descriptor & 0xffffffff00000000ULL) | __reduce_or_sync(~0U, static_cast<uint32_t>(descriptor));
-}
 
 // The stages as a math warpgroup sees them.
 template <TileShape kShape>
 class RowStages {
  public:
-  static_assert(kShape.row_groups == 2 && kShape.waves == 1);
+  static_assert(kShape.row_waves > 1 && !kShape.bf16);
   static constexpr int kStages = Shared<kShape>::kStages;
-  static constexpr int kWaveRows = 64 * kShape.row_groups;
+  static constexpr int kWaveRows = 64 * kShape.warpgroups;
 
   __device__ RowStages(Shared<kShape>& shared, int warpgroup)
       : shared_(shared),
-        x_(UniformDescriptor(shared.x[0] + warpgroup * 64 * 128)),
-        w_(UniformDescriptor(shared.w[0])),
+        x_(UniformDescriptor(shared.x[0][0] + warpgroup * 64 * 128)),
+        w_(UniformDescriptor(shared.w[0][0])),
         row_(warpgroup * 64 + static_cast<int>(threadIdx.x) % 128 / 32 * 16 +
              static_cast<int>(threadIdx.x) % 32 / 4),
         scales_of_rows_(SharedAddress(shared.x_scales[0][row_])) {}
@@ -91,7 +84,7 @@ class RowStages {
   int last_ = 0;
 };
 
-// FP8: the products of a stage, which is full, and their promotion. There are no registers for a second sum,
+// The products of a stage, which is full, and their promotion. There are no registers for a second sum,
 // so each is promoted at once; meanwhile the tensor cores work for the other warpgroup. Returns whether the
 // next stage was full before the last promotion; !ask: false.
 template <int kN, int kWaves, TileShape kShape>
@@ -102,7 +95,10 @@ __device__ bool AddStage(RowStages<kShape>& stages, int of_four, bool last, bool
 #pragma unroll
   for (int wave = 0; wave < kWaves; ++wave) {
     float sum[kN / 2];
+    Pin(sum);
+    WgmmaFence();
     MultiplyBlock<true>(stages.x(wave), stages.w(), /*accumulate=*/false, sum);
+    WgmmaCommit();
     if (wave == 0) stages.LoadScales(of_four, last, scale);
     if (wave == kWaves - 1) stages.Next();
     WgmmaWait<0>();
@@ -140,29 +136,8 @@ __device__ void SumRowWaves(int32_t blocks, RowStages<kShape>& stages, float (&a
   }
 }
 
-// bf16: the sums over all of k are made by the tensor cores.
-template <int kN, int kWaves, TileShape kShape>
-__device__ void SumRowWavesBf16(int32_t blocks, RowStages<kShape>& stages, float (&acc)[kWaves][kN / 2]) {
-  for (int32_t block = 0; block < blocks; ++block) {
-    stages.WaitFull();
-#pragma unroll
-    for (int wave = 0; wave < kWaves; ++wave) {
-      MultiplyBlock<false>(stages.x(wave), stages.w(), /*accumulate=*/block > 0, acc[wave]);
-    }
-    if (block > 0) {
-      WgmmaWait<kWaves>();
-      stages.ReleaseLast();
-    }
-    stages.Next();
-  }
-  WgmmaWait<0>();
-#pragma unroll
-  for (int wave = 0; wave < kWaves; ++wave) Pin(acc[wave]);
-  stages.ReleaseLast();
-}
-
 // One warpgroup's part of a tile: kWaves times 64 rows by kN outputs.
-template <bool kFp8, int kN, int kWaves, TileShape kShape>
+template <int kN, int kWaves, TileShape kShape>
 __device__ void ComputeRowTile(const LaunchedGemm& gemm, const Tile& tile, RowStages<kShape>& stages) {
   float acc[kWaves][kN / 2];
 #pragma unroll
@@ -170,11 +145,7 @@ __device__ void ComputeRowTile(const LaunchedGemm& gemm, const Tile& tile, RowSt
 #pragma unroll
     for (int i = 0; i < kN / 2; ++i) acc[wave][i] = 0.0F;
   }
-  if constexpr (kFp8) {
-    SumRowWaves<kN, kWaves>(gemm.blocks, stages, acc);
-  } else {
-    SumRowWavesBf16<kN, kWaves>(gemm.blocks, stages, acc);
-  }
+  SumRowWaves<kN, kWaves>(gemm.blocks, stages, acc);
 #pragma unroll
   for (int wave = 0; wave < kWaves; ++wave) {
     const int32_t row = tile.row + stages.row() + wave * RowStages<kShape>::kWaveRows;
@@ -182,7 +153,7 @@ __device__ void ComputeRowTile(const LaunchedGemm& gemm, const Tile& tile, RowSt
   }
 }
 
-template <bool kFp8, TileShape kShape>
+template <TileShape kShape>
 __device__ void ComputeRowTiles(const LaunchedGemm& gemm, int warpgroup, Shared<kShape>& shared) {
   RowStages<kShape> stages(shared, warpgroup);
   Ring<kTileSlots> slot;
@@ -202,13 +173,13 @@ __device__ void ComputeRowTiles(const LaunchedGemm& gemm, int warpgroup, Shared<
         stages.ReleaseLast();
       }
     } else if (rows <= RowStages<kShape>::kWaveRows && narrow) {
-      ComputeRowTile<kFp8, 64, 1>(gemm, tile, stages);
+      ComputeRowTile<64, 1>(gemm, tile, stages);
     } else if (rows <= RowStages<kShape>::kWaveRows) {
-      ComputeRowTile<kFp8, kShape.n, 1>(gemm, tile, stages);
+      ComputeRowTile<kShape.n, 1>(gemm, tile, stages);
     } else if (narrow) {
-      ComputeRowTile<kFp8, 64, kShape.row_waves>(gemm, tile, stages);
+      ComputeRowTile<64, kShape.row_waves>(gemm, tile, stages);
     } else {
-      ComputeRowTile<kFp8, kShape.n, kShape.row_waves>(gemm, tile, stages);
+      ComputeRowTile<kShape.n, kShape.row_waves>(gemm, tile, stages);
     }
     // What was stored for some lanes only leaves the compiler in doubt whether they run together. If they may
     // not, rings and descriptors go through a warp's ordinary registers, for every wgmma.

@@ -13,22 +13,21 @@ namespace sluice::ops::cuda {
 
 inline constexpr int kTileSlots = 2;
 inline constexpr int kScaleSlots = 4;
-inline constexpr int kMathThreads = 256;
-inline constexpr int kMathWarps = kMathThreads / 32;
-inline constexpr int kThreads = 128 + kMathThreads;
 inline constexpr int kSharedBytes = 227 * 1024;
 inline constexpr int kOtherBytes = 8 * 1024;  // at most, of all that is not an operand
 
 template <TileShape kShape>
 struct Shared {
+  // Of a block of k.
   static constexpr int kXBytes = kShape.rows() * 128;
   static constexpr int kWBytes = kShape.outputs() * 128;
-  static constexpr int kScaleBytes = kShape.brings_scales() ? kScaleSlots * (kShape.rows() + 1) * 16 : 0;
-  static constexpr int kStages = (kSharedBytes - kOtherBytes - kScaleBytes) / (kXBytes + kWBytes);
-  alignas(1024) uint8_t x[kStages][kXBytes];
-  alignas(1024) uint8_t w[kStages][kWBytes];
+  static constexpr int kBlocks = kShape.stage_blocks();
+  static constexpr int kScaleBytes = kScaleSlots * (kShape.rows() + 1) * 16;
+  static constexpr int kStages = (kSharedBytes - kOtherBytes - kScaleBytes) / (kBlocks * (kXBytes + kWBytes));
+  alignas(1024) uint8_t x[kStages][kBlocks][kXBytes];
+  alignas(1024) uint8_t w[kStages][kBlocks][kWBytes];
   // Of four blocks of k at a time; a tile lies in one block of weight scales.
-  alignas(16) float x_scales[kScaleSlots][kShape.brings_scales() ? kShape.rows() : 1][4];
+  alignas(16) float x_scales[kScaleSlots][kShape.rows()][4];
   alignas(16) float w_scales[kScaleSlots][4];
   uint64_t full[kStages];
   uint64_t empty[kStages];
@@ -46,18 +45,18 @@ struct Shared {
 
 template <bool kFp8, TileShape kShape>
 __device__ void InitBarriers(Shared<kShape>& shared) {
-  constexpr int kScaleLanes = kFp8 && kShape.brings_scales() ? 32 : 0;
+  constexpr int kScaleLanes = kFp8 ? 32 : 0;
   for (int i = 0; i < Shared<kShape>::kStages; ++i) {
     InitBarrier(&shared.full[i], 1);
-    InitBarrier(&shared.empty[i], kMathWarps * kShape.blocks());
+    InitBarrier(&shared.empty[i], kShape.math_threads() / 32 * kShape.blocks());
   }
   for (int i = 0; i < kScaleSlots; ++i) {
     InitBarrier(&shared.scales_full[i], 32);
-    InitBarrier(&shared.scales_empty[i], kMathWarps);
+    InitBarrier(&shared.scales_empty[i], kShape.math_threads() / 32);
   }
   for (int i = 0; i < kTileSlots; ++i) {
     InitBarrier(&shared.tile_full[i], 1);
-    InitBarrier(&shared.tile_empty[i], kMathThreads + kScaleLanes);
+    InitBarrier(&shared.tile_empty[i], kShape.math_threads() + kScaleLanes);
     InitBarrier(&shared.number_full[i], 1);
     InitBarrier(&shared.number_empty[i], 1);
   }
@@ -117,6 +116,7 @@ class Numbers {
 template <TileShape kShape>
 __device__ void BringTiles(const LaunchedGemm& gemm, const CUtensorMap* x_map, const CUtensorMap* w_map,
                            int32_t rank, int32_t first, Shared<kShape>& shared) {
+  constexpr int kBlocks = Shared<kShape>::kBlocks;
   Ring<Shared<kShape>::kStages> stage;
   Ring<kTileSlots> slot;
   Numbers<kShape> numbers(gemm, shared, rank, first);
@@ -132,24 +132,29 @@ __device__ void BringTiles(const LaunchedGemm& gemm, const CUtensorMap* x_map, c
     // Where half of the rows that are copied to both goes in a stage, and where it comes from.
     const bool both = kShape.beside && !tile.narrow;
     const int32_t x_place = both ? rank * gemm.x_box : 0;
-    const uint32_t bytes = gemm.x_box * (both ? 2 : 1) * 128 + Shared<kShape>::kWBytes;
+    const uint32_t bytes = kBlocks * (gemm.x_box * (both ? 2 : 1) * 128 + Shared<kShape>::kWBytes);
     const int32_t w_place = kShape.below ? rank * kShape.w_box() : 0;
     const int32_t w_row = tile.weight * gemm.outputs + tile.output + w_place;
-    for (int32_t block = 0; block < gemm.blocks; ++block) {
+    for (int32_t block = 0; block < gemm.blocks; block += kBlocks) {  // of the last stage maybe not all
       Wait(&shared.empty[stage.slot], stage.parity ^ 1);
       uint64_t* full = &shared.full[stage.slot];
       ArriveExpecting(full, bytes);
-      const int32_t column = block * gemm.block_inputs;
-      const int32_t x_column = tile.batch * gemm.x_step + column;
-      if (both) {
-        CopyBoxToPair(x_map, shared.x[stage.slot] + x_place * 128, full, x_column, tile.row + x_place);
-      } else {
-        CopyBox(x_map, shared.x[stage.slot], full, x_column, tile.row);
-      }
-      if constexpr (kShape.below) {
-        CopyBoxToPair(w_map, shared.w[stage.slot] + w_place * 128, full, column, w_row);
-      } else {
-        CopyBox(w_map, shared.w[stage.slot], full, column, w_row);
+#pragma unroll
+      for (int b = 0; b < kBlocks; ++b) {
+        const int32_t column = (block + b) * gemm.block_inputs;
+        const int32_t x_column = tile.batch * gemm.x_step + column;
+        uint8_t* x = shared.x[stage.slot][b];
+        uint8_t* w = shared.w[stage.slot][b];
+        if (both) {
+          CopyBoxToPair(x_map, x + x_place * 128, full, x_column, tile.row + x_place);
+        } else {
+          CopyBox(x_map, x, full, x_column, tile.row);
+        }
+        if constexpr (kShape.below) {
+          CopyBoxToPair(w_map, w + w_place * 128, full, column, w_row);
+        } else {
+          CopyBox(w_map, w, full, column, w_row);
+        }
       }
       stage.Next();
     }
@@ -160,7 +165,7 @@ __device__ void BringTiles(const LaunchedGemm& gemm, const CUtensorMap* x_map, c
 // side, and lanes 0 to 3 those of the weight.
 template <TileShape kShape>
 __device__ void BringScales(const LaunchedGemm& gemm, Shared<kShape>& shared) {
-  static_assert(kShape.brings_scales() && kShape.outputs() <= 128 && 128 % kShape.outputs() == 0);
+  static_assert(128 % kShape.outputs() == 0);
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int32_t output_blocks = (gemm.outputs + 127) / 128;
   Ring<kScaleSlots> scales;
@@ -192,68 +197,5 @@ __device__ void BringScales(const LaunchedGemm& gemm, Shared<kShape>& shared) {
     }
   }
 }
-
-// The stages as a math warpgroup sees them.
-template <TileShape kShape>
-class FullStages {
- public:
-  static constexpr bool kBringsScales = kShape.brings_scales();
-
-  __device__ FullStages(Shared<kShape>& shared, int warpgroup, int32_t rank)
-      : shared_(shared), warpgroup_(warpgroup), rank_(rank) {}
-
-  // Of the tile: this thread's first row (the other is 8 further), this warpgroup's first output.
-  __device__ int first_row() const {
-    const int lane = static_cast<int>(threadIdx.x) % 128;
-    return row_group() * 64 + lane / 32 * 16 + lane % 32 / 4;
-  }
-  __device__ int first_output() const {
-    return kShape.row_groups == 2 ? 0 : warpgroup_ * kShape.n * kShape.waves;
-  }
-
-  __device__ void WaitFull() const { Wait(&shared_.full[stage_.slot], stage_.parity); }
-  // Descriptors: of this warpgroup's 64 rows, of the outputs from its `output`th on.
-  __device__ uint64_t x() const { return TileDescriptor(shared_.x[stage_.slot] + row_group() * 64 * 128); }
-  __device__ uint64_t w(int output) const {
-    return TileDescriptor(shared_.w[stage_.slot] + (first_output() + output) * 128);
-  }
-  // scale_x * scale_w of this thread's two rows, of block `block` of k. All of a tile's blocks in order.
-  __device__ void LoadScales(int32_t block, int32_t blocks, float (&scale)[2]) {
-    const int slot = scales_ % kScaleSlots;
-    if (block % 4 == 0) Wait(&shared_.scales_full[slot], scales_ / kScaleSlots & 1);
-    const uint32_t x = SharedAddress(&shared_.x_scales[slot][first_row()][block % 4]);
-    const float first = LoadFloat(x);
-    const float second = LoadFloat(x + 8 * 16);
-    const float of_w = LoadFloat(SharedAddress(&shared_.w_scales[slot][block % 4]));
-    scale[0] = __fmul_rn(first, of_w);
-    scale[1] = __fmul_rn(second, of_w);
-    if (block % 4 == 3 || block + 1 == blocks) {
-      __syncwarp();
-      if (threadIdx.x % 32 == 0) Arrive(&shared_.scales_empty[slot]);
-      ++scales_;
-    }
-  }
-  __device__ void Next() {
-    last_ = stage_.slot;
-    stage_.Next();
-  }
-  // The stage before the last Next has been read. It is free once the math warps of all blocks that it was
-  // copied to say so.
-  __device__ void ReleaseLast() const {
-    const int lane = static_cast<int>(threadIdx.x) % 32;
-    if (lane == 0) Arrive(&shared_.empty[last_]);
-    if (kShape.pair() && lane == 1) ArriveIn(rank_ ^ 1, &shared_.empty[last_]);
-  }
-
- private:
-  __device__ int row_group() const { return kShape.row_groups == 2 ? warpgroup_ : 0; }
-
-  Shared<kShape>& shared_;
-  const int warpgroup_;
-  const int32_t rank_;
-  Ring<Shared<kShape>::kStages> stage_;
-  uint32_t scales_ = 0;  // fours of blocks that were read
-  int last_ = 0;
-};
 
 }  // namespace sluice::ops::cuda
