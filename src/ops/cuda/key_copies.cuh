@@ -81,11 +81,11 @@ __device__ void CopyKeyCodes(const SparseAttention& work, int32_t row, uint8_t (
 }
 
 // A warp's 16 keys, in rows `warp` * 16 and on of kWide panels of 64 channels, from their codes, of which a
-// row of a raw panel has 128; kWide 1: 64. A raw panel may be one of the panels. scale_of(key, piece): of 16
-// codes.
+// row of a raw panel has 128; kWide 1: 64, behind `beside_bytes`, 0 or 64. A raw panel may be one of the
+// panels. scale_of(key, piece): of 16 codes.
 template <int kWide, class ScaleOf>
 __device__ void DequantizeWarpPanels(const uint8_t (*raw)[kPanelBytes], uint8_t (*panels)[kPanelBytes],
-                                     ScaleOf&& scale_of) {
+                                     ScaleOf&& scale_of, int beside_bytes = 0) {
   constexpr int kLanes = 4 * kWide;  // for one key
   constexpr int kLoadKeys = 32 / kLanes;
   constexpr int kLoads = kWarpKeys / kLoadKeys;
@@ -103,7 +103,8 @@ __device__ void DequantizeWarpPanels(const uint8_t (*raw)[kPanelBytes], uint8_t 
   const int swapped = beside % 2;
   uint2 first[kLoads], second[kLoads];
   float scales[kLoads];
-  const uint32_t from = SharedAddress(raw[piece / 8]) + PlaceInPanel(first_key, piece % 8) + 8 * swapped;
+  const uint32_t from =
+      SharedAddress(raw[piece / 8]) + (PlaceInPanel(first_key, piece % 8) ^ beside_bytes) + 8 * swapped;
 #pragma unroll
   for (int i = 0; i < kLoads; ++i) {
     first[i] = LoadEight(place_of(from, i));

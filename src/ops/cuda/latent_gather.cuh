@@ -106,9 +106,14 @@ class KeyRows {
         keys_(tile.keys),
         ordinal_(first * kBlockKeys + GatherWarp() * kWarpKeys + static_cast<int>(threadIdx.x % kWarpKeys)),
         step_(step * kBlockKeys) {
+    // Both positions before the first page: waits for memory follow one another otherwise.
     ReadPosition();
+    const int32_t now = position_;
+    ReadPosition();
+    const int32_t next = position_;
+    position_ = now;
     ReadPage();
-    ReadPosition();
+    position_ = next;
   }
   // Of the next block: the row of the lane's key, -1 behind the last.
   __device__ int32_t Next() {

@@ -30,14 +30,22 @@ int32_t StretchBlocks(const SparseAttention& work, int sms) {
   return static_cast<int32_t>(CeilDiv(blocks, std::min(blocks, sms / work.rows)));
 }
 
+// Head groups for each of them: 1 where there is room for two such blocks, and for those of the launches
+// behind beside them.
+int32_t ScoreGroups(const LaunchedAttention& launched, int sms) {
+  const int64_t stretches = CeilDiv(CeilDiv(launched.work.top_k, kScoredKeys), launched.stretch_blocks);
+  const int64_t blocks = launched.work.rows * stretches * launched.head_groups;
+  return 2 * blocks <= sms ? 1 : launched.head_groups;
+}
+
 cudaError_t EnqueueFew(LaunchedAttention launched, int sms, cudaStream_t stream) {
   launched.stretch_blocks = StretchBlocks(launched.work, sms);
+  launched.score_groups = ScoreGroups(launched, sms);
   launched.parts = Parts(launched.work.rows * launched.head_groups, sms);
   launched.workspace = static_cast<uint8_t*>(launched.work.workspace);
-  for (const auto launch : {LaunchScores, LaunchWeights, LaunchValues}) {
-    if (const cudaError_t error = launch(launched, stream); error != cudaSuccess) return error;
-  }
-  return cudaSuccess;
+  cudaError_t error = LaunchScores(launched, stream);
+  if (error == cudaSuccess && !ValuesMakeWeights(launched.parts)) error = LaunchWeights(launched, stream);
+  return error == cudaSuccess ? LaunchValues(launched, stream) : error;
 }
 
 bool IsAligned(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % 16 == 0; }

@@ -9,8 +9,9 @@
 #include "ops/cuda/sparse_attention_launch.h"
 
 // Few rows, first launch: scores. A block of threads has some of a row's blocks of keys and all its heads,
-// 128 or 64. One warpgroup gathers keys, two multiply them with queries that they keep in registers: with 128
-// heads each has 64 of them, with 64 the two take the blocks of keys in turn.
+// 128 or 64, or one of two such blocks 64 of 128. One warpgroup gathers keys, two multiply them with queries
+// that they keep in registers: with 128 heads each has 64 of them, with 64 the two take the blocks of keys in
+// turn. A quarter of a block's channels is multiplied while the next are dequantised.
 namespace sluice::ops::cuda {
 namespace {
 
@@ -25,19 +26,36 @@ struct ScoreShared {
   // third.
   alignas(1024) uint8_t panels[kSlots][kPanels][kPanelBytes];
   alignas(16) float scales[kSlots][kBlockKeys][kQuantBlocks];  // of the codes
-  uint64_t full[kSlots];
+  uint64_t full[kSlots][kQuantBlocks];  // by quarters of the values' channels; the rotated come with the last
   uint64_t empty[kSlots];
   uint64_t queries_taken;
 };
 
-// A row's blocks [first, first + count).
+// A row's blocks [first, first + count), of its head groups those from `group` on.
 struct Stretch {
   int32_t row;
   int32_t first;
   int32_t count;
+  int32_t group;
 };
 
 // ---- keys ----
+
+// From FP8: the first quarter's codes and the scales are a group of copies, all others another, so that the
+// first is dequantised while those come.
+__device__ void CopyCodesInTwo(const SparseAttention& work, int32_t row, uint8_t (*panels)[kPanelBytes],
+                               float (*scales)[kQuantBlocks]) {
+  const KeyCopies keys(work, kCodesRowBytes, row);
+  CopyKeyScales(work, row, scales);
+  keys.Copy(0, panels[kHalfPanels]);
+  EndCopyGroup();
+#pragma unroll
+  for (int quarter = 1; quarter < kQuantBlocks; ++quarter) {
+    keys.Copy(kQuantBlock * quarter, panels[kHalfPanels + quarter]);
+  }
+  keys.Copy(kCodesRowBytes - 2 * kRotated, panels[kRotatedPanel]);
+  EndCopyGroup();
+}
 
 template <bool kFp8>
 __device__ void BringKeys(const SparseAttention& work, const Stretch& stretch, ScoreShared& shared) {
@@ -54,24 +72,29 @@ __device__ void BringKeys(const SparseAttention& work, const Stretch& stretch, S
       if (block < blocks) {
         const int32_t row = rows.Next();
         open(block);
-        CopyKeyCodes<0>(work, row, shared.panels[next.slot], shared.scales[next.slot]);
+        CopyCodesInTwo(work, row, shared.panels[next.slot], shared.scales[next.slot]);
         next.Next();
+      } else {
+        EndCopyGroup();
+        EndCopyGroup();
       }
-      EndCopyGroup();
     };
     copy(0);
     Ring<kSlots> slot;
 #pragma unroll 1
     for (int block = 0; block < blocks; ++block) {
       copy(block + 1);
-      WaitForCopyGroups<1>();
+      WaitForCopyGroups<3>();
       __syncwarp();
 #pragma unroll 1
       for (int quarter = 0; quarter < kQuantBlocks; ++quarter) {
+        if (quarter == 1) {
+          WaitForCopyGroups<2>();
+          __syncwarp();
+        }
         DequantizeKeyQuarter(quarter, shared.panels[slot.slot], shared.scales[slot.slot]);
+        Arrive(&shared.full[slot.slot][quarter]);
       }
-      FenceShared();
-      Arrive(&shared.full[slot.slot]);
       slot.Next();
     }
   } else {
@@ -79,8 +102,10 @@ __device__ void BringKeys(const SparseAttention& work, const Stretch& stretch, S
     for (int block = 0; block < blocks; ++block) {
       const int32_t row = rows.Next();
       open(block);
-      for (int half = 0; half < 2; ++half) CopyKeyValues(work, row, half, shared.panels[next.slot]);
-      ArriveAfterCopies(&shared.full[next.slot]);
+      for (int half = 0; half < 2; ++half) {
+        CopyKeyValues(work, row, half, shared.panels[next.slot]);
+        for (int i = 0; i < 2; ++i) ArriveAfterCopies(&shared.full[next.slot][2 * half + i]);
+      }
       next.Next();
     }
   }
@@ -122,8 +147,8 @@ __device__ void Score(const LaunchedAttention& launched, const Stretch& stretch,
                       ScoreShared& shared) {
   const SparseAttention& work = launched.work;
   const int32_t first_position = FirstPosition(work, stretch.row, stretch.first, stretch.count);
-  const bool in_turn = launched.head_groups == 1;
-  const int head_group = in_turn ? 0 : half;
+  const bool in_turn = launched.score_groups == 1;
+  const int head_group = stretch.group + (in_turn ? 0 : half);
   uint32_t queries[kSteps][4];
   TakeQueries(work, stretch.row, head_group, shared.panels[1 + half], queries);
   if (Lane() == 0) Arrive(&shared.queries_taken);
@@ -140,17 +165,22 @@ __device__ void Score(const LaunchedAttention& launched, const Stretch& stretch,
 #pragma unroll 1
   for (int block = 0; block < blocks; ++block, slot.Next()) {
     if (in_turn && block % 2 != half) continue;
-    Wait(&shared.full[slot.slot], slot.parity);
-    FenceShared();
     float s[32];
     Pin(s);
     const uint64_t keys = TileDescriptor(shared.panels[slot.slot]);
-    WgmmaFence();
 #pragma unroll
-    for (int step = 0; step < kSteps; ++step) {
-      WgmmaBf16(s, queries[step], Advance(keys, step / 4 * kPanelBytes + step % 4 * 32), step > 0);
+    for (int quarter = 0; quarter < kQuantBlocks; ++quarter) {
+      Wait(&shared.full[slot.slot][quarter], slot.parity);
+      // Here rather than where it is written: a fence waits for the thread's copies that are under way.
+      FenceShared();
+      WgmmaFence();
+#pragma unroll
+      for (int step = 0; step < kSteps; ++step) {
+        if (min(step / 8, kQuantBlocks - 1) != quarter) continue;
+        WgmmaBf16(s, queries[step], Advance(keys, step / 4 * kPanelBytes + step % 4 * 32), step > 0);
+      }
+      WgmmaCommit();
     }
-    WgmmaCommit();
     WgmmaWait<0>();
     Pin(s);
     __syncwarp();
@@ -173,20 +203,23 @@ template <bool kFp8>
 __global__ void __launch_bounds__(kThreads, 1) ScoreKernel(const LaunchedAttention launched) {
   extern __shared__ __align__(1024) uint8_t memory[];
   ScoreShared& shared = *reinterpret_cast<ScoreShared*>(memory);
-  LetDependentsStart();
   const auto number = static_cast<int>(blockIdx.x);
-  const int stretches = static_cast<int>(gridDim.x) / static_cast<int>(launched.work.rows);
-  const Stretch stretch{number / stretches, number % stretches * launched.stretch_blocks,
-                        launched.stretch_blocks};
+  const int shares = launched.head_groups / launched.score_groups;
+  const int stretches = static_cast<int>(gridDim.x) / (static_cast<int>(launched.work.rows) * shares);
+  const Stretch stretch{number / shares / stretches, number / shares % stretches * launched.stretch_blocks,
+                        launched.stretch_blocks, number % shares * launched.score_groups};
   if (threadIdx.x == 0) {
     for (int i = 0; i < kSlots; ++i) {
-      InitBarrier(&shared.full[i], kGatherThreads);
-      InitBarrier(&shared.empty[i], kMathWarps / (launched.head_groups == 1 ? 2 : 1));
+      for (uint64_t& full : shared.full[i]) InitBarrier(&full, kGatherThreads);
+      InitBarrier(&shared.empty[i], kMathWarps / (launched.score_groups == 1 ? 2 : 1));
     }
     InitBarrier(&shared.queries_taken, kMathWarps);
     FenceBarrierInit();
   }
   __syncthreads();
+  WaitForEarlierGrids();
+  // Only now: those behind read before they wait what the launches before this one wrote.
+  LetDependentsStart();
   constexpr int kGatherRegisters = 88;
   constexpr int kMathRegisters = 208;
   static_assert(kGatherThreads * kGatherRegisters + kMathThreads * kMathRegisters <=
@@ -213,9 +246,10 @@ cudaError_t LaunchAs(const LaunchedAttention& launched, cudaStream_t stream) {
   }
   const auto row_blocks = static_cast<unsigned>((launched.work.top_k + kBlockKeys - 1) / kBlockKeys);
   const unsigned stretches = (row_blocks + launched.stretch_blocks - 1) / launched.stretch_blocks;
-  ScoreKernel<kFp8>
-      <<<static_cast<unsigned>(launched.work.rows) * stretches, kThreads, kBytes, stream>>>(launched);
-  return cudaGetLastError();
+  const unsigned shares = launched.head_groups / launched.score_groups;
+  return LaunchBehind(ScoreKernel<kFp8>, launched,
+                      static_cast<unsigned>(launched.work.rows) * stretches * shares, kThreads, kBytes,
+                      stream);
 }
 
 }  // namespace

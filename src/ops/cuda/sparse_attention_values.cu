@@ -6,69 +6,25 @@
 #include "ops/cuda/hopper.cuh"
 #include "ops/cuda/key_copies.cuh"
 #include "ops/cuda/latent_gather.cuh"
+#include "ops/cuda/ring.cuh"
 #include "ops/cuda/sparse_attention_few.cuh"
 #include "ops/cuda/sparse_attention_launch.h"
+#include "ops/cuda/sparse_attention_value_parts.cuh"
+#include "ops/cuda/sparse_attention_value_weights.cuh"
 
-// Few rows, third launch: values. A block of threads has 64 heads of a row and some channels of all its keys,
+// Few rows, last launch: values. A block of threads has 64 heads of a row and some channels of all its keys,
 // which it multiplies with the weights in the order in which one block would, so the sums are those of
 // sparse_attention.cu, bit for bit. Values are gathered while the launches before are still at the weights.
 namespace sluice::ops::cuda {
 namespace {
 
-template <int kParts>
-struct Split {
-  static constexpr int kChannels = static_cast<int>(kLatent) / kParts;
-  static constexpr int kValuePanels = kChannels / 64;
-  static constexpr int kRawPanels = kValuePanels == 1 ? 1 : kValuePanels / 2;  // of codes
-  static constexpr int kScales = kChannels <= kQuantBlock ? 1 : kChannels / kQuantBlock;
-  static constexpr int kStagePanels = 1 + kValuePanels;
-  static constexpr int kStages = 25 / kStagePanels;
-  static constexpr int kMathGroups = kValuePanels == 1 ? 1 : 2;  // warpgroups, which share the channels
-  static constexpr int kGatherGroups =
-      kParts == 2 ? 2 : 4;  // warpgroups, which take the blocks of keys in turn
-  static constexpr int kOwnBlocks = kMostBlocks / kGatherGroups;
-  static constexpr int kMathPanels = kValuePanels / kMathGroups;
-  static constexpr int kGatherThreadsOfAll = kGatherThreads * kGatherGroups;
-  static constexpr int kMathThreads = 128 * kMathGroups;
-  static constexpr int kThreads = kGatherThreadsOfAll + kMathThreads + 32;
-  // Blocks that a gathering warpgroup has under way. A stage is left when the math is at the next block,
-  // which has to be there by then.
-  static constexpr int kAhead = (kStages - 2) / kGatherGroups;
-  static_assert(kAhead >= 1 && kGatherGroups * kAhead <= kStages - 2);
-};
-
-template <int kParts>
-struct ValueShared {
-  // Of a block of keys: weights, then values.
-  alignas(1024) uint8_t panels[Split<kParts>::kStages][Split<kParts>::kStagePanels][kPanelBytes];
-  struct Softmax {
-    float sums[kTileHeads];
-    float rescale[kTileHeads];
-  };
-  Softmax softmax[Split<kParts>::kStages];
-  float scales[Split<kParts>::kStages][kBlockKeys][Split<kParts>::kScales];  // of codes
-  int32_t rows[Split<kParts>::kGatherGroups * kGatherWarps]
-              [Split<kParts>::kOwnBlocks * kWarpKeys];  // of the cache, a warp's own
-  uint64_t full[Split<kParts>::kStages];
-  uint64_t empty[Split<kParts>::kStages];
-};
-
-// Where in the ring a block is.
-template <int kStages>
-struct Stage {
-  int slot;
-  uint32_t parity;
-  __device__ explicit Stage(int block)
-      : slot(block % kStages), parity(static_cast<uint32_t>(block / kStages) & 1U) {}
-};
-
 // ---- values ----
 
 // The rows of all keys of a warp, into shared memory.
-template <int kParts>
+template <bool kFp8, int kParts>
 __device__ void FindRows(const SparseAttention& work, int row, int group, int32_t* rows) {
-  constexpr int kGroups = Split<kParts>::kGatherGroups;
-  constexpr int kEach = Split<kParts>::kOwnBlocks * kWarpKeys / 32;
+  constexpr int kGroups = Split<kFp8, kParts>::kGatherGroups;
+  constexpr int kEach = Split<kFp8, kParts>::kOwnBlocks * kWarpKeys / 32;
   const int lane = Lane();
   const int32_t* selection = work.selection + row * work.selection_stride;
   const int32_t* pages = work.page_tables + work.sequences[row] * work.table_stride;
@@ -96,14 +52,14 @@ __device__ void FindRows(const SparseAttention& work, int row, int group, int32_
 }
 
 // Some channels of a warp's 16 keys, as bf16.
-template <int kParts>
+template <bool kFp8, int kParts>
 __device__ void BringValuePanels(const SparseAttention& work, const int32_t* rows, int part,
                                  uint8_t (*panels)[kPanelBytes], uint64_t* full) {
-  constexpr int kLanes = 8 * Split<kParts>::kValuePanels;  // for one key
+  constexpr int kLanes = 8 * Split<kFp8, kParts>::kValuePanels;  // for one key
   const int lane = Lane();
   const int piece = lane % kLanes;
   const uint8_t* from =
-      static_cast<const uint8_t*>(work.latents) + 2 * part * Split<kParts>::kChannels + 16 * piece;
+      static_cast<const uint8_t*>(work.latents) + 2 * part * Split<kFp8, kParts>::kChannels + 16 * piece;
   constexpr int kCopies = kWarpKeys * kLanes / 32;
   const auto key = [&](int i) { return i * (32 / kLanes) + lane / kLanes; };
   int32_t row[kCopies];  // all before the first copy, behind which the compiler leaves a load
@@ -117,15 +73,17 @@ __device__ void BringValuePanels(const SparseAttention& work, const int32_t* row
   ArriveAfterCopies(full);
 }
 
-// The same of codes, which DequantizeWarpPanels takes from the last of the panels.
-template <int kParts>
-__device__ void BringCodesOfPart(const SparseAttention& work, const int32_t* rows, int part,
-                                 uint8_t (*raw)[kPanelBytes], float (*scales)[Split<kParts>::kScales]) {
-  constexpr int kLanes = 4 * Split<kParts>::kValuePanels;  // for one key
+// The same of codes, into a slot, from which DequantizeWarpPanels takes them.
+template <bool kFp8, int kParts>
+__device__ void BringCodesOfPart(const SparseAttention& work, const int32_t* rows, int part, int slot,
+                                 ValueShared<kFp8, kParts>& shared) {
+  constexpr int kLanes = 4 * Split<kFp8, kParts>::kValuePanels;  // for one key
   const int lane = Lane();
   const int piece = lane % kLanes;
   const auto* latents = static_cast<const uint8_t*>(work.latents);
-  const int channel = part * Split<kParts>::kChannels;
+  const int channel = part * Split<kFp8, kParts>::kChannels;
+  uint8_t* panel = shared.CodesOf(slot)[piece / 8];
+  const int beside = shared.BesideOf(slot);
   constexpr int kCopies = kWarpKeys * kLanes / 32;
   const auto key = [&](int i) { return i * (32 / kLanes) + lane / kLanes; };
   int32_t row[kCopies];  // all before the first copy, behind which the compiler leaves a load
@@ -135,27 +93,27 @@ __device__ void BringCodesOfPart(const SparseAttention& work, const int32_t* row
 #pragma unroll
   for (int i = 0; i < kCopies; ++i) {
     CopySixteen(latents + int64_t{max(row[i], 0)} * kCodesRowBytes + channel + 16 * piece,
-                raw[piece / 8] + PlaceInPanel(GatherWarp() * kWarpKeys + key(i), piece % 8), row[i] >= 0);
+                panel + (PlaceInPanel(GatherWarp() * kWarpKeys + key(i), piece % 8) ^ beside), row[i] >= 0);
   }
   if (lane < kWarpKeys) {
     const uint8_t* from =
         latents + int64_t{max(scaled_row, 0)} * kCodesRowBytes + kLatent + channel / kQuantBlock * 4;
 #pragma unroll
-    for (int i = 0; i < Split<kParts>::kScales; ++i) {
-      CopyFour(from + 4 * i, &scales[GatherWarp() * kWarpKeys + lane][i], scaled_row >= 0);
+    for (int i = 0; i < Split<kFp8, kParts>::kScales; ++i) {
+      CopyFour(from + 4 * i, &shared.scales[slot][GatherWarp() * kWarpKeys + lane][i], scaled_row >= 0);
     }
   }
 }
 
 template <bool kFp8, int kParts>
 __device__ void BringValues(const SparseAttention& work, int row, int part, int group,
-                            ValueShared<kParts>& shared) {
-  using Split = Split<kParts>;
+                            ValueShared<kFp8, kParts>& shared) {
+  using Split = Split<kFp8, kParts>;
   using Stage = Stage<Split::kStages>;
   constexpr int kGatherGroups = Split::kGatherGroups;
   const int32_t first_position = FirstPosition(work, row, 0, kMostBlocks);
   int32_t* rows = shared.rows[group * kGatherWarps + GatherWarp()];
-  FindRows<kParts>(work, row, group, rows);
+  FindRows<kFp8, kParts>(work, row, group, rows);
   const int blocks = BlocksWithKeys(first_position);
   const auto open = [&](int block) {
     const Stage stage(block);
@@ -163,53 +121,36 @@ __device__ void BringValues(const SparseAttention& work, int row, int part, int 
     return stage.slot;
   };
   if constexpr (kFp8) {
-    constexpr int kRaw = 1 + Split::kValuePanels - Split::kRawPanels;
+    Ring<Split::kAhead> next, current;
     const auto copy = [&](int own) {
-      const int block = own * kGatherGroups + group;
-      if (block < blocks) {
-        const int slot = open(block);
-        BringCodesOfPart<kParts>(work, rows + own * kWarpKeys, part, shared.panels[slot] + kRaw,
-                                 shared.scales[slot]);
+      if (own * kGatherGroups + group < blocks) {
+        BringCodesOfPart<kFp8, kParts>(work, rows + own * kWarpKeys, part, group * Split::kAhead + next.slot,
+                                       shared);
       }
       EndCopyGroup();
+      next.Next();
     };
+#pragma unroll 1
     for (int own = 0; own < Split::kAhead; ++own) copy(own);
+#pragma unroll 1
     for (int own = 0; own * kGatherGroups + group < blocks; ++own) {
-      copy(own + Split::kAhead);
-      WaitForCopyGroups<Split::kAhead>();
+      WaitForCopyGroups<Split::kAhead - 1>();
       __syncwarp();
-      const int slot = Stage(own * kGatherGroups + group).slot;
-      const float(*scales)[Split::kScales] = shared.scales[slot];
-      DequantizeWarpPanels<Split::kValuePanels>(shared.panels[slot] + kRaw, shared.panels[slot] + 1,
-                                                [&](int key, int piece) { return scales[key][piece / 8]; });
-      FenceShared();
+      const int codes = group * Split::kAhead + current.slot;
+      current.Next();
+      const int slot = open(own * kGatherGroups + group);
+      DequantizeWarpPanels<Split::kValuePanels>(
+          shared.CodesOf(codes), shared.panels[slot] + 1,
+          [&](int key, int piece) { return shared.scales[codes][key][piece / 8]; }, shared.BesideOf(codes));
       Arrive(&shared.full[slot]);
+      copy(own + Split::kAhead);
     }
   } else {
     for (int own = 0; own * kGatherGroups + group < blocks; ++own) {
       const int slot = open(own * kGatherGroups + group);
-      BringValuePanels<kParts>(work, rows + own * kWarpKeys, part, shared.panels[slot] + 1,
-                               &shared.full[slot]);
+      BringValuePanels<kFp8, kParts>(work, rows + own * kWarpKeys, part, shared.panels[slot] + 1,
+                                     &shared.full[slot]);
     }
-  }
-}
-
-// ---- weights: one thread's work ----
-
-template <int kParts>
-__device__ void BringWeights(const LaunchedAttention& launched, int item, int blocks,
-                             ValueShared<kParts>& shared) {
-  WaitForEarlierGrids();
-  FenceAsync();
-  for (int block = 0; block < blocks; ++block) {
-    const Stage<Split<kParts>::kStages> stage(block);
-    const auto& weighed = *reinterpret_cast<const WeighedBlock*>(BlockInMemory(launched, item, block));
-    auto& softmax = shared.softmax[stage.slot];
-    uint64_t* full = &shared.full[stage.slot];
-    Wait(&shared.empty[stage.slot], stage.parity ^ 1);
-    ArriveExpecting(full, kPanelBytes + sizeof(softmax));
-    CopyBytes(weighed.weights, shared.panels[stage.slot][0], kPanelBytes, full);
-    CopyBytes(weighed.sums, &softmax, sizeof(softmax), full);
   }
 }
 
@@ -218,8 +159,8 @@ __device__ void BringWeights(const LaunchedAttention& launched, int item, int bl
 // o (1 / sum) of a warpgroup's channels.
 template <bool kFp8, int kParts>
 __device__ void Accumulate(const LaunchedAttention& launched, int item, int part, int group,
-                           ValueShared<kParts>& shared) {
-  using Split = Split<kParts>;
+                           ValueShared<kFp8, kParts>& shared) {
+  using Split = Split<kFp8, kParts>;
   constexpr int kPanelsOfGroup = Split::kMathPanels;
   constexpr uint64_t kSixteenKeys = 16 * 128 / 16;
   const SparseAttention& work = launched.work;
@@ -228,10 +169,11 @@ __device__ void Accumulate(const LaunchedAttention& launched, int item, int part
   float o[32 * kPanelsOfGroup];
   float sums[2] = {};
   int before = 0;
+  Ring<Split::kStages> stage;
   for (int block = 0; block < blocks; ++block) {
-    const Stage<Split::kStages> stage(block);
     Wait(&shared.full[stage.slot], stage.parity);
-    if constexpr (!kFp8) FenceShared();  // codes have been fenced by who dequantised them
+    // Here rather than where they are written: a fence waits for the thread's loads and copies under way.
+    FenceShared();
     const auto& softmax = shared.softmax[stage.slot];
     const float rescale[2] = {softmax.rescale[HeadOf(0)], softmax.rescale[HeadOf(1)]};
 #pragma unroll
@@ -257,6 +199,7 @@ __device__ void Accumulate(const LaunchedAttention& launched, int item, int part
       if (Lane() == 0) Arrive(&shared.empty[before]);
     }
     before = stage.slot;
+    stage.Next();
   }
   WgmmaWait<0>();
   Pin(o);
@@ -274,15 +217,16 @@ __device__ void Accumulate(const LaunchedAttention& launched, int item, int part
 }
 
 template <bool kFp8, int kParts>
-__global__ void __launch_bounds__(Split<kParts>::kThreads, 1) ValueKernel(const LaunchedAttention launched) {
-  using Split = Split<kParts>;
+__global__ void __launch_bounds__(Split<kFp8, kParts>::kThreads, 1)
+    ValueKernel(const LaunchedAttention launched) {
+  using Split = Split<kFp8, kParts>;
   extern __shared__ __align__(1024) uint8_t memory[];
-  auto& shared = *reinterpret_cast<ValueShared<kParts>*>(memory);
+  auto& shared = *reinterpret_cast<ValueShared<kFp8, kParts>*>(memory);
   const auto item = static_cast<int>(blockIdx.x) / kParts;
   const auto part = static_cast<int>(blockIdx.x) % kParts;
   if (threadIdx.x == 0) {
     for (int i = 0; i < Split::kStages; ++i) {
-      InitBarrier(&shared.full[i], kGatherThreads + 1);
+      InitBarrier(&shared.full[i], kGatherThreads + (Split::kWeighGroups > 0 ? 4 : 1));
       InitBarrier(&shared.empty[i], Split::kMathThreads / 32);
     }
     FenceBarrierInit();
@@ -291,19 +235,27 @@ __global__ void __launch_bounds__(Split<kParts>::kThreads, 1) ValueKernel(const 
   // The same in all lanes, which the compiler cannot know of threadIdx.
   const int group = __shfl_sync(~0U, static_cast<int>(threadIdx.x) / 128, 0);
   const int row = item / launched.head_groups;
+  constexpr bool kWeigh = Split::kWeighGroups > 0;
   if (group < Split::kGatherGroups) {
+    if constexpr (kWeigh) GiveRegisters<Split::kGatherRegisters>();
     BringValues<kFp8, kParts>(launched.work, row, part, group, shared);
   } else if (group < Split::kGatherGroups + Split::kMathGroups) {
+    if constexpr (kWeigh) GiveRegisters<Split::kMathRegisters>();
     Accumulate<kFp8, kParts>(launched, item, part, group - Split::kGatherGroups, shared);
   } else {
+    if constexpr (kWeigh) TakeRegisters<Split::kWeighRegisters>();
     const int blocks = BlocksWithKeys(FirstPosition(launched.work, row, 0, kMostBlocks));
-    if (Elected()) BringWeights<kParts>(launched, item, blocks, shared);
+    if constexpr (kWeigh) {
+      MakeWeights(launched, item, group - Split::kGatherGroups - Split::kMathGroups, blocks, shared);
+    } else {
+      if (Elected()) BringWeights(launched, item, blocks, shared);
+    }
   }
 }
 
 template <bool kFp8, int kParts>
 cudaError_t LaunchAs(const LaunchedAttention& launched, cudaStream_t stream) {
-  constexpr int kBytes = static_cast<int>(sizeof(ValueShared<kParts>));
+  constexpr int kBytes = static_cast<int>(sizeof(ValueShared<kFp8, kParts>));
   static_assert(kBytes <= 227 * 1024);
   if (const cudaError_t error = cudaFuncSetAttribute(ValueKernel<kFp8, kParts>,
                                                      cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
@@ -311,8 +263,8 @@ cudaError_t LaunchAs(const LaunchedAttention& launched, cudaStream_t stream) {
     return error;
   }
   const auto items = static_cast<unsigned>(launched.work.rows) * launched.head_groups;
-  return LaunchBehind(ValueKernel<kFp8, kParts>, launched, items * kParts, Split<kParts>::kThreads, kBytes,
-                      stream);
+  return LaunchBehind(ValueKernel<kFp8, kParts>, launched, items * kParts, Split<kFp8, kParts>::kThreads,
+                      kBytes, stream);
 }
 
 template <bool kFp8>

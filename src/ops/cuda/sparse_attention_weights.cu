@@ -6,6 +6,7 @@
 #include "ops/cuda/sparse_attention_launch.h"
 
 // Few rows, second launch: weights in the place of the scores. A warpgroup has a block of keys and 64 heads.
+// They are read by the copy engine of another launch, which orders them behind this one (BringWeights).
 namespace sluice::ops::cuda {
 namespace {
 
@@ -81,7 +82,6 @@ __global__ void __launch_bounds__(kThreads) WeighKernel(const LaunchedAttention 
       weighed.rescale[HeadOf(i)] = Exp2(at.before - at.own);
     }
   }
-  FenceAsync();
 }
 
 }  // namespace
