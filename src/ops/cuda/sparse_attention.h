@@ -58,9 +58,9 @@ bool AreFew(int64_t rows, int64_t heads, int sms);
 int64_t WorkspaceBytes(int sms);
 
 // Enqueues it with one block on each of `sms` SMs (SmBudget), which take their tiles from the counter
-// (gemm.h), or, where rows are few, as three launches of at most so many blocks (of the second, more small
-// ones). Nothing is allocated. Returns what CUDA says; throws Error(kInternal) for arguments outside the
-// limits above.
+// (gemm.h), or, where rows are few, as two or three launches of at most so many blocks (of those that make
+// weights, more small ones). Nothing is allocated. Returns what CUDA says; throws Error(kInternal) for
+// arguments outside the limits above.
 cudaError_t Enqueue(const SparseAttention& work, TileCounter tiles, int sms, cudaStream_t stream);
 
 }  // namespace sluice::ops::cuda

@@ -5,7 +5,7 @@
 #include "ops/cuda/latent_gather.cuh"
 #include "ops/cuda/sparse_attention_launch.h"
 
-// What the three launches for few rows hand on in memory. An item is 64 heads of a row.
+// What the launches for few rows hand on in memory. An item is 64 heads of a row.
 namespace sluice::ops::cuda {
 
 constexpr int kMostBlocks = static_cast<int>(kMostAttended) / kBlockKeys;

@@ -5,8 +5,9 @@
 #include "ops/cuda/sparse_attention_few.cuh"
 #include "ops/cuda/sparse_attention_launch.h"
 
-// Few rows, second launch: weights in the place of the scores. A warpgroup has a block of keys and 64 heads.
-// They are read by the copy engine of another launch, which orders them behind this one (BringWeights).
+// Few rows, second launch where there are three: weights in the place of the scores. A warpgroup has a block
+// of keys and 64 heads. They are read by the copy engine of another launch, which orders them behind this one
+// (BringWeights).
 namespace sluice::ops::cuda {
 namespace {
 
