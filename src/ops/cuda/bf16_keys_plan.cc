@@ -14,7 +14,7 @@ namespace {
 // Keys are dequantised ahead where the head groups of the rows attend to each so often. A key costs 656 +
 // 1,152 bytes, 0.43 ns at 4.2 TB/s; a row and head group of 2,048 keys take 0.144 us less from bf16, 0.07 ns
 // for each: equal at 6, and a launch besides. Measured on an H200 over 64K: 18 % longer at 4, 4 % shorter at
-// 6, 3 % at 8, 15 % at 16 (docs/kernels.md).
+// 6, 3 % at 8, 15 % at 16 (docs/kernels/attention.md).
 constexpr int64_t kLeastTimes = 8;
 // What a launch more for the rows before costs, in keys attended to: 37 us, an estimate. 16 to 32 rows alone
 // take 42 to 71 us, and a part of that in one launch with others.
