@@ -213,10 +213,7 @@ __device__ void ComputeWaveTiles(const LaunchedGemm& gemm, int warpgroup, int32_
   WaveStages<kShape> stages(shared, warpgroup, rank);
   Ring<kTileSlots> slot;
   while (true) {
-    Wait(&shared.tile_full[slot.slot], slot.parity);
-    const Tile tile = shared.tile[slot.slot];
-    Arrive(&shared.tile_empty[slot.slot]);
-    slot.Next();
+    const Tile tile = TakeTile(slot, shared);
     if (tile.end == 0) return;
     // A last tile with few outputs costs no more than they do.
     const int32_t outputs = gemm.outputs - tile.output;

@@ -158,10 +158,7 @@ __device__ void ComputeRowTiles(const LaunchedGemm& gemm, int warpgroup, Shared<
   RowStages<kShape> stages(shared, warpgroup);
   Ring<kTileSlots> slot;
   while (true) {
-    Wait(&shared.tile_full[slot.slot], slot.parity);
-    const Tile tile = shared.tile[slot.slot];
-    Arrive(&shared.tile_empty[slot.slot]);
-    slot.Next();
+    const Tile tile = TakeTile(slot, shared);
     if (tile.end == 0) return;
     // What a tile has not got costs nothing: rows at all, a second wave of them, more than 64 outputs.
     const int32_t rows = tile.end - tile.row;

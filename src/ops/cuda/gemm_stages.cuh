@@ -161,6 +161,16 @@ __device__ void BringTiles(const LaunchedGemm& gemm, const CUtensorMap* x_map, c
   }
 }
 
+// The next of the tiles that BringTiles draws; each thread that works on tiles takes every one.
+template <TileShape kShape>
+__device__ Tile TakeTile(Ring<kTileSlots>& slot, Shared<kShape>& shared) {
+  Wait(&shared.tile_full[slot.slot], slot.parity);
+  const Tile tile = shared.tile[slot.slot];
+  Arrive(&shared.tile_empty[slot.slot]);
+  slot.Next();
+  return tile;
+}
+
 // A warp that brings the scales of four blocks of k at a time: four lanes those of a row, which are side by
 // side, and lanes 0 to 3 those of the weight.
 template <TileShape kShape>
@@ -171,10 +181,7 @@ __device__ void BringScales(const LaunchedGemm& gemm, Shared<kShape>& shared) {
   Ring<kScaleSlots> scales;
   Ring<kTileSlots> slot;
   while (true) {
-    Wait(&shared.tile_full[slot.slot], slot.parity);
-    const Tile tile = shared.tile[slot.slot];
-    Arrive(&shared.tile_empty[slot.slot]);
-    slot.Next();
+    const Tile tile = TakeTile(slot, shared);
     if (tile.end == 0) return;
     if (kShape.beside && tile.row >= tile.end) continue;  // of which nothing is computed
     // Sums of rows beyond the group are not stored, so their scales may be anything.
