@@ -15,15 +15,17 @@ namespace {
 // How the ranks of this host use its GPUs, as a line.
 std::string RanksOnGpus(const LayoutFlags& flags, const engine::JobSettings& settings) {
   const int64_t here = settings.grid.world() / flags.nnodes;
-  const bool copies = settings.grid.stages > 1 && (settings.hop_receive == engine::HopReceive::kCopy ||
-                                                   settings.hop_receive == engine::HopReceive::kAuto);
+  const bool own_gpus = settings.gpu_step != 0 && here > 1;  // between which `auto` copies
+  const bool copies =
+      settings.grid.stages > 1 && (settings.hop_receive == engine::HopReceive::kCopy ||
+                                   (settings.hop_receive == engine::HopReceive::kAuto && own_gpus));
   const std::string plane =
       fmt::format("{}{}", settings.data_plane == engine::DataPlane::kNccl ? "NCCL" : "host memory",
                   copies ? ", to the next stage by copies where GPUs can" : "");
   if (!RanksAreProcesses(flags, settings)) {
     return fmt::format("ranks: {} thread{} on GPU {}", here, here == 1 ? "" : "s", settings.gpu);
   }
-  if (settings.gpu_step == 0 || here == 1) {
+  if (!own_gpus) {
     return fmt::format("ranks: {} process{} on GPU {}, rows through {}", here, here == 1 ? "" : "es",
                        settings.gpu, plane);
   }

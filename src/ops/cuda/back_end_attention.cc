@@ -264,6 +264,7 @@ void CudaOps::SparseAttention(const AttentionShape& shape, const Tensor& q_laten
                       Workspace(bf16_pages * kBf16PageBytes)};
   RunAs([&] { return Enqueue(keys, Blocks(), stream_); }, keys.keys, "SparseAttention's keys of {} pages",
         bf16_pages);
+  // Not few, which would take the workspace (bf16_keys_plan.cc).
   attend(bf16.first_row, q_latent.rows - bf16.first_row,
          {static_cast<std::byte*>(keys.keys), CacheFormat::kBf16});
 }

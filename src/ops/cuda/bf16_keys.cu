@@ -75,8 +75,6 @@ __global__ void __launch_bounds__(kThreads) Bf16KeysKernel(const Bf16Keys work) 
   part.Store(work, page);
 }
 
-bool IsAligned(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % 16 == 0; }
-
 }  // namespace
 
 cudaError_t Enqueue(const Bf16Keys& work, int sms, cudaStream_t stream) {

@@ -19,6 +19,9 @@ constexpr int64_t kLeastTimes = 8;
 // What a launch more for the rows before costs, in keys attended to: 37 us, an estimate. 16 to 32 rows alone
 // take 42 to 71 us, and a part of that in one launch with others.
 constexpr int64_t kTimesOfLaunch = int64_t{1} << 19;
+// So rows behind others are never few (AreFew, at most an item for every two SMs): few rows would keep their
+// scores where the bf16 keys are.
+static_assert(kTimesOfLaunch >= 144 / 2 * kMostAttended);  // 144: more SMs than a Hopper GPU has in use
 
 // Of a sequence's rows.
 struct KeysInUse {

@@ -16,6 +16,13 @@ __device__ inline uint64_t UniformDescriptor(const void* tile) {
   return (descriptor & 0xffffffff00000000ULL) | __reduce_or_sync(~0U, static_cast<uint32_t>(descriptor));
 }
 
+// The first of the two rows of a wave whose sums a thread has; the other is 8 further. Math warpgroups
+// stand one below the other.
+__device__ inline int FirstRow(int warpgroup) {
+  return warpgroup * 64 + static_cast<int>(threadIdx.x) % 128 / 32 * 16 +
+         static_cast<int>(threadIdx.x) % 32 / 4;
+}
+
 // d = (accumulate ? d : 0) + the products over 128 bytes of k. Between a WgmmaFence and a WgmmaCommit, after
 // whose wait d is there.
 template <bool kFp8, int kRegisters>

@@ -27,8 +27,7 @@ class WaveStages {
         rank_(rank),
         x_(UniformDescriptor(shared.x[0][0] + warpgroup * 64 * 128)),
         w_(UniformDescriptor(shared.w[0][0])),
-        row_(warpgroup * 64 + static_cast<int>(threadIdx.x) % 128 / 32 * 16 +
-             static_cast<int>(threadIdx.x) % 32 / 4),
+        row_(FirstRow(warpgroup)),
         scales_of_row_(SharedAddress(shared.x_scales[0][row_])) {}
 
   // This thread's first row; the other is 8 further.

@@ -26,8 +26,7 @@ class RowStages {
       : shared_(shared),
         x_(UniformDescriptor(shared.x[0][0] + warpgroup * 64 * 128)),
         w_(UniformDescriptor(shared.w[0][0])),
-        row_(warpgroup * 64 + static_cast<int>(threadIdx.x) % 128 / 32 * 16 +
-             static_cast<int>(threadIdx.x) % 32 / 4),
+        row_(FirstRow(warpgroup)),
         scales_of_rows_(SharedAddress(shared.x_scales[0][row_])) {}
 
   // This thread's first row of the first wave (the other is 8 further, the next wave's kWaveRows).

@@ -48,8 +48,6 @@ cudaError_t EnqueueFew(LaunchedAttention launched, int sms, cudaStream_t stream)
   return error == cudaSuccess ? LaunchValues(launched, stream) : error;
 }
 
-bool IsAligned(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % 16 == 0; }
-
 }  // namespace
 
 bool AreFew(int64_t rows, int64_t heads, int sms) { return rows * HeadGroups(heads) <= MostFewItems(sms); }

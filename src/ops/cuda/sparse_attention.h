@@ -30,6 +30,9 @@ inline constexpr int64_t kMostHeads = 128;
 inline constexpr int64_t kTileHeads = 64;  // of one row that the tensor cores work on at a time: a head group
 inline constexpr int64_t kMostAttended = 2048;  // keys of a row
 
+// To 16 bytes, as rows of keys, queries and outputs are.
+inline bool IsAligned(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % 16 == 0; }
+
 // All pointers are to device memory, those of q_latent, latents, o_latent and workspace multiples of 16
 // bytes.
 struct SparseAttention {
