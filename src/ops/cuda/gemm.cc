@@ -1,6 +1,5 @@
 #include "ops/cuda/gemm.h"
 
-#include <algorithm>
 #include <limits>
 
 #include "base/checked.h"
@@ -9,44 +8,6 @@
 #include "ops/cuda/tensor_map.h"
 
 namespace sluice::ops::cuda {
-namespace {
-
-// Nanoseconds of a tile of each shape: for a block of k, and for what comes once. Fitted to what
-// bench/gemm_shapes_bench.cc measures on an H200, 3 us for the launch taken off, most of all where the shape
-// is the fastest or nearly so.
-struct TileCost {
-  double block = 0;
-  double once = 0;
-};
-constexpr TileCost kFp8Costs[kTileShapeCount] = {{665, 1720}, {},         {435, 750}, {280, 560},
-                                                 {370, 500},  {220, 100}, {115, 300}, {80, 350}};
-constexpr TileCost kBf16Costs[kTileShapeCount] = {{},         {580, 2040}, {505, 920}, {},
-                                                  {290, 630}, {145, 400},  {},         {80, 440}};
-
-// The shape whose last cluster is expected to be done first. Of groups only their number and the sum of their
-// rows are known.
-int ChooseShape(const Gemm& gemm, int64_t blocks, int sms) {
-  int best = 0;
-  double best_time = std::numeric_limits<double>::infinity();
-  const int64_t groups = std::max<int64_t>(1, gemm.group_count);
-  for (int shape = 0; shape < kTileShapeCount; ++shape) {
-    const TileShape& tile = kTileShapes[shape];
-    const TileCost& cost = gemm.type == DType::kF8E4M3 ? kFp8Costs[shape] : kBf16Costs[shape];
-    if (!IsFor(shape, gemm.type) || sms < tile.blocks()) continue;
-    const int64_t tiles = groups * CeilDiv(CeilDiv(gemm.rows, groups), tile.all_rows()) * gemm.batches *
-                          CeilDiv(gemm.outputs, tile.all_outputs());
-    const int64_t turns = CeilDiv(tiles, sms / tile.blocks());
-    const double time = static_cast<double>(turns) * (static_cast<double>(blocks) * cost.block + cost.once);
-    if (time < best_time) {
-      best = shape;
-      best_time = time;
-    }
-  }
-  return best;
-}
-
-}  // namespace
-
 cudaError_t EnqueueWithShape(const Gemm& gemm, int shape, TileCounter tiles, int sms, cudaStream_t stream) {
   constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
   const bool fp8 = gemm.type == DType::kF8E4M3;
@@ -106,8 +67,14 @@ cudaError_t EnqueueWithShape(const Gemm& gemm, int shape, TileCounter tiles, int
 }
 
 cudaError_t Enqueue(const Gemm& gemm, TileCounter tiles, int sms, cudaStream_t stream) {
-  const int64_t blocks = CeilDiv(gemm.inputs * SizeOf(gemm.type), 128);
-  return EnqueueWithShape(gemm, ChooseShape(gemm, blocks, sms), tiles, sms, stream);
+  int device = 0;
+  int device_sms = 0;
+  if (const cudaError_t error = cudaGetDevice(&device); error != cudaSuccess) return error;
+  if (const cudaError_t error = cudaDeviceGetAttribute(&device_sms, cudaDevAttrMultiProcessorCount, device);
+      error != cudaSuccess) {
+    return error;
+  }
+  return EnqueueWithShape(gemm, ChooseShape(gemm, sms, device_sms), tiles, sms, stream);
 }
 
 }  // namespace sluice::ops::cuda

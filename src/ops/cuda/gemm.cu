@@ -1,7 +1,7 @@
 #include "ops/cuda/gemm.h"
 #include "ops/cuda/gemm_launch.h"
 #include "ops/cuda/gemm_one_wave.cuh"
-#include "ops/cuda/gemm_row_waves.cuh"
+#include "ops/cuda/gemm_one_sum.cuh"
 #include "ops/cuda/gemm_stages.cuh"
 #include "ops/cuda/gemm_tiles.cuh"
 #include "ops/cuda/hopper.cuh"
@@ -53,8 +53,8 @@ __global__ void __launch_bounds__(kTileShapes[kIndex].threads(), 1)
       static_assert(128 * 40 + 256 * 232 <= 384 * 168);  // 168: what the block was compiled for
       TakeRegisters<232>();
     }
-    if constexpr (kShape.row_waves > 1) {
-      ComputeRowTiles<kShape>(gemm, warpgroup - 1, shared);
+    if constexpr (kFp8 && kShape.one_sum()) {
+      ComputeOneSumTiles<kShape>(gemm, warpgroup - 1, shared);
     } else {
       ComputeWaveTiles<kFp8, kShape>(gemm, warpgroup - 1, rank, shared);
     }

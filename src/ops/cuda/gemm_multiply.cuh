@@ -37,11 +37,14 @@ __device__ void MultiplyBlock(uint64_t x, uint64_t w, bool accumulate, float (&d
   }
 }
 
-// acc += a block's sums, scaled.
-template <int kCount>
-__device__ void Promote(const float (&sum)[kCount], const float (&scale)[2], float (&acc)[kCount]) {
+// acc += a block's sums, scaled: scale[part][row] for equal parts of the outputs and a thread's two rows.
+template <int kCount, int kParts>
+__device__ void Promote(const float (&sum)[kCount], const float (&scale)[kParts][2], float (&acc)[kCount]) {
+  static_assert(kCount % (4 * kParts) == 0);
 #pragma unroll
-  for (int i = 0; i < kCount; ++i) acc[i] = __fmaf_rn(sum[i], scale[i % 4 / 2], acc[i]);
+  for (int i = 0; i < kCount; ++i) {
+    acc[i] = __fmaf_rn(sum[i], scale[i / (kCount / kParts)][i % 4 / 2], acc[i]);
+  }
 }
 
 }  // namespace sluice::ops::cuda

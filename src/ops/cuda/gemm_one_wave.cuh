@@ -55,7 +55,7 @@ class WaveStages {
     const uint32_t of_row = scales_of_row_ + scales_.slot * (kShape.rows() * 16);
     LoadFour(of_row, x[0]);
     LoadFour(of_row + 8 * 16, x[1]);
-    LoadFour(SharedAddress(shared_.w_scales[scales_.slot]), w);
+    LoadFour(SharedAddress(shared_.w_scales[scales_.slot][0]), w);
     __syncwarp();
     if (threadIdx.x % 32 == 0) Arrive(&shared_.scales_empty[scales_.slot]);
     scales_.Next();
@@ -129,8 +129,8 @@ class AheadSums {
 #pragma unroll
     for (int b = 0; b < kBlocks; ++b) {
       const int of_four = stage * kBlocks + b;
-      const float scale[2] = {__fmul_rn(of_x_[0][of_four], of_w_[of_four]),
-                              __fmul_rn(of_x_[1][of_four], of_w_[of_four])};
+      const float scale[1][2] = {
+          {__fmul_rn(of_x_[0][of_four], of_w_[of_four]), __fmul_rn(of_x_[1][of_four], of_w_[of_four])}};
       if (b < left) cuda::Promote(sum_[turn][b], scale, acc_);
     }
   }
@@ -223,7 +223,7 @@ __device__ void ComputeWaveTiles(const LaunchedGemm& gemm, int warpgroup, int32_
     } else {
       ComputeWaveTile<kFp8, kN>(gemm, tile, stages);
     }
-    // As at the end of ComputeRowTiles.
+    // As at the end of ComputeOneSumTiles.
     __syncwarp();
   }
 }

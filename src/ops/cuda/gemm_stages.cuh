@@ -22,13 +22,13 @@ struct Shared {
   static constexpr int kXBytes = kShape.rows() * 128;
   static constexpr int kWBytes = kShape.outputs() * 128;
   static constexpr int kBlocks = kShape.stage_blocks();
-  static constexpr int kScaleBytes = kScaleSlots * (kShape.rows() + 1) * 16;
+  static constexpr int kScaleBytes = kScaleSlots * (kShape.rows() + kShape.w_scales()) * 16;
   static constexpr int kStages = (kSharedBytes - kOtherBytes - kScaleBytes) / (kBlocks * (kXBytes + kWBytes));
   alignas(1024) uint8_t x[kStages][kBlocks][kXBytes];
   alignas(1024) uint8_t w[kStages][kBlocks][kWBytes];
-  // Of four blocks of k at a time; a tile lies in one block of weight scales.
+  // Of four blocks of k at a time.
   alignas(16) float x_scales[kScaleSlots][kShape.rows()][4];
-  alignas(16) float w_scales[kScaleSlots][4];
+  alignas(16) float w_scales[kScaleSlots][kShape.w_scales()][4];
   uint64_t full[kStages];
   uint64_t empty[kStages];
   uint64_t scales_full[kScaleSlots];
@@ -172,10 +172,10 @@ __device__ Tile TakeTile(Ring<kTileSlots>& slot, Shared<kShape>& shared) {
 }
 
 // A warp that brings the scales of four blocks of k at a time: four lanes those of a row, which are side by
-// side, and lanes 0 to 3 those of the weight.
+// side, and the first four lanes those of the weight, the next four those of its next block of outputs where
+// a tile has some of them.
 template <TileShape kShape>
 __device__ void BringScales(const LaunchedGemm& gemm, Shared<kShape>& shared) {
-  static_assert(128 % kShape.outputs() == 0);
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int32_t output_blocks = (gemm.outputs + 127) / 128;
   Ring<kScaleSlots> scales;
@@ -183,12 +183,13 @@ __device__ void BringScales(const LaunchedGemm& gemm, Shared<kShape>& shared) {
   while (true) {
     const Tile tile = TakeTile(slot, shared);
     if (tile.end == 0) return;
-    if (kShape.beside && tile.row >= tile.end) continue;  // of which nothing is computed
+    if (kShape.pair() && tile.row >= tile.end) continue;  // of which nothing is computed
     // Sums of rows beyond the group are not stored, so their scales may be anything.
     const int32_t rows = min(kShape.rows(), tile.end - tile.row);
     const float* x = gemm.x_scales + (tile.row + lane / 4) * gemm.x_scales_stride + lane % 4;
-    const float* w =
-        gemm.w_scales + (tile.weight * output_blocks + tile.output / 128) * gemm.blocks + lane % 4;
+    int32_t output_block = tile.output / 128;
+    if constexpr (kShape.w_scales() > 1) output_block = min(output_block + lane / 4, output_blocks - 1);
+    const float* w = gemm.w_scales + (tile.weight * output_blocks + output_block) * gemm.blocks + lane % 4;
     for (int32_t block = 0; block < gemm.blocks; block += 4) {
       Wait(&shared.scales_empty[scales.slot], scales.parity ^ 1);
       if (block + lane % 4 < gemm.blocks) {
@@ -197,7 +198,9 @@ __device__ void BringScales(const LaunchedGemm& gemm, Shared<kShape>& shared) {
           CopyFour(x + (row - lane / 4) * gemm.x_scales_stride + block,
                    &shared.x_scales[scales.slot][row][lane % 4], true);
         }
-        if (lane < 4) CopyFour(w + block, &shared.w_scales[scales.slot][lane], true);
+        if (lane < 4 * kShape.w_scales()) {
+          CopyFour(w + block, &shared.w_scales[scales.slot][lane / 4][lane % 4], true);
+        }
       }
       ArriveAfterCopies(&shared.scales_full[scales.slot]);
       scales.Next();

@@ -240,6 +240,7 @@ __device__ inline void Pin(float (&d)[kCount]) {
 #define SLUICE_PLACES_16 SLUICE_TEN() "%10, %11, %12, %13, %14, %15"
 #define SLUICE_PLACES_32 SLUICE_THIRTY "%30, %31"
 #define SLUICE_PLACES_64 SLUICE_SIXTY "%60, %61, %62, %63"
+#define SLUICE_PLACES_96 SLUICE_NINETY "%90, %91, %92, %93, %94, %95"
 #define SLUICE_PLACES_128 SLUICE_HUNDRED_TWENTY "%120, %121, %122, %123, %124, %125, %126, %127"
 #define SLUICE_FOUR(i) "+f"(d[i]), "+f"(d[(i) + 1]), "+f"(d[(i) + 2]), "+f"(d[(i) + 3])
 #define SLUICE_SIXTEEN(i) SLUICE_FOUR(i), SLUICE_FOUR((i) + 4), SLUICE_FOUR((i) + 8), SLUICE_FOUR((i) + 12)
@@ -247,8 +248,8 @@ __device__ inline void Pin(float (&d)[kCount]) {
 #define SLUICE_REGISTERS_16 SLUICE_SIXTEEN(0)
 #define SLUICE_REGISTERS_32 SLUICE_SIXTEEN(0), SLUICE_SIXTEEN(16)
 #define SLUICE_REGISTERS_64 SLUICE_REGISTERS_32, SLUICE_SIXTEEN(32), SLUICE_SIXTEEN(48)
-#define SLUICE_REGISTERS_128 \
-  SLUICE_REGISTERS_64, SLUICE_SIXTEEN(64), SLUICE_SIXTEEN(80), SLUICE_SIXTEEN(96), SLUICE_SIXTEEN(112)
+#define SLUICE_REGISTERS_96 SLUICE_REGISTERS_64, SLUICE_SIXTEEN(64), SLUICE_SIXTEEN(80)
+#define SLUICE_REGISTERS_128 SLUICE_REGISTERS_96, SLUICE_SIXTEEN(96), SLUICE_SIXTEEN(112)
 
 // A function over one instruction with `count` registers of D; a, b and p are the places behind them,
 // `modifiers` what follows p. !accumulate: D is overwritten.
@@ -267,11 +268,12 @@ __device__ inline void Pin(float (&d)[kCount]) {
         : "l"(a), "l"(b), "r"(static_cast<int>(accumulate)));                              \
   }
 
-// n = 16, 32, 64 or 128, by the registers of D; k = 32 e4m3 values.
+// n = 16, 32, 64, 128 or 192, by the registers of D; k = 32 e4m3 values.
 SLUICE_WGMMA(WgmmaE4M3, "m64n16k32.f32.e4m3.e4m3", 8, 8, 9, 10, "1, 1")
 SLUICE_WGMMA(WgmmaE4M3, "m64n32k32.f32.e4m3.e4m3", 16, 16, 17, 18, "1, 1")
 SLUICE_WGMMA(WgmmaE4M3, "m64n64k32.f32.e4m3.e4m3", 32, 32, 33, 34, "1, 1")
 SLUICE_WGMMA(WgmmaE4M3, "m64n128k32.f32.e4m3.e4m3", 64, 64, 65, 66, "1, 1")
+SLUICE_WGMMA(WgmmaE4M3, "m64n192k32.f32.e4m3.e4m3", 96, 96, 97, 98, "1, 1")
 // n = 16, 32, 64, 128 or 256; k = 16 bf16 values.
 SLUICE_WGMMA(WgmmaBf16, "m64n16k16.f32.bf16.bf16", 8, 8, 9, 10, "1, 1, 0, 0")
 SLUICE_WGMMA(WgmmaBf16, "m64n32k16.f32.bf16.bf16", 16, 16, 17, 18, "1, 1, 0, 0")
@@ -298,6 +300,7 @@ __device__ inline void WgmmaBf16(float (&d)[32], const uint32_t (&a)[4], uint64_
 
 #undef SLUICE_WGMMA
 #undef SLUICE_REGISTERS_128
+#undef SLUICE_REGISTERS_96
 #undef SLUICE_REGISTERS_64
 #undef SLUICE_REGISTERS_32
 #undef SLUICE_REGISTERS_16
@@ -305,6 +308,7 @@ __device__ inline void WgmmaBf16(float (&d)[32], const uint32_t (&a)[4], uint64_
 #undef SLUICE_SIXTEEN
 #undef SLUICE_FOUR
 #undef SLUICE_PLACES_128
+#undef SLUICE_PLACES_96
 #undef SLUICE_PLACES_64
 #undef SLUICE_PLACES_32
 #undef SLUICE_PLACES_16

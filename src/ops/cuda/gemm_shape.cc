@@ -1,0 +1,51 @@
+#include "ops/cuda/gemm_shape.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <limits>
+
+#include "base/checked.h"
+
+namespace sluice::ops::cuda {
+namespace {
+
+// Nanoseconds of a tile of each shape: for a block of k, and for what comes once. Fitted to what
+// bench/gemm_shapes_bench.cc measures on an H200, 3 us for the launch taken off, most of all where the shape
+// is the fastest or nearly so.
+struct TileCost {
+  double block = 0;
+  double once = 0;
+};
+constexpr TileCost kFp8Costs[kTileShapeCount] = {{757, 1400}, {572, 1100}, {},         {435, 750}, {280, 560},
+                                                 {370, 500},  {220, 100},  {115, 300}, {80, 350}};
+constexpr TileCost kBf16Costs[kTileShapeCount] = {{},         {},         {580, 2040}, {505, 920}, {},
+                                                  {290, 630}, {145, 400}, {},          {80, 440}};
+
+}  // namespace
+
+// Of groups only their number and the sum of their rows are known.
+int ChooseShape(const Gemm& gemm, int sms, int device_sms) {
+  const int64_t blocks = CeilDiv(gemm.inputs * SizeOf(gemm.type), 128);
+  const int64_t groups = std::max<int64_t>(1, gemm.group_count);
+  // Who gets an SM that is left alone takes it from a pair of its own.
+  const int pairs = std::max(0, device_sms / 2 - (device_sms - sms));
+  int best = 0;
+  double best_time = std::numeric_limits<double>::infinity();
+  for (int shape = 0; shape < kTileShapeCount; ++shape) {
+    const TileShape& tile = kTileShapes[shape];
+    const TileCost& cost = gemm.type == DType::kF8E4M3 ? kFp8Costs[shape] : kBf16Costs[shape];
+    const int clusters = tile.pair() ? pairs : sms;
+    if (!IsFor(shape, gemm.type) || clusters == 0) continue;
+    const int64_t tiles = groups * CeilDiv(CeilDiv(gemm.rows, groups), tile.all_rows()) * gemm.batches *
+                          CeilDiv(gemm.outputs, tile.all_outputs());
+    const int64_t turns = CeilDiv(tiles, clusters);
+    const double time = static_cast<double>(turns) * (static_cast<double>(blocks) * cost.block + cost.once);
+    if (time < best_time) {
+      best = shape;
+      best_time = time;
+    }
+  }
+  return best;
+}
+
+}  // namespace sluice::ops::cuda
