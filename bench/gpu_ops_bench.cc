@@ -5,9 +5,9 @@
 //
 //   gpu_ops_bench [--filter TEXT] [--sustained SECONDS] [--cublaslt FILE] [--json FILE]
 //
-// us is of bursts, sustained us of launches without a rest (gpu_timing.h). Where a launch is of few rows, it
-// reads other operands than the launch before, as a model's layers do: the weights come from memory, not from
-// the L2 cache.
+// us is of bursts, sustained us of launches without a rest (gpu_timing.h), in a table behind the other. Where
+// a launch is of few rows, it reads other operands than the launch before, as a model's layers do: the
+// weights come from memory, not from the L2 cache.
 #include "gpu_ops_bench.h"
 
 #include <fmt/format.h>
@@ -61,12 +61,35 @@ Bench::Bench(const Options& options) : options_(options), limits_(MeasureLimits(
       {"library", {{"what", library_.what}, {"flops", library_.flops}, {"anchors_day", kAnchorsLibrary}}},
       {"lines", nlohmann::json::array()}};
   fmt::print(
-      "| kernel | shape | us | TFLOP/s | TB/s | limit | % of it | sustained us | MHz, lowest | W, highest | "
-      "anchor us | bar us | kept |\n");
-  fmt::print("| --- | --- | ---: | ---: | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |\n");
+      "| kernel | shape | us | TFLOP/s | TB/s | limit | % of it | MHz, lowest | W, highest | anchor us | "
+      "bar us | kept |\n");
+  fmt::print("| --- | --- | ---: | ---: | ---: | --- | ---: | ---: | ---: | ---: | ---: | --- |\n");
 }
 
-bool Bench::Wants(std::string_view kernel, std::string_view shape) const {
+bool Bench::BeginSustained() {
+  sustaining_ = true;
+  const auto& lines = report_["lines"];
+  if (std::none_of(lines.begin(), lines.end(), [](const auto& line) { return line.contains("sustained"); })) {
+    return false;
+  }
+  fmt::print("\nWithout a rest, {} s each:\n\n", options_.sustained);
+  fmt::print("| kernel | shape | sustained us | / burst | MHz, lowest | W, highest |\n");
+  fmt::print("| --- | --- | ---: | ---: | ---: | ---: |\n");
+  return true;
+}
+
+nlohmann::json* Bench::Find(std::string_view kernel, std::string_view shape) {
+  for (auto& line : report_["lines"]) {
+    if (line["kernel"] == kernel && line["shape"] == shape) return &line;
+  }
+  return nullptr;
+}
+
+bool Bench::Wants(std::string_view kernel, std::string_view shape) {
+  if (sustaining_) {
+    const nlohmann::json* line = Find(kernel, shape);
+    return line != nullptr && line->contains("sustained");
+  }
   return fmt::format("{}: {}", kernel, shape).find(options_.filter) != std::string::npos;
 }
 
@@ -76,13 +99,11 @@ int64_t Bench::Copies(int64_t bytes) const {
 
 double Bench::Time(std::string_view kernel, const std::string& shape, const Floor& floor, const Work& work,
                    const Bar& bar, Sustained sustained) {
+  if (sustaining_) return TimeSustained(*Find(kernel, shape), work);
   sensors_.Take();
   const double seconds = BurstSeconds(work, stream_);
   nlohmann::json line = {{"us", 1e6 * seconds}, {"bytes_per_s", floor.bytes / seconds}};
-  if (sustained == Sustained::kYes && options_.sustained > 0.0) {
-    sensors_.Take();
-    line["sustained_us"] = 1e6 * SustainedSeconds(work, seconds, options_.sustained, stream_);
-  }
+  if (sustained == Sustained::kYes && options_.sustained > 0.0) line["sustained"] = nullptr;  // until then
   const Sensors::Reading reading = sensors_.Take();
   const double tensor = floor.unit == Unit::kNone
                             ? 0.0
@@ -98,7 +119,21 @@ double Bench::Time(std::string_view kernel, const std::string& shape, const Floo
   return seconds;
 }
 
+double Bench::TimeSustained(nlohmann::json& line, const Work& work) {
+  sensors_.Take();
+  const double burst_us = line["us"];
+  const double seconds = SustainedSeconds(work, burst_us / 1e6, options_.sustained, stream_);
+  const Sensors::Reading reading = sensors_.Take();
+  line["sustained"] = {{"us", 1e6 * seconds}, {"mhz", reading.lowest_mhz}, {"watts", reading.most_watts}};
+  fmt::print("| {} | {} | {:.1f} | {:.2f} | {} | {:.0f} |\n", line["kernel"].get<std::string>(),
+             line["shape"].get<std::string>(), 1e6 * seconds, 1e6 * seconds / burst_us, reading.lowest_mhz,
+             reading.most_watts);
+  std::fflush(stdout);
+  return seconds;
+}
+
 void Bench::Sum(std::string_view kernel, const std::string& shape, double seconds, const Bar& bar) {
+  if (sustaining_) return;
   Line(kernel, shape, {{"us", 1e6 * seconds}}, bar);
 }
 
@@ -110,11 +145,10 @@ void Bench::Line(std::string_view kernel, const std::string& shape, nlohmann::js
     line["bar_us"] = bar.most_us * scale_;
     line["kept"] = line["us"].get<double>() <= bar.most_us * scale_;
   }
-  fmt::print("| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |\n", kernel, shape,
+  fmt::print("| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |\n", kernel, shape,
              Number(line, "us", 1), Number(line, "tflops", 0), Number(line, "tbps", 2),
-             line.value("limit", ""), Number(line, "percent", 0), Number(line, "sustained_us", 1),
-             Number(line, "mhz", 0), Number(line, "watts", 0), Number(line, "anchor_us", 1),
-             Number(line, "bar_us", 1),
+             line.value("limit", ""), Number(line, "percent", 0), Number(line, "mhz", 0),
+             Number(line, "watts", 0), Number(line, "anchor_us", 1), Number(line, "bar_us", 1),
              !line.contains("kept") ? ""
              : line["kept"]         ? "yes"
                                     : "NO");
@@ -125,13 +159,17 @@ void Bench::Line(std::string_view kernel, const std::string& shape, nlohmann::js
 
 namespace {
 
-void Run(const Bench::Options& options, const std::string& json) {
-  ops::cuda::CheckDevice(0);
-  Bench bench(options);
+void TimeAll(Bench& bench) {
   TimeLinears(bench);
   TimeIndexer(bench);
   TimeAttention(bench);
   TimeOpsOnRows(bench);
+}
+
+void Run(const Bench::Options& options, const std::string& json) {
+  ops::cuda::CheckDevice(0);
+  Bench bench(options);
+  TimeAll(bench);
   if (bench.timed() == 0) {
     Fail(ErrorKind::kUsage, "no kernel and shape, as in \"GEMM fp8: m 16\", has \"{}\" in it",
          options.filter);
@@ -143,6 +181,7 @@ void Run(const Bench::Options& options, const std::string& json) {
     kept += line.value("kept", false) ? 1 : 0;
   }
   fmt::print("\n{} lines; {} of {} bars kept\n", bench.timed(), kept, bars);
+  if (bench.BeginSustained()) TimeAll(bench);
   WriteFigures(json, bench.report());
 }
 

@@ -40,13 +40,16 @@ class Bench {
     std::string cublaslt;    // the library; empty: where the system finds it
   };
   explicit Bench(const Options& options);
-  // Whether "kernel: shape" is selected.
-  bool Wants(std::string_view kernel, std::string_view shape) const;
+  // From now on what was asked to be is timed without a rest. After all bursts, since a card needs longer
+  // than a burst's rest to cool down from it. Returns whether there is any.
+  bool BeginSustained();
+  // Whether "kernel: shape" is selected, and is to be timed now.
+  bool Wants(std::string_view kernel, std::string_view shape);
   int sms() const { return limits_.sms; }
   int32_t* counter() { return counter_.as<int32_t>(); }  // gemm.h's TileCounter
   // So many operands of this size do not stay in the L2 cache.
   int64_t Copies(int64_t bytes) const;
-  // Times it and prints its line. Returns the burst's seconds.
+  // Times it and prints its line. Returns the seconds of a launch.
   enum class Sustained { kNo, kYes };
   double Time(std::string_view kernel, const std::string& shape, const Floor& floor, const Work& work,
               const Bar& bar = {}, Sustained sustained = Sustained::kNo);
@@ -56,6 +59,8 @@ class Bench {
   const nlohmann::json& report() const { return report_; }
 
  private:
+  double TimeSustained(nlohmann::json& line, const Work& work);
+  nlohmann::json* Find(std::string_view kernel, std::string_view shape);
   void Line(std::string_view kernel, const std::string& shape, nlohmann::json line, const Bar& bar);
 
   const Options options_;
@@ -66,6 +71,7 @@ class Bench {
   LibraryFigure library_;
   double scale_ = 1.0;  // of bars: the anchors' day to this one
   int timed_ = 0;
+  bool sustaining_ = false;
   nlohmann::json report_;
 };
 
