@@ -1,7 +1,7 @@
 #include "ops/cuda/gemm.h"
 #include "ops/cuda/gemm_launch.h"
-#include "ops/cuda/gemm_one_wave.cuh"
 #include "ops/cuda/gemm_one_sum.cuh"
+#include "ops/cuda/gemm_one_wave.cuh"
 #include "ops/cuda/gemm_stages.cuh"
 #include "ops/cuda/gemm_tiles.cuh"
 #include "ops/cuda/hopper.cuh"
@@ -25,7 +25,7 @@ __global__ void __launch_bounds__(kTileShapes[kIndex].threads(), 1)
   auto& shared = *reinterpret_cast<Shared<kShape>*>(memory);
   // The same in all lanes, which the compiler cannot know of threadIdx.
   const int warpgroup = __shfl_sync(~0U, static_cast<int>(threadIdx.x) / 128, 0);
-  const auto rank = kShape.pair() ? static_cast<int32_t>(ClusterRank()) : 0;
+  const auto rank = kShape.clustered() ? static_cast<int32_t>(ClusterRank()) : 0;
   int32_t first = 0;
   if (threadIdx.x == 0) {
     if (rank == 0) {
@@ -38,7 +38,7 @@ __global__ void __launch_bounds__(kTileShapes[kIndex].threads(), 1)
   }
   if (threadIdx.x < 32 && gemm.groups != nullptr) Tiles<kShape>::Count(gemm, shared.tiles_before);
   __syncthreads();
-  if constexpr (kShape.pair()) MeetCluster();
+  if constexpr (kShape.clustered()) MeetCluster();
   if (warpgroup == 0) {
     if constexpr (kShape.warpgroups == 2) GiveRegisters<40>();
     const int warp = __shfl_sync(~0U, static_cast<int>(threadIdx.x) / 32, 0);
@@ -60,7 +60,7 @@ __global__ void __launch_bounds__(kTileShapes[kIndex].threads(), 1)
     }
   }
   // The other block may still write into this one's memory, or arrive there.
-  if constexpr (kShape.pair()) MeetCluster();
+  if constexpr (kShape.clustered()) MeetCluster();
 }
 
 template <bool kFp8, int kIndex>
@@ -84,7 +84,7 @@ cudaError_t LaunchAs(const LaunchedGemm& gemm, const CUtensorMap& x_map, const C
   launch.dynamicSmemBytes = kBytes;
   launch.stream = stream;
   launch.attrs = &cluster;
-  launch.numAttrs = kShape.pair() ? 1 : 0;
+  launch.numAttrs = kShape.clustered() ? 1 : 0;
   return cudaLaunchKernelEx(&launch, GemmKernel<kFp8, kIndex>, gemm, x_map, w_map);
 }
 

@@ -61,10 +61,10 @@ inline constexpr int32_t kMostGroups = 1024;
 using TileCounter = int32_t*;
 inline constexpr int kCounterNumbers = 2;
 
-// Enqueues it on `stream` with one block on each of `sms` SMs (SmBudget); where blocks come in pairs an odd
-// SM is left alone. A block takes its next tile from the counter, so a block that starts late costs its own
-// share and nobody else's. Nothing is allocated. Returns what CUDA says; throws Error(kInternal) for
-// arguments outside the limits above.
+// Enqueues it on `stream` with one block on each of `sms` SMs (SmBudget); where blocks come in clusters,
+// SMs that make no whole one are left alone. A block takes its next tile from the counter, so a block that
+// starts late costs its own share and nobody else's. Nothing is allocated. Returns what CUDA says; throws
+// Error(kInternal) for arguments outside the limits above.
 cudaError_t Enqueue(const Gemm& gemm, TileCounter tiles, int sms, cudaStream_t stream);
 
 }  // namespace sluice::ops::cuda

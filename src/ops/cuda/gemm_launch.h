@@ -39,7 +39,8 @@ cudaError_t Launch(const LaunchedGemm& gemm, int shape, const CUtensorMap& x_map
                    int sms, cudaStream_t stream);
 
 // Enqueue with a tile that is not the one it would choose, for tests and benchmarks; IsFor(shape,
-// gemm.type). A shape whose blocks come in pairs needs two SMs and leaves an odd one idle.
+// gemm.type). A shape whose blocks come in clusters leaves SMs idle that make no whole one, and needs
+// one cluster's.
 cudaError_t EnqueueWithShape(const Gemm& gemm, int shape, TileCounter tiles, int sms, cudaStream_t stream);
 
 }  // namespace sluice::ops::cuda

@@ -19,7 +19,7 @@ namespace sluice::ops::cuda {
 template <TileShape kShape>
 class WaveStages {
  public:
-  static_assert(kShape.row_waves == 1 && !kShape.beside);
+  static_assert(kShape.row_waves == 1 && !kShape.beside && kShape.below <= 2);
   static constexpr int kBlocks = kShape.stage_blocks();
 
   __device__ WaveStages(Shared<kShape>& shared, int warpgroup, int32_t rank)
@@ -46,7 +46,7 @@ class WaveStages {
   __device__ void Release() {
     const int lane = static_cast<int>(threadIdx.x) % 32;
     if (lane == 0) Arrive(&shared_.empty[released_.slot]);
-    if (kShape.pair() && lane == 1) ArriveIn(rank_ ^ 1, &shared_.empty[released_.slot]);
+    if (kShape.clustered() && lane == 1) ArriveIn(rank_ ^ 1, &shared_.empty[released_.slot]);
     released_.Next();
   }
   // scale_x of this thread's two rows and scale_w, of the next four blocks of k.

@@ -16,10 +16,20 @@ struct TileCost {
   double block = 0;
   double once = 0;
 };
-constexpr TileCost kFp8Costs[kTileShapeCount] = {{757, 1400}, {572, 1100}, {},         {435, 750}, {280, 560},
+constexpr TileCost kFp8Costs[kTileShapeCount] = {{757, 1400}, {540, 1050}, {},         {435, 750}, {280, 560},
                                                  {370, 500},  {220, 100},  {115, 300}, {80, 350}};
 constexpr TileCost kBf16Costs[kTileShapeCount] = {{},         {},         {580, 2040}, {505, 920}, {},
                                                   {290, 630}, {145, 400}, {},          {80, 440}};
+
+// Clusters at work at once where `sms` of a device's SMs are used.
+int Clusters(const TileShape& tile, int sms, int device_sms) {
+  if (!tile.clustered()) return sms;
+  // A cluster lies in one GPC, whose SMs come in pairs but not in fours: an H200's 132 hold 66 clusters of
+  // two and 30 of four (cudaOccupancyMaxActiveClusters).
+  const int most = tile.blocks() == 2 ? device_sms / 2 : device_sms * 30 / 132;
+  // Who gets an SM that is left alone takes it from a cluster of its own.
+  return std::max(0, most - (device_sms - sms));
+}
 
 }  // namespace
 
@@ -27,14 +37,12 @@ constexpr TileCost kBf16Costs[kTileShapeCount] = {{},         {},         {580, 
 int ChooseShape(const Gemm& gemm, int sms, int device_sms) {
   const int64_t blocks = CeilDiv(gemm.inputs * SizeOf(gemm.type), 128);
   const int64_t groups = std::max<int64_t>(1, gemm.group_count);
-  // Who gets an SM that is left alone takes it from a pair of its own.
-  const int pairs = std::max(0, device_sms / 2 - (device_sms - sms));
   int best = 0;
   double best_time = std::numeric_limits<double>::infinity();
   for (int shape = 0; shape < kTileShapeCount; ++shape) {
     const TileShape& tile = kTileShapes[shape];
     const TileCost& cost = gemm.type == DType::kF8E4M3 ? kFp8Costs[shape] : kBf16Costs[shape];
-    const int clusters = tile.pair() ? pairs : sms;
+    const int clusters = Clusters(tile, sms, device_sms);
     if (!IsFor(shape, gemm.type) || clusters == 0) continue;
     const int64_t tiles = groups * CeilDiv(CeilDiv(gemm.rows, groups), tile.all_rows()) * gemm.batches *
                           CeilDiv(gemm.outputs, tile.all_outputs());

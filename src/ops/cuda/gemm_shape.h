@@ -13,21 +13,21 @@ struct TileShape {
   int warpgroups = 2;   // that multiply, one below the other, 64 rows each
   int row_waves = 1;    // of 64 * warpgroups rows, one after the other in each warpgroup; 2: FP8 only
   int n = 128;          // outputs, of the tile and of one wgmma
-  bool below = false;   // a cluster of two blocks one below the other, each of which brings half of w to both
+  int below = 1;        // blocks of a cluster one below the other, each of which brings its share of w to all
   bool beside = false;  // a cluster of two blocks side by side, each of which brings half of x to both
 
   __host__ __device__ constexpr int rows() const { return 64 * warpgroups * row_waves; }
   __host__ __device__ constexpr int outputs() const { return n; }
-  __host__ __device__ constexpr bool pair() const { return below || beside; }
-  __host__ __device__ constexpr int blocks() const { return pair() ? 2 : 1; }
+  __host__ __device__ constexpr int blocks() const { return beside ? 2 : below; }
+  __host__ __device__ constexpr bool clustered() const { return blocks() > 1; }
   __host__ __device__ constexpr int math_threads() const { return 128 * warpgroups; }
   __host__ __device__ constexpr int threads() const { return 128 + math_threads(); }
   // Of the cluster.
-  __host__ __device__ constexpr int all_rows() const { return below ? 2 * rows() : rows(); }
+  __host__ __device__ constexpr int all_rows() const { return below * rows(); }
   __host__ __device__ constexpr int all_outputs() const { return beside ? 2 * outputs() : outputs(); }
   // Rows of x and of w that a block brings at once.
   __host__ __device__ constexpr int x_box() const { return beside ? rows() / 2 : rows(); }
-  __host__ __device__ constexpr int w_box() const { return below ? outputs() / 2 : outputs(); }
+  __host__ __device__ constexpr int w_box() const { return outputs() / below; }
   // FP8: whether registers have no room for the sums of two blocks of k beside the accumulators.
   __host__ __device__ constexpr bool one_sum() const { return row_waves > 1 || n > 128; }
   // FP8: weight scales of a block of k, and the outputs, from the first on, that are sure to have one of them
@@ -41,8 +41,8 @@ struct TileShape {
 // The tile of a block, rows x outputs.
 inline constexpr TileShape kTileShapes[] = {
     {.fp8 = true, .row_waves = 2, .beside = true},          // 256 x 128, of a pair 256 x 256
-    {.fp8 = true, .n = 192, .below = true},                 // 128 x 192, of a pair 256 x 192
-    {.bf16 = true, .n = 256, .below = true},                // 128 x 256, of a pair 256 x 256
+    {.fp8 = true, .n = 192, .below = 4},                    // 128 x 192, of four 512 x 192
+    {.bf16 = true, .n = 256, .below = 2},                   // 128 x 256, of a pair 256 x 256
     {.fp8 = true, .bf16 = true},                            // 128 x 128
     {.fp8 = true, .n = 64},                                 // 128 x 64
     {.fp8 = true, .bf16 = true, .warpgroups = 1},           // 64 x 128

@@ -17,14 +17,14 @@ TileShape Chosen(int64_t rows, int64_t outputs, int64_t inputs, int sms) {
 
 // 64 tiles of 256 x 256 are one turn of 66 pairs of SMs. Four SMs that are left alone may be of four pairs,
 // and with 62 it is two turns, which smaller tiles on 128 SMs take less time for.
-TEST(GemmShape, CountsOnNoPairWhoseSmMayBeHeld) {
-  EXPECT_TRUE(Chosen(1024, 4096, 7168, kSms).pair());
-  EXPECT_TRUE(Chosen(1024, 4096, 7168, kSms - 2).pair());
-  EXPECT_FALSE(Chosen(1024, 4096, 7168, kSms - 4).pair());
+TEST(GemmShape, CountsOnNoClusterOfWhichAnSmMayBeHeld) {
+  EXPECT_TRUE(Chosen(1024, 4096, 7168, kSms).clustered());
+  EXPECT_TRUE(Chosen(1024, 4096, 7168, kSms - 2).clustered());
+  EXPECT_FALSE(Chosen(1024, 4096, 7168, kSms - 4).clustered());
 }
 
-TEST(GemmShape, TakesPairsForNothingWhereTheyMayAllBeHeld) {
-  for (const int sms : {1, 2, 7, kSms / 2}) EXPECT_FALSE(Chosen(4096, 4096, 7168, sms).pair()) << sms;
+TEST(GemmShape, TakesNoClustersWhereAllMayBeHeld) {
+  for (const int sms : {1, 2, 7, kSms / 2}) EXPECT_FALSE(Chosen(4096, 4096, 7168, sms).clustered()) << sms;
 }
 
 // 2,112 outputs are 11 tiles of 192, of 256 they are 8 and one that is mostly empty.

@@ -8,7 +8,7 @@
 #include "ops/cuda/ring.cuh"
 
 // Operands on their way to the math warpgroups: stages in shared memory, who fills and who frees them. In a
-// pair the first block draws the tiles for both, and each brings half of what they share to both.
+// cluster the first block draws the tiles for all, and each brings its share of what they share to all.
 namespace sluice::ops::cuda {
 
 inline constexpr int kTileSlots = 2;
@@ -35,7 +35,7 @@ struct Shared {
   uint64_t scales_empty[kScaleSlots];
   uint64_t tile_full[kTileSlots];
   uint64_t tile_empty[kTileSlots];
-  // From the first block of a pair to the second.
+  // From the first block of a cluster to the others.
   uint64_t number_full[kTileSlots];
   uint64_t number_empty[kTileSlots];
   int32_t number[kTileSlots];
@@ -58,7 +58,7 @@ __device__ void InitBarriers(Shared<kShape>& shared) {
     InitBarrier(&shared.tile_full[i], 1);
     InitBarrier(&shared.tile_empty[i], kShape.math_threads() + kScaleLanes);
     InitBarrier(&shared.number_full[i], 1);
-    InitBarrier(&shared.number_empty[i], 1);
+    InitBarrier(&shared.number_empty[i], kShape.clustered() ? kShape.blocks() - 1 : 1);
   }
   FenceBarrierInit();
 }
@@ -88,10 +88,12 @@ class Numbers {
         *gemm_.tiles = 0;
       }
     }
-    if constexpr (kShape.pair()) {
+    if constexpr (kShape.clustered()) {
       if (rank_ == 0) {
         Wait(&shared_.number_empty[slot_.slot], slot_.parity ^ 1);
-        SendWord(1, &shared_.number[slot_.slot], number, &shared_.number_full[slot_.slot]);
+        for (int block = 1; block < kShape.blocks(); ++block) {
+          SendWord(block, &shared_.number[slot_.slot], number, &shared_.number_full[slot_.slot]);
+        }
       } else {
         ArriveExpecting(&shared_.number_full[slot_.slot], sizeof(int32_t));
         Wait(&shared_.number_full[slot_.slot], slot_.parity);
@@ -133,7 +135,7 @@ __device__ void BringTiles(const LaunchedGemm& gemm, const CUtensorMap* x_map, c
     const bool both = kShape.beside && !tile.narrow;
     const int32_t x_place = both ? rank * gemm.x_box : 0;
     const uint32_t bytes = kBlocks * (gemm.x_box * (both ? 2 : 1) * 128 + Shared<kShape>::kWBytes);
-    const int32_t w_place = kShape.below ? rank * kShape.w_box() : 0;
+    const int32_t w_place = kShape.below > 1 ? rank * kShape.w_box() : 0;
     const int32_t w_row = tile.weight * gemm.outputs + tile.output + w_place;
     for (int32_t block = 0; block < gemm.blocks; block += kBlocks) {  // of the last stage maybe not all
       Wait(&shared.empty[stage.slot], stage.parity ^ 1);
@@ -146,12 +148,12 @@ __device__ void BringTiles(const LaunchedGemm& gemm, const CUtensorMap* x_map, c
         uint8_t* x = shared.x[stage.slot][b];
         uint8_t* w = shared.w[stage.slot][b];
         if (both) {
-          CopyBoxToPair(x_map, x + x_place * 128, full, x_column, tile.row + x_place);
+          CopyBoxToCluster<kShape.blocks()>(x_map, x + x_place * 128, full, x_column, tile.row + x_place);
         } else {
           CopyBox(x_map, x, full, x_column, tile.row);
         }
-        if constexpr (kShape.below) {
-          CopyBoxToPair(w_map, w + w_place * 128, full, column, w_row);
+        if constexpr (kShape.below > 1) {
+          CopyBoxToCluster<kShape.blocks()>(w_map, w + w_place * 128, full, column, w_row);
         } else {
           CopyBox(w_map, w, full, column, w_row);
         }
@@ -183,7 +185,7 @@ __device__ void BringScales(const LaunchedGemm& gemm, Shared<kShape>& shared) {
   while (true) {
     const Tile tile = TakeTile(slot, shared);
     if (tile.end == 0) return;
-    if (kShape.pair() && tile.row >= tile.end) continue;  // of which nothing is computed
+    if (kShape.clustered() && tile.row >= tile.end) continue;  // of which nothing is computed
     // Sums of rows beyond the group are not stored, so their scales may be anything.
     const int32_t rows = min(kShape.rows(), tile.end - tile.row);
     const float* x = gemm.x_scales + (tile.row + lane / 4) * gemm.x_scales_stride + lane % 4;

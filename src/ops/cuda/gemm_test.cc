@@ -289,7 +289,8 @@ TEST(Gemm, TakesNoScalesOfTheTileBefore) {
     operands.x_scales[k] = std::numeric_limits<float>::quiet_NaN();
   Products products(operands);
   for (const int shape : ShapesFor(operands.type)) {
-    const std::vector<float> y = products.Run(0, operands.rows, DType::kF32, 2, {}, shape);
+    const int sms = kTileShapes[shape].blocks();
+    const std::vector<float> y = products.Run(0, operands.rows, DType::kF32, sms, {}, shape);
     ASSERT_TRUE(std::isnan(y[0])) << "tile shape " << shape;
     EXPECT_EQ(std::vector<float>(y.begin() + operands.outputs, y.end()),
               std::vector<float>(clean.begin() + operands.outputs, clean.end()))

@@ -18,7 +18,7 @@ struct Tile {
   bool narrow = false;
 };
 
-// Tiles of a cluster; the blocks of a pair take half of the rows or of the outputs each.
+// Tiles of a cluster, whose blocks take equal parts of the rows or of the outputs.
 template <TileShape kShape>
 struct Tiles {
   static constexpr int kRows = kShape.all_rows();
@@ -87,7 +87,7 @@ struct Tiles {
  private:
   // Block `rank`'s of a cluster's tile.
   __device__ static Tile Part(const LaunchedGemm& gemm, Tile tile, int32_t rank) {
-    if constexpr (kShape.below) tile.row += rank * kShape.rows();
+    if constexpr (kShape.below > 1) tile.row += rank * kShape.rows();
     if constexpr (kShape.beside) {
       tile.narrow = gemm.outputs - tile.output <= kShape.outputs();
       if (tile.narrow) {
