@@ -101,7 +101,8 @@ engine::JobSettings SettingsOfDemo(const Layout& layout, const std::filesystem::
   LayoutFlags flags;
   flags.model_path = model;
   flags.pp = layout.pp;
-  flags.tp = flags.cp = layout.cp;
+  flags.tp = layout.cp;
+  flags.cp = layout.cp;
   flags.cp_mode = layout.mode;
   flags.context_length = 8192;
   return SettingsOf(flags, checkpoint);

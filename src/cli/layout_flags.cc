@@ -47,8 +47,8 @@ parallel::SplitMode SplitModeOf(const std::string& name) {
 
 // Refuses what a stage's ranks cannot be used for: every axis is there or is named.
 parallel::Grid GridOf(const LayoutFlags& f) {
-  const int64_t cp = f.cp > 0 ? f.cp : (f.enable_cp ? f.tp : 1);
-  const parallel::Grid grid = parallel::MakeGrid(f.pp, f.tp, f.cp < 0 ? f.cp : cp, f.virtual_stages);
+  const int64_t cp = f.cp.value_or(f.enable_cp ? f.tp : 1);
+  const parallel::Grid grid = parallel::MakeGrid(f.pp, f.tp, cp, f.virtual_stages);
   if (f.dp > 1 && f.tp % (f.dp * cp) != 0) {
     Fail(ErrorKind::kUsage,
          "--tp {} cannot be divided into --dp-size {} x --attn-cp-size {}, and there is no attention data "
@@ -77,6 +77,15 @@ parallel::Grid GridOf(const LayoutFlags& f) {
          f.moe_dense_tp, f.tp, f.tp);
   }
   return grid;
+}
+
+int ExpertOwnersOf(const LayoutFlags& f, const parallel::Grid& grid) {
+  const int64_t owners = f.expert_owners.value_or(grid.lanes);
+  if (owners < 1 || owners > grid.lanes) {
+    Fail(ErrorKind::kUsage, "--expert-owners {} is out of range: a stage has {} ranks, use 1 to {}", owners,
+         grid.lanes, grid.lanes);
+  }
+  return static_cast<int>(owners);
 }
 
 engine::NumericsChoice NumericsChoiceOf(const std::string& name) {
@@ -195,8 +204,7 @@ engine::JobSettings SettingsOf(const LayoutFlags& f, const checkpoint::Checkpoin
     settings.model_path = std::filesystem::absolute(settings.model_path);
   }
   settings.grid = GridOf(f);
-  settings.expert_owners =
-      static_cast<int>(std::clamp<int64_t>(f.expert_owners, -1, parallel::kMaxLanes + 1));
+  settings.expert_owners = ExpertOwnersOf(f, settings.grid);
   settings.dense_tp = f.moe_dense_tp != 1;
   if (f.load_mtp) checkpoint::CheckNextnIsWhole(checkpoint, f.model_path, "--load-mtp");
   settings.load_nextn = f.load_mtp;

@@ -18,10 +18,10 @@ struct LayoutFlags {
   std::string model_path;
   int64_t tp = 1;
   int64_t pp = 1;
-  int64_t cp = 0;  // 0: not given
+  std::optional<int64_t> cp;  // not given: tp where CP is enabled, else 1
   int64_t dp = 1;
   int64_t ep = 1;
-  int64_t expert_owners = 0;  // 0: not given
+  std::optional<int64_t> expert_owners;  // not given: all ranks of a stage
   int64_t moe_dense_tp = 1;
   int64_t virtual_stages = 1;
   bool enable_cp = false;

@@ -234,10 +234,6 @@ void CheckFits(const JobSettings& settings, const checkpoint::ModelConfig& confi
          "--moe-dense-tp-size 1",
          grid.lanes, config.intermediate_size, CeilDiv(config.intermediate_size, ops::kQuantBlock));
   }
-  if (settings.expert_owners < 0 || settings.expert_owners > grid.lanes) {
-    Fail(ErrorKind::kUsage, "--expert-owners {} is out of range: a stage has {} ranks, use 1 to {}",
-         settings.expert_owners, grid.lanes, grid.lanes);
-  }
 }
 
 ops::Numerics NumericsOf(NumericsChoice choice, bool checkpoint_is_fp8) {

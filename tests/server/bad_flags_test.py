@@ -29,6 +29,8 @@ REFUSED = [
     (["--tp", "4", CP, "--moe-dense-tp-size", "2"], 2, ["--moe-dense-tp-size 2", "use 1", "4 to cut"]),
     (["--tp", "8", CP, "--moe-dense-tp-size", "8"], 2, ["--moe-dense-tp-size 8", "512 channels", "use --moe-dense-tp-size 1"]),
     (["--tp", "2", CP, "--expert-owners", "3"], 2, ["--expert-owners 3", "1 to 2"]),
+    (["--tp", "2", CP, "--expert-owners", "0"], 2, ["--expert-owners 0", "1 to 2"]),
+    (["--tp", "2", CP, "--attn-cp-size", "0"], 2, ["--attn-cp-size is 0", "use --attn-cp-size 1"]),
     (["--pp-size", "2", "--pp-virtual-stages", "3"], 2, ["--pp-virtual-stages 3", "6 layer ranges", "has 4", "use --pp-virtual-stages 2"]),
     (["--pp-virtual-stages", "0"], 2, ["--pp-virtual-stages is 0", "1 to"]),
     (["--pp-size", "2", "--pp-virtual-stages", "2", "--pp-layer-partition", "2,2"], 2, ["2 entries for 4 virtual stages", "1,1,1,1"]),
