@@ -65,6 +65,7 @@ void Attention(Bench& bench, ops::CacheFormat format, int64_t heads, int64_t row
   const DeviceArray selection(chosen);
   const DeviceArray o(rows * heads * ops::cuda::kLatent * 2);
   const DeviceArray workspace(ops::cuda::WorkspaceBytes(bench.sms()));
+  const DeviceArray published(ops::cuda::PublishedBytes(bench.sms()));
   // The rows are the context's last.
   ops::cuda::Bf16KeysPlan plan;
   if (fp8 && !ops::cuda::AreFew(rows, heads, bench.sms())) {
@@ -95,6 +96,7 @@ void Attention(Bench& bench, ops::CacheFormat format, int64_t heads, int64_t row
   work.o_stride = heads * ops::cuda::kLatent;
   work.workspace = workspace.as();
   work.workspace_bytes = workspace.bytes();
+  work.published = published.as<uint32_t>();
   const double gathered = static_cast<double>(std::min(rows * kTopK, context) * row_bytes);
   bench.Time("sparse attention", shape,
              {Unit::kBf16, 2.0 * static_cast<double>(rows * heads * kTopK) * (576 + 512),

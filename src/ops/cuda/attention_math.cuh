@@ -70,6 +70,12 @@ __device__ inline float LargestOfBlock(const float (&s)[32], int i) {
   return fmaxf(largest, __shfl_xor_sync(~0U, largest, 2));
 }
 
+// Of the thread's two heads.
+__device__ inline void LargestExponents(const float (&s)[32], float exponent_scale, float (&exponents)[2]) {
+#pragma unroll
+  for (int i = 0; i < 2; ++i) exponents[i] = __fmul_rn(LargestOfBlock(s, i), exponent_scale);
+}
+
 // Of two neighbouring keys, bf16.
 __device__ inline uint32_t Weights(float first, float second, float exponent_scale, float reference) {
   uint32_t weights;  // __floats2bfloat162_rn's, whose halves the compiler takes apart and joins again
@@ -92,6 +98,20 @@ __device__ inline float SumOfBlock(const uint32_t (&weights)[16], int i) {
   return __fadd_rn(sum, __shfl_xor_sync(~0U, sum, 2));
 }
 
+// A transposition of 4 x 4, four neighbouring lanes by v: first of its 2 x 2 blocks, then of the blocks.
+__device__ inline void TransposeQuad(uint32_t (&v)[4]) {
+  const int quad = Lane() % 4;
+  const auto exchange = [&](int bit, uint32_t& low, uint32_t& high) {
+    const bool upper = (quad & bit) != 0;
+    const uint32_t got = __shfl_xor_sync(~0U, upper ? low : high, bit);
+    (upper ? low : high) = got;
+  };
+  exchange(1, v[0], v[1]);
+  exchange(1, v[2], v[3]);
+  exchange(2, v[0], v[2]);
+  exchange(2, v[1], v[3]);
+}
+
 // o[8 j + 2 (lane % 4) + c] = first and second of values(j), bf16, for j in [0, kPieces): 16 bytes at a time,
 // once four neighbouring lanes have exchanged theirs. A warp's work; `present`: the lane's row is there.
 template <int kPieces, class Values>
@@ -106,16 +126,7 @@ __device__ void StoreRow(bool present, __nv_bfloat16* o, Values&& values) {
       const __nv_bfloat162 rounded = __floats2bfloat162_rn(pair.x, pair.y);
       v[i] = reinterpret_cast<const uint32_t&>(rounded);
     }
-    // A transposition of 4 x 4, lanes by pieces: first of its 2 x 2 blocks, then of the blocks.
-    const auto exchange = [&](int bit, uint32_t& low, uint32_t& high) {
-      const bool upper = (quad & bit) != 0;
-      const uint32_t got = __shfl_xor_sync(~0U, upper ? low : high, bit);
-      (upper ? low : high) = got;
-    };
-    exchange(1, v[0], v[1]);
-    exchange(1, v[2], v[3]);
-    exchange(2, v[0], v[2]);
-    exchange(2, v[1], v[3]);
+    TransposeQuad(v);
     if (present) *reinterpret_cast<uint4*>(o + 8 * (j + quad)) = {v[0], v[1], v[2], v[3]};
   }
 }

@@ -10,6 +10,7 @@
 #include "ops/cuda/device.h"
 #include "ops/cuda/reserved.h"
 #include "ops/cuda/rms_norm.h"
+#include "ops/cuda/sparse_attention.h"
 #include "ops/cuda/swiglu.h"
 
 namespace sluice::ops::cuda {
@@ -65,6 +66,7 @@ CudaOps::CudaOps(int device)
       staging_(memory_, stream_),
       counters_(kCounters * kCounterNumbers * SizeOf(DType::kI32), memory_),
       scoring_counter_(SizeOf(DType::kI32), memory_),
+      published_(PublishedBytes(sms_), memory_),
       scoring_launches_(sizeof(LaunchRecord), memory_) {
   constexpr int32_t kZero = 0;
   memory_.Copy(&kZero, scoring_counter_.data(), sizeof(kZero));

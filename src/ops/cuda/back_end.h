@@ -202,6 +202,7 @@ class CudaOps final : public Ops {
   bool reserved_ = false;  // workspace_, answers_ and staging_ grow no more
   Buffer counters_;
   Buffer scoring_counter_;  // 0 between launches
+  Buffer published_;        // of sparse attention (sparse_attention.h); 0 between launches
   int64_t next_counter_ = 0;
   Buffer scoring_launches_;  // a LaunchRecord
   // Of SelectKeys, (row, position) of a score that is no number, written by the device into the host's

@@ -254,6 +254,7 @@ void CudaOps::SparseAttention(const AttentionShape& shape, const Tensor& q_laten
     if (AreFew(rows, shape.heads, Blocks())) {
       work.workspace_bytes = WorkspaceBytes(Blocks());
       work.workspace = Workspace(work.workspace_bytes);
+      work.published = reinterpret_cast<uint32_t*>(published_.data());
     }
     RunTiles(work, work.o_latent, "SparseAttention of {} rows, {} heads", rows, shape.heads);
   };

@@ -209,6 +209,7 @@ class Sequences : public OpsOnGpu, public testing::WithParamInterface<int64_t> {
     for (const RowPlace& place : places_) sequences.push_back(place.sequence);
     const OnDevice<int32_t> on_tables(tables), on_sequences(sequences), counter({0, 0});
     const OnDevice<uint8_t> workspace(std::vector<uint8_t>(WorkspaceBytes(Sms())));
+    const OnDevice<uint32_t> published(std::vector<uint32_t>(PublishedBytes(Sms()) / sizeof(uint32_t)));
     SparseAttention work;
     work.rows = rows;
     work.heads = heads();
@@ -225,6 +226,7 @@ class Sequences : public OpsOnGpu, public testing::WithParamInterface<int64_t> {
     work.o_stride = o.view().stride;
     work.workspace = workspace.data();
     work.workspace_bytes = WorkspaceBytes(Sms());
+    work.published = published.data();
     Must(Enqueue(work, counter.data(), Sms(), nullptr));
     Must(cudaDeviceSynchronize());
     return ToHost(o);

@@ -79,7 +79,8 @@ Reserved ReservedFor(const OpLimits& limits, int sms) {
 int64_t ReservedBytes(const OpLimits& limits, int sms) {
   const Reserved bytes = ReservedFor(limits, sms);
   return bytes.workspace + bytes.staging + bytes.graph_lists + limits.recorded_layers * kGraphBytesOfLayer +
-         kCounters * kCounterNumbers * SizeOf(DType::kI32) + static_cast<int64_t>(sizeof(LaunchRecord));
+         kCounters * kCounterNumbers * SizeOf(DType::kI32) + static_cast<int64_t>(sizeof(LaunchRecord)) +
+         PublishedBytes(sms);
 }
 
 }  // namespace sluice::ops::cuda

@@ -18,7 +18,7 @@ int64_t MostFewItems(int sms) { return sms / 2; }
 
 // Blocks of threads that share an item's channels: as many as there is room for at once.
 int32_t Parts(int64_t items, int sms) {
-  for (const int32_t parts : {8, 4}) {
+  for (const int32_t parts : {kMostParts, 4}) {
     if (items * parts <= sms) return parts;
   }
   return 2;
@@ -43,9 +43,14 @@ cudaError_t EnqueueFew(LaunchedAttention launched, int sms, cudaStream_t stream)
   launched.score_groups = ScoreGroups(launched, sms);
   launched.parts = Parts(launched.work.rows * launched.head_groups, sms);
   launched.workspace = static_cast<uint8_t*>(launched.work.workspace);
-  cudaError_t error = LaunchScores(launched, stream);
-  if (error == cudaSuccess && !ValuesMakeWeights(launched.parts)) error = LaunchWeights(launched, stream);
-  return error == cudaSuccess ? LaunchValues(launched, stream) : error;
+  SLUICE_CHECK(launched.work.published != nullptr || ValuesMakeWeights(launched.parts));
+  if (const cudaError_t error = LaunchScores(launched, stream); error != cudaSuccess) return error;
+  const cudaError_t error = LaunchValues(launched, stream);
+  if (error != cudaSuccess && !ValuesMakeWeights(launched.parts)) {
+    // It would have made them 0 again.
+    cudaMemsetAsync(launched.work.published, 0, PublishedBytes(sms), stream);
+  }
+  return error;
 }
 
 }  // namespace
@@ -53,6 +58,11 @@ cudaError_t EnqueueFew(LaunchedAttention launched, int sms, cudaStream_t stream)
 bool AreFew(int64_t rows, int64_t heads, int sms) { return rows * HeadGroups(heads) <= MostFewItems(sms); }
 
 int64_t WorkspaceBytes(int sms) { return MostFewItems(sms) * kItemBytes; }
+
+int64_t PublishedBytes(int sms) {
+  return sms / kMostParts * (kMostAttended / kScoredKeys) * kTileHeads *
+         static_cast<int64_t>(sizeof(uint32_t));
+}
 
 cudaError_t Enqueue(const SparseAttention& work, TileCounter tiles, int sms, cudaStream_t stream) {
   SLUICE_CHECK(work.format == CacheFormat::kFp8 || work.format == CacheFormat::kBf16,
@@ -63,7 +73,7 @@ cudaError_t Enqueue(const SparseAttention& work, TileCounter tiles, int sms, cud
   SLUICE_CHECK(work.q_stride % 8 == 0 && work.o_stride % 8 == 0, "strides of {} and {} elements",
                work.q_stride, work.o_stride);
   SLUICE_CHECK(IsAligned(work.q_latent) && IsAligned(work.latents) && IsAligned(work.o_latent) &&
-                   IsAligned(work.workspace),
+                   IsAligned(work.workspace) && IsAligned(work.published),
                "operands are not aligned to 16 bytes");
   SLUICE_CHECK(sms > 0, "{} SMs", sms);
   const bool few = AreFew(work.rows, work.heads, sms);

@@ -33,8 +33,8 @@ inline constexpr int64_t kMostAttended = 2048;  // keys of a row
 // To 16 bytes, as rows of keys, queries and outputs are.
 inline bool IsAligned(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % 16 == 0; }
 
-// All pointers are to device memory, those of q_latent, latents, o_latent and workspace multiples of 16
-// bytes.
+// All pointers are to device memory, those of q_latent, latents, o_latent, workspace and published multiples
+// of 16 bytes.
 struct SparseAttention {
   int64_t rows = 0;                        // T
   int64_t heads = 0;                       // 1..kMostHeads; in whole head groups, so fewer cost as much
@@ -53,17 +53,21 @@ struct SparseAttention {
   int64_t o_stride = 0;                // elements from row to row, a multiple of 8
   void* workspace = nullptr;           // if rows are few (AreFew); launches that overlap need one each
   int64_t workspace_bytes = 0;         // at least WorkspaceBytes(sms)
+  // If rows are few: PublishedBytes(sms), 0 before a launch and again after it; launches that overlap need
+  // their own.
+  uint32_t* published = nullptr;
 };
 
 // So few that several SMs share each.
 bool AreFew(int64_t rows, int64_t heads, int sms);
 // What Enqueue needs beside its operands where rows are few, whatever their number: some 35 MB on 132 SMs.
 int64_t WorkspaceBytes(int sms);
+// What blocks of threads tell one another: 128 KiB on 132 SMs.
+int64_t PublishedBytes(int sms);
 
 // Enqueues it with one block on each of `sms` SMs (SmBudget), which take their tiles from the counter
-// (gemm.h), or, where rows are few, as two or three launches of at most so many blocks (of those that make
-// weights, more small ones). Nothing is allocated. Returns what CUDA says; throws Error(kInternal) for
-// arguments outside the limits above.
+// (gemm.h), or, where rows are few, as two launches of at most so many blocks. Nothing is allocated. Returns
+// what CUDA says; throws Error(kInternal) for arguments outside the limits above.
 cudaError_t Enqueue(const SparseAttention& work, TileCounter tiles, int sms, cudaStream_t stream);
 
 }  // namespace sluice::ops::cuda

@@ -17,7 +17,7 @@ struct LaunchedAttention {
   // Few rows only:
   int32_t stretch_blocks = 0;    // blocks of keys whose scores one block of threads makes
   int32_t score_groups = 0;      // head groups of which it makes them: all or 1
-  int32_t parts = 0;             // blocks of threads that share the channels of 64 heads: 2, 4 or 8
+  int32_t parts = 0;             // blocks of threads that share the channels of 64 heads: 2, 4 or kMostParts
   uint8_t* workspace = nullptr;  // kItemBytes for each row and head group
 };
 
@@ -26,16 +26,16 @@ inline constexpr int64_t kScoredKeys = 64;
 inline constexpr int64_t kScoredBlockBytes = kTileHeads * kScoredKeys * 4;
 inline constexpr int64_t kItemBytes = kMostAttended / kScoredKeys * (kScoredBlockBytes + kTileHeads * 4);
 
+inline constexpr int32_t kMostParts = 8;
 // Whether each of so many blocks of threads makes all weights of its 64 heads for itself. Where it would be
-// more work than that of the values, they are made in a launch of their own.
-constexpr bool ValuesMakeWeights(int32_t parts) { return parts < 8; }
+// more work than that of the values, the launch of the scores makes them.
+constexpr bool ValuesMakeWeights(int32_t parts) { return parts < kMostParts; }
 
 // One block on each SM, which takes whole rows.
 cudaError_t Launch(const LaunchedAttention& launched, int sms, cudaStream_t stream);
 
-// Few rows, one after the other: scores, weights (where the values' launch does not make them), values.
+// Few rows, one after the other.
 cudaError_t LaunchScores(const LaunchedAttention& launched, cudaStream_t stream);
-cudaError_t LaunchWeights(const LaunchedAttention& launched, cudaStream_t stream);
 cudaError_t LaunchValues(const LaunchedAttention& launched, cudaStream_t stream);
 
 // A launch whose blocks may start while those of the launch before it on the stream still run or end: the

@@ -7,11 +7,13 @@
 #include "ops/cuda/ring.cuh"
 #include "ops/cuda/sparse_attention_few.cuh"
 #include "ops/cuda/sparse_attention_launch.h"
+#include "ops/cuda/sparse_attention_score_weights.cuh"
 
-// Few rows, first launch: scores. A block of threads has some of a row's blocks of keys and all its heads,
-// 128 or 64, or one of two such blocks 64 of 128. One warpgroup gathers keys, two multiply them with queries
-// that they keep in registers: with 128 heads each has 64 of them, with 64 the two take the blocks of keys in
-// turn. A quarter of a block's channels is multiplied while the next are dequantised.
+// Few rows, first launch: scores, and where the values' launch does not make them weights. A block of threads
+// has some of a row's blocks of keys and all its heads, 128 or 64, or one of two such blocks 64 of 128. One
+// warpgroup gathers keys, two multiply them with queries that they keep in registers: with 128 heads each has
+// 64 of them, with 64 the two take the blocks of keys in turn. A quarter of a block's channels is multiplied
+// while the next are dequantised.
 namespace sluice::ops::cuda {
 namespace {
 
@@ -143,6 +145,7 @@ __device__ void TakeQueries(const SparseAttention& work, int row, int head_group
   __syncwarp();
 }
 
+template <bool kWeigh>
 __device__ void Score(const LaunchedAttention& launched, const Stretch& stretch, int half,
                       ScoreShared& shared) {
   const SparseAttention& work = launched.work;
@@ -186,20 +189,30 @@ __device__ void Score(const LaunchedAttention& launched, const Stretch& stretch,
     __syncwarp();
     if (Lane() == 0) Arrive(&shared.empty[slot.slot]);
     if (block + 1 == blocks) MaskScores(keys_of_last, s);
-    auto* to =
-        reinterpret_cast<float4*>(BlockInMemory(launched, item, stretch.first + block)) + threadIdx.x % 128;
+    const int in_row = stretch.first + block;
+    float exponents[2];
+    if constexpr (kWeigh) {
+      LargestExponents(s, launched.exponent_scale, exponents);
+      Publish(launched, item, in_row, exponents);
+      const int step = in_turn ? 2 : 1;
+      if (block + step >= blocks) {
+        Weigh(launched, item, stretch.first + (in_turn ? half : 0), step, in_row, s, exponents, half);
+        return;
+      }
+    }
+    StoreScores(s, ScoresInMemory(launched, item, in_row));
+    if constexpr (!kWeigh) {
+      float* largest = LargestInMemory(launched, item, in_row);
+      LargestExponents(s, launched.exponent_scale, exponents);
 #pragma unroll
-    for (int j = 0; j < 8; ++j) to[128 * j] = {s[4 * j], s[4 * j + 1], s[4 * j + 2], s[4 * j + 3]};
-    float* largest = LargestInMemory(launched, item, stretch.first + block);
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      const float exponent = __fmul_rn(LargestOfBlock(s, i), launched.exponent_scale);
-      if (Lane() % 4 == 0) largest[HeadOf(i)] = exponent;
+      for (int i = 0; i < 2; ++i) {
+        if (Lane() % 4 == 0) largest[HeadOf(i)] = exponents[i];
+      }
     }
   }
 }
 
-template <bool kFp8>
+template <bool kFp8, bool kWeigh>
 __global__ void __launch_bounds__(kThreads, 1) ScoreKernel(const LaunchedAttention launched) {
   extern __shared__ __align__(1024) uint8_t memory[];
   ScoreShared& shared = *reinterpret_cast<ScoreShared*>(memory);
@@ -231,32 +244,38 @@ __global__ void __launch_bounds__(kThreads, 1) ScoreKernel(const LaunchedAttenti
     BringKeys<kFp8>(launched.work, stretch, shared);
   } else {
     TakeRegisters<kMathRegisters>();
-    Score(launched, stretch, warpgroup, shared);
+    Score<kWeigh>(launched, stretch, warpgroup, shared);
   }
 }
 
-template <bool kFp8>
+template <bool kFp8, bool kWeigh>
 cudaError_t LaunchAs(const LaunchedAttention& launched, cudaStream_t stream) {
   constexpr int kBytes = static_cast<int>(sizeof(ScoreShared));
   static_assert(kBytes <= 227 * 1024);
+  constexpr auto* kKernel = ScoreKernel<kFp8, kWeigh>;
   if (const cudaError_t error =
-          cudaFuncSetAttribute(ScoreKernel<kFp8>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
+          cudaFuncSetAttribute(kKernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
       error != cudaSuccess) {
     return error;
   }
   const auto row_blocks = static_cast<unsigned>((launched.work.top_k + kBlockKeys - 1) / kBlockKeys);
   const unsigned stretches = (row_blocks + launched.stretch_blocks - 1) / launched.stretch_blocks;
   const unsigned shares = launched.head_groups / launched.score_groups;
-  return LaunchBehind(ScoreKernel<kFp8>, launched,
-                      static_cast<unsigned>(launched.work.rows) * stretches * shares, kThreads, kBytes,
-                      stream);
+  return LaunchBehind(kKernel, launched, static_cast<unsigned>(launched.work.rows) * stretches * shares,
+                      kThreads, kBytes, stream);
+}
+
+template <bool kFp8>
+cudaError_t LaunchFrom(const LaunchedAttention& launched, cudaStream_t stream) {
+  return ValuesMakeWeights(launched.parts) ? LaunchAs<kFp8, false>(launched, stream)
+                                           : LaunchAs<kFp8, true>(launched, stream);
 }
 
 }  // namespace
 
 cudaError_t LaunchScores(const LaunchedAttention& launched, cudaStream_t stream) {
-  return launched.work.format == CacheFormat::kFp8 ? LaunchAs<true>(launched, stream)
-                                                   : LaunchAs<false>(launched, stream);
+  return launched.work.format == CacheFormat::kFp8 ? LaunchFrom<true>(launched, stream)
+                                                   : LaunchFrom<false>(launched, stream);
 }
 
 }  // namespace sluice::ops::cuda

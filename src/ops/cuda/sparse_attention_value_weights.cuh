@@ -11,15 +11,16 @@
 #include "ops/cuda/sparse_attention_value_parts.cuh"
 
 // How weights come to the values of few rows: made of scores in the block of threads itself, or, where so
-// many blocks share a row that each would make all of them again, by the launch before.
+// many blocks share a row that each would make all of them again, by the launch before
+// (sparse_attention_score_weights.cuh).
 namespace sluice::ops::cuda {
 
-// ---- made by the launch before: one thread's work ----
+// ---- made by the launch before: a warp's work ----
 
+// One thread's.
 template <bool kFp8, int kParts>
-__device__ void BringWeights(const LaunchedAttention& launched, int item, int blocks,
-                             ValueShared<kFp8, kParts>& shared) {
-  WaitForEarlierGrids();
+__device__ void CopyWeights(const LaunchedAttention& launched, int item, int blocks,
+                            ValueShared<kFp8, kParts>& shared) {
   FenceAsync();
   Ring<Split<kFp8, kParts>::kStages> stage;
   for (int block = 0; block < blocks; ++block, stage.Next()) {
@@ -33,17 +34,21 @@ __device__ void BringWeights(const LaunchedAttention& launched, int item, int bl
   }
 }
 
+template <bool kFp8, int kParts>
+__device__ void BringWeights(const LaunchedAttention& launched, int item, int part, int blocks,
+                             ValueShared<kFp8, kParts>& shared) {
+  WaitForEarlierGrids();
+  if (Elected()) CopyWeights(launched, item, blocks, shared);
+  __syncwarp();
+  // What those who made them published is 0 again for the next launch: of some of the item's blocks.
+  constexpr int kOwn = kMostBlocks / kParts;
+  auto* published = reinterpret_cast<uint4*>(PublishedInMemory(launched, item, part * kOwn));
+  for (int i = Lane(); i < kOwn * static_cast<int>(kTileHeads) / 4; i += 32) published[i] = {0, 0, 0, 0};
+}
+
 // ---- made here: a warpgroup's work, of every kStep-th block ----
 
 // Written by the launch before.
-__device__ inline float4 LoadScores(const float4* from) {
-  float4 scores;
-  asm volatile("ld.global.cg.v4.f32 {%0, %1, %2, %3}, [%4];"
-               : "=f"(scores.x), "=f"(scores.y), "=f"(scores.z), "=f"(scores.w)
-               : "l"(from)
-               : "memory");
-  return scores;
-}
 __device__ inline float LoadLargest(const float* from) {
   float largest;
   asm volatile("ld.global.cg.f32 %0, [%1];" : "=f"(largest) : "l"(from) : "memory");
@@ -57,7 +62,7 @@ struct ScoredBlock {
   float4 scores[8];
   float largest[kStep][2];
 
-  // Under way on return, and only where it is written: a load that the compiler moves to its use is a wait.
+  // Under way on return.
   __device__ void Load(const LaunchedAttention& launched, int item, int block) {
 #pragma unroll
     for (int i = 0; i < kStep; ++i) {
@@ -65,8 +70,7 @@ struct ScoredBlock {
       const float* from = LargestInMemory(launched, item, max(block - (kStep - 1 - i), 0));
       for (int j = 0; j < 2; ++j) largest[i][j] = LoadLargest(from + HeadOf(j));
     }
-    const auto* from =
-        reinterpret_cast<const float4*>(BlockInMemory(launched, item, block)) + threadIdx.x % 128;
+    const float4* from = ScoresInMemory(launched, item, block);
 #pragma unroll
     for (int j = 0; j < 8; ++j) scores[j] = LoadScores(from + 128 * j);
   }

@@ -14,7 +14,7 @@
 
 // Few rows, last launch: values. A block of threads has 64 heads of a row and some channels of all its keys,
 // which it multiplies with the weights in the order in which one block would, so the sums are those of
-// sparse_attention.cu, bit for bit. Values are gathered while the launches before are still at the weights.
+// sparse_attention.cu, bit for bit. Values are gathered while the launch before is still at the weights.
 namespace sluice::ops::cuda {
 namespace {
 
@@ -248,7 +248,7 @@ __global__ void __launch_bounds__(Split<kFp8, kParts>::kThreads, 1)
     if constexpr (kWeigh) {
       MakeWeights(launched, item, group - Split::kGatherGroups - Split::kMathGroups, blocks, shared);
     } else {
-      if (Elected()) BringWeights(launched, item, blocks, shared);
+      BringWeights(launched, item, part, blocks, shared);
     }
   }
 }
