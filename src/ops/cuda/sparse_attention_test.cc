@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <memory>
 #include <span>
 #include <string>
@@ -12,6 +11,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "ops/cuda/attention_calls.h"
 #include "ops/cuda/attention_world.h"
 #include "ops/cuda/on_device.h"
 #include "ops/ops.h"
@@ -22,92 +22,9 @@ namespace {
 
 using World = AttentionWorld;
 
-constexpr int64_t kGuard = 1024;      // values or bytes around what a kernel writes
-constexpr uint16_t kPoison = 0x7fd5;  // a NaN that no arithmetic makes
 // Relative rms of a row, against double. Weights and output are rounded to bf16, each an error of 2^-9 at
 // most and 8e-4 in the rms.
 constexpr double kMostError = 2e-3;
-
-// A world on the device, and calls on parts of it.
-class Attention {
- public:
-  explicit Attention(const World& world)
-      : world_(world),
-        cache_(world.cache),
-        table_(world.table),
-        q_(world.q),
-        workspace_(std::vector<uint8_t>(WorkspaceBytes(Sms()) + kGuard)),
-        counter_({0}) {}
-
-  struct Part {
-    int64_t first_row = 0;
-    int64_t rows = World::kRows;
-    int64_t first_head = 0;
-    int64_t heads = 0;  // 0: all
-    int sms = 0;        // 0: all
-    int64_t top_k = World::kTopK;
-  };
-
-  // [rows, heads * kLatent], what lies around it having been left alone.
-  std::vector<BF16> Attend(Part part) const {
-    if (part.heads == 0) part.heads = world_.heads;
-    if (part.sms == 0) part.sms = Sms();
-    constexpr int64_t kPad = 16;
-    const int64_t o_stride = part.heads * kLatent + kPad;
-    const OnDevice<BF16> o(std::vector<BF16>(2 * kGuard + part.rows * o_stride, BF16{kPoison}));
-    const int64_t bytes = WorkspaceBytes(part.sms);
-    Must(cudaMemset(workspace_.data(), 0x7f, bytes + kGuard));
-    const auto first = world_.sequences.begin() + part.first_row;
-    const OnDevice<int32_t> sequences(std::vector<int32_t>(first, first + part.rows));
-    const auto selected = world_.selection.begin() + part.first_row * World::kSelectionStride;
-    const OnDevice<int32_t> selection(
-        std::vector<int32_t>(selected, selected + part.rows * World::kSelectionStride));
-    SparseAttention work;
-    work.rows = part.rows;
-    work.heads = part.heads;
-    work.scale = World::kScale;
-    work.q_stride = world_.heads * kLatentWidth;
-    work.q_latent = q_.data() + part.first_row * work.q_stride + part.first_head * kLatentWidth;
-    work.format = world_.format;
-    work.latents = cache_.data();
-    work.page_tables = table_.data();
-    work.table_stride = World::kPages;
-    work.sequences = sequences.data();
-    work.selection = selection.data();
-    work.top_k = part.top_k;
-    work.selection_stride = World::kSelectionStride;
-    work.o_latent = o.data() + kGuard;
-    work.o_stride = o_stride;
-    work.workspace = workspace_.data();
-    work.workspace_bytes = bytes;
-    Must(Enqueue(work, counter_.data(), part.sms, nullptr));
-    Must(cudaDeviceSynchronize());
-    const std::vector<BF16> all = o.Get();
-    std::vector<BF16> out;
-    int64_t touched = 0;
-    for (int64_t i = 0; i < std::ssize(all); ++i) {
-      const int64_t inside = i - kGuard;
-      if (inside >= 0 && inside < part.rows * o_stride && inside % o_stride < part.heads * kLatent) {
-        out.push_back(all[i]);
-      } else if (all[i].bits != kPoison) {
-        ++touched;
-      }
-    }
-    EXPECT_EQ(touched, 0) << "values around the output";
-    std::vector<uint8_t> behind(kGuard);
-    Must(cudaMemcpy(behind.data(), workspace_.data() + bytes, kGuard, cudaMemcpyDeviceToHost));
-    EXPECT_EQ(std::count(behind.begin(), behind.end(), 0x7f), kGuard) << "bytes behind the workspace";
-    return out;
-  }
-
- private:
-  const World& world_;
-  OnDevice<uint8_t> cache_;
-  OnDevice<int32_t> table_;
-  OnDevice<BF16> q_;
-  OnDevice<uint8_t> workspace_;
-  OnDevice<int32_t> counter_;
-};
 
 class SparseAttentionTest : public testing::TestWithParam<std::tuple<CacheFormat, int64_t>> {
  protected:
@@ -157,13 +74,7 @@ TEST_P(SparseAttentionTest, ARowKeepsItsBitsInAnyCompanyPagesAndOnAnySms) {
   const Attention attention(world);
   const std::vector<BF16> all = attention.Attend({});
   const auto expect_equal = [&](const Attention& where, const Attention::Part& part, const char* what) {
-    const std::vector<BF16> some = where.Attend(part);
-    const int64_t heads = part.heads == 0 ? world.heads : part.heads;
-    for (int64_t t = 0; t < part.rows; ++t) {
-      const BF16* right = all.data() + ((part.first_row + t) * world.heads + part.first_head) * kLatent;
-      ASSERT_EQ(std::memcmp(some.data() + t * heads * kLatent, right, heads * kLatent * sizeof(BF16)), 0)
-          << "row " << part.first_row + t << " " << what;
-    }
+    where.ExpectSame(all, part, where.Attend(part), what);
   };
   for (int64_t t = 0; t < 24; ++t) expect_equal(attention, {.first_row = t, .rows = 1}, "alone");
   // Of an H200's 132 SMs. Few rows are shared by 8, 4 or 2 SMs for each 64 heads, up to 16, 33 and 66 of
