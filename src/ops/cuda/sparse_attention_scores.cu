@@ -24,8 +24,8 @@ constexpr int kSlots = 3;
 constexpr int kSteps = static_cast<int>(kLatentWidth) / 16;  // of 16 channels
 
 struct ScoreShared {
-  // Of keys. To begin with the queries of a warpgroup lie in the second slot, those of the other in the
-  // third.
+  // Of keys. To begin with the queries of a warpgroup lie in the second slot, those of the other, if they are
+  // others, in the third.
   alignas(1024) uint8_t panels[kSlots][kPanels][kPanelBytes];
   alignas(16) float scales[kSlots][kBlockKeys][kQuantBlocks];  // of the codes
   uint64_t full[kSlots][kQuantBlocks];  // by quarters of the values' channels; the rotated come with the last
@@ -115,8 +115,12 @@ __device__ void BringKeys(const SparseAttention& work, const Stretch& stretch, S
 
 // ---- scores ----
 
-// A warp's 16 queries as the registers of wgmma's first operand, by way of the panels.
-__device__ void TakeQueries(const SparseAttention& work, int row, int head_group,
+// Both warpgroups; each has a barrier of its own besides (Weigh).
+__device__ void SyncMath() { asm volatile("bar.sync 3, %0;" ::"n"(kMathThreads) : "memory"); }
+
+// A warp's 16 queries as the registers of wgmma's first operand, by way of the panels. `both`: the other
+// warpgroup takes the same, and each brings half of them.
+__device__ void TakeQueries(const SparseAttention& work, int row, int head_group, int half, bool both,
                             uint8_t (*panels)[kPanelBytes], uint32_t (&queries)[kSteps][4]) {
   constexpr int kWarpQueries = 16;
   constexpr int kCopyQueries = 4;  // 128 bytes of each at once, 8 lanes for each
@@ -126,6 +130,7 @@ __device__ void TakeQueries(const SparseAttention& work, int row, int head_group
   const auto* q = static_cast<const uint8_t*>(work.q_latent) + 2 * row * work.q_stride + 16 * (lane % 8);
 #pragma unroll
   for (int i = 0; i < kWarpQueries / kCopyQueries; ++i) {
+    if (both && i % 2 != half) continue;
     const int64_t head = head_group * kTileHeads + first + kCopyQueries * i + lane / 8;
     const bool present = head < work.heads;
     const uint8_t* from = q + (present ? head * (2 * kLatentWidth) : 0);
@@ -135,7 +140,11 @@ __device__ void TakeQueries(const SparseAttention& work, int row, int head_group
     }
   }
   WaitForCopies();
-  __syncwarp();
+  if (both) {
+    SyncMath();
+  } else {
+    __syncwarp();
+  }
   const uint32_t at = SharedAddress(panels) + (first + lane % 16) * 128;
 #pragma unroll
   for (int step = 0; step < kSteps; ++step) {
@@ -153,7 +162,7 @@ __device__ void Score(const LaunchedAttention& launched, const Stretch& stretch,
   const bool in_turn = launched.score_groups == 1;
   const int head_group = stretch.group + (in_turn ? 0 : half);
   uint32_t queries[kSteps][4];
-  TakeQueries(work, stretch.row, head_group, shared.panels[1 + half], queries);
+  TakeQueries(work, stretch.row, head_group, half, in_turn, shared.panels[in_turn ? 1 : 1 + half], queries);
   if (Lane() == 0) Arrive(&shared.queries_taken);
   const int blocks = BlocksWithKeys(first_position);
   int32_t keys_of_last = 0;
