@@ -214,8 +214,9 @@ __device__ inline uint64_t ColumnsDescriptor(const void* tiles) {
 // Makes what this thread has written to shared memory, or has seen written, visible to wgmma.
 __device__ inline void FenceShared() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
-// The same for memory of any kind, and copies of whole pieces of it.
-__device__ inline void FenceAsync() { asm volatile("fence.proxy.async;" ::: "memory"); }
+// The same of global memory, for copies of whole pieces of it. Of memory of any kind (fence.proxy.async) it
+// would be compiled with two membars in front, one of the whole GPU.
+__device__ inline void FenceGlobal() { asm volatile("fence.proxy.async.global;" ::: "memory"); }
 
 __device__ inline void WgmmaFence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 __device__ inline void WgmmaCommit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }

@@ -21,7 +21,7 @@ namespace sluice::ops::cuda {
 template <bool kFp8, int kParts>
 __device__ void CopyWeights(const LaunchedAttention& launched, int item, int blocks,
                             ValueShared<kFp8, kParts>& shared) {
-  FenceAsync();
+  FenceGlobal();
   Ring<Split<kFp8, kParts>::kStages> stage;
   for (int block = 0; block < blocks; ++block, stage.Next()) {
     const auto& weighed = *reinterpret_cast<const WeighedBlock*>(BlockInMemory(launched, item, block));
