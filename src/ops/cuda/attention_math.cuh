@@ -34,6 +34,12 @@ __device__ inline int HeadOf(int i) {
   return static_cast<int>(threadIdx.x % 128 / 32 * 16 + threadIdx.x % 32 / 4) + 8 * i;
 }
 
+// A warp's arrival: one for all that its lanes have done.
+__device__ inline void ArriveOnce(uint64_t* barrier) {
+  __syncwarp();
+  if (Lane() == 0) Arrive(barrier);
+}
+
 // s = queries x keys over panels [kFirst, kEnd), added to those before; under way on return.
 template <int kFirst, int kEnd>
 __device__ void ScorePanels(const uint8_t (*query_panels)[kPanelBytes],

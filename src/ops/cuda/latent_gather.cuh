@@ -14,6 +14,9 @@ constexpr int kBlockKeys = 64;
 constexpr int kBlockSlots = 2;
 constexpr int kGatherThreads = 128;
 constexpr int kGatherWarps = kGatherThreads / 32;
+// Arrivals of a gathering warpgroup for a block: of its warps, or, from bf16, of its threads' copies.
+template <bool kFp8>
+constexpr int kGatherArrivals = kFp8 ? kGatherWarps : kGatherThreads;
 constexpr int kWarpKeys = kBlockKeys / kGatherWarps;  // of a block, gathered by one warp
 constexpr int kPanelBytes = 64 * 128;                 // 64 queries or keys, 64 channels of bf16
 constexpr int kPanels = kLatentWidth / 64;

@@ -25,12 +25,6 @@ constexpr int kChannels = 128;  // of o in a thread: 2 heads x 64
 // The four warps of a slot.
 __device__ void SyncSlot(int slot) { asm volatile("bar.sync %0, 128;" ::"r"(1 + slot) : "memory"); }
 
-// A warp's arrival.
-__device__ void ArriveOnce(uint64_t* barrier) {
-  __syncwarp();
-  if (Lane() == 0) Arrive(barrier);
-}
-
 // The next tile; every warp takes it.
 __device__ Tile TakeTile(Ring<kTileSlots>& slot, Shared& shared) {
   Wait(&shared.tile_full[slot.slot], slot.parity);

@@ -95,7 +95,7 @@ __device__ void BringKeys(const SparseAttention& work, const Stretch& stretch, S
           __syncwarp();
         }
         DequantizeKeyQuarter(quarter, shared.panels[slot.slot], shared.scales[slot.slot]);
-        Arrive(&shared.full[slot.slot][quarter]);
+        ArriveOnce(&shared.full[slot.slot][quarter]);
       }
       slot.Next();
     }
@@ -151,7 +151,6 @@ __device__ void TakeQueries(const SparseAttention& work, int row, int head_group
     const int piece = step % 4 * 2 + lane / 16;
     LoadMatrices(at + step / 4 * kPanelBytes + (piece ^ (lane & 7)) * 16, queries[step]);
   }
-  __syncwarp();
 }
 
 template <bool kWeigh>
@@ -163,7 +162,7 @@ __device__ void Score(const LaunchedAttention& launched, const Stretch& stretch,
   const int head_group = stretch.group + (in_turn ? 0 : half);
   uint32_t queries[kSteps][4];
   TakeQueries(work, stretch.row, head_group, half, in_turn, shared.panels[in_turn ? 1 : 1 + half], queries);
-  if (Lane() == 0) Arrive(&shared.queries_taken);
+  ArriveOnce(&shared.queries_taken);
   const int blocks = BlocksWithKeys(first_position);
   int32_t keys_of_last = 0;
   for (int i = 0; i < 2; ++i) {
@@ -195,8 +194,7 @@ __device__ void Score(const LaunchedAttention& launched, const Stretch& stretch,
     }
     WgmmaWait<0>();
     Pin(s);
-    __syncwarp();
-    if (Lane() == 0) Arrive(&shared.empty[slot.slot]);
+    ArriveOnce(&shared.empty[slot.slot]);
     if (block + 1 == blocks) MaskScores(keys_of_last, s);
     const int in_row = stretch.first + block;
     float exponents[2];
@@ -232,7 +230,7 @@ __global__ void __launch_bounds__(kThreads, 1) ScoreKernel(const LaunchedAttenti
                         launched.stretch_blocks, number % shares * launched.score_groups};
   if (threadIdx.x == 0) {
     for (int i = 0; i < kSlots; ++i) {
-      for (uint64_t& full : shared.full[i]) InitBarrier(&full, kGatherThreads);
+      for (uint64_t& full : shared.full[i]) InitBarrier(&full, kGatherArrivals<kFp8>);
       InitBarrier(&shared.empty[i], kMathWarps / (launched.score_groups == 1 ? 2 : 1));
     }
     InitBarrier(&shared.queries_taken, kMathWarps);

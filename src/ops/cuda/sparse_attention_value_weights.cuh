@@ -118,8 +118,7 @@ __device__ void WeighBlock(const ScoredBlock<Split<kFp8, kParts>::kWeighGroups>&
       shared.softmax[stage.slot].rescale[HeadOf(i)] = rescale[i];
     }
   }
-  __syncwarp();
-  if (Lane() == 0) Arrive(&shared.full[stage.slot]);
+  ArriveOnce(&shared.full[stage.slot]);
 }
 
 template <bool kFp8, int kParts>

@@ -142,7 +142,7 @@ __device__ void BringValues(const SparseAttention& work, int row, int part, int 
       DequantizeWarpPanels<Split::kValuePanels>(
           shared.CodesOf(codes), shared.panels[slot] + 1,
           [&](int key, int piece) { return shared.scales[codes][key][piece / 8]; }, shared.BesideOf(codes));
-      Arrive(&shared.full[slot]);
+      ArriveOnce(&shared.full[slot]);
       copy(own + Split::kAhead);
     }
   } else {
@@ -195,8 +195,7 @@ __device__ void Accumulate(const LaunchedAttention& launched, int item, int part
     WgmmaCommit();
     if (block > 0) {
       WgmmaWait<1>();  // for the block before
-      __syncwarp();
-      if (Lane() == 0) Arrive(&shared.empty[before]);
+      ArriveOnce(&shared.empty[before]);
     }
     before = stage.slot;
     stage.Next();
@@ -226,7 +225,7 @@ __global__ void __launch_bounds__(Split<kFp8, kParts>::kThreads, 1)
   const auto part = static_cast<int>(blockIdx.x) % kParts;
   if (threadIdx.x == 0) {
     for (int i = 0; i < Split::kStages; ++i) {
-      InitBarrier(&shared.full[i], kGatherThreads + (Split::kWeighGroups > 0 ? 4 : 1));
+      InitBarrier(&shared.full[i], kGatherArrivals<kFp8> + (Split::kWeighGroups > 0 ? 4 : 1));
       InitBarrier(&shared.empty[i], Split::kMathThreads / 32);
     }
     FenceBarrierInit();
