@@ -19,15 +19,16 @@ struct Split {
 
   // Warpgroups: gathering ones, which take the blocks of keys in turn, those that multiply, which share the
   // channels, and such that make weights, which take the blocks of keys in turn. Without the last a warp
-  // brings them.
+  // brings them, and another announces blocks to those that multiply (Announce).
   static constexpr int kGatherGroups = kParts == 8 ? 4 : 2;
   static constexpr int kMathGroups = kValuePanels == 1 ? 1 : 2;
   static constexpr int kWeighGroups = !ValuesMakeWeights(kParts) ? 0 : kParts == 4 ? 2 : 1;
   static constexpr int kOwnBlocks = kMostBlocks / kGatherGroups;
   static constexpr int kMathPanels = kValuePanels / kMathGroups;
   static constexpr int kMathThreads = 128 * kMathGroups;
+  static constexpr bool kAnnounces = kWeighGroups == 0;
   static constexpr int kThreads =
-      kGatherThreads * kGatherGroups + kMathThreads + (kWeighGroups > 0 ? 128 * kWeighGroups : 32);
+      kGatherThreads * kGatherGroups + kMathThreads + (kAnnounces ? 2 * 32 : 128 * kWeighGroups);
 
   // Where weights are made. Those who make them have so many blocks' scores in registers.
   static constexpr int kScoresAhead = kParts == 2 ? 3 : 2;
@@ -60,10 +61,14 @@ struct ValueShared {
     float rescale[kTileHeads];
   };
   Softmax softmax[Split::kStages];
+  // Where blocks are announced: whether one of softmax.rescale is not 1, and the sums over all blocks.
+  int32_t rescaled[Split::kStages];
+  float sums[kTileHeads];
   float scales[Split::kSlots][kBlockKeys][Split::kScales];  // of codes
   int32_t rows[Split::kGatherGroups * kGatherWarps]
               [Split::kOwnBlocks * kWarpKeys];  // of the cache, a warp's own
   uint64_t full[Split::kStages];
+  uint64_t announced[Split::kStages];
   uint64_t empty[Split::kStages];
 
   __device__ uint8_t (*CodesOf(int slot))[kPanelBytes] {

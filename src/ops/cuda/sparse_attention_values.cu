@@ -154,6 +154,48 @@ __device__ void BringValues(const SparseAttention& work, int row, int part, int 
   }
 }
 
+// ---- sums of weights ----
+
+// A block's to those before, of two heads; whether those were to be rescaled.
+template <class Softmax>
+__device__ bool AddSums(const Softmax& softmax, const int (&heads)[2], float (&sums)[2]) {
+  bool rescaled = false;
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    const float rescale = softmax.rescale[heads[i]];
+    sums[i] = __fmaf_rn(sums[i], rescale, softmax.sums[heads[i]]);
+    rescaled = rescaled || rescale != 1.0F;
+  }
+  return rescaled;
+}
+
+// ---- announcements: a warp's work ----
+
+// Between the writes of a block's values and weights and the products that read them lies a fence between
+// proxies, which waits for what its thread has under way: with those who write for copies, and with those who
+// multiply it stands on their way from block to block, one chain of instructions that is as long as all their
+// work. So a warp that has nothing under way waits until a block is full, fences, and announces it. The sums
+// of weights and the question whether anything is to be rescaled leave that chain with it.
+template <bool kFp8, int kParts>
+__device__ void Announce(int blocks, ValueShared<kFp8, kParts>& shared) {
+  static_assert(kTileHeads == 2 * 32);
+  const int heads[2] = {Lane(), 32 + Lane()};
+  float sums[2] = {};
+  Ring<Split<kFp8, kParts>::kStages> stage;
+#pragma unroll 1
+  for (int block = 0; block < blocks; ++block, stage.Next()) {
+    Wait(&shared.full[stage.slot], stage.parity);
+    FenceShared();
+    const bool rescaled = __any_sync(~0U, AddSums(shared.softmax[stage.slot], heads, sums));
+    if (Lane() == 0) shared.rescaled[stage.slot] = rescaled ? 1 : 0;
+    if (block + 1 == blocks) {
+#pragma unroll
+      for (int i = 0; i < 2; ++i) shared.sums[heads[i]] = sums[i];
+    }
+    ArriveOnce(&shared.announced[stage.slot]);
+  }
+}
+
 // ---- math ----
 
 // o (1 / sum) of a warpgroup's channels.
@@ -171,14 +213,19 @@ __device__ void Accumulate(const LaunchedAttention& launched, int item, int part
   int before = 0;
   Ring<Split::kStages> stage;
   for (int block = 0; block < blocks; ++block) {
-    Wait(&shared.full[stage.slot], stage.parity);
-    // Here rather than where they are written: a fence waits for the thread's loads and copies under way.
-    FenceShared();
     const auto& softmax = shared.softmax[stage.slot];
-    const float rescale[2] = {softmax.rescale[HeadOf(0)], softmax.rescale[HeadOf(1)]};
-#pragma unroll
-    for (int i = 0; i < 2; ++i) sums[i] = __fmaf_rn(sums[i], rescale[i], softmax.sums[HeadOf(i)]);
-    if (block > 0 && __any_sync(~0U, rescale[0] != 1.0F || rescale[1] != 1.0F)) {
+    bool rescaled;
+    if constexpr (Split::kAnnounces) {
+      Wait(&shared.announced[stage.slot], stage.parity);
+      rescaled = shared.rescaled[stage.slot] != 0;
+    } else {
+      Wait(&shared.full[stage.slot], stage.parity);
+      // Here rather than where they are written: a fence waits for the thread's loads and copies under way.
+      FenceShared();
+      rescaled = AddSums(softmax, {HeadOf(0), HeadOf(1)}, sums);
+    }
+    if (block > 0 && __any_sync(~0U, rescaled)) {
+      const float rescale[2] = {softmax.rescale[HeadOf(0)], softmax.rescale[HeadOf(1)]};
       WgmmaWait<0>();
       Pin(o);
 #pragma unroll
@@ -207,7 +254,7 @@ __device__ void Accumulate(const LaunchedAttention& launched, int item, int part
     const int64_t head = item % launched.head_groups * kTileHeads + HeadOf(i);
     auto* to = static_cast<__nv_bfloat16*>(work.o_latent) + row * work.o_stride + head * kLatent +
                part * Split::kChannels + group * (64 * kPanelsOfGroup);
-    const float factor = __frcp_rn(sums[i]);
+    const float factor = __frcp_rn(Split::kAnnounces ? shared.sums[HeadOf(i)] : sums[i]);
     StoreRow<8 * kPanelsOfGroup>(head < work.heads, to, [&](int j) -> float2 {
       if (blocks == 0) return {0.0F, 0.0F};
       return {__fmul_rn(o[4 * j + 2 * i], factor), __fmul_rn(o[4 * j + 2 * i + 1], factor)};
@@ -226,13 +273,15 @@ __global__ void __launch_bounds__(Split<kFp8, kParts>::kThreads, 1)
   if (threadIdx.x == 0) {
     for (int i = 0; i < Split::kStages; ++i) {
       InitBarrier(&shared.full[i], kGatherArrivals<kFp8> + (Split::kWeighGroups > 0 ? 4 : 1));
+      InitBarrier(&shared.announced[i], 1);
       InitBarrier(&shared.empty[i], Split::kMathThreads / 32);
     }
     FenceBarrierInit();
   }
   __syncthreads();
   // The same in all lanes, which the compiler cannot know of threadIdx.
-  const int group = __shfl_sync(~0U, static_cast<int>(threadIdx.x) / 128, 0);
+  const int warp = __shfl_sync(~0U, static_cast<int>(threadIdx.x) / 32, 0);
+  const int group = warp / 4;
   const int row = item / launched.head_groups;
   constexpr bool kWeigh = Split::kWeighGroups > 0;
   if (group < Split::kGatherGroups) {
@@ -246,8 +295,10 @@ __global__ void __launch_bounds__(Split<kFp8, kParts>::kThreads, 1)
     const int blocks = BlocksWithKeys(FirstPosition(launched.work, row, 0, kMostBlocks));
     if constexpr (kWeigh) {
       MakeWeights(launched, item, group - Split::kGatherGroups - Split::kMathGroups, blocks, shared);
-    } else {
+    } else if (warp % 4 == 0) {
       BringWeights(launched, item, part, blocks, shared);
+    } else {
+      Announce(blocks, shared);
     }
   }
 }
