@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <map>
 #include <memory>
 #include <string>
 #include <thread>
@@ -25,20 +26,35 @@ class FewRowsTest : public testing::TestWithParam<std::tuple<CacheFormat, int64_
   // Blocks of threads for four times the SMs that there are.
   static constexpr int kWaves = 4;
 
+  // What all tests of a parameter share.
+  struct Shared {
+    explicit Shared(const ParamType& param)
+        : world(std::get<0>(param), std::get<1>(param), 1),
+          attention(world, kWaves * Sms()),
+          all(attention.Attend({})) {}
+    const AttentionWorld world;
+    const Attention attention;
+    const std::vector<BF16> all;
+  };
+
+  static void TearDownTestSuite() { shared_.clear(); }
   void SetUp() override {
     if (!HasGpu()) GTEST_SKIP() << "there is no GPU";
-    world_ = std::make_unique<AttentionWorld>(std::get<0>(GetParam()), std::get<1>(GetParam()), 1);
-    attention_ = std::make_unique<Attention>(*world_, kWaves * Sms());
-    all_ = attention_->Attend({});
+    auto& shared = shared_[GetParam()];
+    if (shared == nullptr) shared = std::make_unique<Shared>(GetParam());
+  }
+  const AttentionWorld& world() const { return shared_.at(GetParam())->world; }
+  const Attention& attention() const { return shared_.at(GetParam())->attention; }
+  void ExpectSame(const Attention::Part& part, const std::vector<BF16>& o, const char* what) const {
+    attention().ExpectSame(shared_.at(GetParam())->all, part, o, what);
   }
   void ExpectSame(const Attention::Part& part, const char* what) const {
-    attention_->ExpectSame(all_, part, attention_->Attend(part), what);
+    ExpectSame(part, attention().Attend(part), what);
   }
-  int head_groups() const { return static_cast<int>((world_->heads + kTileHeads - 1) / kTileHeads); }
+  int head_groups() const { return static_cast<int>((world().heads + kTileHeads - 1) / kTileHeads); }
 
-  std::unique_ptr<AttentionWorld> world_;
-  std::unique_ptr<Attention> attention_;
-  std::vector<BF16> all_;
+ private:
+  static inline std::map<ParamType, std::unique_ptr<Shared>> shared_;
 };
 
 // Most blocks of threads start when others have ended: none that runs waits for one that has not started.
@@ -72,11 +88,11 @@ TEST_P(FewRowsTest, FollowOneAnotherAndAreReplayed) {
   std::vector<std::unique_ptr<Attention::Call>> calls;
   calls.reserve(parts.size());
   for (const Attention::Part& part : parts) {
-    calls.push_back(std::make_unique<Attention::Call>(*attention_, part));
+    calls.push_back(std::make_unique<Attention::Call>(attention(), part));
   }
   const auto expect_same = [&](const char* what) {
-    for (const auto& call : calls) attention_->ExpectSame(all_, call->part(), call->Take(), what);
-    attention_->ExpectNothingPublished();
+    for (const auto& call : calls) ExpectSame(call->part(), call->Take(), what);
+    attention().ExpectNothingPublished();
   };
   const Stream stream;
   const auto enqueue = [&] {
@@ -103,7 +119,7 @@ TEST_P(FewRowsTest, FollowOneAnotherAndAreReplayed) {
 
 TEST_P(FewRowsTest, EndBesideKernelsThatHoldSms) {
   constexpr int kHeld = 20;
-  Attention::Call call(*attention_, {.first_row = 3, .rows = 8});
+  Attention::Call call(attention(), {.first_row = 3, .rows = 8});
   const Stream stream;
   call.Enqueue(stream);  // to begin with: a kernel that must be loaded may wait for others
   Must(cudaStreamSynchronize(stream));
@@ -121,8 +137,8 @@ TEST_P(FewRowsTest, EndBesideKernelsThatHoldSms) {
   Must(cudaStreamSynchronize(stream));
   EXPECT_TRUE(all_are_held());
   for (const auto& sm : held) sm->End();
-  attention_->ExpectSame(all_, call.part(), call.Take(), "beside others");
-  attention_->ExpectNothingPublished();
+  ExpectSame(call.part(), call.Take(), "beside others");
+  attention().ExpectNothingPublished();
 }
 
 INSTANTIATE_TEST_SUITE_P(Attention, FewRowsTest,
