@@ -24,10 +24,19 @@ int32_t Parts(int64_t items, int sms) {
   return 2;
 }
 
-// Blocks of keys for each block of threads that makes scores, so that all run at once.
-int32_t StretchBlocks(const SparseAttention& work, int sms) {
-  const int64_t blocks = CeilDiv(work.top_k, kScoredKeys);
-  return static_cast<int32_t>(CeilDiv(blocks, std::min(blocks, sms / work.rows)));
+// Blocks of keys for each block of threads that makes scores, so that all run at once. With 64 heads two
+// warpgroups take them in turn, so two hardly take longer than one: two where one leaves no room for the
+// blocks of threads that make values, which fill an SM each and find and gather their keys meanwhile, and two
+// do.
+int32_t StretchBlocks(const LaunchedAttention& launched, int sms) {
+  const int64_t rows = launched.work.rows;
+  const int64_t blocks = CeilDiv(launched.work.top_k, kScoredKeys);
+  const int64_t least = CeilDiv(blocks, std::min(blocks, sms / rows));
+  const auto fit = [&](int64_t stretch) {
+    return rows * (CeilDiv(blocks, stretch) + launched.head_groups * launched.parts) <= sms;
+  };
+  const bool pairs = launched.head_groups == 1 && least == 1 && !fit(1) && fit(2);
+  return static_cast<int32_t>(pairs ? 2 : least);
 }
 
 // Head groups for each of them: 1 where there is room for two such blocks, and for those of the launches
@@ -39,9 +48,9 @@ int32_t ScoreGroups(const LaunchedAttention& launched, int sms) {
 }
 
 cudaError_t EnqueueFew(LaunchedAttention launched, int sms, cudaStream_t stream) {
-  launched.stretch_blocks = StretchBlocks(launched.work, sms);
-  launched.score_groups = ScoreGroups(launched, sms);
   launched.parts = Parts(launched.work.rows * launched.head_groups, sms);
+  launched.stretch_blocks = StretchBlocks(launched, sms);
+  launched.score_groups = ScoreGroups(launched, sms);
   launched.workspace = static_cast<uint8_t*>(launched.work.workspace);
   SLUICE_CHECK(launched.work.published != nullptr || ValuesMakeWeights(launched.parts));
   if (const cudaError_t error = LaunchScores(launched, stream); error != cudaSuccess) return error;
