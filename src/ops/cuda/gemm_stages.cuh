@@ -68,15 +68,12 @@ __device__ void InitBarriers(Shared<kShape>& shared) {
 template <TileShape kShape>
 class Numbers {
  public:
-  // `first`: the first block's first draw.
-  __device__ Numbers(const LaunchedGemm& gemm, Shared<kShape>& shared, int32_t rank, int32_t first)
-      : gemm_(gemm),
-        shared_(shared),
-        rank_(rank),
-        all_(Tiles<kShape>::All(gemm, shared.tiles_before)),
-        drawn_(first) {}
+  // Of `all` tiles. `first`: the first block's first draw.
+  __device__ Numbers(const LaunchedGemm& gemm, Shared<kShape>& shared, int32_t rank, int32_t all,
+                     int32_t first)
+      : gemm_(gemm), shared_(shared), rank_(rank), all_(all), drawn_(first) {}
 
-  // Not below all(): no tile is left.
+  // Not below `all`: no tile is left.
   __device__ int32_t Next() {
     int32_t number = drawn_;
     if (rank_ == 0) {
@@ -104,7 +101,6 @@ class Numbers {
     }
     return number;
   }
-  __device__ int32_t all() const { return all_; }
 
  private:
   const LaunchedGemm& gemm_;
@@ -121,18 +117,19 @@ __device__ void BringTiles(const LaunchedGemm& gemm, const CUtensorMap* x_map, c
   constexpr int kBlocks = Shared<kShape>::kBlocks;
   Ring<Shared<kShape>::kStages> stage;
   Ring<kTileSlots> slot;
-  Numbers<kShape> numbers(gemm, shared, rank, first);
+  const Tiles<kShape> tiles(gemm, shared.tiles_before);
+  Numbers<kShape> numbers(gemm, shared, rank, tiles.all(), first);
   while (true) {
     const int32_t number = numbers.Next();
     Tile tile;
-    if (number < numbers.all()) tile = Tiles<kShape>::Number(gemm, shared.tiles_before, number, rank);
+    if (number < tiles.all()) tile = tiles.Number(number, rank);
     Wait(&shared.tile_empty[slot.slot], slot.parity ^ 1);
     shared.tile[slot.slot] = tile;
     Arrive(&shared.tile_full[slot.slot]);
     slot.Next();
     if (tile.end == 0) return;
     // Where half of the rows that are copied to both goes in a stage, and where it comes from.
-    const bool both = kShape.beside && !tile.narrow;
+    const bool both = kShape.beside && !tile.apart;
     const int32_t x_place = both ? rank * gemm.x_box : 0;
     const uint32_t bytes = kBlocks * (gemm.x_box * (both ? 2 : 1) * 128 + Shared<kShape>::kWBytes);
     const int32_t w_place = kShape.below > 1 ? rank * kShape.w_box() : 0;
