@@ -31,12 +31,14 @@ int Clusters(const TileShape& tile, int sms, int device_sms) {
   return std::max(0, most - (device_sms - sms));
 }
 
-// Of tiles of `clusters` at a time. Those of a last round that are cut (gemm_tiles.cuh) take little more than
-// half of one.
-double Rounds(const TileShape& tile, int64_t tiles, int clusters) {
+// Of `clusters` tiles each. A last one that is cut (gemm_tiles.cuh) takes little more than half as long; the
+// kernel cuts by the clusters that it was launched with, so where some of them are not counted on, none is
+// counted on to be cut.
+double Rounds(const TileShape& tile, int64_t tiles, int clusters, int launched) {
   constexpr double kCutRound = 0.56;
   const int64_t last = tiles % clusters;
-  const double last_round = last == 0 ? 0.0 : tile.beside && 2 * last <= clusters ? kCutRound : 1.0;
+  const bool cut = tile.beside && clusters == launched && 2 * last <= clusters;
+  const double last_round = last == 0 ? 0.0 : cut ? kCutRound : 1.0;
   return static_cast<double>(tiles / clusters) + last_round;
 }
 
@@ -55,8 +57,8 @@ int ChooseShape(const Gemm& gemm, int sms, int device_sms) {
     if (!IsFor(shape, gemm.type) || clusters == 0) continue;
     const int64_t tiles = groups * CeilDiv(CeilDiv(gemm.rows, groups), tile.all_rows()) * gemm.batches *
                           CeilDiv(gemm.outputs, tile.all_outputs());
-    const double time =
-        Rounds(tile, tiles, clusters) * (static_cast<double>(blocks) * cost.block + cost.once);
+    const double time = Rounds(tile, tiles, clusters, sms / tile.blocks()) *
+                        (static_cast<double>(blocks) * cost.block + cost.once);
     if (time < best_time) {
       best = shape;
       best_time = time;

@@ -23,6 +23,12 @@ TEST(GemmShape, CountsOnNoClusterOfWhichAnSmMayBeHeld) {
   EXPECT_FALSE(Chosen(1024, 4096, 7168, kSms - 4).clustered());
 }
 
+// 256 tiles are four rounds of 62 pairs and eight tiles, which a launch of 64 pairs does not cut.
+TEST(GemmShape, CountsOnNoCutThatTheLaunchDoesNotMake) {
+  EXPECT_TRUE(Chosen(4096, 4096, 7168, kSms).clustered());
+  EXPECT_FALSE(Chosen(4096, 4096, 7168, kSms - 4).clustered());
+}
+
 TEST(GemmShape, TakesNoClustersWhereAllMayBeHeld) {
   for (const int sms : {1, 2, 7, kSms / 2}) EXPECT_FALSE(Chosen(4096, 4096, 7168, sms).clustered()) << sms;
 }
