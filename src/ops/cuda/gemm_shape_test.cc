@@ -15,8 +15,8 @@ TileShape Chosen(int64_t rows, int64_t outputs, int64_t inputs, int sms) {
   return kTileShapes[ChooseShape(gemm, sms, kSms)];
 }
 
-// 64 tiles of 256 x 256 are one turn of 66 pairs of SMs. Four SMs that are left alone may be of four pairs,
-// and with 62 it is two turns, which smaller tiles on 128 SMs take less time for.
+// 64 tiles of 256 x 256 are one round of 66 pairs of SMs. Four SMs that are left alone may be of four pairs,
+// and with 62 it is two rounds, which smaller tiles on 128 SMs take less time for.
 TEST(GemmShape, CountsOnNoClusterOfWhichAnSmMayBeHeld) {
   EXPECT_TRUE(Chosen(1024, 4096, 7168, kSms).clustered());
   EXPECT_TRUE(Chosen(1024, 4096, 7168, kSms - 2).clustered());

@@ -176,12 +176,13 @@ __device__ inline void CopyBytes(const void* from, void* shared, uint32_t bytes,
 }
 // CopyBox for all blocks of a cluster: to the same place in each one's shared memory, and its barrier there.
 template <int kBlocks>
-__device__ inline void CopyBoxToCluster(const CUtensorMap* map, void* shared, uint64_t* barrier, int32_t column,
-                                     int32_t row) {
+__device__ inline void CopyBoxToCluster(const CUtensorMap* map, void* shared, uint64_t* barrier,
+                                        int32_t column, int32_t row) {
   asm volatile(
       "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.multicast::cluster "
       "[%0], [%1, {%3, %4}], [%2], %5;" ::"r"(SharedAddress(shared)),
-      "l"(map), "r"(SharedAddress(barrier)), "r"(column), "r"(row), "h"(static_cast<uint16_t>((1 << kBlocks) - 1))
+      "l"(map), "r"(SharedAddress(barrier)), "r"(column), "r"(row),
+      "h"(static_cast<uint16_t>((1 << kBlocks) - 1))
       : "memory");
 }
 __device__ inline void PrefetchMap(const CUtensorMap* map) {
